@@ -27,9 +27,10 @@ mod wire;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::export::Outcome;
-use wire::{Event, Wire};
 pub use wire::Facts;
+use wire::{Event, Wire};
+
+use crate::export::Outcome;
 
 /// What a peer does on a connection: it sends, in the pieces that it is told, and then ends its side.
 #[derive(Debug, Default)]
@@ -70,6 +71,12 @@ impl Peer {
     /// Resets the connection after what it sends, instead of ending its side. The message is the host's.
     pub fn resets(mut self, message: &str) -> Self {
         self.wire.script.push_back(Event::Failure(message.to_owned()));
+        self
+    }
+
+    /// Lets an async handler wait once before what follows. A handler that blocks does not notice.
+    pub fn pauses(mut self) -> Self {
+        self.wire.script.push_back(Event::Pause);
         self
     }
 

@@ -31,7 +31,8 @@ fn parse(arguments: TokenStream, item: TokenStream) -> Result<Handler> {
         return Err(Error::new_spanned(arguments, "`handler` takes no arguments"));
     }
     let function: ItemFn = syn::parse2(item).map_err(|error| {
-        Error::new(error.span(), format!("`handler` belongs on a function such as `fn handle_request(connection: Connection) -> std::io::Result<()>`: {error}"))
+        let example = "fn handle_request(connection: Connection) -> std::io::Result<()>";
+        Error::new(error.span(), format!("`handler` belongs on a function such as `{example}`: {error}"))
     })?;
     let signature = &function.sig;
 
@@ -45,20 +46,24 @@ fn parse(arguments: TokenStream, item: TokenStream) -> Result<Handler> {
         return Err(Error::new(span, format!("a handler cannot be `{word}`: the host calls it through the SDK")));
     }
     if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
-        return Err(Error::new_spanned(&signature.generics, "a handler cannot be generic: a plugin exports exactly one function"));
+        let message = "a handler cannot be generic: a plugin exports exactly one function";
+        return Err(Error::new_spanned(&signature.generics, message));
     }
 
     let mut inputs = signature.inputs.iter();
     let connection = match (inputs.next(), inputs.next()) {
         (Some(FnArg::Typed(argument)), None) => (*argument.ty).clone(),
         (Some(FnArg::Receiver(receiver)), _) => {
-            return Err(Error::new_spanned(receiver, "a handler is a free function: it takes `connection: Connection` and no `self`"));
+            let message = "a handler is a free function: it takes `connection: Connection` and no `self`";
+            return Err(Error::new_spanned(receiver, message));
         }
         (None, _) => {
-            return Err(Error::new(signature.paren_token.span.join(), "a handler takes one argument, `connection: Connection`"));
+            let message = "a handler takes one argument, `connection: Connection`";
+            return Err(Error::new(signature.paren_token.span.join(), message));
         }
         (Some(_), Some(second)) => {
-            return Err(Error::new_spanned(second, "a handler takes one argument, `connection: Connection`; what is known of the peer are its methods"));
+            let message = "a handler takes one argument, `connection: Connection`; what is known of the peer are its methods";
+            return Err(Error::new_spanned(second, message));
         }
     };
     if let Type::Reference(reference) = &connection {
@@ -67,7 +72,8 @@ fn parse(arguments: TokenStream, item: TokenStream) -> Result<Handler> {
     let outcome = match &signature.output {
         ReturnType::Type(_, outcome) => (**outcome).clone(),
         ReturnType::Default => {
-            return Err(Error::new_spanned(&signature.ident, "a handler returns a result, such as `std::io::Result<()>`: an error closes the connection and goes to the host's log"));
+            let message = "a handler returns a result, such as `std::io::Result<()>`: an error goes to the host's log";
+            return Err(Error::new_spanned(&signature.ident, message));
         }
     };
     Ok(Handler { function, connection, outcome })
@@ -93,5 +99,81 @@ fn export(handler: &Handler) -> TokenStream {
         };
         #[cfg(target_family = "wasm")]
         ::uninterruptible_guest::#export!(#name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{expand, parse};
+    use proc_macro2::TokenStream;
+    use quote::quote;
+
+    /// The message of the refusal, and the text that it points at.
+    fn refusal(arguments: &str, item: &str) -> Option<(String, String)> {
+        let tokens = |text: &str| text.parse::<TokenStream>().unwrap_or_default();
+        let error = parse(tokens(arguments), tokens(item)).err()?;
+        Some((error.to_string(), error.span().source_text().unwrap_or_default()))
+    }
+
+    #[track_caller]
+    fn assert_refused(item: &str, message: &str, at: &str) {
+        let Some((found, text)) = refusal("", item) else {
+            unreachable!("accepted: {item}");
+        };
+        assert!(found.starts_with(message), "{item}\n  expected: {message}\n  found:    {found}");
+        assert_eq!(text, at, "{item}: {message}");
+    }
+
+    #[test]
+    fn handlers_are_accepted() {
+        for item in [
+            "fn handle_request(connection: Connection) -> std::io::Result<()> { Ok(()) }",
+            "async fn serve(mut connection: Connection) -> Result<(), String> { Ok(()) }",
+            "pub(crate) fn handle(_: uninterruptible_guest::Connection,) -> Result<(), Error> { Ok(()) }",
+        ] {
+            assert_eq!(refusal("", item), None, "{item}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_handler_is_refused_where_it_is_wrong() {
+        let result = "-> std::io::Result<()> { Ok(()) }";
+        let takes = "a handler takes one argument, `connection: Connection`";
+        assert_refused(&format!("fn handle() {result}"), takes, "()");
+        assert_refused(&format!("fn handle(a: Connection, b: Facts) {result}"), takes, "b: Facts");
+        assert_refused(&format!("fn handle(&self) {result}"), "a handler is a free function", "&self");
+        assert_refused(&format!("fn handle(a: &mut Connection) {result}"), "a handler owns its connection", "&mut Connection");
+        assert_refused(&format!("fn handle<T>(a: T) {result}"), "a handler cannot be generic", "<T>");
+        assert_refused(&format!("const fn handle(a: Connection) {result}"), "a handler cannot be `const`", "const");
+        assert_refused(&format!("unsafe fn handle(a: Connection) {result}"), "a handler cannot be `unsafe`", "unsafe");
+        assert_refused(&format!("extern \"C\" fn handle(a: Connection) {result}"), "a handler cannot be `extern`", "extern \"C\"");
+        assert_refused("fn handle(a: Connection) {}", "a handler returns a result", "handle");
+        assert_refused("struct Connection;", "`handler` belongs on a function", "struct");
+    }
+
+    #[test]
+    fn arguments_are_refused() {
+        let item = "fn handle(a: Connection) -> std::io::Result<()> { Ok(()) }";
+        assert_eq!(refusal("async", item), Some(("`handler` takes no arguments".to_owned(), "async".to_owned())));
+    }
+
+    #[test]
+    fn a_refused_handler_stays_as_it_was_written() {
+        let item = quote! { fn handle() {} };
+        let expanded = expand(TokenStream::new(), item.clone()).to_string();
+        assert!(expanded.starts_with(&item.to_string()), "{expanded}");
+        assert!(expanded.contains("compile_error"), "{expanded}");
+    }
+
+    #[test]
+    fn a_handler_is_exported_to_the_contract_of_its_kind() {
+        let handler = quote! { fn handle(connection: Connection) -> std::io::Result<()> { Ok(()) } };
+        let expanded = expand(TokenStream::new(), handler.clone()).to_string();
+        assert!(expanded.contains(&quote!(::uninterruptible_guest::__export_plugin!(handle);).to_string()), "{expanded}");
+        assert!(expanded.contains(&quote!(__private::sync::takes::<Connection>()).to_string()), "{expanded}");
+
+        let expanded = expand(TokenStream::new(), quote!(async #handler)).to_string();
+        assert!(expanded.contains(&quote!(::uninterruptible_guest::__export_plugin_async!(handle);).to_string()), "{expanded}");
+        assert!(expanded.contains(&quote!(__private::asynchronous::takes::<Connection>()).to_string()), "{expanded}");
     }
 }

@@ -54,8 +54,12 @@ pub(crate) struct StreamRead<'a> {
 }
 
 impl StreamRead<'_> {
+    /// Loses the race against bytes that have arrived, as it may in the host.
     pub(crate) fn cancel(mut self: Pin<&mut Self>) -> (StreamResult, Vec<u8>) {
-        (StreamResult::Cancelled, self.take_buffer())
+        match self.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => (StreamResult::Cancelled, self.take_buffer()),
+        }
     }
 
     fn take_buffer(&mut self) -> Vec<u8> {

@@ -33,7 +33,9 @@ pub(crate) struct InputStream(pub(super) Rc<RefCell<Wire>>);
 impl InputStream {
     pub(crate) fn blocking_read(&self, length: u64) -> Result<Vec<u8>, StreamError> {
         let most = usize::try_from(length).unwrap_or(usize::MAX);
-        match self.0.borrow_mut().receive(most) {
+        let mut wire = self.0.borrow_mut();
+        wire.skip_pauses();
+        match wire.receive(most) {
             Received::Bytes(bytes) => Ok(bytes),
             Received::Failure(message) => Err(StreamError::LastOperationFailed(Error(message))),
             Received::End => Err(StreamError::Closed),

@@ -10,6 +10,8 @@ pub(super) enum Event {
     Arrival(Vec<u8>),
     Drain,
     Failure(String),
+    /// Nothing for one poll; a reader that blocks does not notice.
+    Pause,
     Silence,
 }
 
@@ -52,6 +54,10 @@ impl Wire {
                     self.end.get_or_insert(Err(message.clone()));
                     return Received::Failure(message);
                 }
+                Some(Event::Pause) => {
+                    self.drain_if_due();
+                    return Received::Nothing;
+                }
                 Some(Event::Silence) => {
                     self.script.push_front(Event::Silence);
                     return Received::Nothing;
@@ -69,6 +75,13 @@ impl Wire {
         while let Some(Event::Drain) = self.script.front() {
             self.script.pop_front();
             self.draining = true;
+        }
+    }
+
+    pub(super) fn skip_pauses(&mut self) {
+        while let Some(Event::Pause) = self.script.front() {
+            self.script.pop_front();
+            self.drain_if_due();
         }
     }
 
