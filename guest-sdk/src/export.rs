@@ -1,0 +1,78 @@
+//! What the expansion of `#[handler]` uses. It owns the way from the exported function to the handler and back; hidden, and
+//! no part of the SDK's interface.
+
+use std::fmt::Display;
+
+/// What a handler returns: `Result<(), E>`, where `E` implements `Display`.
+#[diagnostic::on_unimplemented(
+    message = "a handler returns `Result<(), E>` where `E` implements `Display`, not `{Self}`",
+    note = "`std::io::Result<()>` and `Result<(), uninterruptible_guest::Error>` are the usual ones"
+)]
+pub trait Outcome {
+    /// The error as the text that goes to the host's log.
+    fn message(self) -> Result<(), String>;
+}
+
+impl<E: Display> Outcome for Result<(), E> {
+    fn message(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Fails to compile where a handler's return type is wrong.
+pub const fn returns<T: Outcome>() {}
+
+/// The side of an `fn`.
+pub mod sync {
+    use crate::connection::Connection;
+    use crate::export::Outcome;
+    use crate::host;
+
+    /// What an `fn` handler takes.
+    #[diagnostic::on_unimplemented(
+        message = "an `fn` handler takes `uninterruptible_guest::Connection`, not `{Self}`",
+        note = "an `async fn` handler takes `uninterruptible_guest::asynchronous::Connection`"
+    )]
+    pub trait Argument {}
+
+    impl Argument for Connection {}
+
+    /// Fails to compile where a handler's argument is wrong.
+    pub const fn takes<T: Argument>() {}
+
+    /// Serves one connection.
+    #[inline]
+    pub fn run<R: Outcome>(
+        handler: impl FnOnce(Connection) -> R,
+        connection: host::Connection,
+        input: host::InputStream,
+        output: host::OutputStream,
+    ) -> Result<(), String> {
+        handler(Connection::new(connection, input, output)).message()
+    }
+}
+
+/// Exports a function as the handler of the 0.2 contract.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_plugin {
+    ($handler:path) => {
+        const _: () = {
+            use $crate::__private::sync_bindings as bindings;
+
+            struct Plugin;
+
+            impl bindings::exports::uninterruptible::server::handler::Guest for Plugin {
+                fn handle_request(
+                    connection: bindings::uninterruptible::server::types::Connection,
+                    input: bindings::wasi::io::streams::InputStream,
+                    output: bindings::wasi::io::streams::OutputStream,
+                ) -> Result<(), String> {
+                    $crate::__private::sync::run($handler, connection, input, output)
+                }
+            }
+
+            bindings::export_guest!(Plugin with_types_in bindings);
+        };
+    };
+}
