@@ -20,3 +20,20 @@ pub mod sync {
         default_bindings_module: "uninterruptible_guest::__private::sync_bindings",
     });
 }
+
+pub mod asynchronous {
+    wit_bindgen::generate!({
+        inline: "
+            package uninterruptible:guest-sdk;
+            world guest-async {
+                import uninterruptible:server/drain@0.3.0;
+                export uninterruptible:server/handler@0.3.0;
+            }
+        ",
+        path: "../wit/0.3",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_guest_async",
+        default_bindings_module: "uninterruptible_guest::__private::asynchronous_bindings",
+    });
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 
 use crate::facts::facts;
-use crate::host::{self, InputStream, OutputStream};
+use crate::host::sync::{self as host, InputStream, OutputStream};
 use crate::input::{Input, Ready};
 use crate::output::Output;
 

@@ -3,13 +3,25 @@
 //! handler, and of this SDK, mean something.
 
 #[cfg(target_family = "wasm")]
-pub(crate) use crate::bindings::sync::{
-    uninterruptible::server::{drain, types::Connection},
-    wasi::io::{
-        poll::poll,
-        streams::{InputStream, OutputStream, StreamError},
-    },
-};
+pub(crate) mod sync {
+    pub(crate) use crate::bindings::sync::uninterruptible::server::{drain, types::Connection};
+    pub(crate) use crate::bindings::sync::wasi::io::poll::poll;
+    pub(crate) use crate::bindings::sync::wasi::io::streams::{InputStream, OutputStream, StreamError};
+}
 
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use crate::testing::sync::{Connection, InputStream, OutputStream, StreamError, drain, poll};
+pub(crate) use crate::testing::sync;
+
+#[cfg(target_family = "wasm")]
+pub(crate) mod asynchronous {
+    pub(crate) use wit_bindgen::StreamResult;
+
+    pub(crate) use crate::bindings::asynchronous::uninterruptible::server::{drain, types::Connection};
+
+    pub(crate) type StreamReader = wit_bindgen::StreamReader<u8>;
+    pub(crate) type StreamRead<'a> = wit_bindgen::rt::async_support::StreamRead<'a, u8>;
+    pub(crate) type StreamWriter = wit_bindgen::StreamWriter<u8>;
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use crate::testing::asynchronous;

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
-use crate::host::{InputStream, StreamError, drain, poll};
+use crate::host::sync::{InputStream, StreamError, drain, poll};
 use crate::output::Output;
 
 /// The first read asks for this much, and reads that come back full ask for twice as much up to the limit: most

@@ -1,6 +1,7 @@
 //! Plugins for `uninterruptible-host`, in Rust.
 #![forbid(unsafe_code)]
 
+pub mod asynchronous;
 #[cfg(target_family = "wasm")]
 mod bindings;
 mod connection;
@@ -24,6 +25,9 @@ pub use uninterruptible_guest_macros::handler;
 #[doc(hidden)]
 pub mod __private {
     #[cfg(target_family = "wasm")]
-    pub use crate::bindings::sync as sync_bindings;
-    pub use crate::export::{returns, sync};
+    pub use wit_bindgen::StreamReader;
+
+    #[cfg(target_family = "wasm")]
+    pub use crate::bindings::{asynchronous as asynchronous_bindings, sync as sync_bindings};
+    pub use crate::export::{asynchronous, returns, sync};
 }

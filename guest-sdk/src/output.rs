@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
-use crate::host::{InputStream, OutputStream, StreamError};
+use crate::host::sync::{InputStream, OutputStream, StreamError};
 use crate::pieces::Pieces;
 
 /// The most that the host takes in one `blocking-write-and-flush`; with a byte more the guest traps.
