@@ -192,7 +192,8 @@ impl Host {
 
     /// Waits until the log has a line with all of `needles`, and returns it.
     pub fn logged(&self, needles: &[&str]) -> String {
-        let found = || self.log().lines().find(|line| needles.iter().all(|needle| line.contains(needle))).map(str::to_owned);
+        let found =
+            || self.log().lines().find(|line| needles.iter().all(|needle| line.contains(needle))).map(str::to_owned);
         wait_for(&format!("a log line with {needles:?}"), found)
     }
 

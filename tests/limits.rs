@@ -101,12 +101,16 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
     let host = Setup::serving("speaks-first").start();
     let open = std::fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count();
     let limit = format!("{}", open + 3);
-    let lowered = std::process::Command::new("prlimit").args(["--pid", &host.pid().to_string(), &format!("--nofile={limit}:")]).status();
+    let lowered = std::process::Command::new("prlimit")
+        .args(["--pid", &host.pid().to_string(), &format!("--nofile={limit}:")])
+        .status();
     if !lowered.is_ok_and(|status| status.success()) {
         return; // No prlimit(1) here.
     }
     let mut streams: Vec<_> = (0..8).map(|_| host.connect()).collect();
-    host.logged(&["WARN", "cannot accept", "EMFILE"].map(|needle| if needle == "EMFILE" { "os error 24" } else { needle }));
+    host.logged(
+        &["WARN", "cannot accept", "EMFILE"].map(|needle| if needle == "EMFILE" { "os error 24" } else { needle }),
+    );
     for stream in &mut streams {
         // As the first ones end, the others are served.
         assert_eq!(read_line(stream), "ready\n");

@@ -21,7 +21,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Accepts and serves connections until `retire` turns true, then whatever is queued, and closes the listener.
-pub async fn serve(listener: Arc<Listener>, connections: Connections, service: Arc<Service>, mut retire: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: Arc<Listener>,
+    connections: Connections,
+    service: Arc<Service>,
+    mut retire: watch::Receiver<bool>,
+) {
     let mut acceptor = Acceptor { listener, connections, service, failures: 0 };
     tokio::select! {
         biased;
@@ -78,7 +83,8 @@ impl Acceptor {
                     if no_more {
                         break;
                     }
-                    no_more = time::Instant::now() >= grace || self.listener.queue().is_some_and(|queue| !queue.handshakes);
+                    no_more =
+                        time::Instant::now() >= grace || self.listener.queue().is_some_and(|queue| !queue.handshakes);
                     if !no_more {
                         time::sleep(HANDSHAKE_POLL).await;
                     }

@@ -166,7 +166,12 @@ impl Lifecycle {
         let (retire, _) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for listener in &listeners {
-            acceptors.spawn(accept::serve(Arc::clone(listener), connections.clone(), Arc::clone(&service), retire.subscribe()));
+            acceptors.spawn(accept::serve(
+                Arc::clone(listener),
+                connections.clone(),
+                Arc::clone(&service),
+                retire.subscribe(),
+            ));
         }
         for listener in &listeners {
             info!(address = %listener.address(), "listening");

@@ -37,11 +37,7 @@ facts!(Facts, resource);
 
 impl Connection {
     pub(crate) fn new(resource: Rc<host::Connection>, input: host::StreamReader, output: host::StreamWriter) -> Self {
-        Self {
-            output: Output::new(output),
-            input: Input::new(input, Rc::clone(&resource)),
-            facts: Facts { resource },
-        }
+        Self { output: Output::new(output), input: Input::new(input, Rc::clone(&resource)), facts: Facts { resource } }
     }
 
     /// Takes the connection apart, for a handler that drops one half early or hands them to different futures.

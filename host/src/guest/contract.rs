@@ -3,7 +3,8 @@
 
 use super::engine::Concurrency;
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding, Parser, Payload,
+    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding, Parser,
+    Payload,
 };
 
 /// The interface that a plugin exports, less its version.
@@ -103,7 +104,9 @@ pub enum Error {
     #[error("is WebAssembly text: turn it into a component first, with `wasm-tools parse`")]
     Text,
     /// A core module.
-    #[error("is a core WebAssembly module, no component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`")]
+    #[error(
+        "is a core WebAssembly module, no component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
     CoreModule,
     /// Damaged.
     #[error("is damaged: {0}")]
@@ -115,7 +118,9 @@ pub enum Error {
         exports: Vec<String>,
     },
     /// Another version.
-    #[error("was built for {HANDLER}@{version}, this host has @{VERSION_0_2} and @{VERSION_0_3}: build it for one of these")]
+    #[error(
+        "was built for {HANDLER}@{version}, this host has @{VERSION_0_2} and @{VERSION_0_3}: build it for one of these"
+    )]
     OtherVersion {
         /// What it was built for.
         version: String,
@@ -182,7 +187,9 @@ impl Reading {
             Payload::ComponentTypeSection(section) => {
                 for ty in section {
                     self.concurrent |= match ty.map_err(damaged)? {
-                        ComponentType::Defined(ComponentDefinedType::Stream(_) | ComponentDefinedType::Future(_)) => true,
+                        ComponentType::Defined(ComponentDefinedType::Stream(_) | ComponentDefinedType::Future(_)) => {
+                            true
+                        }
                         ComponentType::Func(function) => function.async_,
                         _ => false,
                     };
@@ -199,7 +206,8 @@ impl Reading {
     }
 
     fn judge(self) -> Result<Contract, Error> {
-        let versions: Vec<&str> = self.exports.iter().filter_map(|name| name.strip_prefix(HANDLER)?.strip_prefix('@')).collect();
+        let versions: Vec<&str> =
+            self.exports.iter().filter_map(|name| name.strip_prefix(HANDLER)?.strip_prefix('@')).collect();
         let of = |minor: &str| versions.iter().find(|version| version.starts_with(minor) && !version.contains('-'));
         let (generation, version) = match (of("0.3."), of("0.2.")) {
             (Some(version), _) => (Generation::Wasi03, *version),
@@ -215,7 +223,9 @@ impl Reading {
         if !missing.is_empty() {
             return Err(Error::MissingImports(missing));
         }
-        let concurrent = self.concurrent || generation == Generation::Wasi03 || self.imports.iter().any(|name| name.contains("@0.3."));
+        let concurrent = self.concurrent
+            || generation == Generation::Wasi03
+            || self.imports.iter().any(|name| name.contains("@0.3."));
         Ok(Contract {
             generation,
             version: version.to_owned(),
@@ -242,7 +252,9 @@ fn uses_concurrency(function: &CanonicalFunction) -> bool {
         CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
             options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
         }
-        CanonicalFunction::ResourceNew { .. } | CanonicalFunction::ResourceDrop { .. } | CanonicalFunction::ResourceRep { .. } => false,
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => false,
         // Everything else that there is: tasks, subtasks, streams, futures, waitable sets, error contexts, threads.
         _ => true,
     }

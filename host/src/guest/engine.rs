@@ -56,7 +56,11 @@ pub(super) struct Runtime {
 
 impl Runtime {
     /// Reserves the pool. `required` is what one guest of the plugin needs.
-    pub(super) fn new(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits) -> wasmtime::Result<Self> {
+    pub(super) fn new(
+        concurrency: Concurrency,
+        required: &ResourcesRequired,
+        limits: &Limits,
+    ) -> wasmtime::Result<Self> {
         let mut config = config(concurrency);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(required, limits)));
         let engine = Engine::new(&config)?;
@@ -103,7 +107,11 @@ fn pool(required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfi
     pool.linear_memory_keep_resident(kept)
         .table_keep_resident(elements.saturating_mul(size_of::<usize>()).clamp(4 << 10, 1 << 20))
         .async_stack_keep_resident(64 << 10)
-        .pagemap_scan(if initial <= SMALL && PoolingAllocationConfig::is_pagemap_scan_available() { Enabled::Yes } else { Enabled::No });
+        .pagemap_scan(if initial <= SMALL && PoolingAllocationConfig::is_pagemap_scan_available() {
+            Enabled::Yes
+        } else {
+            Enabled::No
+        });
     pool
 }
 
