@@ -233,8 +233,11 @@ impl Wire {
                 }
             }
             let peeked = self.socket.try_io(Interest::READABLE, |socket| Ok(recv(socket, &mut [0], RecvFlags::PEEK)?));
-            if !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-                return; // Data, an end, or an error: reading tells which.
+            match peeked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The kernel tells an error once: this was it, and a read would find what looks like an end.
+                Err(error) => return self.input_ended(InputEnd::Broken(error.kind())),
+                Ok(_) => return, // Data or an end: reading tells which.
             }
             match self.socket.readable().await {
                 Ok(mut ready) => ready.retain_ready(),

@@ -283,8 +283,8 @@ fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtim
         num_tables: 1,
         max_initial_table_size: None,
     });
-    if let Some(needed) = required.max_initial_memory_size.filter(|needed| *needed > source.limits.guest_memory as u64)
-    {
+    let needed = engine::initial_memory(&required);
+    if needed > source.limits.guest_memory as u64 {
         return Err(Problem::Memory { needed, given: source.limits.guest_memory });
     }
     let runtime = Runtime::new(contract.concurrency, &required, &source.limits)
