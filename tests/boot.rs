@@ -241,6 +241,66 @@ fn a_closed_standard_output_and_error_harm_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// Once, a first instance that computed for some milliseconds waited for ever for a permit that it held itself.
+#[test]
+fn a_plugin_that_computes_while_it_starts_is_served_and_one_that_never_starts_is_refused() {
+    let dir = directory();
+    let spinning = |name: &str, turns: u64| {
+        let path = dir.path().join(name);
+        let text = format!(
+            r#"(component
+                (core module $m
+                    (func $spin (local i64)
+                        (loop $again
+                            (local.set 0 (i64.add (local.get 0) (i64.const 1)))
+                            (br_if $again (i64.lt_u (local.get 0) (i64.const {turns})))))
+                    (start $spin))
+                (core instance (instantiate $m))
+                (instance $h)
+                (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#
+        );
+        fs::write(&path, component(&text)).unwrap();
+        path
+    };
+    for workers in ["1", "2"] {
+        for (path, needle) in [
+            // It starts, and then lacks the function: linking comes first, so that is what is said.
+            (spinning("slow.wasm", 50_000_000), "cannot be linked"),
+            (spinning("stuck.wasm", u64::MAX), "cannot be linked"),
+        ] {
+            refused(
+                &Setup::bare().option("--plugin", &path).option("--workers", workers).option("--cache-dir", "none"),
+                &["--plugin", needle],
+            );
+        }
+    }
+}
+
+#[test]
+fn a_full_standard_output_and_error_harm_nothing() {
+    // Two pipes that are full already and that nobody reads.
+    let script = r#"exec 3<>"$1"; dd if=/dev/zero of="$1" bs=65536 count=1 2>/dev/null; exec "$2" --plugin "$3" --bind "tcp://$4" --log-level debug >&3 2>&3"#;
+    let dir = directory();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", script, "sh"])
+        .args([pipe.as_os_str(), env!("CARGO_BIN_EXE_uninterruptible-host").as_ref(), plugin("hello").as_os_str()])
+        .arg(address.to_string())
+        .spawn()
+        .unwrap();
+    for _ in 0..20 {
+        let mut stream = crate::harness::wait_for("a host with full pipes", || std::net::TcpStream::connect(address).ok());
+        std::io::Write::write_all(&mut stream, b"bob\n").unwrap();
+        assert_eq!(crate::harness::read_to_end(&mut stream), b"Hello bob!\n");
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let status = crate::harness::wait_for("its end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
 #[test]
 fn logs_can_be_json_with_the_process_id() {
     let host = Setup::serving("fail").option("--log-format", "json").start();

@@ -53,6 +53,24 @@ fn a_guest_with_a_timer_starts_at_accept() {
 }
 
 #[test]
+fn a_guest_of_wasi_0_3_with_a_timer_starts_at_accept() {
+    let host = Host::serving("late-greeting-async");
+    for _ in 0..3 {
+        let mut stream = host.connect();
+        assert_eq!(read_line(&mut stream), "at last\n");
+    }
+}
+
+#[test]
+fn a_guest_that_closes_its_output_first_starts_at_accept() {
+    let host = Host::serving("half-close");
+    for _ in 0..3 {
+        let mut stream = host.connect();
+        assert_eq!(read_to_end(&mut stream), b"");
+    }
+}
+
+#[test]
 fn the_operator_decides_where_asked_to() {
     let host = Setup::serving("read-timeout").option("--guest-start", "first-byte").start();
     assert_eq!(host.ask("x"), b"input\n");

@@ -166,6 +166,33 @@ fn a_slow_peer_gets_everything() {
     assert_eq!(total, 100_000);
 }
 
+/// Once, what the kernel had not taken at once was sent only when the guest came back to its output.
+#[test]
+fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
+    let host = Host::serving("patient");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&host.addresses[0].into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+    let mut answer = vec![0; 200_000];
+    stream.read_exact(&mut answer).unwrap();
+    stream.write_all(b"thanks\n").unwrap();
+    assert_eq!(read_to_end(&mut stream), b"you said: thanks\n");
+}
+
+/// A peer that goes on sending after its reply is given up after half a minute, whatever it does.
+#[test]
+fn a_peer_that_floods_after_its_reply_is_given_up() {
+    let host = Host::serving("hello");
+    let mut stream = host.connect();
+    stream.write_all(b"bob\n").unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let flooding = thread::spawn(move || while writer.write_all(&[b'x'; 65536]).is_ok() {});
+    assert_eq!(read_to_end(&mut stream), b"Hello bob!\n");
+    flooding.join().unwrap();
+}
+
 #[test]
 fn a_conversation_goes_back_and_forth() {
     let host = Host::serving("speaks-first");

@@ -2,7 +2,7 @@
 //! that `accept` can give, and retires its listener without losing what is queued there.
 
 use crate::{
-    bind::Listener,
+    bind::{Listener, Queue},
     connection::{Connection, Service},
     drain::Connections,
 };
@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
 /// Between two looks at handshakes that are under way.
-const HANDSHAKE_POLL: Duration = Duration::from_millis(10);
+const HANDSHAKE_POLL: Duration = Duration::from_millis(20);
 
 /// After an error that only time can mend, such as a lack of descriptors: doubled at each failure in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -74,29 +74,43 @@ impl Acceptor {
     async fn retire(mut self) {
         let address = self.listener.address();
         if let Err(error) = self.listener.stop_arrivals() {
-            // Without the filter, peers may go on arriving; the loop below ends at the first moment without one.
+            // Without the filter peers may go on arriving; what follows ends at the first moment without one.
             warn!(%address, %error, "new arrivals could not be stopped before the listener was closed");
         }
         let grace = time::Instant::now() + HANDSHAKE_GRACE;
-        let mut no_more = false;
+        // A handshake may complete while the tables are read, and be seen neither as under way nor as done: two looks.
+        let mut seen_empty = false;
         loop {
-            let slot = self.connections.slot().await;
-            match self.listener.accept() {
-                Ok((socket, peer)) => Connection::accepted(socket, peer, address, slot).spawn(&self.service),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Looked at once more after the last handshake has ended, since it may have ended well.
-                    if no_more {
-                        break;
+            // Where the system does not tell, whatever can be accepted until the grace has passed.
+            let queue = self.listener.queue().unwrap_or(Queue { waiting: 1, handshakes: true });
+            let in_time = time::Instant::now() < grace;
+            let mut accepted = false;
+            for _ in 0..queue.waiting {
+                let slot = self.connections.slot().await;
+                match self.listener.accept() {
+                    Ok((socket, peer)) => {
+                        accepted = true;
+                        Connection::accepted(socket, peer, address, slot).spawn(&self.service);
                     }
-                    no_more =
-                        time::Instant::now() >= grace || self.listener.queue().is_some_and(|queue| !queue.handshakes);
-                    if !no_more {
-                        time::sleep(HANDSHAKE_POLL).await;
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        drop(slot);
+                        self.failed(&error).await;
                     }
                 }
-                Err(error) => self.failed(&error).await,
+            }
+            if accepted {
+                continue;
+            }
+            if !(queue.handshakes && in_time) && (seen_empty || !in_time) {
+                break;
+            }
+            seen_empty = queue.waiting == 0 && !queue.handshakes;
+            if !seen_empty {
+                time::sleep(HANDSHAKE_POLL).await;
             }
         }
+        drop(self.listener);
         info!(%address, "listener closed");
     }
 
@@ -135,15 +149,12 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             Errno::ECONNABORTED
                 | Errno::ECONNRESET
                 | Errno::EINTR
-                | Errno::ENETDOWN
                 | Errno::EPROTO
                 | Errno::ENOPROTOOPT
                 | Errno::EHOSTDOWN
                 | Errno::ENONET
                 | Errno::EHOSTUNREACH
-                | Errno::EOPNOTSUPP
                 | Errno::ENETUNREACH
-                | Errno::EPERM
         )
     )
 }

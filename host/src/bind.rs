@@ -226,7 +226,13 @@ impl Listener {
         let port = format!(":{:04X}", self.address.0.port());
         let mut queue = Queue { waiting: 0, handshakes: false };
         for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-            for row in fs::read_to_string(table).ok()?.lines() {
+            let rows = match fs::read_to_string(table) {
+                Ok(rows) => rows,
+                // A system without IPv6.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && table.ends_with('6') => continue,
+                Err(_) => return None,
+            };
+            for row in rows.lines() {
                 // Ordinal, local, remote, state, queues (sending:receiving), three that do not matter here, timeouts, inode.
                 let columns: Vec<&str> = row.split_ascii_whitespace().collect();
                 let [_, local, _, state, queues, _, _, _, _, row_inode, ..] = columns.as_slice() else { continue };

@@ -57,7 +57,7 @@ pub struct Arguments {
     /// Connections served at once; further ones wait in the kernel's queue.
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_MAX_CONNECTIONS", help_heading = "Limits")]
     #[arg(
-        help = "Connections served at once; further ones wait in the kernel's queue [default: 10000, or what the descriptor limit allows]"
+        help = "Connections served at once; further ones wait in the kernel's queue [default: 4096, or what the descriptor limit allows]"
     )]
     pub max_connections: Option<String>,
 

@@ -8,9 +8,12 @@ use std::{env, fmt::Display, num::NonZeroU32, path::PathBuf, str::FromStr, threa
 /// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
-/// What the default is where the descriptor limit allows it: far above what a small service meets, and still below what
-/// `vm.max_map_count` (65,530 by default, about six mappings a guest) bears.
-const DEFAULT_MAX_CONNECTIONS: u32 = 10_000;
+/// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
+/// `vm.max_map_count` bears (65,530 by default; a live guest takes some eight mappings).
+const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
+
+/// More threads than any machine that this runs on has processors.
+const MOST_WORKERS: u32 = 1024;
 
 /// The resolved configuration.
 #[derive(Debug)]
@@ -139,7 +142,12 @@ impl Config {
                 idle_timeout: optional_duration("--idle-timeout", &arguments.idle_timeout)?,
             },
             workers: match arguments.workers {
-                Some(count) => parse::<Count>("--workers", &count)?.0,
+                Some(count) => match parse::<Count>("--workers", &count)?.0 {
+                    workers if workers.get() <= MOST_WORKERS => workers,
+                    _ => {
+                        return Err(Error::value("--workers", count, "is more than 1024; one a processor serves best"));
+                    }
+                },
                 None => thread::available_parallelism()
                     .ok()
                     .and_then(|n| u32::try_from(n.get()).ok()?.try_into().ok())

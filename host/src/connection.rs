@@ -6,12 +6,18 @@ use crate::{
     config::Limits,
     drain::Slot,
     guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
-    log::{self, Limiter},
+    log::Limiter,
     wire::Wire,
 };
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Duration};
-use tokio::time::{self, Instant};
+use tokio::{
+    task::unconstrained,
+    time::{self, Instant},
+};
 use tracing::{debug, error, warn};
+
+/// How long a peer may take nothing of what its guest has left behind, where there is no idle timeout.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// What all connections share.
 pub struct Service {
@@ -83,15 +89,21 @@ impl Connection {
         record.end(tokio::select! {
             biased;
             ended = guest => ended,
-            reason = deadlines.expired() => Err(Failure::plain(reason)),
+            // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
+            reason = unconstrained(deadlines.expired()) => Err(Failure::plain(reason)),
             never = wire.tend() => match never {},
         });
 
-        // What was written is sent whatever has happened; a connection that is over its time gets no more of it.
+        // What was written is sent whatever has happened, but a peer that has been silent for long enough gets one more chance
+        // only, and a connection that is over its time gets no more of it.
+        let silence = match record.reason() {
+            Some(Reason::Idle) => Duration::ZERO,
+            _ => service.limits.idle_timeout.unwrap_or(LONGEST_SILENCE),
+        };
         tokio::select! {
             biased;
-            () = wire.conclude(service.limits.idle_timeout) => {}
-            () = deadlines.over() => {}
+            () = wire.conclude(silence) => {}
+            () = unconstrained(deadlines.over()) => {}
         }
         drop(wire);
         drop(slot);
@@ -167,6 +179,11 @@ impl Record {
     fn end(&mut self, how: Result<(), Failure>) {
         self.ended = Some(how);
     }
+
+    /// Why it failed, if it has.
+    fn reason(&self) -> Option<Reason> {
+        Some(self.ended.as_ref()?.as_ref().err()?.reason)
+    }
 }
 
 impl Drop for Record {
@@ -184,9 +201,8 @@ impl Drop for Record {
             }
             Err(failure) => failure,
         };
-        let message = log::escaped(&message);
         match reason.fault() {
-            Fault::Peer => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+            Fault::Nobody => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
             Fault::Plugin => match self.service.faults.pass() {
                 Some(suppressed) => {
                     warn!(%plugin, %connection, %peer, %listener, ms, %reason, message, suppressed, "connection failed")

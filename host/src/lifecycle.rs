@@ -16,7 +16,7 @@
 
 use crate::{
     accept,
-    bind::{self, Listener},
+    bind::{self, Listener, ListenerAddress},
     config::{self, Config},
     connection::Service,
     drain::Connections,
@@ -25,9 +25,9 @@ use crate::{
     signals::{Signal, Signals},
 };
 use std::{
-    fmt,
     io::{self, Write},
     sync::{Arc, Weak},
+    thread,
     time::Duration,
 };
 use tokio::{
@@ -171,10 +171,10 @@ impl Lifecycle {
         for listener in listening {
             acceptors.spawn(accept::serve(listener, connections.clone(), Arc::clone(&service), retire.subscribe()));
         }
-        for address in addresses {
+        for address in &addresses {
             info!(%address, "listening");
-            announce(address);
         }
+        announce(addresses);
         Ok(Serving { listeners, acceptors, connections, retire })
     }
 
@@ -234,10 +234,18 @@ impl Lifecycle {
     }
 }
 
-/// The ready line, for whoever started the process: the only thing on standard output, ever.
-fn announce(address: impl fmt::Display) {
-    let mut out = io::stdout().lock();
-    if let Err(error) = writeln!(out, "listening {address}").and_then(|()| out.flush()) {
+/// The ready lines, for whoever started the process: the only thing on standard output, ever. Written by a thread of their own,
+/// since a pipe that is full and that nobody reads would keep whoever writes to it for ever.
+fn announce(addresses: Vec<ListenerAddress>) {
+    let write = move || {
+        let mut out = io::stdout().lock();
+        for address in addresses {
+            if let Err(error) = writeln!(out, "listening {address}").and_then(|()| out.flush()) {
+                warn!(%error, "the ready line could not be written to standard output");
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("ready-line".into()).spawn(write) {
         warn!(%error, "the ready line could not be written to standard output");
     }
 }

@@ -4,12 +4,22 @@
 //! and counted; nothing waits for it.
 
 use nix::unistd::getpid;
-use std::{fmt, io::Write, str::FromStr, sync::Mutex, time::Duration, time::Instant};
+use std::{
+    fmt,
+    io::Write,
+    str::FromStr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
 use tracing::{Event, Level, Subscriber, warn};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     fmt::{
-        FmtContext, FormatEvent, FormatFields, FormattedFields,
+        FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
         format::{Format, Full, Json, JsonFields, Writer},
     },
     registry::LookupSpan,
@@ -17,6 +27,9 @@ use tracing_subscriber::{
 
 /// Records that wait for the writer: a burst of ten thousand failing connections fits.
 const QUEUE: usize = 16 << 10;
+
+/// How long the end of the process waits for the reader of its log.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
 /// What is logged, and how.
 #[derive(Clone, Copy, Debug)]
@@ -69,16 +82,14 @@ impl FromStr for Shape {
 
 /// Writes what is still queued when it is dropped, for at most a second.
 #[derive(Debug)]
-pub struct Flush {
-    _writer: WorkerGuard,
-    dropped: ErrorCounter,
-}
+pub struct Flush(Queue);
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        let dropped = self.dropped.dropped_lines();
-        if dropped > 0 {
-            warn!(dropped, "log records were dropped because their reader was too slow");
+        let (written, all_written) = mpsc::sync_channel(1);
+        if self.0.records.try_send(Message::Flush(written)).is_ok() {
+            // A reader that takes longer is not waited for.
+            all_written.recv_timeout(LONGEST_FLUSH).ok();
         }
     }
 }
@@ -86,13 +97,8 @@ impl Drop for Flush {
 /// Starts logging for the life of what is returned.
 #[must_use]
 pub fn start(options: Options) -> Flush {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(QUEUE)
-        .thread_name("log")
-        .finish(std::io::stderr());
-    let dropped = writer.error_counter();
-    let text = tracing_subscriber::fmt().with_max_level(options.level.0).with_ansi(false).with_writer(writer);
+    let queue = Queue::start();
+    let text = tracing_subscriber::fmt().with_max_level(options.level.0).with_ansi(false).with_writer(queue.clone());
     // Only a test that starts twice could find a subscriber in place.
     match options.format {
         Shape::Text => drop(tracing::subscriber::set_global_default(
@@ -104,7 +110,77 @@ pub fn start(options: Options) -> Flush {
                 .finish(),
         )),
     }
-    Flush { _writer: guard, dropped }
+    Flush(queue)
+}
+
+/// The way of a record to the thread that writes it.
+#[derive(Clone, Debug)]
+struct Queue {
+    records: mpsc::SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Message {
+    Record(Vec<u8>),
+    Flush(mpsc::SyncSender<()>),
+}
+
+impl Queue {
+    fn start() -> Self {
+        let (records, queued) = mpsc::sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&dropped);
+        let write = move || {
+            for message in queued {
+                match message {
+                    // A closed standard error is its reader's choice; whatever follows may find it open.
+                    Message::Record(record) => drop(std::io::stderr().write_all(&record)),
+                    Message::Flush(written) => drop(written.try_send(())),
+                }
+                let dropped = counted.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    warn!(dropped, "log records were dropped because their reader was too slow");
+                }
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("log".into()).spawn(write) {
+            complain(&format!("nothing will be logged: {error}"));
+        }
+        Self { records, dropped }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Record<'a>;
+
+    fn make_writer(&'a self) -> Record<'a> {
+        Record { queue: self, bytes: Vec::new() }
+    }
+}
+
+/// One record; queued when it is dropped, so that it is written whole.
+struct Record<'a> {
+    queue: &'a Queue,
+    bytes: Vec<u8>,
+}
+
+impl Write for Record<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if self.queue.records.try_send(Message::Record(std::mem::take(&mut self.bytes))).is_err() {
+            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// One line on standard error, for what happens before and outside of logging.

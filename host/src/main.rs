@@ -1,15 +1,17 @@
 //! `uninterruptible-host`: parse, run, print one line where it failed, exit with a documented code.
 
-use std::process::ExitCode;
+use std::{panic, process::ExitCode};
 use uninterruptible_host::{cli::Arguments, config::Config, exit::Exit, lifecycle, log, signals};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
+    panic::set_hook(Box::new(|bug| log::complain(&format!("a bug in uninterruptible-host: {bug}"))));
+    match panic::catch_unwind(run) {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) => {
             log::complain(&failure.to_string());
             failure.exit().into()
         }
+        Err(_) => Exit::Bug.into(), // The hook has said what it was.
     }
 }
 

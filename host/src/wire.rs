@@ -287,7 +287,8 @@ impl Wire {
 
     // ---- output ------------------------------------------------------------------------------------------------
 
-    /// Writes what the kernel takes at once and keeps the rest, which may be written only after [`Self::try_flush`].
+    /// Writes what the kernel takes at once and keeps the rest, which [`Self::tend`] sends. No more may be written until
+    /// [`Self::try_flush`] says so.
     ///
     /// # Errors
     ///
@@ -298,6 +299,8 @@ impl Wire {
                 Some(count) => drop(bytes.split_to(count)),
                 None => {
                     self.state().unsent = bytes;
+                    // The guest may not come back for it before its peer has had it.
+                    self.changed.notify_waiters();
                     break;
                 }
             }
@@ -389,21 +392,26 @@ impl Wire {
 
     // ---- beside and after the guest ----------------------------------------------------------------------------
 
-    /// Does what the guest left to be done while it runs on: sends the rest of an output that it finished, discards
-    /// the input that it abandoned. Never returns.
+    /// Does what the guest leaves to be done while it runs on: sends what it has written, closes the output that it has
+    /// finished, discards the input that it has abandoned. Never returns.
     pub async fn tend(&self) -> Infallible {
         loop {
             let changed = self.changed.notified();
             let (send, discard) = {
                 let state = self.state();
-                (state.output_finished && !state.output_shut, state.input_abandoned && state.input_end.is_none())
+                (
+                    !state.unsent.is_empty() || state.output_finished && !state.output_shut,
+                    state.input_abandoned && state.input_end.is_none(),
+                )
             };
             let sent = async {
                 if !send {
                     return std::future::pending().await;
                 }
                 self.flushed().await;
-                self.shut_output();
+                if self.state().output_finished {
+                    self.shut_output();
+                }
             };
             let discarded = async {
                 if !discard {
@@ -446,26 +454,26 @@ impl Wire {
     }
 
     /// Ends the connection so that the peer gets all that was written: flush, close the sending side, discard what
-    /// still comes for a bounded time, then close. `silence` bounds how long the peer may take nothing.
-    pub async fn conclude(&self, silence: Option<Duration>) {
+    /// still comes for a bounded time, then close. A peer that takes nothing for `silence` is given up.
+    pub async fn conclude(&self, silence: Duration) {
         loop {
             let before = self.last_byte();
-            let flushed = self.flushed();
-            match silence {
-                None => flushed.await,
-                // A peer that takes a little in each period is slow, not gone.
-                Some(silence) => match time::timeout(silence, flushed).await {
-                    Err(_) if self.last_byte() > before => continue,
-                    _ => {}
-                },
+            match time::timeout(silence, self.flushed()).await {
+                // One that takes a little each time is slow, not gone.
+                Err(_) if self.last_byte() > before => {}
+                _ => break,
             }
-            break;
         }
         self.shut_output();
         self.state().ahead = Bytes::new();
         let until = time::Instant::now() + LINGER;
-        while let Ok(true) =
-            time::timeout_at(until.min(time::Instant::now() + LINGER_SILENCE), self.discard_some()).await
-        {}
+        loop {
+            let now = time::Instant::now();
+            // The clock is looked at here too: a peer that always has more to send would keep `timeout_at` from doing so.
+            if now >= until || time::timeout_at(until.min(now + LINGER_SILENCE), self.discard_some()).await != Ok(true)
+            {
+                break;
+            }
+        }
     }
 }

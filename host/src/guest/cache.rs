@@ -5,14 +5,17 @@
 //! can write, on a path that nobody else can redirect; anything doubtful is compiled anew.
 
 use crate::sys::Artifact;
-use rustix::process::geteuid;
+use rustix::{
+    fs::{Mode, OFlags},
+    process::geteuid,
+};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     hash::{Hash, Hasher},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tracing::{debug, info, warn};
 use wasmtime::Engine;
@@ -21,6 +24,10 @@ use wasmtime::Engine;
 const ENTRIES: usize = 64;
 
 const SUFFIX: &str = "cwasm";
+
+/// What an entry is called while it is written, and after how long it is taken for abandoned.
+const UNFINISHED: &str = "new";
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A cache directory, or none.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ impl Cache {
 
     /// The compiled form of a plugin, from the cache or from the compiler.
     pub(super) fn artifact(&self, engine: &Engine, plugin: &[u8]) -> wasmtime::Result<Artifact> {
-        let Some(dir) = &self.0 else { return engine.precompile_component(plugin).map(Artifact::Fresh) };
+        let Some(dir) = &self.0 else { return compile(engine, plugin) };
         let path = dir.join(entry_name(engine, plugin));
         match read(&path) {
             Ok(file) => {
@@ -58,6 +65,11 @@ impl Cache {
         }
         Ok(Artifact::Fresh(compiled))
     }
+}
+
+/// The compiled form of a plugin, whatever the cache has.
+pub(super) fn compile(engine: &Engine, plugin: &[u8]) -> wasmtime::Result<Artifact> {
+    engine.precompile_component(plugin).map(Artifact::Fresh)
 }
 
 /// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
@@ -94,8 +106,8 @@ fn entry_name(engine: &Engine, plugin: &[u8]) -> String {
 
 /// Opens an entry and checks that it is ours and undamaged.
 fn read(path: &Path) -> io::Result<File> {
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    let mut file = OpenOptions::new().read(true).custom_flags(no_follow).open(path)?;
+    let mut file =
+        File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
     let metadata = file.metadata()?;
     if !metadata.is_file()
         || metadata.mode() & 0o022 != 0
@@ -120,9 +132,11 @@ fn read(path: &Path) -> io::Result<File> {
 
 /// Writes an entry so that it is found whole or not at all.
 fn write(dir: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    // A name that no other process has, on this machine or on another that shares the directory.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let temporary = path.with_extension(format!("{}-{}.{UNFINISHED}", std::process::id(), now.as_nanos()));
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(compiled)?;
         file.write_all(blake3::hash(compiled).as_bytes())?;
         file.sync_all()?;
@@ -135,13 +149,19 @@ fn write(dir: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Removes what is used no more: all but the latest entries, and what a process that was killed has left unfinished.
 fn forget_the_oldest(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    let mut entries: Vec<_> = entries
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == SUFFIX))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .collect();
+    let Ok(files) = fs::read_dir(dir) else { return };
+    let mut entries = Vec::new();
+    for file in files.flatten() {
+        let path = file.path();
+        let Some(used) = file.metadata().ok().and_then(|metadata| metadata.modified().ok()) else { continue };
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some(SUFFIX) => entries.push((used, path)),
+            Some(UNFINISHED) if used.elapsed().is_ok_and(|age| age > ABANDONED) => drop(fs::remove_file(path)),
+            _ => {}
+        }
+    }
     entries.sort_unstable_by_key(|(used, _)| std::cmp::Reverse(*used));
     for (_, path) in entries.into_iter().skip(ENTRIES) {
         drop(fs::remove_file(path));

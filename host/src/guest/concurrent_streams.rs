@@ -40,7 +40,13 @@ impl StreamProducer<State> for Input {
     ) -> Poll<wasmtime::Result<StreamResult>> {
         if destination.remaining(&mut store) == Some(0) {
             // A wait for readiness; the read that follows finds out.
-            return self.wire.poll_readable(context).map(|()| Ok(StreamResult::Completed));
+            return match self.wire.poll_readable(context) {
+                Poll::Pending if finish => {
+                    self.learner.observable();
+                    Poll::Ready(Ok(StreamResult::Cancelled))
+                }
+                waited => waited.map(|()| Ok(StreamResult::Completed)),
+            };
         }
         let mut destination = destination.as_direct(store, CHUNK);
         loop {
@@ -101,7 +107,10 @@ impl StreamConsumer<State> for Output {
         let mut source = source.as_direct(store);
         loop {
             if source.remaining().is_empty() {
-                return self.wire.poll_writable(context).map(|()| Ok(StreamResult::Completed));
+                return match self.wire.poll_writable(context) {
+                    Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
+                    waited => waited.map(|()| Ok(StreamResult::Completed)),
+                };
             }
             match self.wire.try_write(source.remaining()) {
                 Ok(Some(count)) => {
@@ -118,6 +127,7 @@ impl StreamConsumer<State> for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
+        self.learner.observable();
         self.wire.finish_output();
     }
 }

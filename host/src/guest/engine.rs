@@ -4,7 +4,7 @@ use crate::config::Limits;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
@@ -35,12 +35,7 @@ pub(super) enum Concurrency {
 fn config(concurrency: Concurrency) -> Config {
     let concurrent = concurrency == Concurrency::Concurrent;
     let mut config = Config::new();
-    config
-        .epoch_interruption(true)
-        .concurrency_support(concurrent)
-        .wasm_component_model_async(concurrent)
-        .wasm_component_model_async_stackful(concurrent)
-        .wasm_component_model_more_async_builtins(concurrent);
+    config.epoch_interruption(true).concurrency_support(concurrent).wasm_component_model_async(concurrent);
     config
 }
 
@@ -53,6 +48,7 @@ pub(super) fn compiler(concurrency: Concurrency) -> wasmtime::Result<Engine> {
 #[derive(Clone, Debug)]
 pub(super) struct Runtime {
     pub(super) engine: Engine,
+    pub(super) concurrency: Concurrency,
     clock: Arc<Clock>,
 }
 
@@ -64,16 +60,17 @@ impl Runtime {
         limits: &Limits,
     ) -> wasmtime::Result<Self> {
         let mut config = config(concurrency);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(required, limits)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(concurrency, required, limits)));
         let engine = Engine::new(&config)?;
         let clock = Clock::start(engine.weak())?;
-        Ok(Self { engine, clock })
+        Ok(Self { engine, concurrency, clock })
     }
 
     /// Keeps the clock going for as long as a guest lives.
     pub(super) fn guest(&self) -> Running<'_> {
-        // The clock looks at the count before it rests, and a wake-up before it rests is not lost.
-        if self.clock.guests.fetch_add(1, Ordering::SeqCst) == 0 {
+        self.clock.guests.fetch_add(1, Ordering::SeqCst);
+        // The clock says that it rests before it looks at the count for the last time, and a wake-up is not lost.
+        if self.clock.resting.load(Ordering::SeqCst) {
             self.clock.thread.unpark();
         }
         Running(&self.clock.guests)
@@ -85,7 +82,7 @@ pub(super) fn initial_memory(required: &ResourcesRequired) -> u64 {
     required.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE as u64)
 }
 
-fn pool(required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfig {
+fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfig {
     const SMALL: u64 = 4 << 20;
     const LARGEST_KEPT: usize = 16 << 20;
 
@@ -95,7 +92,8 @@ fn pool(required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfi
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(u32::MAX)
-        .total_stacks(guests)
+        // A guest whose tasks run concurrently may need a second one, for what the host does in its memory meanwhile.
+        .total_stacks(if concurrency == Concurrency::Concurrent { guests.saturating_mul(2) } else { guests })
         .max_core_instances_per_component(u32::MAX)
         // What an instance may need of the host's own memory; the largest known plugin needs a tenth of it.
         .max_core_instance_size(16 << 20)
@@ -126,6 +124,7 @@ fn pool(required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfi
 #[derive(Debug)]
 struct Clock {
     guests: Arc<AtomicUsize>,
+    resting: Arc<AtomicBool>,
     thread: Thread,
 }
 
@@ -141,7 +140,8 @@ impl Drop for Running<'_> {
 impl Clock {
     fn start(engine: EngineWeak) -> wasmtime::Result<Arc<Self>> {
         let guests = Arc::new(AtomicUsize::new(0));
-        let watched = Arc::clone(&guests);
+        let resting = Arc::new(AtomicBool::new(false));
+        let (watched, rests) = (Arc::clone(&guests), Arc::clone(&resting));
         let thread = thread::Builder::new().name("epochs".into()).spawn(move || {
             let mut idle = 0;
             loop {
@@ -153,8 +153,12 @@ impl Clock {
                 if idle < REST_AFTER {
                     thread::park_timeout(TICK);
                 } else {
-                    // Wakes once a second all the same, to notice when the engine is gone.
-                    thread::park_timeout(Duration::from_secs(1));
+                    rests.store(true, Ordering::SeqCst);
+                    if watched.load(Ordering::SeqCst) == 0 {
+                        // Wakes once a second all the same, to notice when the engine is gone.
+                        thread::park_timeout(Duration::from_secs(1));
+                    }
+                    rests.store(false, Ordering::SeqCst);
                 }
                 match engine.upgrade() {
                     Some(engine) => engine.increment_epoch(),
@@ -162,6 +166,6 @@ impl Clock {
                 }
             }
         })?;
-        Ok(Arc::new(Self { guests, thread: thread.thread().clone() }))
+        Ok(Arc::new(Self { guests, resting, thread: thread.thread().clone() }))
     }
 }

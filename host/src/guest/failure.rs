@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Failure {
     /// The reason.
     pub reason: Reason,
-    /// For people; where a guest had a part in it, untrusted.
+    /// For people; what a guest had a part in is escaped and cut already.
     pub message: String,
 }
 
@@ -39,8 +39,8 @@ pub enum Reason {
 pub enum Fault {
     /// The author of the plugin.
     Plugin,
-    /// Nobody: peers do such things.
-    Peer,
+    /// Nobody: peers do such things, and operators end processes.
+    Nobody,
     /// The operator of this host.
     Host,
 }
@@ -57,8 +57,8 @@ impl Reason {
     pub fn fault(self) -> Fault {
         match self {
             Self::Error | Self::Trap | Self::Memory | Self::CpuTime | Self::WallTime => Fault::Plugin,
-            Self::Idle | Self::PeerReset => Fault::Peer,
-            Self::Drain | Self::Host => Fault::Host,
+            Self::Idle | Self::PeerReset | Self::Drain => Fault::Nobody,
+            Self::Host => Fault::Host,
         }
     }
 }

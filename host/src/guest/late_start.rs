@@ -42,7 +42,7 @@ impl LateStart {
 }
 
 /// Watches one guest; does nothing once the plugin is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Learner(Option<Arc<LateStart>>);
 
 impl Learner {

@@ -1,7 +1,7 @@
 //! CPU time: how long a guest holds a worker, its bound, and fairness among guests that compute for long.
 //!
 //! The engine's epoch advances once a [`TICK`]. A guest that is still running then is interrupted for a look at the clock. After
-//! a [`SLICE`] it yields its worker, and goes on only with one of the permits for heavy guests, of which there is one fewer
+//! a [`SLICE`] it yields its worker at each tick, and goes on only with one of the permits for heavy guests, of which there is one fewer
 //! than workers: guests that only compute slow each other down, and leave a worker to all others.
 
 use crate::wire::Wire;
@@ -23,7 +23,7 @@ use wasmtime::UpdateDeadline;
 
 use super::{engine::TICK, late_start::Learner};
 
-/// What a guest may use at a stretch without being counted as heavy.
+/// What a guest may use while its connection moves no byte without being counted as heavy. Waits in between do not help it.
 const SLICE: Duration = TICK.saturating_mul(2);
 
 /// The permits of guests that compute for long.
@@ -77,11 +77,12 @@ impl Meter {
     /// Called by the engine when the epoch has advanced under a running guest.
     pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
         let slice = self.now().saturating_sub(self.slice_began.load(Ordering::Relaxed));
-        if self.spent() + Duration::from_nanos(slice) > self.budget {
+        let used = self.spent() + Duration::from_nanos(slice);
+        if used > self.budget {
             self.exhausted.store(true, Ordering::Relaxed);
             return Ok(UpdateDeadline::Interrupt);
         }
-        if Duration::from_nanos(slice) < SLICE {
+        if used < SLICE {
             return Ok(UpdateDeadline::Continue(1));
         }
         self.yielding.store(true, Ordering::Relaxed);
@@ -91,6 +92,7 @@ impl Meter {
             Box::pin(async move {
                 // Gives back the permit of the last slice, so that whoever waits for it goes first.
                 yield_now().await;
+                meter.release();
                 // The semaphore is never closed.
                 let permit = Arc::clone(&meter.heavy.0).acquire_owned().await.ok();
                 *meter.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
@@ -120,6 +122,10 @@ impl Meter {
     fn slice_ends(&self) {
         let used = self.now().saturating_sub(self.slice_began.load(Ordering::Relaxed));
         self.spent.fetch_add(used, Ordering::Relaxed);
+        self.release();
+    }
+
+    fn release(&self) {
         self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

@@ -2,19 +2,20 @@
 
 use super::{
     bindings::{wasi_0_2, wasi_0_3},
-    cache::Cache,
-    contract::{self, Contract, Generation},
-    engine::{self, Runtime},
+    cache::{self, Cache},
+    contract::{self, Contract, Generation, VERSION_0_2, VERSION_0_3},
+    engine::{self, Concurrency, Runtime},
     facts::Facts,
     failure::{Failure, Reason},
-    late_start::{LateStart, Start},
+    late_start::{LateStart, Learner, Start},
     memory::Memory,
     meter::{Heavy, Meter, Metered},
     state::{self, State, Voice},
 };
 use crate::{
     config::{GuestStart, Limits, Wasi03},
-    log::Limiter,
+    log::{self, Limiter},
+    sys::Artifact,
 };
 use std::{
     fs, io,
@@ -22,8 +23,10 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
-use tracing::info;
+use tokio::time;
+use tracing::{info, warn};
 use wasmtime::{
     ResourcesRequired, Store, Trap, WasmBacktrace,
     component::{Component, Linker, StreamReader},
@@ -32,6 +35,9 @@ use wasmtime::{
 /// What all guests of a plugin together may say in the log: at once, and a second after that.
 const SPEECH_BURST: u32 = 1000;
 const SPEECH_RATE: u32 = 100;
+
+/// How long the first instance may take, at boot: a start function might wait for ever.
+const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// How a plugin is to be loaded and its guests to be run.
 #[derive(Clone, Debug)]
@@ -72,13 +78,18 @@ pub enum Problem {
     #[error(transparent)]
     Contract(#[from] contract::Error),
     /// It is one of WASI 0.3, which was switched off.
-    #[error("is a plugin of WASI 0.3, and --disable-wasi-0-3 is given: build it for 0.2, or leave that option out")]
+    #[error(
+        "uses WASI 0.3 or its concurrency, and --disable-wasi-0-3 is given: build it for 0.2 alone, or leave that option out"
+    )]
     Wasi03Disabled,
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
     /// It cannot be linked: something that it needs differs from what the host has.
-    #[error("was built for uninterruptible:server@{built_for}, this host has @{VERSION_0_2} and @{VERSION_0_3}: {cause}", VERSION_0_2 = contract::VERSION_0_2, VERSION_0_3 = contract::VERSION_0_3)]
+    #[error(
+        "was built for uninterruptible:server@{built_for}, and cannot be linked with what this host has \
+         (uninterruptible:server@{VERSION_0_2} and @{VERSION_0_3}): {cause}"
+    )]
     Link {
         /// The version of the contract that it was built for.
         built_for: String,
@@ -145,7 +156,7 @@ impl Plugin {
     fn load_file(source: &Source) -> Result<Self, Problem> {
         let bytes = read(&source.path)?;
         let contract = contract::read(&bytes)?;
-        if contract.generation == Generation::Wasi03 && source.wasi_0_3 == Wasi03::Disabled {
+        if contract.concurrency == Concurrency::Concurrent && source.wasi_0_3 == Wasi03::Disabled {
             return Err(Problem::Wasi03Disabled);
         }
         let (runtime, component) = prepare(source, &contract, &bytes)?;
@@ -180,13 +191,22 @@ impl Plugin {
         let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.heavy);
         let _running = self.runtime.guest();
         let mut store = self.store(facts, &meter);
-        let made = match &self.handler {
-            Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
-            Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+        let made = {
+            let instantiation = pin!(async {
+                match &self.handler {
+                    Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                }
+            });
+            time::timeout(LONGEST_START, Metered::new(instantiation, &meter, Learner::default())).await
+        };
+        let Ok(made) = made else {
+            return Err(Problem::Instantiate(format!("it was not done after {} s", LONGEST_START.as_secs())));
         };
         match made {
             Ok(()) => Ok(()),
-            Err(_) if store.data().memory.refused => {
+            Err(_) if meter.exhausted() => Err(Problem::Instantiate("it uses more than --guest-cpu-time".to_owned())),
+            Err(_) if store.data().memory.wanted > 0 => {
                 Err(Problem::Memory { needed: store.data().memory.wanted, given: self.limits.guest_memory })
             }
             Err(error) => Err(Problem::Instantiate(one_line(&error))),
@@ -205,6 +225,15 @@ impl Plugin {
         )
     }
 
+    /// Learns from a wait as such. Only on the plain engine does a guest wait for nothing but what it was given; on the other it
+    /// may also just have yielded, and so only input that it takes tells.
+    fn learner_of_waits(&self) -> Learner {
+        match self.handler {
+            Handler::Wasi02(_) if self.runtime.concurrency == Concurrency::Plain => self.late_start.learner(),
+            _ => Learner::default(),
+        }
+    }
+
     /// Serves one connection with a fresh guest, which is gone when this returns or is dropped.
     ///
     /// # Errors
@@ -217,11 +246,11 @@ impl Plugin {
         let mut store = self.store(facts, &meter);
         let ended = {
             let call = pin!(self.call(&mut store));
-            Metered::new(call, &meter, self.late_start.learner()).await
+            Metered::new(call, &meter, self.learner_of_waits()).await
         };
         let failure = match ended {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(message)) => Failure { reason: Reason::Error, message },
+            Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
             Err(error) => match judge(&error, &store, &meter) {
                 Some(failure) => failure,
                 None => return Ok(()),
@@ -276,8 +305,15 @@ fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtim
     let compile_error = |error: wasmtime::Error| Problem::Compile(one_line(&error));
     let compiler = engine::compiler(contract.concurrency).map_err(compile_error)?;
     let cache = Cache::open(source.cache_dir.as_deref());
-    let artifact = cache.artifact(&compiler, bytes).map_err(compile_error)?;
-    let required = artifact.load(&compiler).map_err(compile_error)?.resources_required().unwrap_or(ResourcesRequired {
+    let mut artifact = cache.artifact(&compiler, bytes).map_err(compile_error)?;
+    let mut probe = artifact.load(&compiler);
+    if let (Artifact::Kept(_), Err(error)) = (&artifact, &probe) {
+        // A file system that forbids execution, for example.
+        warn!("the compiled plugin cannot be loaded and is made anew: {}", one_line(error));
+        artifact = cache::compile(&compiler, bytes).map_err(compile_error)?;
+        probe = artifact.load(&compiler);
+    }
+    let required = probe.map_err(compile_error)?.resources_required().unwrap_or(ResourcesRequired {
         num_memories: 1,
         max_initial_memory_size: None,
         num_tables: 1,
@@ -297,7 +333,7 @@ fn link(runtime: &Runtime, component: &Component, contract: &Contract) -> Result
     let linked = || {
         let mut linker = Linker::new(&runtime.engine);
         state::link_wasi_0_2(&mut linker)?;
-        if contract.concurrency == engine::Concurrency::Concurrent {
+        if contract.concurrency == Concurrency::Concurrent {
             state::link_wasi_0_3(&mut linker)?;
         }
         let pre = linker.instantiate_pre(component)?;
@@ -343,5 +379,5 @@ fn described(error: &wasmtime::Error) -> String {
 
 /// The chain of an error from the engine, which may be a paragraph, as one line.
 fn one_line(error: &wasmtime::Error) -> String {
-    crate::log::escaped(&format!("{error:#}").replace('\n', " "))
+    log::escaped(&format!("{error:#}").replace('\n', " "))
 }

@@ -10,7 +10,7 @@ use super::{
     streams,
 };
 use crate::{log::Limiter, wire::Wire};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use wasmtime::{
     Engine, Store,
@@ -30,6 +30,7 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_io::{
     IoView, async_trait,
+    bindings::wasi::io::poll::HostPollable,
     poll::DynPollable,
     streams::{DynInputStream, DynOutputStream},
 };
@@ -37,7 +38,8 @@ use wasmtime_wasi_io::{
 /// Resources that a guest may hold: streams, pollables, files. Python, the largest, holds a few dozen.
 const RESOURCES: usize = 4096;
 
-/// What one host call may make the host allocate, in bytes: twice the largest permit of a stream, and room to spare.
+/// What one host call may make the host allocate, in bytes. A stream takes 64 KiB at a time; paths, messages and lists of
+/// pollables are smaller.
 const HOSTCALL_BYTES: usize = 2 << 20;
 
 /// The most random bytes that one call gives: generating them takes the host's time, which no epoch interrupts.
@@ -84,6 +86,7 @@ impl State {
         );
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(RESOURCES);
         if let Some(table) = store.concurrent_resource_table() {
             table.set_max_capacity(RESOURCES);
         }
@@ -191,6 +194,14 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         let mut clocks = quiet_clocks(store.data_mut());
         Ok((clocks::monotonic_clock::Host::subscribe_duration(&mut clocks, period)?,))
     })?;
+    // So is a look at whether there is something to wait for.
+    linker.instance("wasi:io/poll@0.2.12")?.func_wrap_async("[method]pollable.ready", |mut store, (pollable,)| {
+        Box::new(async move {
+            let state: &mut State = store.data_mut();
+            state.learner.observable();
+            Ok((HostPollable::ready(&mut state.table, pollable).await?,))
+        })
+    })?;
     super::bindings::wasi_0_2::uninterruptible::server::types::add_to_linker::<
         State,
         wasmtime::component::HasSelf<State>,
@@ -208,6 +219,25 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 /// Links all of WASI 0.3 and our contract's imports of that generation, beside what [`link_wasi_0_2`] has linked.
 pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
+    // As in 0.2, a timer is more than a look at the clock; the engine's own does not ask the state, which would notice.
+    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.3.0")?;
+    clock.func_wrap_concurrent("wait-for", |accessor, (period,): (u64,)| {
+        accessor.with(|mut store| store.get().learner.observable());
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_nanos(period)).await;
+            Ok(())
+        })
+    })?;
+    clock.func_wrap_concurrent("wait-until", |accessor, (mark,): (u64,)| {
+        let now = accessor.with(|mut store| {
+            store.get().learner.observable();
+            wasmtime_wasi::p3::bindings::clocks::monotonic_clock::Host::now(&mut quiet_clocks(store.get()))
+        });
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_nanos(mark.saturating_sub(now?))).await;
+            Ok(())
+        })
+    })?;
     super::bindings::wasi_0_3::uninterruptible::server::types::add_to_linker::<
         State,
         wasmtime::component::HasSelf<State>,

@@ -56,7 +56,7 @@ impl Speech {
 impl Drop for Speech {
     fn drop(&mut self) {
         let suppressed = self.own.suppressed();
-        if suppressed > 0 {
+        if suppressed > 0 && self.shared.pass().is_some() {
             info!(plugin = %self.plugin, connection = %self.connection, suppressed, "the guest said more than is logged");
         }
     }

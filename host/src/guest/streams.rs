@@ -3,7 +3,7 @@
 use super::late_start::Learner;
 use crate::wire::{CHUNK, Wire};
 use bytes::Bytes;
-use std::{io, sync::Arc};
+use std::{io, mem, sync::Arc};
 use wasmtime_wasi_io::{
     async_trait,
     poll::Pollable,
@@ -15,24 +15,19 @@ use wasmtime_wasi_io::{
 pub(super) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
+    /// Whether the guest has waited for what it reads next.
+    awaited: bool,
 }
 
 impl Input {
     pub(super) fn new(wire: &Arc<Wire>, learner: &Learner) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone() }
+        Self { wire: Arc::clone(wire), learner: learner.clone(), awaited: false }
     }
 
     fn try_read(&self, most: usize) -> StreamResult<Option<Bytes>> {
         match self.wire.try_read(most) {
-            Ok(None) => Ok(None),
-            Ok(Some(bytes)) if bytes.is_empty() && most > 0 => {
-                self.learner.wants_input();
-                Err(StreamError::Closed)
-            }
-            Ok(Some(bytes)) => {
-                self.learner.wants_input();
-                Ok(Some(bytes))
-            }
+            Ok(Some(bytes)) if bytes.is_empty() && most > 0 => Err(StreamError::Closed),
+            Ok(bytes) => Ok(bytes),
             Err(error) => Err(failed(error)),
         }
     }
@@ -46,23 +41,26 @@ fn failed(error: io::Error) -> StreamError {
 impl Pollable for Input {
     async fn ready(&mut self) {
         self.wire.readable().await;
+        self.awaited = true;
     }
 }
 
 #[async_trait]
 impl InputStream for Input {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        match self.try_read(size)? {
-            Some(bytes) => Ok(bytes),
-            None => {
-                // A guest that sees that there is nothing yet may act on it.
-                self.learner.observable();
-                Ok(Bytes::new())
-            }
+        // A guest that looks without having waited may act on what it does not find.
+        if mem::take(&mut self.awaited) {
+            self.learner.wants_input();
+        } else {
+            self.learner.observable();
         }
+        Ok(self.try_read(size)?.unwrap_or_default())
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if size > 0 {
+            self.learner.wants_input();
+        }
         loop {
             match self.try_read(size)? {
                 Some(bytes) => return Ok(bytes),
@@ -131,6 +129,7 @@ impl OutputStream for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
+        self.learner.observable();
         self.wire.finish_output();
     }
 }
