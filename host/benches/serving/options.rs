@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Built by Cargo before the benchmark, in the same profile.
@@ -38,19 +38,19 @@ pub(crate) enum Role {
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How many clients `hello` meets at once: one row of the table each.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = clients())]
     pub(crate) clients: Vec<usize>,
     /// How many clients bulk `echo` meets at once: one row of the table each.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8])]
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clients())]
     pub(crate) echo_clients: Vec<usize>,
     /// How much the clients of one round of `echo` send together, in MiB.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub(crate) echo_mebibytes: u64,
     /// How many connections wait at once where memory is measured.
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 5000, value_parser = clients())]
     pub(crate) idle_connections: usize,
     /// How often native and host take turns in each row.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
     /// How long a round of `hello` lasts, in seconds.
     #[arg(long, default_value = "2", value_parser = seconds)]
@@ -181,9 +181,20 @@ fn from_root() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| root().join(path))
 }
 
+/// As many connections as there can be to one address and port from the sources that the load uses, and then some less.
+fn clients() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=100_000)
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|error| format!("{error}; expected seconds, as in 2 or 0.5"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(600);
+    if allowed.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("expected 0.1 to 600 seconds".to_owned())
+    }
 }
