@@ -36,6 +36,8 @@ pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
         .block_on(async {
             let socket = TcpSocket::new_v4()?;
             socket.set_reuseaddr(true)?;
+            // Accepted connections inherit it, which saves a system call for each.
+            socket.set_nodelay(true)?;
             socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
             let listener = socket.listen(BACKLOG)?;
             println!("listening tcp://{}", listener.local_addr()?);
@@ -67,7 +69,6 @@ async fn accept(listener: TcpListener, work: Work, max_connections: usize) -> an
 }
 
 async fn serve(mut connection: TcpStream, work: Work) -> io::Result<()> {
-    connection.set_nodelay(true)?;
     match work {
         Work::Hello => hello(&mut connection).await?,
         Work::Echo => echo(&mut connection).await?,
