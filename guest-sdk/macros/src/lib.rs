@@ -1,1 +1,17 @@
-//! The start of uninterruptible-guest-macros.
+//! The attribute macro of `uninterruptible-guest`. Use it through that crate, which documents it.
+//!
+//! It owns the check of a handler's signature and the choice between the two generations of the contract; the code that
+//! serves a connection is in the SDK, where it can be read and tested without expanding anything.
+#![forbid(unsafe_code)]
+
+mod expand;
+
+use proc_macro::TokenStream;
+
+/// Makes a function the handler of a plugin.
+///
+/// Documented where it is used: at `uninterruptible_guest::handler`.
+#[proc_macro_attribute]
+pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand::expand(arguments.into(), item.into()).into()
+}

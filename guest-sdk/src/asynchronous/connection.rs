@@ -1,0 +1,144 @@
+//! The connection of a 0.3 plugin: the two halves and the facts, in one value.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+
+use super::{Input, Output};
+use crate::Ready;
+use crate::facts::facts;
+use crate::host::asynchronous as host;
+
+/// The connection that an async handler serves: it reads what the peer sends, writes what the peer gets, and knows what is
+/// known of the peer.
+///
+/// Reading returns 0 bytes when the peer has closed its sending side, and only then; a reset, a timeout and a TLS
+/// connection that was cut off are errors of the kind [`ConnectionReset`](io::ErrorKind::ConnectionReset). What is
+/// written has been taken by the host when the call returns: there is no buffer, and nothing to flush.
+///
+/// Dropping the connection closes the sending side and discards what still arrives.
+#[derive(Debug)]
+pub struct Connection {
+    // The order is the order of dropping: first what the peer waits for.
+    output: Output,
+    input: Input,
+    facts: Facts,
+}
+
+/// What is known of a connection, apart from its bytes. Dropping it has no effect on the connection.
+#[derive(Debug)]
+pub struct Facts {
+    resource: Rc<host::Connection>,
+}
+
+facts!(Connection, facts.resource);
+facts!(Facts, resource);
+
+impl Connection {
+    pub(crate) fn new(resource: Rc<host::Connection>, input: host::StreamReader, output: host::StreamWriter) -> Self {
+        Self {
+            output: Output::new(output),
+            input: Input::new(input, Rc::clone(&resource)),
+            facts: Facts { resource },
+        }
+    }
+
+    /// Takes the connection apart, for a handler that drops one half early or hands them to different futures.
+    #[must_use]
+    pub fn split(self) -> (Facts, Input, Output) {
+        (self.facts, self.input, self.output)
+    }
+
+    /// Both halves, to read from one while writing to the other.
+    pub fn halves(&mut self) -> (&mut Input, &mut Output) {
+        (&mut self.input, &mut self.output)
+    }
+
+    /// Puts a message into the host's log as what serving this connection failed with, as the handler's own error does.
+    /// The first message counts. It does not end the handler.
+    pub fn fail(&self, message: &str) {
+        self.facts.fail(message);
+    }
+
+    /// See [`Input::fill_buf`].
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf().await
+    }
+
+    /// See [`Input::consume`].
+    pub fn consume(&mut self, amount: usize) {
+        self.input.consume(amount);
+    }
+
+    /// See [`Input::read`].
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.input.read(into).await
+    }
+
+    /// See [`Input::read_line`].
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke, or the line is not UTF-8.
+    pub async fn read_line(&mut self, into: &mut String) -> io::Result<usize> {
+        self.input.read_line(into).await
+    }
+
+    /// See [`Input::read_until`].
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn read_until(&mut self, delimiter: u8, most: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        self.input.read_until(delimiter, most, into).await
+    }
+
+    /// See [`Input::read_to_end`].
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        self.input.read_to_end(into).await
+    }
+
+    /// See [`Input::ready`].
+    pub async fn ready(&mut self) -> Ready {
+        self.input.ready().await
+    }
+
+    /// See [`Output::write_all`].
+    ///
+    /// # Errors
+    ///
+    /// Where the peer has gone.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.output.write_all(bytes).await
+    }
+
+    /// What `write!(connection, …).await` calls: see [`Output::write_fmt`].
+    pub fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> impl Future<Output = io::Result<()>> + use<'_> {
+        self.output.write_fmt(arguments)
+    }
+
+    /// See [`Output::finish`].
+    pub fn finish(&mut self) {
+        self.output.finish();
+    }
+}
+
+impl Facts {
+    /// See [`Connection::fail`].
+    pub fn fail(&self, message: &str) {
+        self.resource.fail(message);
+    }
+}

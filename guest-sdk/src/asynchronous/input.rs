@@ -1,0 +1,224 @@
+//! The bytes from the peer, on WASI 0.3. It owns the read buffer, and asks why the stream ended before it calls that an
+//! end: a stream alone cannot tell one from a reset.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind, Read};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::Output;
+use crate::Ready;
+use crate::host::asynchronous::{Connection, StreamRead, StreamReader, StreamResult, drain};
+use crate::input::{FIRST_READ, LARGEST_READ};
+
+/// The receiving half of a [`Connection`](super::Connection).
+///
+/// Reading returns 0 bytes when the peer has closed its sending side, and only then. A reset, a timeout and a TLS
+/// connection that was cut off are errors of the kind [`ErrorKind::ConnectionReset`], however often one reads again.
+///
+/// Every future of a read may be dropped before it is done without losing a byte of the connection: `select!` is safe. (Bytes
+/// that [`read_until`](Self::read_until) and its like have already appended stay where they were appended.)
+///
+/// Dropping it discards whatever still arrives. It never resets the connection.
+#[derive(Debug)]
+pub struct Input {
+    buffer: Vec<u8>,
+    consumed: usize,
+    ask: usize,
+    state: State,
+    stream: StreamReader,
+    connection: Rc<Connection>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// The stream has ended, and why is not known yet.
+    Closed,
+    Ended,
+    Failed(String),
+}
+
+impl Input {
+    pub(crate) fn new(stream: StreamReader, connection: Rc<Connection>) -> Self {
+        Self { buffer: Vec::new(), consumed: 0, ask: FIRST_READ, state: State::Open, stream, connection }
+    }
+
+    /// What has arrived and was not [consumed](Self::consume), at least one byte; empty at the end of the input.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.consumed == self.buffer.len() {
+            match &self.state {
+                State::Open => self.receive().await,
+                State::Closed => {
+                    self.state = match self.connection.input_end().await {
+                        Ok(()) => State::Ended,
+                        Err(message) => State::Failed(message),
+                    }
+                }
+                State::Ended => break,
+                State::Failed(message) => return Err(io::Error::new(ErrorKind::ConnectionReset, message.as_str())),
+            }
+        }
+        Ok(&self.buffer[self.consumed..])
+    }
+
+    /// Marks so many bytes of what [`fill_buf`](Self::fill_buf) returned as used.
+    pub fn consume(&mut self, amount: usize) {
+        self.consumed = self.buffer.len().min(self.consumed + amount);
+    }
+
+    /// Reads what has arrived, as much as fits; 0 is the end of the input.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf().await?.read(into)?;
+        self.consume(length);
+        Ok(length)
+    }
+
+    /// Appends everything up to and including the delimiter, the end of the input, or `most` bytes, whichever comes first,
+    /// and returns how many bytes that were. The limit is there because the peer decides where the delimiter is.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn read_until(&mut self, delimiter: u8, most: usize, into: &mut Vec<u8>) -> io::Result<usize> {
+        let mut appended = 0;
+        while appended < most {
+            let available = self.fill_buf().await?;
+            let within = &available[..available.len().min(most - appended)];
+            let found = within.iter().position(|&byte| byte == delimiter);
+            let length = found.map_or(within.len(), |position| position + 1);
+            into.extend_from_slice(&within[..length]);
+            self.consume(length);
+            appended += length;
+            if found.is_some() || length == 0 {
+                break;
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Appends a line with its end, or what there is before the end of the input; 0 is the end of the input. A peer that
+    /// never ends its line is stopped by the guest's memory: [`read_until`](Self::read_until) has a limit.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke, or the line is not UTF-8 ([`ErrorKind::InvalidData`], and the line is gone).
+    pub async fn read_line(&mut self, into: &mut String) -> io::Result<usize> {
+        let mut line = Vec::new();
+        let length = self.read_until(b'\n', usize::MAX, &mut line).await?;
+        let line = str::from_utf8(&line).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        into.push_str(line);
+        Ok(length)
+    }
+
+    /// Appends everything up to the end of the input, and returns how many bytes that were.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub async fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        let before = into.len();
+        loop {
+            let available = self.fill_buf().await?;
+            if available.is_empty() {
+                return Ok(into.len() - before);
+            }
+            let length = available.len();
+            into.extend_from_slice(available);
+            self.consume(length);
+        }
+    }
+
+    /// Copies everything up to the end of this input to `output`, and returns how many bytes that were. The bytes are
+    /// written from where they were read.
+    ///
+    /// # Errors
+    ///
+    /// Whatever reading or writing fails with.
+    pub async fn copy_to(&mut self, output: &mut Output) -> io::Result<u64> {
+        let mut copied = 0;
+        loop {
+            let length = self.fill_buf().await?.len();
+            if length == 0 {
+                return Ok(copied);
+            }
+            self.buffer.drain(..self.consumed);
+            self.consumed = 0;
+            output.write_from(&mut self.buffer).await?;
+            copied += length as u64;
+        }
+    }
+
+    /// Waits until there is something to read or the host drains, whichever comes first; draining where both are so.
+    pub async fn ready(&mut self) -> Ready {
+        let mut draining = pin!(drain::wait());
+        let mut filled = pin!(self.fill_buf());
+        poll_fn(|context| {
+            if draining.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ready::Draining);
+            }
+            // An error is found again by the read that follows.
+            filled.as_mut().poll(context).map(|_| Ready::Input)
+        })
+        .await
+    }
+
+    /// Takes the next bytes from the host, into an empty buffer.
+    async fn receive(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.consumed = 0;
+        buffer.clear();
+        buffer.reserve(self.ask);
+        let room = buffer.capacity();
+        let read = pin!(self.stream.read(buffer));
+        let receiving = Receiving { read, buffer: &mut self.buffer, state: &mut self.state, done: false };
+        receiving.await;
+        if self.buffer.len() == room {
+            self.ask = (self.ask * 2).min(LARGEST_READ);
+        }
+    }
+}
+
+/// A read that gives the buffer back, with what has arrived in it, when it is done and when it is dropped.
+struct Receiving<'a, 'b> {
+    read: Pin<&'a mut StreamRead<'b>>,
+    buffer: &'a mut Vec<u8>,
+    state: &'a mut State,
+    done: bool,
+}
+
+impl Receiving<'_, '_> {
+    fn complete(&mut self, (result, buffer): (StreamResult, Vec<u8>)) {
+        self.done = true;
+        *self.buffer = buffer;
+        if result == StreamResult::Dropped {
+            *self.state = State::Closed;
+        }
+    }
+}
+
+impl Future for Receiving<'_, '_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.read.as_mut().poll(context).map(|result| self.complete(result))
+    }
+}
+
+impl Drop for Receiving<'_, '_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let result = self.read.as_mut().cancel();
+            self.complete(result);
+        }
+    }
+}

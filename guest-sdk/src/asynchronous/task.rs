@@ -1,0 +1,58 @@
+//! What keeps a 0.3 handler running after `handle-request` has returned its output. It owns the one task of the instance.
+//!
+//! The contract makes the exported function return a stream that is written to afterwards. The bindings' way to go on
+//! after a return is to spawn, and their executor for spawned tasks is made for many of them. A guest serves one
+//! connection, so one future is kept here and polled directly by the waker that the bindings wake when something
+//! that it waits for has happened. They leave the exported task open for as long as something is being waited for.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+thread_local! {
+    static TASK: RefCell<Option<Task>> = const { RefCell::new(None) };
+    /// Woken while it was being polled: nobody else will come and poll it again.
+    static WOKEN: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Task {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    waker: Waker,
+}
+
+struct Resume;
+
+impl Wake for Resume {
+    fn wake(self: Arc<Self>) {
+        resume();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        resume();
+    }
+}
+
+/// Runs the future of this instance until it first waits; after that it goes on as it is woken.
+pub(crate) fn start(future: impl Future<Output = ()> + 'static) {
+    TASK.set(Some(Task { future: Box::pin(future), waker: Waker::from(Arc::new(Resume)) }));
+    resume();
+}
+
+fn resume() {
+    TASK.with(|slot| {
+        let Ok(mut slot) = slot.try_borrow_mut() else {
+            WOKEN.set(true);
+            return;
+        };
+        while let Some(Task { future, waker }) = slot.as_mut() {
+            WOKEN.set(false);
+            if future.as_mut().poll(&mut Context::from_waker(waker)).is_ready() {
+                *slot = None;
+            } else if !WOKEN.get() {
+                return;
+            }
+        }
+    });
+}

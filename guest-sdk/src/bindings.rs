@@ -1,0 +1,39 @@
+//! The bindings to the contract. It owns the two `generate!`; nothing here is part of the SDK's interface.
+//!
+//! Each world is written here instead of taken from the contract, so that it can name the interface `drain` as well.
+//! That costs a plugin nothing: a component imports only what its code calls.
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the WIT files are the documentation")]
+
+pub mod sync {
+    wit_bindgen::generate!({
+        inline: "
+            package uninterruptible:guest-sdk;
+            world guest {
+                import uninterruptible:server/drain@0.2.0;
+                export uninterruptible:server/handler@0.2.0;
+            }
+        ",
+        path: "../wit/0.2",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_guest",
+        default_bindings_module: "uninterruptible_guest::__private::sync_bindings",
+    });
+}
+
+pub mod asynchronous {
+    wit_bindgen::generate!({
+        inline: "
+            package uninterruptible:guest-sdk;
+            world guest-async {
+                import uninterruptible:server/drain@0.3.0;
+                export uninterruptible:server/handler@0.3.0;
+            }
+        ",
+        path: "../wit/0.3",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_guest_async",
+        default_bindings_module: "uninterruptible_guest::__private::asynchronous_bindings",
+    });
+}

@@ -1,0 +1,100 @@
+//! The connection of a 0.2 plugin: the two halves and the facts, in one value that reads and writes.
+
+use std::fmt;
+use std::io::{self, BufRead, Read, Write};
+
+use crate::facts::facts;
+use crate::host::sync::{self as host, InputStream, OutputStream};
+use crate::input::{Input, Ready};
+use crate::output::Output;
+
+/// The connection that a handler serves: it reads what the peer sends, writes what the peer gets, and knows what is known
+/// of the peer.
+///
+/// Reading returns 0 bytes when the peer has closed its sending side, and only then; a reset, a timeout and a TLS
+/// connection that was cut off are errors of the kind [`ConnectionReset`](io::ErrorKind::ConnectionReset). What is
+/// written is on its way when the call returns. [`Input`] and [`Output`] say more.
+///
+/// When the handler returns, the host flushes what was written and closes. Dropping the connection earlier closes the
+/// sending side and discards what still arrives.
+#[derive(Debug)]
+pub struct Connection {
+    // The order is the order of dropping: first what the peer waits for.
+    output: Output,
+    input: Input,
+    facts: Facts,
+}
+
+/// What is known of a connection, apart from its bytes. Dropping it has no effect on the connection.
+#[derive(Debug)]
+pub struct Facts {
+    resource: host::Connection,
+}
+
+facts!(Connection, facts.resource);
+facts!(Facts, resource);
+
+impl Connection {
+    pub(crate) fn new(resource: host::Connection, input: InputStream, output: OutputStream) -> Self {
+        Self { output: Output::new(output), input: Input::new(input), facts: Facts { resource } }
+    }
+
+    /// Takes the connection apart, for a handler that drops one half early or hands them to different functions.
+    #[must_use]
+    pub fn split(self) -> (Facts, Input, Output) {
+        (self.facts, self.input, self.output)
+    }
+
+    /// Both halves, to read from one while writing to the other.
+    pub fn halves(&mut self) -> (&mut Input, &mut Output) {
+        (&mut self.input, &mut self.output)
+    }
+
+    /// Closes the sending side: see [`Output::finish`].
+    ///
+    /// # Errors
+    ///
+    /// Where the peer has gone before everything was passed on; the sending side is closed all the same.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.output.finish()
+    }
+
+    /// Waits until there is something to read or the host drains: see [`Input::ready`].
+    pub fn ready(&mut self) -> Ready {
+        self.input.ready()
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.input.read(into)
+    }
+
+    fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        self.input.read_to_end(into)
+    }
+}
+
+impl BufRead for Connection {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.input.consume(amount);
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+
+    fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
+        self.output.write_fmt(arguments)
+    }
+}

@@ -1,0 +1,27 @@
+//! What the host offers, under one name for both targets: the bindings to it in WebAssembly, and a stand-in that keeps the
+//! same contract elsewhere. Everything above this file is the same code on both, which is what makes native tests of a
+//! handler, and of this SDK, mean something.
+
+#[cfg(target_family = "wasm")]
+pub(crate) mod sync {
+    pub(crate) use crate::bindings::sync::uninterruptible::server::{drain, types::Connection};
+    pub(crate) use crate::bindings::sync::wasi::io::poll::poll;
+    pub(crate) use crate::bindings::sync::wasi::io::streams::{InputStream, OutputStream, StreamError};
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use crate::testing::sync;
+
+#[cfg(target_family = "wasm")]
+pub(crate) mod asynchronous {
+    pub(crate) use wit_bindgen::StreamResult;
+
+    pub(crate) use crate::bindings::asynchronous::uninterruptible::server::{drain, types::Connection};
+
+    pub(crate) type StreamReader = wit_bindgen::StreamReader<u8>;
+    pub(crate) type StreamRead<'a> = wit_bindgen::rt::async_support::StreamRead<'a, u8>;
+    pub(crate) type StreamWriter = wit_bindgen::StreamWriter<u8>;
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use crate::testing::asynchronous;

@@ -1,0 +1,96 @@
+//! The bytes to the peer, on WASI 0.2. It owns the choice of how a write reaches the host, and the half-close.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+
+use crate::host::sync::{InputStream, OutputStream, StreamError};
+use crate::pieces::Pieces;
+
+/// The most that the host takes in one `blocking-write-and-flush`; with a byte more the guest traps.
+const LARGEST_BLOCKING_WRITE: usize = 4096;
+
+/// The sending half of a [`Connection`](crate::Connection).
+///
+/// What is written is on its way when the call returns: there is no buffer to flush, and [`flush`](Write::flush) is for
+/// a handler that wants to wait until the host has passed everything on. A peer that does not read makes writes wait.
+/// Once the peer has gone, they fail with [`ErrorKind::BrokenPipe`].
+///
+/// Dropping it closes the sending side after what was written: the peer reads an end, while the input stays readable.
+#[derive(Debug)]
+pub struct Output {
+    /// `None` once the sending side is closed.
+    stream: Option<OutputStream>,
+}
+
+impl Output {
+    pub(crate) fn new(stream: OutputStream) -> Self {
+        Self { stream: Some(stream) }
+    }
+
+    /// Closes the sending side after waiting for what was written, so that the peer reads an end. Writes fail from then
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// Where the peer has gone before everything was passed on; the sending side is closed all the same.
+    pub fn finish(&mut self) -> io::Result<()> {
+        match self.stream.take() {
+            Some(stream) => stream.blocking_flush().map_err(failure),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn splice(&mut self, from: &InputStream, most: u64) -> Result<u64, StreamError> {
+        match &self.stream {
+            Some(stream) => stream.blocking_splice(from, most),
+            None => Err(StreamError::Closed),
+        }
+    }
+
+    fn stream(&self) -> io::Result<&OutputStream> {
+        self.stream.as_ref().ok_or_else(|| io::Error::new(ErrorKind::BrokenPipe, "the sending side is closed"))
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stream = self.stream()?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        // One call of the host where `check-write`, `write` and `flush` are three.
+        if bytes.len() <= LARGEST_BLOCKING_WRITE {
+            stream.blocking_write_and_flush(bytes).map_err(failure)?;
+            return Ok(bytes.len());
+        }
+        let mut permitted = stream.check_write().map_err(failure)?;
+        while permitted == 0 {
+            stream.subscribe().block();
+            permitted = stream.check_write().map_err(failure)?;
+        }
+        let length = usize::try_from(permitted).unwrap_or(usize::MAX).min(bytes.len());
+        stream.write(&bytes[..length]).map_err(failure)?;
+        // Asks without waiting, so that the host may take the next piece while this one is under way.
+        stream.flush().map_err(failure)?;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream()?.blocking_flush().map_err(failure)
+    }
+
+    /// Gathers the pieces of a `write!`, of which each would be a call of the host and a packet of its own.
+    fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
+        match arguments.as_str() {
+            Some(text) => self.write_all(text.as_bytes()),
+            None => Pieces::gather(arguments, |piece| self.write_all(piece)),
+        }
+    }
+}
+
+fn failure(error: StreamError) -> io::Error {
+    match error {
+        StreamError::Closed => io::Error::new(ErrorKind::BrokenPipe, "the peer has gone"),
+        StreamError::LastOperationFailed(error) => io::Error::new(ErrorKind::BrokenPipe, error.to_debug_string()),
+    }
+}

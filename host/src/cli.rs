@@ -1,0 +1,110 @@
+//! What was typed: the options, their help, their environment variables. Nothing is judged here; `config` does that.
+
+use crate::{exit::Exit, log};
+use clap::{Parser, error::ErrorKind};
+use std::path::PathBuf;
+
+/// Serves each connection with a fresh instance of a WebAssembly plugin.
+#[derive(Debug, Default, Parser)]
+#[command(version, max_term_width = 100, next_line_help = false)]
+#[command(after_help = "Signals: TERM or INT shuts down gracefully, a second one at once.\n\
+    Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug.")]
+pub struct Arguments {
+    /// The component that serves each connection.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
+    pub plugin: Option<PathBuf>,
+
+    /// Where compiled plugins are kept; only a directory that nobody else can write is used. `none` keeps nothing.
+    #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR", help_heading = "Plugin")]
+    #[arg(help = "Where compiled plugins are kept, or `none` [default: uninterruptible-host in $XDG_CACHE_HOME]")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
+    #[arg(long, value_name = "WHEN", env = "UNINTERRUPTIBLE_GUEST_START", default_value = "auto", help_heading = "Plugin")]
+    pub guest_start: String,
+
+    /// Refuse plugins of WASI 0.3, whose support in the engine is younger than that of 0.2.
+    #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
+    pub disable_wasi_0_3: bool,
+
+    /// Address to listen on, as tcp://HOST:PORT; may be given more than once. Port 0 lets the system choose.
+    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_BIND", value_delimiter = ',', default_value = "tcp://127.0.0.1:7000", help_heading = "Listeners")]
+    pub bind: Vec<String>,
+
+    /// Connections that the kernel queues for a listener; it silently caps this at net.core.somaxconn.
+    #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_BACKLOG", default_value = "4096", help_heading = "Listeners")]
+    pub backlog: String,
+
+    /// Connections served at once; further ones wait in the kernel's queue.
+    #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_MAX_CONNECTIONS", help_heading = "Limits")]
+    #[arg(help = "Connections served at once; further ones wait in the kernel's queue [default: 10000, or what the descriptor limit allows]")]
+    pub max_connections: Option<String>,
+
+    /// Memory that one guest may have, over all its linear memories.
+    #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB", help_heading = "Limits")]
+    pub guest_memory: String,
+
+    /// CPU time that a guest may use while its connection moves no byte.
+    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_GUEST_CPU_TIME", default_value = "10s", help_heading = "Limits")]
+    pub guest_cpu_time: String,
+
+    /// How long a connection may last in all, or `none`.
+    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_CONNECTION_TIMEOUT", default_value = "none", help_heading = "Limits")]
+    pub connection_timeout: String,
+
+    /// How long a connection may go without moving a byte in either direction, or `none`.
+    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_IDLE_TIMEOUT", default_value = "5m", help_heading = "Limits")]
+    pub idle_timeout: String,
+
+    /// Threads that serve connections.
+    #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]
+    #[arg(help = "Threads that serve connections [default: one for each processor]")]
+    pub workers: Option<String>,
+
+    /// How long a graceful shutdown waits for connections to finish.
+    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_DRAIN_TIMEOUT", default_value = "30s", help_heading = "Process")]
+    pub drain_timeout: String,
+
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", env = "UNINTERRUPTIBLE_LOG_LEVEL", default_value = "info", help_heading = "Logs")]
+    pub log_level: String,
+
+    /// How it is logged: text or json.
+    #[arg(long, value_name = "FORMAT", env = "UNINTERRUPTIBLE_LOG_FORMAT", default_value = "text", help_heading = "Logs")]
+    pub log_format: String,
+}
+
+/// The command line was not one to serve with: help was asked for, or it does not parse.
+#[derive(Debug)]
+pub struct Refused(clap::Error);
+
+impl Arguments {
+    /// Reads the command line, and the environment for what it does not say.
+    ///
+    /// # Errors
+    ///
+    /// Where help or the version was asked for, or where an option is unknown or lacks its value.
+    pub fn from_process() -> Result<Self, Refused> {
+        Self::try_parse().map_err(Refused)
+    }
+}
+
+impl Refused {
+    /// Says what there is to say, and how the process ends.
+    pub fn answer(&self) -> Exit {
+        if matches!(self.0.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            // A closed standard output is the reader's choice and no failure of ours.
+            drop(self.0.print());
+            return Exit::Finished;
+        }
+        // The parser's report is a paragraph; its first line and its tip, where it has one, are what an operator needs.
+        let report = self.0.render().to_string();
+        let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        match lines.find_map(|line| line.strip_prefix("tip: ")) {
+            Some(tip) => log::complain(&format!("{first}; {tip}")),
+            None => log::complain(&format!("{first}; see --help")),
+        }
+        Exit::Usage
+    }
+}

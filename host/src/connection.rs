@@ -1,0 +1,186 @@
+//! One connection, from the moment it is accepted until it is closed. No error of it leaves this room; one log record says
+//! how it ended.
+
+use crate::{
+    bind::{ListenerAddress, PeerAddress},
+    config::Limits,
+    drain::Slot,
+    guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
+    log::{self, Limiter},
+    wire::Wire,
+};
+use std::{os::fd::OwnedFd, sync::Arc, thread, time::Duration};
+use tokio::time::{self, Instant};
+use tracing::{debug, error, warn};
+
+/// What all connections share.
+pub struct Service {
+    plugin: Plugin,
+    limits: Limits,
+    /// For the records of failed guests: a hostile peer must not be able to flood the log.
+    faults: Limiter,
+}
+
+/// One connection, accepted and counted.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+    peer: PeerAddress,
+    listener: ListenerAddress,
+    slot: Slot,
+}
+
+impl Service {
+    /// Serves with `plugin` within `limits`.
+    pub fn new(plugin: Plugin, limits: Limits) -> Self {
+        Self { plugin, limits, faults: Limiter::new(100, 10) }
+    }
+}
+
+impl Connection {
+    /// A connection that was accepted into a slot.
+    pub fn accepted(socket: OwnedFd, peer: PeerAddress, listener: ListenerAddress, slot: Slot) -> Self {
+        Self { socket, peer, listener, slot }
+    }
+
+    /// Serves it on a task of its own.
+    pub fn spawn(self, service: &Arc<Service>) {
+        tokio::spawn(self.serve(Arc::clone(service)));
+    }
+
+    async fn serve(self, service: Arc<Service>) {
+        // The slot is given back last, after the socket is closed.
+        let Self { socket, peer, listener, slot } = self;
+        let mut record = Record::open(&service, peer, listener);
+        let wire = match Wire::new(socket) {
+            Ok(wire) => wire,
+            Err(error) => {
+                record.end(Err(Failure { reason: Reason::Host, message: error.to_string() }));
+                return;
+            }
+        };
+        let deadlines = Deadlines::new(&wire, &service.limits);
+
+        if service.plugin.starts_late() {
+            let expired = tokio::select! {
+                biased;
+                () = wire.first_byte() => None,
+                reason = deadlines.expired() => Some(reason),
+            };
+            if let Some(reason) = expired {
+                record.end(Err(Failure::plain(reason)));
+                return;
+            }
+            if wire.broken() {
+                record.end(Err(Failure::plain(Reason::PeerReset)));
+                return;
+            }
+        }
+
+        let facts = Facts { id: record.id, peer, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
+        // Boxed so that a connection that waits for its first byte is small.
+        let guest = Box::pin(service.plugin.serve(facts));
+        record.end(tokio::select! {
+            biased;
+            ended = guest => ended,
+            reason = deadlines.expired() => Err(Failure::plain(reason)),
+            never = wire.tend() => match never {},
+        });
+
+        // What was written is sent whatever has happened; a connection that is over its time gets no more of it.
+        tokio::select! {
+            biased;
+            () = wire.conclude(service.limits.idle_timeout) => {}
+            () = deadlines.over() => {}
+        }
+        drop(wire);
+        drop(slot);
+    }
+}
+
+/// When a connection has to end.
+struct Deadlines<'a> {
+    wire: &'a Wire,
+    idle_timeout: Option<Duration>,
+    end: Option<Instant>,
+}
+
+impl<'a> Deadlines<'a> {
+    fn new(wire: &'a Wire, limits: &Limits) -> Self {
+        Self { wire, idle_timeout: limits.idle_timeout, end: limits.connection_timeout.map(|timeout| Instant::now() + timeout) }
+    }
+
+    /// Waits until it has lasted too long, or has been idle for too long.
+    async fn expired(&self) -> Reason {
+        tokio::select! {
+            biased;
+            () = self.over() => Reason::WallTime,
+            () = self.idle() => Reason::Idle,
+        }
+    }
+
+    async fn over(&self) {
+        match self.end {
+            Some(end) => time::sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn idle(&self) {
+        let Some(timeout) = self.idle_timeout else { return std::future::pending().await };
+        loop {
+            let due = Instant::from_std(self.wire.last_byte()) + timeout;
+            if due <= Instant::now() {
+                return;
+            }
+            time::sleep_until(due).await;
+        }
+    }
+}
+
+/// The one log record of a connection, written when this is dropped: even where the process ends before the connection.
+struct Record {
+    id: ConnectionId,
+    peer: PeerAddress,
+    listener: ListenerAddress,
+    accepted: Instant,
+    service: Arc<Service>,
+    ended: Option<Result<(), Failure>>,
+}
+
+impl Record {
+    fn open(service: &Arc<Service>, peer: PeerAddress, listener: ListenerAddress) -> Self {
+        Self { id: ConnectionId::next(), peer, listener, accepted: Instant::now(), service: Arc::clone(service), ended: None }
+    }
+
+    fn end(&mut self, how: Result<(), Failure>) {
+        self.ended = Some(how);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let ended = self.ended.take().unwrap_or_else(|| {
+            // Dropped by the runtime: because the process ends, or because of a panic.
+            Err(Failure::plain(if thread::panicking() { Reason::Host } else { Reason::Drain }))
+        });
+        let (plugin, connection, peer, listener) = (self.service.plugin.name(), self.id, self.peer, self.listener);
+        let ms = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Failure { reason, message } = match ended {
+            Ok(()) => {
+                debug!(%plugin, %connection, %peer, %listener, ms, "connection finished");
+                return;
+            }
+            Err(failure) => failure,
+        };
+        let message = log::escaped(&message);
+        match reason.fault() {
+            Fault::Peer => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+            Fault::Plugin => match self.service.faults.pass() {
+                Some(suppressed) => warn!(%plugin, %connection, %peer, %listener, ms, %reason, message, suppressed, "connection failed"),
+                None => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+            },
+            Fault::Host => error!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+        }
+    }
+}

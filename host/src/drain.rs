@@ -1,0 +1,111 @@
+//! The count of connections: its cap, its guard, and the wait until none is left.
+
+use std::{num::NonZeroU32, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// The connections that are open, of those that may be.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    slots: Arc<Semaphore>,
+    cap: u32,
+    draining: Draining,
+}
+
+/// One connection's place in the count. Held from the moment it is accepted until it is closed; dropping it gives the
+/// place back, whatever has happened.
+#[derive(Debug)]
+pub struct Slot {
+    _permit: OwnedSemaphorePermit,
+    draining: Draining,
+}
+
+impl Connections {
+    /// None open, at most `cap`.
+    pub fn new(cap: NonZeroU32) -> Self {
+        // tokio's semaphore holds at least half a billion permits on every platform that we build for.
+        Self { slots: Arc::new(Semaphore::new(cap.get() as usize)), cap: cap.get(), draining: Draining::default() }
+    }
+
+    /// Waits for a free place and takes it.
+    pub async fn slot(&self) -> Slot {
+        match Arc::clone(&self.slots).acquire_owned().await {
+            Ok(permit) => Slot { _permit: permit, draining: self.draining.clone() },
+            Err(_closed) => std::future::pending().await, // It is never closed.
+        }
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        (self.cap as usize).saturating_sub(self.slots.available_permits())
+    }
+
+    /// Tells every guest that asks that the end is near.
+    pub fn begin_draining(&self) {
+        self.draining.0.send_replace(true);
+    }
+
+    /// Waits until none is open.
+    pub async fn finished(&self) {
+        // Whoever holds all places has the guarantee that nobody else holds one.
+        drop(self.slots.acquire_many(self.cap).await);
+    }
+}
+
+impl Slot {
+    /// The notice that this connection's guest can ask for.
+    pub fn notice(&self) -> Draining {
+        self.draining.clone()
+    }
+}
+
+/// The notice that the process waits for its connections to finish.
+#[derive(Clone, Debug, Default)]
+pub struct Draining(watch::Sender<bool>);
+
+impl Draining {
+    /// Whether it does.
+    pub fn begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it does.
+    pub fn wait(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let mut draining = self.0.subscribe();
+        // The sender is here as long as anyone waits, but even if it were not, there would be nothing to wait for.
+        async move { drop(draining.wait_for(|draining| *draining).await) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn finished_means_that_every_slot_is_back() {
+        let connections = Connections::new(NonZeroU32::new(2).unwrap());
+        let slot = connections.slot().await;
+        assert_eq!(connections.open(), 1);
+        let finished = tokio::spawn({
+            let connections = connections.clone();
+            async move { connections.finished().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!finished.is_finished());
+        drop(slot);
+        finished.await.unwrap();
+        assert_eq!(connections.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn draining_is_seen_by_those_that_ask_before_and_after() {
+        let connections = Connections::new(NonZeroU32::MIN);
+        let slot = connections.slot().await;
+        let notice = slot.notice();
+        assert!(!notice.begun());
+        let before = notice.wait();
+        connections.begin_draining();
+        before.await;
+        notice.wait().await;
+        assert!(notice.begun());
+    }
+}

@@ -1,0 +1,30 @@
+//! The exit codes: part of the interface, for supervisors and scripts to rely on.
+
+use std::process::ExitCode;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: everything that was begun has finished.
+    Finished,
+    /// 1: cut short, by a second signal or by the drain deadline, with connections left behind.
+    CutShort,
+    /// 2: wrong usage or configuration, a bad plugin included. Nothing was bound.
+    Usage,
+    /// 3: the system refused: a port in use, a permission, a limit.
+    System,
+    /// 70: a bug in this program.
+    Bug,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Finished => 0,
+            Exit::CutShort => 1,
+            Exit::Usage => 2,
+            Exit::System => 3,
+            Exit::Bug => 70,
+        })
+    }
+}

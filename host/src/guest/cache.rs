@@ -1,0 +1,163 @@
+//! Compiled plugins, kept on disk: compiling takes 50 ms to 10 s, loading what was compiled a few milliseconds.
+//!
+//! An entry is found by the content of the plugin and by everything that changes code generation (the engine's version, its
+//! settings, the processor's features). It ends with its own digest. Entries are trusted only in a directory that nobody else
+//! can write, on a path that nobody else can redirect; anything doubtful is compiled anew.
+
+use super::artifact::Artifact;
+use rustix::process::geteuid;
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    hash::{Hash, Hasher},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+use tracing::{debug, info, warn};
+use wasmtime::Engine;
+
+/// Entries that are kept, the latest used ones: enough for a day of changing a plugin many times.
+const ENTRIES: usize = 64;
+
+const SUFFIX: &str = "cwasm";
+
+/// A cache directory, or none.
+#[derive(Debug)]
+pub(super) struct Cache(Option<PathBuf>);
+
+impl Cache {
+    /// Opens a directory, making it where it does not exist. One that cannot be trusted is not used, with a warning.
+    pub(super) fn open(dir: Option<&Path>) -> Self {
+        let Some(dir) = dir else { return Self(None) };
+        match prepare(dir) {
+            Ok(dir) => Self(Some(dir)),
+            Err(problem) => {
+                warn!(dir = %dir.display(), "compiled plugins are not kept: {problem}");
+                Self(None)
+            }
+        }
+    }
+
+    /// The compiled form of a plugin, from the cache or from the compiler.
+    pub(super) fn artifact(&self, engine: &Engine, plugin: &[u8]) -> wasmtime::Result<Artifact> {
+        let Some(dir) = &self.0 else { return engine.precompile_component(plugin).map(Artifact::Fresh) };
+        let path = dir.join(entry_name(engine, plugin));
+        match read(&path) {
+            Ok(file) => {
+                debug!(entry = %path.display(), "compiled plugin found");
+                return Ok(Artifact::Kept(file));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => warn!(entry = %path.display(), "a compiled plugin is not trusted and is made anew: {error}"),
+        }
+        info!("compiling the plugin");
+        let compiled = engine.precompile_component(plugin)?;
+        if let Err(error) = write(dir, &path, &compiled) {
+            warn!(entry = %path.display(), "the compiled plugin could not be kept: {error}");
+        }
+        Ok(Artifact::Fresh(compiled))
+    }
+
+    /// Forgets an entry that the engine did not accept.
+    pub(super) fn forget(&self, engine: &Engine, plugin: &[u8]) {
+        if let Some(dir) = &self.0 {
+            // It may be gone already; whatever remains is found out at the next start.
+            drop(fs::remove_file(dir.join(entry_name(engine, plugin))));
+        }
+    }
+}
+
+/// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
+fn prepare(dir: &Path) -> Result<PathBuf, String> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| format!("the directory cannot be made: {error}"))?;
+    // Links are followed once, here; what they lead to is what is judged and used.
+    let dir = dir.canonicalize().map_err(|error| format!("the directory cannot be found: {error}"))?;
+    let me = geteuid().as_raw();
+    for part in dir.ancestors() {
+        let metadata = fs::symlink_metadata(part).map_err(|error| format!("{} cannot be looked at: {error}", part.display()))?;
+        if metadata.uid() != me && metadata.uid() != 0 {
+            return Err(format!("{} belongs to another user; use a directory of your own", part.display()));
+        }
+        // In a sticky directory, such as /tmp, others can make entries but not replace ours.
+        let others_replace = metadata.mode() & 0o022 != 0 && (part == dir || metadata.mode() & 0o1000 == 0);
+        if others_replace {
+            return Err(format!("others can write {0}; chmod go-w {0}", part.display()));
+        }
+    }
+    Ok(dir)
+}
+
+fn entry_name(engine: &Engine, plugin: &[u8]) -> String {
+    let mut settings = Digest(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut settings);
+    let settings = settings.0.finalize().to_hex();
+    format!("{}-{}.{SUFFIX}", blake3::hash(plugin).to_hex(), settings.get(..16).unwrap_or_default())
+}
+
+/// Opens an entry and checks that it is ours and undamaged.
+fn read(path: &Path) -> io::Result<File> {
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let mut file = OpenOptions::new().read(true).custom_flags(no_follow).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.mode() & 0o022 != 0 || (metadata.uid() != geteuid().as_raw() && metadata.uid() != 0) {
+        return Err(io::Error::other("others can write it, or it is not a file of ours"));
+    }
+    let Some(length) = metadata.len().checked_sub(blake3::OUT_LEN as u64) else {
+        return Err(io::Error::other("it is cut short"));
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader((&mut file).take(length))?;
+    let mut digest = [0; blake3::OUT_LEN];
+    file.read_exact(&mut digest)?;
+    if hasher.finalize() != digest {
+        return Err(io::Error::other("it is damaged"));
+    }
+    // Tells which entries are in use.
+    drop(file.set_modified(SystemTime::now()));
+    Ok(file)
+}
+
+/// Writes an entry so that it is found whole or not at all.
+fn write(dir: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(compiled)?;
+        file.write_all(blake3::hash(compiled).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        drop(fs::remove_file(&temporary));
+    }
+    forget_the_oldest(dir);
+    written
+}
+
+fn forget_the_oldest(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let mut entries: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == SUFFIX))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    entries.sort_unstable_by_key(|(used, _)| std::cmp::Reverse(*used));
+    for (_, path) in entries.into_iter().skip(ENTRIES) {
+        drop(fs::remove_file(path));
+    }
+}
+
+/// Feeds whatever is hashed to a digest.
+struct Digest(blake3::Hasher);
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Only the whole digest is used.
+    fn finish(&self) -> u64 {
+        0
+    }
+}

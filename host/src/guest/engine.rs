@@ -1,0 +1,152 @@
+//! The engine: how plugins are compiled, where guests come from, and the clock that interrupts them.
+
+use crate::config::Limits;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, ResourcesRequired,
+};
+
+/// How often a running guest is interrupted for a look at the clock; also the longest that one which does not yield delays
+/// another on its worker, twice over (`meter`).
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// The clock rests when no guest has lived for so many ticks.
+const REST_AFTER: u32 = 100;
+
+/// Whether the engine can run the component model's own concurrency. It costs every connection 2 to 3 µs, so that only the
+/// plugins that use it pay for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Concurrency {
+    /// WASI 0.2 only.
+    Plain,
+    /// WASI 0.2 and 0.3, async functions, streams and futures.
+    Concurrent,
+}
+
+fn config(concurrency: Concurrency) -> Config {
+    let concurrent = concurrency == Concurrency::Concurrent;
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(concurrent)
+        .wasm_component_model_async(concurrent)
+        .wasm_component_model_async_stackful(concurrent)
+        .wasm_component_model_more_async_builtins(concurrent);
+    config
+}
+
+/// An engine that compiles, and reads compiled plugins to find out what their guests need.
+pub(super) fn compiler(concurrency: Concurrency) -> wasmtime::Result<Engine> {
+    Engine::new(&config(concurrency))
+}
+
+/// An engine that runs the guests of a plugin, from a pool with room for one on every connection.
+#[derive(Clone, Debug)]
+pub(super) struct Runtime {
+    pub(super) engine: Engine,
+    clock: Arc<Clock>,
+}
+
+impl Runtime {
+    /// Reserves the pool. `required` is what one guest of the plugin needs.
+    pub(super) fn new(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits) -> wasmtime::Result<Self> {
+        let mut config = config(concurrency);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(required, limits)));
+        let engine = Engine::new(&config)?;
+        let clock = Clock::start(engine.weak())?;
+        Ok(Self { engine, clock })
+    }
+
+    /// Keeps the clock going for as long as a guest lives.
+    pub(super) fn guest(&self) -> Running<'_> {
+        // The clock looks at the count before it rests, and a wake-up before it rests is not lost.
+        if self.clock.guests.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.clock.thread.unpark();
+        }
+        Running(&self.clock.guests)
+    }
+}
+
+fn pool(required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfig {
+    const SMALL: u64 = 4 << 20;
+    const LARGEST_KEPT: usize = 16 << 20;
+    const WASM_PAGE: usize = 64 << 10;
+    let guests = limits.max_connections.get();
+    let initial = required.max_initial_memory_size.unwrap_or(0);
+    let elements = usize::try_from(required.max_initial_table_size.unwrap_or(0)).unwrap_or(usize::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(guests)
+        .total_core_instances(u32::MAX)
+        .total_stacks(guests)
+        .max_core_instances_per_component(u32::MAX)
+        // What an instance may need of the host's own memory; the largest known plugin needs a tenth of it.
+        .max_core_instance_size(16 << 20)
+        .max_component_instance_size(16 << 20)
+        .max_memories_per_component(required.num_memories.max(1))
+        .total_memories(guests.saturating_mul(required.num_memories.max(1)))
+        .max_memory_size(limits.guest_memory.next_multiple_of(WASM_PAGE))
+        .max_tables_per_component(required.num_tables.max(1))
+        .total_tables(guests.saturating_mul(required.num_tables.max(1)))
+        // Room to grow, as far as `memory` lets it.
+        .table_elements(elements.saturating_mul(2).max(1024));
+    // Memory that stays mapped from one guest to the next is cleared by hand instead of by the kernel, which would have to
+    // interrupt every other processor to unmap it. For a small guest the kernel is asked which pages were written; a large one
+    // has too many separate ones for that, and is copied whole.
+    let kept = usize::try_from(initial).unwrap_or(usize::MAX).clamp(1 << 20, LARGEST_KEPT);
+    pool.linear_memory_keep_resident(kept)
+        .table_keep_resident(elements.saturating_mul(size_of::<usize>()).clamp(4 << 10, 1 << 20))
+        .async_stack_keep_resident(64 << 10)
+        .pagemap_scan(if initial <= SMALL && PoolingAllocationConfig::is_pagemap_scan_available() { Enabled::Yes } else { Enabled::No });
+    pool
+}
+
+/// Advances the epoch while there are guests.
+#[derive(Debug)]
+struct Clock {
+    guests: Arc<AtomicUsize>,
+    thread: Thread,
+}
+
+/// One guest that the clock ticks for.
+pub(super) struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Clock {
+    fn start(engine: EngineWeak) -> wasmtime::Result<Arc<Self>> {
+        let guests = Arc::new(AtomicUsize::new(0));
+        let watched = Arc::clone(&guests);
+        let thread = thread::Builder::new().name("epochs".into()).spawn(move || {
+            let mut idle = 0;
+            loop {
+                if watched.load(Ordering::SeqCst) > 0 {
+                    idle = 0;
+                } else {
+                    idle += 1;
+                }
+                if idle < REST_AFTER {
+                    thread::park_timeout(TICK);
+                } else {
+                    // Wakes once a second all the same, to notice when the engine is gone.
+                    thread::park_timeout(Duration::from_secs(1));
+                }
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        })?;
+        Ok(Arc::new(Self { guests, thread: thread.thread().clone() }))
+    }
+}

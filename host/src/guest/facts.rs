@@ -1,0 +1,210 @@
+//! What a guest can ask about its connection: the resource `connection` of both contracts.
+
+use super::{
+    bindings::{wasi_0_2, wasi_0_3},
+    state::State,
+};
+use crate::{
+    bind::{ListenerAddress, LocalAddress, PeerAddress},
+    drain::Draining,
+    wire::{InputEnd, Wire},
+};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+use wasmtime::component::{Access, FutureReader, HasSelf, Resource};
+
+/// A name for a connection that no other connection of this service has had, in earlier processes either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId {
+    process: u64,
+    ordinal: u64,
+}
+
+impl ConnectionId {
+    /// The next one.
+    pub fn next() -> Self {
+        static PROCESS: OnceLock<u64> = OnceLock::new();
+        static ORDINAL: AtomicU64 = AtomicU64::new(1);
+        // The microsecond of the first connection names the process: its successor starts later.
+        let process = *PROCESS.get_or_init(|| {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_micros()).unwrap_or_default()
+        });
+        Self { process, ordinal: ORDINAL.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{}", self.process, self.ordinal)
+    }
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Who connected.
+    pub peer: PeerAddress,
+    /// The listener that accepted it.
+    pub listener: ListenerAddress,
+    /// Whether the end is near.
+    pub draining: Draining,
+    /// The socket, which knows its own address.
+    pub wire: Arc<Wire>,
+}
+
+impl Facts {
+    /// The facts of a connection that nobody made, for a guest that is made but never called. The connection lasts as long as
+    /// what is returned beside.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses a pair of sockets.
+    pub(super) fn of_nobody() -> io::Result<(Self, UnixStream)> {
+        let (this, peer) = UnixStream::pair()?;
+        this.set_nonblocking(true)?;
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let facts = Self {
+            id: ConnectionId::next(),
+            peer: nowhere.into(),
+            listener: nowhere.into(),
+            draining: Draining::default(),
+            wire: Wire::new(this.into())?,
+        };
+        Ok((facts, peer))
+    }
+
+    fn local_address(&self) -> String {
+        match self.wire.local_address() {
+            Some(address) => LocalAddress::from(address).to_string(),
+            // A connected socket has an address; where it was torn down, the listener's is the best that is known.
+            None => self.listener.to_string(),
+        }
+    }
+}
+
+impl State {
+    /// The facts, for a method whose answer the guest may act upon.
+    fn facts(&mut self, connection: &Resource<Facts>) -> wasmtime::Result<&Facts> {
+        self.learner.observable();
+        Ok(self.table.get(connection)?)
+    }
+}
+
+impl wasi_0_2::uninterruptible::server::types::Host for State {}
+
+impl wasi_0_2::uninterruptible::server::types::HostConnection for State {
+    fn id(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        Ok(self.facts(&connection)?.id.to_string())
+    }
+
+    fn peer_address(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        Ok(self.facts(&connection)?.peer.to_string())
+    }
+
+    fn local_address(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        Ok(self.facts(&connection)?.local_address())
+    }
+
+    fn listener(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        Ok(self.facts(&connection)?.listener.to_string())
+    }
+
+    fn tls_version(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
+        self.facts(&connection).map(|_| None)
+    }
+
+    fn tls_server_name(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
+        self.facts(&connection).map(|_| None)
+    }
+
+    fn tls_alpn(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<Vec<u8>>> {
+        self.facts(&connection).map(|_| None)
+    }
+
+    fn tls_peer_certificates(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Vec<Vec<u8>>> {
+        self.facts(&connection).map(|_| Vec::new())
+    }
+
+    fn is_draining(&mut self, connection: Resource<Facts>) -> wasmtime::Result<bool> {
+        Ok(self.facts(&connection)?.draining.begun())
+    }
+
+    fn drop(&mut self, connection: Resource<Facts>) -> wasmtime::Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
+    }
+}
+
+impl wasi_0_3::uninterruptible::server::types::Host for State {}
+
+/// The nine methods that both contracts have are the same; the others are here.
+impl wasi_0_3::uninterruptible::server::types::HostConnection for State {
+    fn id(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::id(self, connection)
+    }
+
+    fn peer_address(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::peer_address(self, connection)
+    }
+
+    fn local_address(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::local_address(self, connection)
+    }
+
+    fn listener(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::listener(self, connection)
+    }
+
+    fn tls_version(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::tls_version(self, connection)
+    }
+
+    fn tls_server_name(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::tls_server_name(self, connection)
+    }
+
+    fn tls_alpn(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<Vec<u8>>> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::tls_alpn(self, connection)
+    }
+
+    fn tls_peer_certificates(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Vec<Vec<u8>>> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::tls_peer_certificates(self, connection)
+    }
+
+    fn is_draining(&mut self, connection: Resource<Facts>) -> wasmtime::Result<bool> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::is_draining(self, connection)
+    }
+
+    fn fail(&mut self, connection: Resource<Facts>, message: String) -> wasmtime::Result<()> {
+        self.facts(&connection)?;
+        self.declared_failure.get_or_insert(message);
+        Ok(())
+    }
+
+    fn drop(&mut self, connection: Resource<Facts>) -> wasmtime::Result<()> {
+        wasi_0_2::uninterruptible::server::types::HostConnection::drop(self, connection)
+    }
+}
+
+impl wasi_0_3::uninterruptible::server::types::HostConnectionWithStore<State> for HasSelf<State> {
+    fn input_end(mut host: Access<'_, State, Self>, connection: Resource<Facts>) -> wasmtime::Result<FutureReader<Result<(), String>>> {
+        let wire = Arc::clone(&host.get().facts(&connection)?.wire);
+        FutureReader::new(&mut host, async move {
+            wasmtime::Result::Ok(match wire.input_end().await {
+                InputEnd::Closed => Ok(()),
+                InputEnd::Broken(kind) => Err(kind.to_string()),
+            })
+        })
+    }
+}

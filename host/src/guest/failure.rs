@@ -1,0 +1,80 @@
+//! Why a connection ended otherwise than well.
+
+use std::fmt;
+
+/// A failure: a reason from a closed list, and what there is to say about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// The reason.
+    pub reason: Reason,
+    /// For people; where a guest had a part in it, untrusted.
+    pub message: String,
+}
+
+/// The closed list of reasons, as the log names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The guest returned an error.
+    Error,
+    /// The guest trapped.
+    Trap,
+    /// The guest wanted more memory than it may have.
+    Memory,
+    /// The guest used more CPU time than it may.
+    CpuTime,
+    /// The connection lasted longer than it may.
+    WallTime,
+    /// No byte moved for too long.
+    Idle,
+    /// The peer broke the connection.
+    PeerReset,
+    /// The process ended before the connection did.
+    Drain,
+    /// This host failed.
+    Host,
+}
+
+/// Who has to look into a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The author of the plugin.
+    Plugin,
+    /// Nobody: peers do such things.
+    Peer,
+    /// The operator of this host.
+    Host,
+}
+
+impl Failure {
+    /// A failure for which the reason says it all.
+    pub fn plain(reason: Reason) -> Self {
+        Self { reason, message: String::new() }
+    }
+}
+
+impl Reason {
+    /// Whose fault it is.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::Error | Self::Trap | Self::Memory | Self::CpuTime | Self::WallTime => Fault::Plugin,
+            Self::Idle | Self::PeerReset => Fault::Peer,
+            Self::Drain | Self::Host => Fault::Host,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Trap => "trap",
+            Self::Memory => "memory",
+            Self::CpuTime => "cpu-time",
+            Self::WallTime => "wall-time",
+            Self::Idle => "idle",
+            Self::PeerReset => "peer-reset",
+            Self::Drain => "drain",
+            Self::Host => "host",
+        })
+    }
+}

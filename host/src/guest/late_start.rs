@@ -1,0 +1,65 @@
+//! Starting late: whether the guests of a plugin can tell if they were started at accept or at the first byte.
+//!
+//! A guest that has made no host call is deterministic. So the first guest of a plugin is watched: where it does nothing that
+//! anyone could observe before it takes input or waits for it alone, every later guest would do the same, and may as well
+//! start when there is input. Reading a clock or random numbers does not count, since runtimes seed their hash tables so;
+//! waiting for a clock does.
+
+use crate::config::GuestStart;
+use std::sync::{Arc, OnceLock};
+
+/// What is known of a plugin.
+#[derive(Debug)]
+pub(super) struct LateStart(OnceLock<Start>);
+
+/// When a guest starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// As soon as the connection is accepted.
+    Accept,
+    /// When there is input, or its end.
+    FirstByte,
+}
+
+impl LateStart {
+    pub(super) fn new(configured: GuestStart) -> Arc<Self> {
+        Arc::new(Self(match configured {
+            GuestStart::Accept => OnceLock::from(Start::Accept),
+            GuestStart::FirstByte => OnceLock::from(Start::FirstByte),
+            GuestStart::Auto => OnceLock::new(),
+        }))
+    }
+
+    /// When the next guest starts. Until it is known, at accept: that is always right.
+    pub(super) fn start(&self) -> Start {
+        self.0.get().copied().unwrap_or(Start::Accept)
+    }
+
+    /// Watches a guest that is about to start.
+    pub(super) fn learner(self: &Arc<Self>) -> Learner {
+        Learner(if self.0.get().is_some() { None } else { Some(Arc::clone(self)) })
+    }
+}
+
+/// Watches one guest; does nothing once the plugin is known.
+#[derive(Clone, Debug)]
+pub(super) struct Learner(Option<Arc<LateStart>>);
+
+impl Learner {
+    /// The guest did something that its peer, its log or anyone else could observe, or asked what depends on time.
+    pub(super) fn observable(&self) {
+        self.settle(Start::Accept);
+    }
+
+    /// The guest took input or its end, or waits; if it had done anything observable before, that was said first.
+    pub(super) fn wants_input(&self) {
+        self.settle(Start::FirstByte);
+    }
+
+    fn settle(&self, start: Start) {
+        if let Some(plugin) = &self.0 {
+            // The first word counts.
+            plugin.0.get_or_init(|| start);
+        }
+    }
+}

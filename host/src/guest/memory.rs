@@ -1,0 +1,94 @@
+//! The bound on a guest's memory: the sum over all its linear memories and tables, however many modules it is made of.
+
+use wasmtime::ResourceLimiter;
+
+/// Elements of all tables together; the largest known guest (Python) has some 9,000.
+const TABLE_ELEMENTS: usize = 200_000;
+
+/// Core instances, memories and tables; the largest known guest (Python) has 14 core modules.
+const ITEMS: usize = 256;
+
+/// What one guest has and may have.
+#[derive(Debug)]
+pub(super) struct Memory {
+    used: usize,
+    cap: usize,
+    /// Added by the growth that is under way, in case it fails.
+    growth: usize,
+    table_elements: usize,
+    /// Whether the guest was refused.
+    pub(super) refused: bool,
+    /// What it would have had in all, when it was last refused.
+    pub(super) wanted: u64,
+}
+
+impl Memory {
+    pub(super) fn new(cap: usize) -> Self {
+        Self { used: 0, cap, growth: 0, table_elements: 0, refused: false, wanted: 0 }
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current);
+        let fits = self.used.checked_add(growth).is_some_and(|total| total <= self.cap);
+        if fits {
+            self.used += growth;
+            self.growth = growth;
+        } else {
+            self.refused = true;
+            self.wanted = self.used.saturating_add(growth) as u64;
+        }
+        Ok(fits)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used -= std::mem::take(&mut self.growth);
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
+        let fits = total <= TABLE_ELEMENTS;
+        if fits {
+            self.table_elements = total;
+        } else {
+            self.refused = true;
+        }
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        ITEMS
+    }
+
+    fn tables(&self) -> usize {
+        ITEMS
+    }
+
+    fn memories(&self) -> usize {
+        ITEMS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_count_together() {
+        let mut memory = Memory::new(100);
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(!memory.memory_growing(0, 60, None).unwrap());
+        assert!(memory.refused);
+        assert!(memory.memory_growing(60, 100, None).unwrap());
+    }
+
+    #[test]
+    fn growth_that_failed_is_given_back() {
+        let mut memory = Memory::new(100);
+        assert!(memory.memory_growing(0, 100, None).unwrap());
+        memory.memory_grow_failed(wasmtime::Error::msg("out of slots")).unwrap();
+        assert!(memory.memory_growing(0, 100, None).unwrap());
+    }
+}

@@ -1,0 +1,325 @@
+//! A plugin: loaded once, from file to something that serves connections; then one guest for each.
+
+use super::{
+    bindings::{wasi_0_2, wasi_0_3},
+    cache::Cache,
+    concurrent_streams,
+    contract::{self, Contract, Generation},
+    engine::{self, Runtime},
+    facts::Facts,
+    failure::{Failure, Reason},
+    late_start::{LateStart, Start},
+    memory::Memory,
+    meter::{Heavy, Meter, Metered},
+    state::{self, State, Voice},
+};
+use crate::{
+    config::{GuestStart, Limits, Wasi03},
+    log::Limiter,
+};
+use std::{
+    fs, io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+};
+use tracing::info;
+use wasmtime::{
+    ResourcesRequired, Store, Trap, WasmBacktrace,
+    component::{Component, Linker, StreamReader},
+};
+
+/// What all guests of a plugin together may say in the log: at once, and a second after that.
+const SPEECH_BURST: u32 = 1000;
+const SPEECH_RATE: u32 = 100;
+
+/// How a plugin is to be loaded and its guests to be run.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Where its compiled form is kept.
+    pub cache_dir: Option<PathBuf>,
+    /// When its guests start.
+    pub start: GuestStart,
+    /// Whether it may be of WASI 0.3.
+    pub wasi_0_3: Wasi03,
+    /// What its guests may use.
+    pub limits: Limits,
+    /// How many threads will serve.
+    pub workers: NonZeroU32,
+}
+
+/// Why a plugin cannot be served: one line that names the file and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("--plugin {}: {problem}", .path.display())]
+pub struct LoadError {
+    path: PathBuf,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// It is a directory, a pipe, a device.
+    #[error("is not a regular file: name the component itself, as in target/plugins/hello.wasm")]
+    NotAFile,
+    /// It is not a plugin.
+    #[error(transparent)]
+    Contract(#[from] contract::Error),
+    /// It is one of WASI 0.3, which was switched off.
+    #[error("is a plugin of WASI 0.3, and --disable-wasi-0-3 is given: build it for 0.2, or leave that option out")]
+    Wasi03Disabled,
+    /// It does not compile.
+    #[error("does not compile: {0}")]
+    Compile(String),
+    /// It cannot be linked: something that it needs differs from what the host has.
+    #[error("was built for uninterruptible:server@{built_for}, this host has @{VERSION_0_2} and @{VERSION_0_3}: {cause}", VERSION_0_2 = contract::VERSION_0_2, VERSION_0_3 = contract::VERSION_0_3)]
+    Link {
+        /// The version of the contract that it was built for.
+        built_for: String,
+        /// What differs.
+        cause: String,
+    },
+    /// A guest of it needs more memory than it may have.
+    #[error("needs {needed} bytes of memory to start, --guest-memory gives {given}: raise it")]
+    Memory {
+        /// What its memories take at the start.
+        needed: u64,
+        /// What they may.
+        given: usize,
+    },
+    /// A first guest of it could not be made.
+    #[error("cannot be instantiated: {0}")]
+    Instantiate(String),
+    /// The host could not make room.
+    #[error("no room for {connections} guests ({cause}): lower --max-connections, or raise the limit of address space (ulimit -v)")]
+    Room {
+        /// How many were asked for.
+        connections: u32,
+        /// What the system said.
+        cause: String,
+    },
+}
+
+impl LoadError {
+    /// Whether the plugin itself may be fine.
+    pub fn is_refusal_of_the_system(&self) -> bool {
+        matches!(self.problem, Problem::Room { .. })
+    }
+}
+
+/// A plugin that is ready to serve.
+pub struct Plugin {
+    runtime: Runtime,
+    handler: Handler,
+    late_start: Arc<LateStart>,
+    limits: Limits,
+    heavy: Heavy,
+    voice: Voice,
+}
+
+/// The plugin's `handle-request`, linked, its exports found.
+enum Handler {
+    Wasi02(wasi_0_2::PluginPre<State>),
+    Wasi03(wasi_0_3::PluginAsyncPre<State>),
+}
+
+impl Plugin {
+    /// Reads, compiles or finds compiled, links and tries a plugin. Takes up to ten seconds for a large one that was never
+    /// compiled before. To be called where blocking is allowed, within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// Everything that would keep a guest of it from starting.
+    pub fn load(source: &Source) -> Result<Self, LoadError> {
+        Self::load_file(source).map_err(|problem| LoadError { path: source.path.clone(), problem })
+    }
+
+    fn load_file(source: &Source) -> Result<Self, Problem> {
+        let bytes = read(&source.path)?;
+        let contract = contract::read(&bytes)?;
+        if contract.generation == Generation::Wasi03 && source.wasi_0_3 == Wasi03::Disabled {
+            return Err(Problem::Wasi03Disabled);
+        }
+        let (runtime, component) = prepare(source, &contract, &bytes)?;
+        let handler = link(&runtime, &component, &contract)?;
+        let name = source.path.file_stem().unwrap_or(source.path.as_os_str()).to_string_lossy();
+        let plugin = Self {
+            runtime,
+            handler,
+            late_start: LateStart::new(source.start),
+            limits: source.limits,
+            heavy: Heavy::new(source.workers),
+            voice: Voice { plugin: name.as_ref().into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
+        };
+        tokio::runtime::Handle::current().block_on(plugin.try_out())?;
+        info!(plugin = %plugin.voice.plugin, contract = contract.version, bytes = bytes.len(), "plugin loaded");
+        Ok(plugin)
+    }
+
+    /// The plugin's name: its file's, less the ending.
+    pub fn name(&self) -> &Arc<str> {
+        &self.voice.plugin
+    }
+
+    /// Whether a guest is made only when there is input for it.
+    pub fn starts_late(&self) -> bool {
+        self.late_start.start() == Start::FirstByte
+    }
+
+    /// Makes a guest and throws it away, so that what would fail at the first connection fails at boot.
+    async fn try_out(&self) -> Result<(), Problem> {
+        let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
+        let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.heavy);
+        let _running = self.runtime.guest();
+        let mut store = self.store(facts, &meter);
+        let made = match &self.handler {
+            Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+            Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+        };
+        match made {
+            Ok(()) => Ok(()),
+            Err(_) if store.data().memory.refused => Err(Problem::Memory { needed: store.data().memory.wanted, given: self.limits.guest_memory }),
+            Err(error) => Err(Problem::Instantiate(one_line(&error))),
+        }
+    }
+
+    fn store(&self, facts: Facts, meter: &Arc<Meter>) -> Store<State> {
+        let memory = Memory::new(self.limits.guest_memory);
+        State::store(&self.runtime.engine, facts, memory, Arc::clone(meter), self.voice.clone(), self.late_start.learner())
+    }
+
+    /// Serves one connection with a fresh guest, which is gone when this returns or is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest or this host failed, or the peer broke the connection.
+    pub async fn serve(&self, facts: Facts) -> Result<(), Failure> {
+        let _running = self.runtime.guest();
+        let wire = Arc::clone(&facts.wire);
+        let meter = Meter::new(self.limits.guest_cpu_time, &wire, &self.heavy);
+        let mut store = self.store(facts, &meter);
+        let ended = {
+            let call = pin!(self.call(&mut store));
+            Metered::new(call, &meter, self.late_start.learner()).await
+        };
+        let failure = match ended {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(message)) => Failure { reason: Reason::Error, message },
+            Err(error) => match judge(&error, &store, &meter) {
+                Some(failure) => failure,
+                None => return Ok(()),
+            },
+        };
+        // A guest that fails because its peer is gone has done nothing wrong.
+        Err(if wire.broken() && matches!(failure.reason, Reason::Error | Reason::Trap) { Failure { reason: Reason::PeerReset, ..failure } } else { failure })
+    }
+
+    async fn call(&self, store: &mut Store<State>) -> wasmtime::Result<Result<(), String>> {
+        match &self.handler {
+            Handler::Wasi02(pre) => {
+                let guest = pre.instantiate_async(&mut *store).await?;
+                let (connection, input, output) = store.data_mut().offer()?;
+                guest.uninterruptible_server_handler().call_handle_request(&mut *store, connection, input, output).await
+            }
+            Handler::Wasi03(pre) => {
+                let guest = pre.instantiate_async(&mut *store).await?;
+                let (connection, input, output, closed) = store.data_mut().offer_concurrent()?;
+                let input = StreamReader::new(&mut *store, input)?;
+                store
+                    .run_concurrent(async |accessor| {
+                        let stream = guest.uninterruptible_server_handler().call_handle_request(accessor, connection, input).await?;
+                        accessor.with(|store| stream.pipe(store, output))?;
+                        // The sender goes with the output, when the guest has closed it.
+                        drop(closed.await);
+                        wasmtime::Result::Ok(())
+                    })
+                    .await??;
+                Ok(store.data_mut().declared_failure.take().map_or(Ok(()), Err))
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(Problem::Unreadable)?.is_file() {
+        return Err(Problem::NotAFile);
+    }
+    fs::read(path).map_err(Problem::Unreadable)
+}
+
+fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtime, Component), Problem> {
+    let compile_error = |error: wasmtime::Error| Problem::Compile(one_line(&error));
+    let compiler = engine::compiler(contract.concurrency).map_err(compile_error)?;
+    let cache = Cache::open(source.cache_dir.as_deref());
+    let artifact = cache.artifact(&compiler, bytes).map_err(compile_error)?;
+    let required = artifact.load(&compiler).map_err(compile_error)?.resources_required().unwrap_or(ResourcesRequired {
+        num_memories: 1,
+        max_initial_memory_size: None,
+        num_tables: 1,
+        max_initial_table_size: None,
+    });
+    if let Some(needed) = required.max_initial_memory_size.filter(|needed| *needed > source.limits.guest_memory as u64) {
+        return Err(Problem::Memory { needed, given: source.limits.guest_memory });
+    }
+    let runtime = Runtime::new(contract.concurrency, &required, &source.limits)
+        .map_err(|error| Problem::Room { connections: source.limits.max_connections.get(), cause: one_line(&error) })?;
+    let component = artifact.load(&runtime.engine).map_err(compile_error)?;
+    Ok((runtime, component))
+}
+
+fn link(runtime: &Runtime, component: &Component, contract: &Contract) -> Result<Handler, Problem> {
+    let linked = || {
+        let mut linker = Linker::new(&runtime.engine);
+        state::link_wasi_0_2(&mut linker)?;
+        if contract.concurrency == engine::Concurrency::Concurrent {
+            state::link_wasi_0_3(&mut linker)?;
+        }
+        let pre = linker.instantiate_pre(component)?;
+        Ok(match contract.generation {
+            Generation::Wasi02 => Handler::Wasi02(wasi_0_2::PluginPre::new(pre)?),
+            Generation::Wasi03 => Handler::Wasi03(wasi_0_3::PluginAsyncPre::new(pre)?),
+        })
+    };
+    linked().map_err(|error: wasmtime::Error| Problem::Link { built_for: contract.version.clone(), cause: one_line(&error) })
+}
+
+/// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.
+fn judge(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<Failure> {
+    let reason = if meter.exhausted() {
+        return Some(Failure::plain(Reason::CpuTime));
+    } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return (exit.0 != 0).then(|| Failure { reason: Reason::Error, message: format!("the guest exited with status {}", exit.0) });
+    } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        Reason::Host
+    } else if store.data().memory.refused {
+        Reason::Memory
+    } else {
+        Reason::Trap
+    };
+    Some(Failure { reason, message: described(error) })
+}
+
+/// What happened and, where the plugin has names for its functions, in which.
+fn described(error: &wasmtime::Error) -> String {
+    const FRAMES: usize = 6;
+    let what = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    let names: Vec<_> = frames.iter().filter_map(|frame| frame.func_name()).take(FRAMES).collect();
+    if names.is_empty() { what } else { format!("{what}, in {}", names.join(" < ")) }
+}
+
+/// The chain of an error from the engine, which may be a paragraph, as one line.
+fn one_line(error: &wasmtime::Error) -> String {
+    crate::log::escaped(&format!("{error:#}").replace('\n', " "))
+}

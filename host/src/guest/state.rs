@@ -1,0 +1,219 @@
+//! What belongs to one guest inside its store, and how the engine's interfaces find it there.
+
+use super::{
+    concurrent_streams,
+    facts::Facts,
+    late_start::Learner,
+    memory::Memory,
+    meter::Meter,
+    stdio::{Lines, Speech},
+    streams,
+};
+use crate::{log::Limiter, wire::Wire};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use wasmtime::{
+    Engine, Store,
+    component::{Linker, Resource, ResourceTable},
+};
+use wasmtime_wasi::{
+    WasiCtx, WasiCtxView, WasiView,
+    cli::WasiCli,
+    clocks::WasiClocks,
+    filesystem::WasiFilesystem,
+    p2::{
+        Pollable,
+        bindings::{cli, clocks, filesystem, random},
+        subscribe,
+    },
+    random::WasiRandom,
+};
+use wasmtime_wasi_io::{
+    IoView, async_trait,
+    poll::DynPollable,
+    streams::{DynInputStream, DynOutputStream},
+};
+
+/// Resources that a guest may hold: streams, pollables, files. Python, the largest, holds a few dozen.
+const RESOURCES: usize = 4096;
+
+/// What one host call may make the host allocate, in bytes: twice the largest permit of a stream, and room to spare.
+const HOSTCALL_BYTES: usize = 2 << 20;
+
+/// The most random bytes that one call gives: generating them takes the host's time, which no epoch interrupts.
+const RANDOM_BYTES: u64 = 1 << 20;
+
+/// One guest's store data.
+pub(super) struct State {
+    pub(super) table: ResourceTable,
+    pub(super) memory: Memory,
+    pub(super) learner: Learner,
+    /// What the guest said through `fail`, first.
+    pub(super) declared_failure: Option<String>,
+    facts: Facts,
+    meter: Arc<Meter>,
+    voice: Voice,
+    /// Made when a guest first asks for anything of WASI, since most ask for nothing.
+    wasi: Option<Box<WasiCtx>>,
+}
+
+/// What is needed to let a guest speak in the log.
+#[derive(Clone, Debug)]
+pub(super) struct Voice {
+    /// The plugin's name.
+    pub(super) plugin: Arc<str>,
+    /// What all guests of the plugin may say.
+    pub(super) limiter: Arc<Limiter>,
+}
+
+impl State {
+    /// A store for one guest, with every limit in force.
+    pub(super) fn store(engine: &Engine, facts: Facts, memory: Memory, meter: Arc<Meter>, voice: Voice, learner: Learner) -> Store<Self> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        let mut store =
+            Store::new(engine, Self { table, memory, learner, declared_failure: None, facts, meter, voice, wasi: None });
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(RESOURCES);
+        }
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| store.data().meter.tick());
+        store
+    }
+
+    fn wire(&self) -> &Arc<Wire> {
+        &self.facts.wire
+    }
+
+    /// The parameters of `handle-request` on WASI 0.2.
+    pub(super) fn offer(&mut self) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
+        let input: DynInputStream = Box::new(streams::Input::new(self.wire(), &self.learner));
+        let output: DynOutputStream = Box::new(streams::Output::new(self.wire(), &self.learner));
+        Ok((self.table.push(self.facts.clone())?, self.table.push(input)?, self.table.push(output)?))
+    }
+
+    /// The parameters of `handle-request` on WASI 0.3, the input still to be made a stream of the store's; where its result
+    /// goes; and what resolves when the guest has closed that.
+    pub(super) fn offer_concurrent(
+        &mut self,
+    ) -> wasmtime::Result<(Resource<Facts>, concurrent_streams::Input, concurrent_streams::Output, oneshot::Receiver<()>)> {
+        let input = concurrent_streams::Input::new(self.wire(), &self.learner);
+        let (output, closed) = concurrent_streams::Output::new(self.wire(), &self.learner);
+        Ok((self.table.push(self.facts.clone())?, input, output, closed))
+    }
+
+    /// WASI, for calls whose answer depends on nothing but the configuration, or that count as such (`late_start`).
+    fn quiet(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let speech = Speech::new(&self.voice.plugin, self.facts.id, &self.voice.limiter);
+            let mut builder = WasiCtx::builder();
+            builder
+                .stdout(Lines::new("stdout", &speech, &self.learner))
+                .stderr(Lines::new("stderr", &speech, &self.learner))
+                .max_random_size(RANDOM_BYTES)
+                .allow_tcp(false)
+                .allow_udp(false)
+                .allow_ip_name_lookup(false);
+            Box::new(builder.build())
+        });
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl IoView for State {
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.learner.observable();
+        self.quiet()
+    }
+}
+
+struct Drained(crate::drain::Draining);
+
+#[async_trait]
+impl Pollable for Drained {
+    async fn ready(&mut self) {
+        self.0.wait().await;
+    }
+}
+
+/// Links all of WASI 0.2 and our contract's imports of that generation.
+pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    // Streams and pollables need the table only.
+    wasmtime_wasi_io::add_to_linker_async(linker)?;
+    // What does not keep a guest from starting late.
+    random::random::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
+    random::insecure::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
+    clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, quiet_clocks)?;
+    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, quiet_clocks)?;
+    cli::environment::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
+    cli::stdin::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
+    cli::stdout::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
+    cli::stderr::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
+    cli::terminal_stdin::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
+    cli::terminal_stdout::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
+    cli::terminal_stderr::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
+    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, |state| {
+        let WasiCtxView { ctx, table } = state.quiet();
+        wasmtime_wasi::filesystem::WasiFilesystemCtxView { ctx: ctx.filesystem(), table }
+    })?;
+    // A timer is more than a look at the clock.
+    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
+    clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| {
+        store.data_mut().learner.observable();
+        let mut clocks = quiet_clocks(store.data_mut());
+        Ok((clocks::monotonic_clock::Host::subscribe_instant(&mut clocks, when)?,))
+    })?;
+    clock.func_wrap("subscribe-duration", |mut store, (period,): (u64,)| {
+        store.data_mut().learner.observable();
+        let mut clocks = quiet_clocks(store.data_mut());
+        Ok((clocks::monotonic_clock::Host::subscribe_duration(&mut clocks, period)?,))
+    })?;
+    super::bindings::wasi_0_2::uninterruptible::server::types::add_to_linker::<State, wasmtime::component::HasSelf<State>>(linker, |state| state)?;
+    linker.instance("uninterruptible:server/drain@0.2.0")?.func_wrap("subscribe", |mut store, (): ()| {
+        let state = store.data_mut();
+        state.learner.observable();
+        let drained = state.table.push(Drained(state.facts.draining.clone()))?;
+        let pollable: Resource<DynPollable> = subscribe(&mut state.table, drained)?;
+        Ok((pollable,))
+    })?;
+    Ok(())
+}
+
+/// Links all of WASI 0.3 and our contract's imports of that generation, beside what [`link_wasi_0_2`] has linked.
+pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p3::add_to_linker(linker)?;
+    super::bindings::wasi_0_3::uninterruptible::server::types::add_to_linker::<State, wasmtime::component::HasSelf<State>>(linker, |state| state)?;
+    linker.instance("uninterruptible:server/drain@0.3.0")?.func_wrap_concurrent("wait", |accessor, (): ()| {
+        let drained = accessor.with(|mut store| {
+            let state = store.get();
+            state.learner.observable();
+            state.facts.draining.wait()
+        });
+        Box::pin(async move {
+            drained.await;
+            Ok(())
+        })
+    })?;
+    Ok(())
+}
+
+fn quiet_clocks(state: &mut State) -> wasmtime_wasi::clocks::WasiClocksCtxView<'_> {
+    let WasiCtxView { ctx, table } = state.quiet();
+    wasmtime_wasi::clocks::WasiClocksCtxView { ctx: ctx.clocks(), table }
+}
+
+fn quiet_cli(state: &mut State) -> wasmtime_wasi::cli::WasiCliCtxView<'_> {
+    let WasiCtxView { ctx, table } = state.quiet();
+    wasmtime_wasi::cli::WasiCliCtxView { ctx: ctx.cli(), table }
+}

@@ -1,0 +1,136 @@
+//! The two streams of a connection as WASI 0.2 has them.
+
+use super::late_start::Learner;
+use crate::wire::{CHUNK, Wire};
+use bytes::Bytes;
+use std::{io, sync::Arc};
+use wasmtime_wasi_io::{
+    async_trait,
+    poll::Pollable,
+    streams::{InputStream, OutputStream, StreamError, StreamResult},
+};
+
+/// What the peer sends. Dropping it discards the rest.
+#[derive(Debug)]
+pub(super) struct Input {
+    wire: Arc<Wire>,
+    learner: Learner,
+}
+
+impl Input {
+    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone() }
+    }
+
+    fn try_read(&self, most: usize) -> StreamResult<Option<Bytes>> {
+        match self.wire.try_read(most) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) if bytes.is_empty() && most > 0 => {
+                self.learner.wants_input();
+                Err(StreamError::Closed)
+            }
+            Ok(Some(bytes)) => {
+                self.learner.wants_input();
+                Ok(Some(bytes))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+fn failed(error: io::Error) -> StreamError {
+    StreamError::LastOperationFailed(error.into())
+}
+
+#[async_trait]
+impl Pollable for Input {
+    async fn ready(&mut self) {
+        self.wire.readable().await;
+    }
+}
+
+#[async_trait]
+impl InputStream for Input {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        match self.try_read(size)? {
+            Some(bytes) => Ok(bytes),
+            None => {
+                // A guest that sees that there is nothing yet may act on it.
+                self.learner.observable();
+                Ok(Bytes::new())
+            }
+        }
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        loop {
+            match self.try_read(size)? {
+                Some(bytes) => return Ok(bytes),
+                None => self.wire.readable().await,
+            }
+        }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.wire.abandon_input();
+    }
+}
+
+/// What goes to the peer. Dropping it closes the sending side once everything is sent.
+#[derive(Debug)]
+pub(super) struct Output {
+    wire: Arc<Wire>,
+    learner: Learner,
+}
+
+impl Output {
+    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone() }
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {
+        self.learner.observable();
+        self.wire.flushed().await;
+    }
+}
+
+#[async_trait]
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.learner.observable();
+        if !self.wire.try_flush().map_err(failed)? || bytes.len() > CHUNK {
+            return Err(StreamError::trap("a write of more bytes than check-write had allowed"));
+        }
+        self.wire.write(bytes).map_err(failed)
+    }
+
+    /// Nothing is kept that could be sent, so there is nothing to do: `check_write` waits for the rest.
+    fn flush(&mut self) -> StreamResult<()> {
+        self.learner.observable();
+        self.wire.try_flush().map(drop).map_err(failed)
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.learner.observable();
+        Ok(if self.wire.try_flush().map_err(failed)? { CHUNK } else { 0 })
+    }
+
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.learner.observable();
+        self.wire.flushed().await;
+        self.wire.write(bytes).map_err(failed)?;
+        self.wire.flushed().await;
+        self.wire.try_flush().map(drop).map_err(failed)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.wire.finish_output();
+    }
+}

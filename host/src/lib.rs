@@ -1,0 +1,29 @@
+//! A native server that answers each connection with a fresh WebAssembly guest.
+//!
+//! ```text
+//!            what was typed   what was meant    where it listens
+//!  process ──► cli ──────────► config ─────────► bind ──────────┐
+//!     │                          │                              ▼
+//!     └► signals ─► lifecycle ◄──┴─► guest (plugin: compiled,  accept ── counts, then spawns
+//!                   the one state     cached, linked once)      │
+//!                   machine             │                       ▼
+//!                                       └────────────────────► connection ─► wire ◄─► peer
+//!                                                               │              ▲
+//!                                                               └► guest ──────┘ streams
+//! ```
+//!
+//! Data goes one way, left to right and down; a module knows only those after it in this drawing. The binary
+//! is all that is meant to be used: this library exists so that the parts can be tested and documented.
+
+pub mod accept;
+pub mod bind;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod drain;
+pub mod exit;
+pub mod guest;
+pub mod lifecycle;
+pub mod log;
+pub mod signals;
+pub mod wire;

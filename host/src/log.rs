@@ -1,0 +1,222 @@
+//! Logs: one record a line on standard error, with the process id; never in the way of serving.
+//!
+//! Records pass through a bounded queue to a thread that writes them. Where the reader is slow or gone, records are dropped
+//! and counted; nothing waits for it.
+
+use nix::unistd::getpid;
+use std::{fmt, io::Write, str::FromStr, sync::Mutex, time::Duration, time::Instant};
+use tracing::{Event, Level, Subscriber, warn};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, FormattedFields,
+        format::{Format, Full, Json, JsonFields, Writer},
+    },
+    registry::LookupSpan,
+};
+
+/// Records that wait for the writer: a burst of ten thousand failing connections fits.
+const QUEUE: usize = 16 << 10;
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The least important level that is logged.
+    pub level: Verbosity,
+    /// What a record looks like.
+    pub format: Shape,
+}
+
+/// The least important level that is logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Verbosity(Level);
+
+impl FromStr for Verbosity {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "error" => Ok(Self(Level::ERROR)),
+            "warn" => Ok(Self(Level::WARN)),
+            "info" => Ok(Self(Level::INFO)),
+            "debug" => Ok(Self(Level::DEBUG)),
+            "trace" => Ok(Self(Level::TRACE)),
+            _ => Err("is none of error, warn, info, debug, trace"),
+        }
+    }
+}
+
+/// What a record looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// For people.
+    Text,
+    /// For machines: one JSON object.
+    Json,
+}
+
+impl FromStr for Shape {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("is none of text, json"),
+        }
+    }
+}
+
+/// Writes what is still queued when it is dropped, for at most a second.
+#[derive(Debug)]
+pub struct Flush {
+    _writer: WorkerGuard,
+    dropped: ErrorCounter,
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        let dropped = self.dropped.dropped_lines();
+        if dropped > 0 {
+            warn!(dropped, "log records were dropped because their reader was too slow");
+        }
+    }
+}
+
+/// Starts logging for the life of what is returned.
+#[must_use]
+pub fn start(options: Options) -> Flush {
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log").finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    let text = tracing_subscriber::fmt().with_max_level(options.level.0).with_ansi(false).with_writer(writer);
+    // Only a test that starts twice could find a subscriber in place.
+    match options.format {
+        Shape::Text => drop(tracing::subscriber::set_global_default(text.event_format(WithPid(Format::default().with_target(false))).finish())),
+        Shape::Json => drop(tracing::subscriber::set_global_default(
+            text.fmt_fields(JsonFields::new()).event_format(WithPid(Format::default().json().flatten_event(true).with_target(false))).finish(),
+        )),
+    }
+    Flush { _writer: guard, dropped }
+}
+
+/// One line on standard error, for what happens before and outside of logging.
+pub fn complain(message: &str) {
+    // A closed standard error leaves only the exit code to tell.
+    drop(writeln!(std::io::stderr(), "uninterruptible-host: {message}"));
+}
+
+/// Puts the process id into each record.
+struct WithPid<F>(F);
+
+impl<S, N> FormatEvent<S, N> for WithPid<Format<Full>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(writer, "[{}] ", getpid())?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for WithPid<Format<Json>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    FormattedFields<N>: 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut record = String::new();
+        self.0.format_event(context, Writer::new(&mut record), event)?;
+        let rest = record.strip_prefix('{').unwrap_or(&record);
+        write!(writer, "{{\"pid\":{},{rest}", getpid())
+    }
+}
+
+/// Lets through so many in a burst and so many a second after it, and counts what it does not let through.
+#[derive(Debug)]
+pub struct Limiter {
+    burst: u32,
+    every: Duration,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: u32,
+    filled: Instant,
+    suppressed: u64,
+}
+
+impl Limiter {
+    /// `burst` at once, then `rate` a second.
+    pub fn new(burst: u32, rate: u32) -> Self {
+        Self {
+            burst,
+            every: Duration::from_secs(1) / rate.max(1),
+            bucket: Mutex::new(Bucket { tokens: burst, filled: Instant::now(), suppressed: 0 }),
+        }
+    }
+
+    /// Whether one more may pass: `Some` with how many did not since the last that did.
+    pub fn pass(&self) -> Option<u64> {
+        let mut bucket = self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let periods = bucket.filled.elapsed().as_nanos() / self.every.as_nanos().max(1);
+        if let Ok(periods @ 1..) = u32::try_from(periods.min(u128::from(self.burst))) {
+            bucket.tokens = bucket.tokens.saturating_add(periods).min(self.burst);
+            bucket.filled = Instant::now();
+        }
+        if let Some(left) = bucket.tokens.checked_sub(1) {
+            bucket.tokens = left;
+            Some(std::mem::take(&mut bucket.suppressed))
+        } else {
+            bucket.suppressed += 1;
+            None
+        }
+    }
+
+    /// How many did not pass and have not been reported.
+    pub fn suppressed(&self) -> u64 {
+        std::mem::take(&mut self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner).suppressed)
+    }
+}
+
+/// The most of one message from a guest that is logged, in bytes.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
+/// Makes what a guest said fit to print: one line, no control characters, at most 4 KiB.
+pub fn escaped(untrusted: &str) -> String {
+    let mut safe = String::new();
+    for character in untrusted.trim_end().chars() {
+        if safe.len() >= LONGEST_MESSAGE {
+            safe.push('…');
+            break;
+        }
+        if character.is_control() || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}') {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_says_is_one_harmless_line() {
+        assert_eq!(escaped("multi\nline \u{1b}[31m\u{202e}\n"), "multi\\nline \\u{1b}[31m\\u{202e}");
+        assert!(escaped(&"\n".repeat(10)).is_empty());
+        assert!(escaped(&"é".repeat(100_000)).len() <= LONGEST_MESSAGE + 8);
+    }
+
+    #[test]
+    fn a_limiter_counts_what_it_holds_back() {
+        let limiter = Limiter::new(2, 1);
+        assert_eq!([limiter.pass(), limiter.pass(), limiter.pass(), limiter.pass()], [Some(0), Some(0), None, None]);
+        assert_eq!(limiter.suppressed(), 2);
+        assert_eq!(limiter.suppressed(), 0);
+    }
+}

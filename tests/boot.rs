@@ -1,0 +1,202 @@
+//! What an operator meets at boot: the ready line, and one line for everything that is wrong.
+
+use crate::harness::{Host, Setup, directory, plugin};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
+
+#[test]
+fn the_ready_line_is_all_that_is_printed() {
+    let mut host = Host::serving("hello");
+    assert!(host.addresses[0].port() != 0, "the real port, where 0 was asked for");
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    assert_eq!(host.terminate(), 0);
+    assert_eq!(host.rest_of_output(), Vec::<String>::new());
+}
+
+#[test]
+fn several_listeners_have_a_line_each() {
+    let host = Setup::serving("hello").option("--bind", "tcp://[::1]:0").start();
+    assert_eq!(host.addresses.len(), 2);
+    assert!(host.addresses[1].is_ipv6());
+    for address in &host.addresses {
+        let mut stream = crate::harness::connect(*address);
+        std::io::Write::write_all(&mut stream, b"bob\n").unwrap();
+        assert_eq!(crate::harness::read_to_end(&mut stream), b"Hello bob!\n");
+    }
+}
+
+#[test]
+fn options_come_from_the_environment_too_and_the_command_line_wins() {
+    let hello = plugin("hello");
+    let mut host = Setup::bare()
+        .environment("UNINTERRUPTIBLE_PLUGIN", hello.to_str().unwrap())
+        .environment("UNINTERRUPTIBLE_IDLE_TIMEOUT", "nonsense")
+        .option("--idle-timeout", "1m")
+        .option("--bind", "tcp://127.0.0.1:0")
+        .start();
+    assert_eq!(host.ask("bob"), b"Hello bob!\n");
+    assert_eq!(host.terminate(), 0);
+}
+
+/// Runs a host that must refuse to start, with exit code 2, nothing on standard output and one line that has all `needles`.
+fn refused(setup: &Setup, needles: &[&str]) {
+    let (code, out, err) = setup.run();
+    assert_eq!(code, 2, "{err}");
+    assert_eq!(out, "", "nothing was bound, nothing is ready");
+    let complaints: Vec<&str> = err.lines().filter(|line| !line.contains("compiling the plugin")).collect();
+    assert_eq!(complaints.len(), 1, "one line: {err}");
+    for needle in needles {
+        assert!(complaints[0].contains(needle), "{needle:?} is not in {err:?}");
+    }
+}
+
+#[test]
+fn every_malformed_value_is_named_with_a_remedy() {
+    for (option, value, remedy) in [
+        ("--bind", "localhost:7000", "does not start with tcp://"),
+        ("--bind", "tcp://127.0.0.1:99999", "no number from 0 to 65535"),
+        ("--bind", "tcp://127.0.0.1", "has no port"),
+        ("--bind", "tcp://::1:7000", "without brackets"),
+        ("--bind", "", "does not start with tcp://"),
+        ("--backlog", "-1", "is not a whole number"),
+        ("--max-connections", "0", "is not a whole number from 1"),
+        ("--max-connections", "many", "is not a whole number from 1"),
+        ("--guest-memory", "64", "is not a whole number with its unit"),
+        ("--guest-memory", "0MiB", "is no memory at all"),
+        ("--guest-memory", "5GiB", "is more than 4GiB"),
+        ("--guest-cpu-time", "10", "is not a time with its unit"),
+        ("--guest-cpu-time", "0s", "is no time at all"),
+        ("--connection-timeout", "soon", "is not a time with its unit"),
+        ("--idle-timeout", "-5s", "is not a time with its unit"),
+        ("--idle-timeout", "99999years", "is longer than a year"),
+        ("--drain-timeout", "", "is not a time with its unit"),
+        ("--workers", "1.5", "is not a whole number"),
+        ("--guest-start", "later", "none of auto, accept, first-byte"),
+        ("--log-level", "loud", "none of error, warn"),
+        ("--log-format", "xml", "none of text, json"),
+    ] {
+        // With an equals sign, so that a value may begin with a dash.
+        let setup = Setup::serving("hello").argument(format!("{option}={value}"));
+        let setup = if option == "--log-level" { Setup::bare().option("--plugin", plugin("hello")).argument(format!("{option}={value}")) } else { setup };
+        refused(&setup, &[option, value, remedy]);
+    }
+}
+
+#[test]
+fn unknown_and_incomplete_options_are_named() {
+    refused(&Setup::serving("hello").argument("--plugins"), &["--plugins", "--plugin"]);
+    refused(&Setup::bare().argument("--plugin"), &["--plugin"]);
+    refused(&Setup::bare(), &["--plugin is missing", "--plugin hello.wasm"]);
+    refused(&Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://127.0.0.1:7001"), &["--bind", "twice"]);
+}
+
+#[test]
+fn more_connections_than_descriptors_are_refused() {
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    if hard < 1_000_000 {
+        refused(&Setup::serving("hello").option("--max-connections", "1000000"), &["--max-connections 1000000", "ulimit -n"]);
+    }
+}
+
+fn component(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn a_file_that_is_no_plugin_is_named_with_what_it_is() {
+    let dir = directory();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let mut damaged = fs::read(plugin("hello")).unwrap();
+    damaged.truncate(damaged.len() / 2);
+    let handler = r#"(instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h))"#;
+    for (path, needle) in [
+        (write("empty.wasm", b""), "no WebAssembly at all"),
+        (write("picture.png", b"\x89PNG\r\n"), "no WebAssembly at all"),
+        (write("text.wat", b"(component)"), "is WebAssembly text"),
+        (write("module.wasm", b"\0asm\x01\0\0\0"), "is a core WebAssembly module"),
+        (write("damaged.wasm", &damaged), "is damaged"),
+        (write("nothing.wasm", &component("(component)")), "exports nothing"),
+        (write("other.wasm", &component(r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#)), "exports wasi:cli/run@0.2.0"),
+        (write("old.wasm", &component(r#"(component (instance $i) (export "uninterruptible:server/handler@0.1.0" (instance $i)))"#)), "was built for uninterruptible:server/handler@0.1.0"),
+        (write("hollow.wasm", &component(&format!("(component {handler})"))), "was built for uninterruptible:server@0.2.0"),
+        (
+            write("greedy.wasm", &component(&format!(r#"(component (import "acme:db/store@1.0.0" (instance)) (import "wasi:io/poll@0.2.0" (instance)) (import "wasi:http/outgoing-handler@0.2.0" (instance)) {handler})"#))),
+            "does not have: acme:db/store@1.0.0, wasi:http/outgoing-handler@0.2.0:",
+        ),
+        (dir.path().to_owned(), "is not a regular file"),
+        (dir.path().join("absent.wasm"), "cannot be read: No such file"),
+    ] {
+        let setup = Setup::bare().option("--plugin", &path).option("--cache-dir", "none");
+        refused(&setup, &["--plugin", path.to_str().unwrap(), needle]);
+    }
+}
+
+#[test]
+fn an_unreadable_plugin_is_named() {
+    let dir = directory();
+    let path = dir.path().join("secret.wasm");
+    fs::copy(plugin("hello"), &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    if fs::read(&path).is_ok() {
+        return; // Root reads everything.
+    }
+    refused(&Setup::bare().option("--plugin", &path), &["secret.wasm", "cannot be read", "denied"]);
+}
+
+#[test]
+fn a_plugin_that_needs_more_than_it_may_have_is_refused_at_boot() {
+    refused(&Setup::serving("hello").option("--guest-memory", "64KiB"), &["--plugin", "bytes of memory to start", "--guest-memory gives 65536"]);
+}
+
+#[test]
+fn wasi_0_3_can_be_disabled() {
+    refused(&Setup::serving("hello-async").argument("--disable-wasi-0-3"), &["hello-async.wasm", "--disable-wasi-0-3"]);
+}
+
+#[test]
+fn a_port_in_use_is_the_systems_refusal() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", taken.local_addr().unwrap());
+    let (code, out, err) = Setup::bare().option("--plugin", plugin("hello")).option("--bind", &address).option("--log-level", "error").run();
+    assert_eq!((code, out.as_str()), (3, ""), "{err}");
+    assert!(err.contains(&format!("--bind {address}")) && err.contains("another process listens there"), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    let (code, out, err) = Setup::bare().argument("--help").run();
+    assert_eq!((code, err.as_str()), (0, ""));
+    for option in ["--plugin", "--bind", "--max-connections", "--drain-timeout", "[env: UNINTERRUPTIBLE_PLUGIN=]", "Exit codes"] {
+        assert!(out.contains(option), "{option} is not in\n{out}");
+    }
+    let (code, out, _) = Setup::bare().argument("--version").run();
+    assert_eq!((code, out.trim()), (0, concat!("uninterruptible-host ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_closed_standard_output_and_error_harm_nothing() {
+    let hello = plugin("hello");
+    let port = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    let mut child = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(format!("exec {} --plugin {} --bind tcp://{port} >&- 2>&-", env!("CARGO_BIN_EXE_uninterruptible-host"), hello.display()))
+        .spawn()
+        .unwrap();
+    let mut stream = crate::harness::wait_for("a host without standard output", || std::net::TcpStream::connect(port).ok());
+    std::io::Write::write_all(&mut stream, b"bob\n").unwrap();
+    assert_eq!(crate::harness::read_to_end(&mut stream), b"Hello bob!\n");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().try_into().unwrap()), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn logs_can_be_json_with_the_process_id() {
+    let host = Setup::serving("fail").option("--log-format", "json").start();
+    host.ask("bob\n");
+    let line = host.logged(&["\"reason\":\"error\""]);
+    assert!(line.starts_with(&format!("{{\"pid\":{},", host.pid())), "{line}");
+}

@@ -1,0 +1,125 @@
+//! Compiled plugins on disk: found again, and never trusted where they should not be.
+
+use crate::harness::{Setup, directory, plugin};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+fn setup(cache: &Path) -> Setup {
+    Setup::bare()
+        .option("--plugin", plugin("hello"))
+        .option("--bind", "tcp://127.0.0.1:0")
+        .option("--cache-dir", cache)
+        .option("--log-level", "debug")
+}
+
+fn entries(cache: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Starts a host and returns its log up to the first answer.
+fn served(setup: &Setup) -> String {
+    let host = setup.start();
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    host.log()
+}
+
+#[test]
+fn a_second_start_compiles_nothing() {
+    let dir = directory();
+    let cache = dir.path().join("made/when/missing");
+    assert!(served(&setup(&cache)).contains("compiling the plugin"));
+    assert_eq!(entries(&cache).len(), 1);
+    assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
+    let log = served(&setup(&cache));
+    assert!(log.contains("compiled plugin found") && !log.contains("compiling the plugin"), "{log}");
+}
+
+#[test]
+fn another_plugin_is_another_entry() {
+    let dir = directory();
+    served(&setup(dir.path()));
+    let host = Setup::bare().option("--plugin", plugin("echo")).option("--bind", "tcp://127.0.0.1:0").option("--cache-dir", dir.path()).start();
+    assert_eq!(host.ask("x"), b"x");
+    assert_eq!(entries(dir.path()).len(), 2);
+}
+
+#[test]
+fn a_damaged_entry_is_made_anew() {
+    let dir = directory();
+    served(&setup(dir.path()));
+    let entry = entries(dir.path()).remove(0);
+    let sound = fs::read(&entry).unwrap();
+    for damage in 0..5 {
+        let mut bytes = sound.clone();
+        match damage {
+            0 => bytes[sound.len() / 2] ^= 1,
+            1 => bytes.truncate(sound.len() - 1),
+            2 => bytes.truncate(10),
+            3 => bytes.clear(),
+            _ => bytes.fill(0),
+        }
+        fs::remove_file(&entry).unwrap();
+        fs::write(&entry, &bytes).unwrap();
+        fs::set_permissions(&entry, fs::Permissions::from_mode(0o600)).unwrap();
+        let log = served(&setup(dir.path()));
+        assert!(log.contains("is not trusted and is made anew") && log.contains("compiling the plugin"), "{damage}: {log}");
+        assert!(fs::read(&entry).unwrap() == sound, "{damage}: the entry is whole again");
+    }
+}
+
+#[test]
+fn an_entry_that_others_can_write_is_made_anew() {
+    let dir = directory();
+    served(&setup(dir.path()));
+    let entry = entries(dir.path()).remove(0);
+    fs::set_permissions(&entry, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(served(&setup(dir.path())).contains("is not trusted and is made anew"));
+
+    // An entry that is a link to somewhere else is as bad.
+    let elsewhere = directory();
+    let moved = elsewhere.path().join("entry");
+    fs::rename(&entry, &moved).unwrap();
+    symlink(&moved, &entry).unwrap();
+    assert!(served(&setup(dir.path())).contains("is not trusted and is made anew"));
+    assert!(fs::symlink_metadata(&entry).unwrap().is_file());
+}
+
+#[test]
+fn a_directory_that_others_can_write_is_not_used() {
+    let dir = directory();
+    let cache = dir.path().join("open");
+    fs::create_dir(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    let log = served(&setup(&cache));
+    assert!(log.contains("compiled plugins are not kept") && log.contains("chmod go-w"), "{log}");
+    assert!(entries(&cache).is_empty());
+
+    // Nor one below it, where others could put another in its place.
+    let below = cache.join("mine");
+    let log = served(&setup(&below));
+    assert!(log.contains("others can write"), "{log}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_no_error() {
+    let log = served(&setup(Path::new("/proc/nowhere")));
+    assert!(log.contains("compiled plugins are not kept"), "{log}");
+}
+
+#[test]
+fn only_the_latest_entries_are_kept() {
+    let dir = directory();
+    for number in 0..100 {
+        fs::write(dir.path().join(format!("{number}.cwasm")), b"old").unwrap();
+    }
+    fs::write(dir.path().join("somebody's notes.txt"), b"not ours").unwrap();
+    served(&setup(dir.path()));
+    let left = entries(dir.path());
+    assert_eq!(left.iter().filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).count(), 64);
+    assert!(left.iter().any(|path| path.ends_with("somebody's notes.txt")));
+}

@@ -1,0 +1,14 @@
+//! Closes its output first, then reads everything: the peer sees the end at once and can still send. How much arrived is the
+//! message of the error that it returns, since it has no other way left to tell.
+
+use std::io;
+
+use uninterruptible_guest::{Connection, Error};
+
+#[uninterruptible_guest::handler]
+fn handle_request(connection: Connection) -> Result<(), Error> {
+    let (_facts, mut input, output) = connection.split();
+    drop(output);
+    let read = io::copy(&mut input, &mut io::sink())?;
+    Err(Error::new(format!("read {read} bytes")))
+}

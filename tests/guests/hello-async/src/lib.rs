@@ -1,0 +1,19 @@
+//! The plugin `hello` on the 0.3 contract, for everything that must work on both: the same answer to the same line.
+
+use std::io;
+
+use uninterruptible_guest::asynchronous::Connection;
+
+/// As in `hello`.
+const LONGEST_LINE: usize = 4096;
+
+#[uninterruptible_guest::handler]
+async fn handle_request(mut connection: Connection) -> io::Result<()> {
+    let mut line = Vec::new();
+    connection.read_until(b'\n', LONGEST_LINE, &mut line).await?;
+    let name = match line.trim_ascii() {
+        [] => b"world",
+        name => name,
+    };
+    connection.write_all(&[b"Hello ", name, b"!\n"].concat()).await
+}

@@ -1,0 +1,13 @@
+//! Spins for ever, without calling the host, once it has read a line or the end of the input: for the limit of CPU time.
+
+use std::io::{self, BufRead};
+
+use uninterruptible_guest::Connection;
+
+#[uninterruptible_guest::handler]
+fn handle_request(mut connection: Connection) -> io::Result<()> {
+    connection.skip_until(b'\n')?;
+    loop {
+        std::hint::spin_loop();
+    }
+}

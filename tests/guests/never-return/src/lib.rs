@@ -1,0 +1,22 @@
+//! Answers, closes its output, and never returns: to the peer it looks finished, and yet it has to be ended.
+#![allow(missing_docs, reason = "generated bindings")]
+
+use std::io::{self, Write};
+
+use uninterruptible_guest::Connection;
+use wasi::clocks::monotonic_clock::subscribe_duration;
+
+wit_bindgen::generate!({
+    inline: "package test:guest; world guest { import wasi:clocks/monotonic-clock@0.2.0; }",
+    path: ["../../../wit/0.2", "../wit/clocks"],
+    generate_all,
+});
+
+#[uninterruptible_guest::handler]
+fn handle_request(mut connection: Connection) -> io::Result<()> {
+    connection.write_all(b"finished\n")?;
+    connection.finish()?;
+    loop {
+        subscribe_duration(u64::MAX).block();
+    }
+}

@@ -1,0 +1,10 @@
+//! Panics: its message is the guest's, and belongs into the log; what it is to the connection is a trap.
+
+use std::io;
+
+use uninterruptible_guest::Connection;
+
+#[uninterruptible_guest::handler]
+fn handle_request(_connection: Connection) -> io::Result<()> {
+    panic!("on purpose");
+}

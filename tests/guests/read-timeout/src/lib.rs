@@ -1,0 +1,34 @@
+//! Waits for input or 200 ms, whichever comes first, and answers `input` or `timeout`. It proves that a guest which sets a
+//! timer is started when the connection is accepted and not when its first byte arrives, which would defer the timer.
+#![allow(missing_docs, reason = "generated bindings")]
+
+wit_bindgen::generate!({
+    inline: "
+        package test:guest;
+        world guest {
+            import wasi:clocks/monotonic-clock@0.2.0;
+            export uninterruptible:server/handler@0.2.0;
+        }
+    ",
+    path: ["../../../wit/0.2", "../wit/clocks"],
+    generate_all,
+});
+
+use exports::uninterruptible::server::handler::{Connection, Guest, InputStream, OutputStream};
+use wasi::clocks::monotonic_clock::subscribe_duration;
+use wasi::io::poll::poll;
+
+const PATIENCE: u64 = 200_000_000;
+
+struct Plugin;
+
+impl Guest for Plugin {
+    fn handle_request(_connection: Connection, input: InputStream, output: OutputStream) -> Result<(), String> {
+        let (arrived, late) = (input.subscribe(), subscribe_duration(PATIENCE));
+        let answer: &[u8] = if poll(&[&arrived, &late]).contains(&0) { b"input\n" } else { b"timeout\n" };
+        drop(arrived);
+        output.blocking_write_and_flush(answer).map_err(|error| error.to_string())
+    }
+}
+
+export!(Plugin);

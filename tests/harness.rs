@@ -1,0 +1,309 @@
+//! Starts a host, talks to it, and ends it; when a test fails, prints all that the host said.
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The longest that anything here may take. Far more than it does, so that only what hangs is caught.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A plugin or a test guest by its name, as `plugins/build` leaves it, or a path from the root.
+pub fn plugin(name: &str) -> PathBuf {
+    let places = [format!("target/plugins/{name}.wasm"), format!("target/test-guests/{name}.wasm"), name.to_owned()];
+    let found = places.iter().map(|place| root().join(place)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("no plugin {name}: run plugins/build first"))
+}
+
+/// A directory for one test, removed when it has passed.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A host that is to be started.
+pub struct Setup {
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+}
+
+/// A cache that all tests share, so that each plugin is compiled once.
+fn shared_cache() -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    fs::create_dir_all(&dir).unwrap();
+    fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    dir
+}
+
+impl Setup {
+    /// The bare binary.
+    pub fn bare() -> Self {
+        Self { arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// A host that serves a plugin on a port of the system's choice and logs everything.
+    pub fn serving(name: &str) -> Self {
+        Self::bare()
+            .option("--plugin", plugin(name))
+            .option("--bind", "tcp://127.0.0.1:0")
+            .option("--cache-dir", shared_cache())
+            .option("--log-level", "debug")
+    }
+
+    pub fn option(self, name: &str, value: impl Into<OsString>) -> Self {
+        self.argument(name).argument(value)
+    }
+
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uninterruptible-host"));
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs it to its end, for starts that are to fail: exit code, standard output, standard error.
+    pub fn run(&self) -> (i32, String, String) {
+        let mut child = self.command().spawn().unwrap();
+        let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let out = thread::spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).map(|_| text)
+        });
+        let err = thread::spawn(move || {
+            let mut text = String::new();
+            err.read_to_string(&mut text).map(|_| text)
+        });
+        let status = wait_for_exit(&mut child, "a host that was to fail at boot");
+        (status.code().expect("an exit code"), out.join().unwrap().unwrap(), err.join().unwrap().unwrap())
+    }
+
+    /// Starts it without waiting for anything.
+    pub fn spawn(&self) -> Host {
+        let mut child = self.command().spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let err = child.stderr.take().unwrap();
+        let sink = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(err).lines().map_while(Result::ok) {
+                let mut log = sink.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let out = child.stdout.take().unwrap();
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Host { child, lines, log, addresses: Vec::new(), ended: false }
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(&self) -> Host {
+        let mut host = self.spawn();
+        let listeners = self.arguments.iter().filter(|argument| *argument == "--bind").count().max(1);
+        for _ in 0..listeners {
+            let line = host.line();
+            let address = line.strip_prefix("listening tcp://").unwrap_or_else(|| panic!("not a ready line: {line:?}"));
+            host.addresses.push(address.parse().unwrap());
+        }
+        host
+    }
+}
+
+/// A host that runs. When dropped it must end well on TERM, unless its end was awaited before.
+pub struct Host {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    log: Arc<Mutex<String>>,
+    pub addresses: Vec<SocketAddr>,
+    ended: bool,
+}
+
+impl Host {
+    pub fn serving(name: &str) -> Self {
+        Setup::serving(name).start()
+    }
+
+    /// The next line on its standard output.
+    pub fn line(&mut self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no ready line; the host said:\n{}", self.log()))
+    }
+
+    /// What is left on its standard output; to be asked after its end.
+    pub fn rest_of_output(&self) -> Vec<String> {
+        self.lines.iter().collect()
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id().try_into().unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        connect(self.addresses[0])
+    }
+
+    /// Sends all of `request`, closes the sending side, and reads to the end.
+    pub fn ask(&self, request: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut stream = self.connect();
+        stream.write_all(request.as_ref()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        read_to_end(&mut stream)
+    }
+
+    /// Waits until the log has a line with all of `needles`, and returns it.
+    pub fn logged(&self, needles: &[&str]) -> String {
+        let found = || self.log().lines().find(|line| needles.iter().all(|needle| line.contains(needle))).map(str::to_owned);
+        wait_for(&format!("a log line with {needles:?}"), found)
+    }
+
+    /// Waits for its end and returns the exit code.
+    pub fn exit_code(&mut self) -> i32 {
+        self.ended = true;
+        let status = wait_for_exit(&mut self.child, "the host");
+        status.code().unwrap_or_else(|| panic!("killed: {status}"))
+    }
+
+    /// TERM, then the exit code.
+    pub fn terminate(&mut self) -> i32 {
+        self.signal(Signal::SIGTERM);
+        self.exit_code()
+    }
+
+    /// A field of /proc/PID/status in KiB, such as `VmRSS`.
+    pub fn status_kib(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("---- the host's log ----\n{}---- end of the host's log ----", self.log());
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        } else if !self.ended {
+            let code = self.terminate();
+            assert_eq!(code, 0, "the host's exit code; it said:\n{}", self.log());
+        }
+    }
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        panic!("{error} after {:?}", String::from_utf8_lossy(&answer));
+    }
+    answer
+}
+
+/// Reads one line, with its end.
+pub fn read_line(stream: &mut TcpStream) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while stream.read(&mut byte).unwrap() == 1 {
+        line.push(byte[0]);
+        if byte[0] == b'\n' {
+            break;
+        }
+    }
+    String::from_utf8(line).unwrap()
+}
+
+/// Asks again and again until there is an answer, for at most [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn wait_for_exit(child: &mut Child, what: &str) -> ExitStatus {
+    wait_for(&format!("the end of {what}"), || child.try_wait().unwrap())
+}
+
+/// Clients that ask `hello` without a pause, until they are told to stop; each answer is checked.
+pub struct Load {
+    stop: Arc<std::sync::atomic::AtomicBool>,
+    clients: Vec<thread::JoinHandle<u64>>,
+}
+
+impl Load {
+    pub fn start(address: SocketAddr, clients: usize, request: &'static str, answer: &'static str) -> Self {
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let clients = (0..clients)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                thread::spawn(move || {
+                    let mut answered = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let mut stream = connect(address);
+                        stream.write_all(request.as_bytes()).unwrap();
+                        assert_eq!(String::from_utf8_lossy(&read_to_end(&mut stream)), answer);
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        Self { stop, clients }
+    }
+
+    /// Ends it; returns how many were answered. Fails where any was not.
+    pub fn stop(self) -> u64 {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.clients.into_iter().map(|client| client.join().expect("every client is answered")).sum()
+    }
+}

@@ -1,0 +1,20 @@
+//! Black-box tests: the real binary, real plugins, real sockets. `plugins/build` makes the plugins first.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::let_underscore_must_use,
+    missing_docs,
+    reason = "a test fails by panicking, and says on standard error what it saw"
+)]
+
+mod boot;
+mod cache;
+mod contract;
+mod harness;
+mod isolation;
+mod limits;
+mod shutdown;
+mod start;
+mod streams;

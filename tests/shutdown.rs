@@ -1,0 +1,175 @@
+//! Signals: what is open finishes, what is queued is served, what hangs is cut at the deadline, and nothing starves them.
+
+use crate::harness::{Host, Load, PATIENCE, Setup, connect, plugin, read_line, read_to_end, wait_for};
+use nix::sys::signal::Signal;
+use std::{
+    io::Write,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn term_and_int_let_connections_finish() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut host = Host::serving("speaks-first");
+        let mut stream = host.connect();
+        assert_eq!(read_line(&mut stream), "ready\n");
+        host.signal(signal);
+        host.logged(&["listener closed"]);
+        assert!(TcpStream::connect(host.addresses[0]).is_err(), "the listener is closed");
+        stream.write_all(b"still here\n").unwrap();
+        assert_eq!(read_to_end(&mut stream), b"you said: still here\n");
+        assert_eq!(host.exit_code(), 0);
+    }
+}
+
+#[test]
+fn an_idle_host_ends_at_once() {
+    let mut host = Host::serving("hello");
+    let began = Instant::now();
+    assert_eq!(host.terminate(), 0);
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_second_signal_cuts() {
+    let mut host = Host::serving("speaks-first");
+    let mut stream = host.connect();
+    assert_eq!(read_line(&mut stream), "ready\n");
+    host.signal(Signal::SIGTERM);
+    host.logged(&["stopping"]);
+    assert_eq!(host.terminate(), 1);
+    host.logged(&["connection failed", "reason=drain"]);
+}
+
+#[test]
+fn the_drain_deadline_cuts_and_says_so() {
+    let mut host = Setup::serving("speaks-first").option("--drain-timeout", "300ms").start();
+    let mut stream = host.connect();
+    assert_eq!(read_line(&mut stream), "ready\n");
+    assert_eq!(host.terminate(), 1);
+    host.logged(&["drain timeout has passed", "open=1"]);
+    host.logged(&["connection failed", "reason=drain"]);
+}
+
+#[test]
+fn what_is_queued_at_the_cap_is_served_before_the_end() {
+    let mut host = Setup::serving("speaks-first").option("--max-connections", "1").start();
+    let mut first = host.connect();
+    assert_eq!(read_line(&mut first), "ready\n");
+    // These have connected, and wait in the kernel's queue.
+    let queued: Vec<_> = (0..10).map(|_| host.connect()).collect();
+    host.signal(Signal::SIGTERM);
+    host.logged(&["stopping"]);
+    first.write_all(b"bye\n").unwrap();
+    assert_eq!(read_to_end(&mut first), b"you said: bye\n");
+    drop(first);
+    for mut stream in queued {
+        assert_eq!(read_line(&mut stream), "ready\n");
+        stream.write_all(b"bye\n").unwrap();
+        assert_eq!(read_to_end(&mut stream), b"you said: bye\n");
+    }
+    assert_eq!(host.exit_code(), 0);
+}
+
+#[test]
+fn what_is_still_queued_at_the_deadline_is_counted() {
+    let mut host = Setup::serving("speaks-first").option("--max-connections", "1").option("--drain-timeout", "500ms").start();
+    let mut first = host.connect();
+    assert_eq!(read_line(&mut first), "ready\n");
+    let _queued: Vec<_> = (0..5).map(|_| host.connect()).collect();
+    assert_eq!(host.terminate(), 1);
+    host.logged(&["open=1", "queued=5"]);
+}
+
+#[test]
+fn a_signal_acts_at_once_under_load_and_no_client_fails() {
+    let mut host = Host::serving("hello");
+    let address = host.addresses[0];
+    // Each client goes on until it cannot connect; one that has connected must be answered.
+    let clients: Vec<_> = (0..64)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut answered = 0;
+                while let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(2)) {
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.write_all(b"bob\n").unwrap();
+                    assert_eq!(read_to_end(&mut stream), b"Hello bob!\n");
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    wait_for("a load", || (host.log().matches("connection finished").count() > 200).then_some(()));
+    assert_eq!(host.terminate(), 0);
+    let answered: u64 = clients.into_iter().map(|client| client.join().expect("every client that connected is answered")).sum();
+    assert!(answered > 200);
+}
+
+#[test]
+fn a_signal_acts_at_once_beside_guests_that_loop() {
+    let mut host = Setup::serving("loop").option("--guest-cpu-time", "1h").start();
+    let _looping: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = host.connect();
+            stream.write_all(b"x\n").unwrap();
+            stream
+        })
+        .collect();
+    host.signal(Signal::SIGTERM);
+    host.logged(&["stopping"]);
+    host.logged(&["listener closed"]);
+    assert_eq!(host.terminate(), 1);
+}
+
+#[test]
+fn usr1_and_hup_do_no_harm() {
+    let host = Host::serving("hello");
+    let load = Load::start(host.addresses[0], 4, "bob\n", "Hello bob!\n");
+    host.signal(Signal::SIGUSR1);
+    host.logged(&["USR1 is refused"]);
+    host.signal(Signal::SIGHUP);
+    host.logged(&["HUP is refused"]);
+    load.stop();
+}
+
+#[test]
+fn signals_while_starting() {
+    // An empty cache and a plugin that takes a while to compile.
+    let dir = crate::harness::directory();
+    for (signal, code) in [(Signal::SIGTERM, 0), (Signal::SIGINT, 0)] {
+        let mut host = Setup::bare()
+            .option("--plugin", plugin("hello"))
+            .option("--bind", "tcp://127.0.0.1:0")
+            .option("--cache-dir", dir.path())
+            .spawn();
+        // As soon as the process has its handlers; it may be done with starting by then, which is right as well.
+        wait_for("signal handlers", || handles(host.pid(), signal).then_some(()));
+        host.signal(Signal::SIGUSR1);
+        host.signal(Signal::SIGHUP);
+        host.signal(signal);
+        assert_eq!(host.exit_code(), code);
+    }
+}
+
+/// Whether a process catches a signal, as its status says.
+fn handles(pid: i32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask & (1 << (signal as i32 - 1)) != 0)
+}
+
+#[test]
+fn a_peer_that_floods_after_its_reply_cannot_hold_the_host() {
+    let mut host = Setup::serving("hello").option("--drain-timeout", "1s").start();
+    let mut stream = connect(host.addresses[0]);
+    stream.write_all(b"bob\n").unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let flooding = thread::spawn(move || while writer.write_all(&[b'x'; 65536]).is_ok() {});
+    assert_eq!(read_to_end(&mut stream), b"Hello bob!\n");
+    // It is answered, but has not closed: only the deadline ends it.
+    assert_eq!(host.terminate(), 1);
+    flooding.join().unwrap();
+}

@@ -1,0 +1,62 @@
+//! When guests start: at the first byte where they could not tell, at accept where they could.
+
+use crate::harness::{Host, Setup, read_line, read_to_end};
+use std::io::Write;
+
+/// Memory that a hundred idle connections take, in KiB each.
+fn idle_cost(host: &Host) -> u64 {
+    let before = host.status_kib("VmRSS");
+    let streams: Vec<_> = (0..200).map(|_| host.connect()).collect();
+    crate::harness::wait_for("every connection to be accepted", || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", host.pid())).ok()?.count();
+        (open > 200).then_some(())
+    });
+    let after = host.status_kib("VmRSS");
+    drop(streams);
+    after.saturating_sub(before) / 200
+}
+
+#[test]
+fn a_guest_that_only_waits_for_input_starts_with_it() {
+    for name in ["hello", "hello-async"] {
+        let host = Host::serving(name);
+        // The first guest is watched; it waits for its input, and so all others may start late.
+        let mut first = host.connect();
+        first.write_all(b"bob\n").unwrap();
+        assert_eq!(read_to_end(&mut first), b"Hello bob!\n");
+        let late = idle_cost(&host);
+        let early = idle_cost(&Setup::serving(name).option("--guest-start", "accept").start());
+        assert!(late < early && late <= 8, "{name}: {late} KiB an idle connection, {early} with a guest");
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    }
+}
+
+#[test]
+fn a_guest_that_speaks_first_starts_at_accept() {
+    let host = Host::serving("speaks-first");
+    for _ in 0..5 {
+        let mut stream = host.connect();
+        assert_eq!(read_line(&mut stream), "ready\n");
+        stream.write_all(b"x\n").unwrap();
+        assert_eq!(read_to_end(&mut stream), b"you said: x\n");
+    }
+}
+
+#[test]
+fn a_guest_with_a_timer_starts_at_accept() {
+    let host = Host::serving("read-timeout");
+    for _ in 0..5 {
+        let mut stream = host.connect();
+        assert_eq!(read_to_end(&mut stream), b"timeout\n");
+    }
+    assert_eq!(host.ask("x"), b"input\n");
+}
+
+#[test]
+fn the_operator_decides_where_asked_to() {
+    let host = Setup::serving("read-timeout").option("--guest-start", "first-byte").start();
+    assert_eq!(host.ask("x"), b"input\n");
+    let mut silent = host.connect();
+    silent.set_read_timeout(Some(std::time::Duration::from_millis(600))).unwrap();
+    assert!(std::io::Read::read(&mut silent, &mut [0]).is_err(), "no guest, so no timer");
+}

@@ -1,0 +1,174 @@
+//! Bytes: all of them, in order, held back where the other side does not keep up, and never a reset instead of a reply.
+
+use crate::harness::{Host, Setup, read_line, read_to_end, wait_for};
+use socket2::SockRef;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+    time::Duration,
+};
+
+/// Bytes that show their position.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|position| (position.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn echo(name: &str) {
+    let host = Host::serving(name);
+    let sent = pattern(20 << 20);
+    let mut stream = host.connect();
+    let mut writer = stream.try_clone().unwrap();
+    let expected = sent.clone();
+    let writing = thread::spawn(move || {
+        writer.write_all(&sent).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    assert!(read_to_end(&mut stream) == expected, "{name}: what came back is what was sent");
+    writing.join().unwrap();
+}
+
+#[test]
+fn twenty_mebibytes_come_back_as_they_were() {
+    echo("echo");
+    echo("echo-async");
+}
+
+#[test]
+fn unread_input_does_not_turn_the_reply_into_a_reset() {
+    for name in ["hello", "hello-async", "drop-input"] {
+        let host = Host::serving(name);
+        for _ in 0..5 {
+            let mut stream = host.connect();
+            // Far more than hello reads, and more than all buffers hold.
+            stream.write_all(b"bob\n").unwrap();
+            let mut writer = stream.try_clone().unwrap();
+            let writing = thread::spawn(move || {
+                writer.write_all(&pattern(12 << 20)).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            let answer = read_to_end(&mut stream);
+            assert_eq!(answer.len(), if name == "drop-input" { 100_000 } else { 11 }, "{name}");
+            writing.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_finished_output_ends_at_once_and_input_goes_on() {
+    let host = Host::serving("half-close");
+    let mut stream = host.connect();
+    assert_eq!(read_to_end(&mut stream), b"", "the end comes before anything was sent");
+    stream.write_all(&pattern(1 << 20)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    host.logged(&["reason=error", "read 1048576 bytes"]);
+}
+
+#[test]
+fn a_reset_is_not_an_end() {
+    // half-close reads to the end and reports success of reading; after a reset it must not.
+    let host = Host::serving("half-close");
+    let stream = host.connect();
+    reset(stream);
+    host.logged(&["connection failed", "reason=peer-reset"]);
+    assert!(!host.log().contains("read 0 bytes"), "{}", host.log());
+
+    let host = Host::serving("input-end");
+    let mut stream = host.connect();
+    stream.write_all(b"some").unwrap();
+    reset(stream);
+    let line = host.logged(&["connection failed"]);
+    assert!(line.contains("reason=peer-reset") && line.contains("err"), "{line}");
+
+    assert_eq!(host.ask("all"), b"ok\n");
+}
+
+/// Closes so that the peer gets a reset.
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// Writes until the connection takes no more, and returns how much it took.
+fn fill(stream: &mut TcpStream) -> usize {
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let block = pattern(1 << 20);
+    let mut written = 0;
+    loop {
+        match stream.write(&block) {
+            Ok(count) => written += count,
+            Err(error) => {
+                assert!(matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{error}");
+                return written;
+            }
+        }
+        assert!(written < 256 << 20, "nothing holds the peer back");
+    }
+}
+
+#[test]
+fn a_guest_that_does_not_read_stops_its_peer() {
+    let mut host = Host::serving("never-read");
+    let before = host.status_kib("VmRSS");
+    let mut streams: Vec<_> = (0..20).map(|_| host.connect()).collect();
+    for stream in &mut streams {
+        fill(stream);
+    }
+    let grown = host.status_kib("VmRSS").saturating_sub(before);
+    assert!(grown < 20 * 1024, "20 connections cost {grown} KiB");
+    drop(streams);
+    // The guests wait for an hour; the second signal ends them.
+    host.signal(nix::sys::signal::Signal::SIGTERM);
+    host.logged(&["stopping"]);
+    assert_eq!(host.terminate(), 1);
+}
+
+#[test]
+fn a_peer_that_does_not_read_stops_its_guest() {
+    for name in ["flood", "echo", "echo-async"] {
+        let host = Setup::serving(name).option("--guest-cpu-time", "1s").start();
+        let before = host.status_kib("VmRSS");
+        let mut streams: Vec<_> = (0..20).map(|_| host.connect()).collect();
+        for stream in &mut streams {
+            if name == "flood" {
+                // The first bytes prove that it runs.
+                let mut first = [0; 1024];
+                stream.read_exact(&mut first).unwrap();
+            } else {
+                fill(stream);
+            }
+        }
+        let grown = host.status_kib("VmRSS").saturating_sub(before);
+        assert!(grown < 40 * 1024, "{name}: 20 connections cost {grown} KiB");
+        streams.into_iter().for_each(reset);
+        wait_for("the end of every guest", || (host.log().matches("reason=peer-reset").count() >= 20).then_some(()));
+        assert!(!host.log().contains("reason=cpu-time"), "a guest that waits uses no CPU time");
+    }
+}
+
+#[test]
+fn a_slow_peer_gets_everything() {
+    let host = Host::serving("drop-input");
+    let mut stream = host.connect();
+    SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut total = 0;
+    let mut piece = [0; 997];
+    loop {
+        match stream.read(&mut piece).unwrap() {
+            0 => break,
+            count => total += count,
+        }
+    }
+    assert_eq!(total, 100_000);
+}
+
+#[test]
+fn a_conversation_goes_back_and_forth() {
+    let host = Host::serving("speaks-first");
+    let mut stream = host.connect();
+    assert_eq!(read_line(&mut stream), "ready\n");
+    stream.write_all(b"well\n").unwrap();
+    assert_eq!(read_line(&mut stream), "you said: well\n");
+    assert_eq!(read_to_end(&mut stream), b"");
+}
