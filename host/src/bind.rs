@@ -2,6 +2,7 @@
 //!
 //! Serving does not care how a listener came to be; this is the only room that knows.
 
+use crate::sys;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 use std::{
@@ -125,7 +126,7 @@ impl fmt::Display for LocalAddress {
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listener {
-    socket: AsyncFd<Socket>,
+    socket: AsyncFd<OwnedFd>,
     address: ListenerAddress,
 }
 
@@ -152,7 +153,7 @@ impl Listener {
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         let real = socket.local_addr()?.as_socket().unwrap_or(address);
-        Ok(Self { socket: AsyncFd::new(socket)?, address: ListenerAddress(real) })
+        Ok(Self { socket: sys::watched(socket.into())?, address: ListenerAddress(real) })
     }
 
     /// Where it listens, with the real port.

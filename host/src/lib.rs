@@ -26,4 +26,5 @@ pub mod guest;
 pub mod lifecycle;
 pub mod log;
 pub mod signals;
+mod sys;
 pub mod wire;

@@ -4,6 +4,7 @@
 //! first and awaited only when they would block; at most [`CHUNK`] bytes are ever kept in memory for a direction; an end, a
 //! reset and an expired wait are told apart; and the moment of the last byte is known.
 
+use crate::sys;
 use bytes::Bytes;
 use std::{
     convert::Infallible,
@@ -83,7 +84,7 @@ impl Wire {
     ///
     /// Where the reactor cannot take it.
     pub fn new(socket: OwnedFd) -> io::Result<Arc<Self>> {
-        let socket = AsyncFd::new(socket)?;
+        let socket = sys::watched(socket)?;
         Ok(Arc::new(Self { socket, last_byte: AtomicU64::new(0), opened: Instant::now(), state: Mutex::default(), changed: Notify::new() }))
     }
 
@@ -372,7 +373,7 @@ impl Wire {
     fn shut_output(&self) {
         if !mem::replace(&mut self.state().output_shut, true) {
             // Where the peer is gone there is nobody to tell.
-            drop(shutdown(self.socket.get_ref(), Shutdown::Write));
+            shutdown(self.socket.get_ref(), Shutdown::Write).ok();
         }
     }
 

@@ -28,16 +28,10 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
     process::end_with_parent()?;
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let outcome = match options.shape {
-        Shape::Hello {
-            server,
-            clients,
-            seconds,
-        } => runtime.block_on(hello::load(server, clients, seconds))?,
-        Shape::Echo {
-            server,
-            clients,
-            bytes_per_client,
-        } => runtime.block_on(echo::load(server, clients, bytes_per_client))?,
+        Shape::Hello { server, clients, seconds } => runtime.block_on(hello::load(server, clients, seconds))?,
+        Shape::Echo { server, clients, bytes_per_client } => {
+            runtime.block_on(echo::load(server, clients, bytes_per_client))?
+        }
         Shape::Idle { server, connections } => idle::load(&runtime, server, connections)?,
     };
     println!("{outcome}");
@@ -66,7 +60,5 @@ async fn connect(server: SocketAddr, client: usize) -> io::Result<TcpStream> {
 
 /// Nothing waits without an end: what takes longer than `limit` has failed.
 async fn bounded<T>(limit: Duration, what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    timeout(limit, what)
-        .await
-        .unwrap_or_else(|_| Err(anyhow!("no complete answer within {limit:?}")))
+    timeout(limit, what).await.unwrap_or_else(|_| Err(anyhow!("no complete answer within {limit:?}")))
 }

@@ -18,15 +18,7 @@ pub(crate) fn facts(cores: &Cores) -> Vec<(&'static str, String)> {
         ("Cores", format!("{count}: {}", cores.describe())),
         ("Kernel", output("uname", &["-sr"])),
         ("Compiler", output("rustc", &["--version"])),
-        (
-            "Profile",
-            if cfg!(debug_assertions) {
-                "debug: do not quote these numbers"
-            } else {
-                "release"
-            }
-            .to_owned(),
-        ),
+        ("Profile", if cfg!(debug_assertions) { "debug: do not quote these numbers" } else { "release" }.to_owned()),
         ("Load average at the start", load_average()),
     ]
 }
@@ -34,12 +26,7 @@ pub(crate) fn facts(cores: &Cores) -> Vec<(&'static str, String)> {
 fn commit() -> String {
     let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
     // The report itself is a tracked file: that the last run changed it does not make the source another one.
-    match output(
-        "git",
-        &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"],
-    )
-    .as_str()
-    {
+    match output("git", &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"]).as_str() {
         "" => commit,
         _ => format!("{commit}, with uncommitted changes"),
     }
@@ -47,9 +34,7 @@ fn commit() -> String {
 
 fn cpu_model() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     // Not every architecture has a model's name there.
     model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.to_owned())
 }

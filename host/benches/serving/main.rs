@@ -15,11 +15,7 @@
 //! Server, load and measurement are processes of their own, so that what a server costs can be read from the kernel and
 //! so that the load is the same program whichever server it meets. What is measured is told and never judged: a slow
 //! machine does not fail this benchmark, a wrong or missing answer does.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what a benchmark makes is what it prints"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
 
 mod cores;
 mod load;

@@ -49,10 +49,7 @@ impl<T> Both<T> {
 impl<S> Both<Vec<S>> {
     /// Native, host, native, host…
     pub(crate) fn alternate(rounds: u32, mut sample: impl FnMut(Side) -> anyhow::Result<S>) -> anyhow::Result<Self> {
-        let mut samples = Self {
-            native: Vec::new(),
-            host: Vec::new(),
-        };
+        let mut samples = Self { native: Vec::new(), host: Vec::new() };
         for _ in 0..rounds {
             samples.native.push(sample(Side::Native)?);
             samples.host.push(sample(Side::Host)?);
@@ -62,10 +59,7 @@ impl<S> Both<Vec<S>> {
 
     /// One figure of each sample.
     pub(crate) fn figures(&self, figure: impl Fn(&S) -> f64) -> Both<Vec<f64>> {
-        Both {
-            native: self.native.iter().map(&figure).collect(),
-            host: self.host.iter().map(&figure).collect(),
-        }
+        Both { native: self.native.iter().map(&figure).collect(), host: self.host.iter().map(&figure).collect() }
     }
 }
 
@@ -80,23 +74,9 @@ pub(crate) struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     pub(crate) fn prepare(options: &'a Options) -> anyhow::Result<Self> {
-        ensure!(
-            options.host.is_file(),
-            "--host {}: no such file",
-            options.host.display()
-        );
-        let cores = if options.pin {
-            Cores::pinned()?
-        } else {
-            Cores::shared()?
-        };
-        Ok(Self {
-            options,
-            cores,
-            folder: work_folder()?,
-            started: Cell::new(0),
-            failures: RefCell::default(),
-        })
+        ensure!(options.host.is_file(), "--host {}: no such file", options.host.display());
+        let cores = if options.pin { Cores::pinned()? } else { Cores::shared()? };
+        Ok(Self { options, cores, folder: work_folder()?, started: Cell::new(0), failures: RefCell::default() })
     }
 
     pub(crate) fn cores(&self) -> &Cores {
@@ -111,10 +91,7 @@ impl<'a> Bench<'a> {
     /// Starts both servers for `work`.
     fn start_both(&self, work: Work, connections: usize) -> anyhow::Result<Both<Server>> {
         let start = |side| self.start_side(side, work, connections);
-        Ok(Both {
-            native: start(Side::Native)?,
-            host: start(Side::Host)?,
-        })
+        Ok(Both { native: start(Side::Native)?, host: start(Side::Host)? })
     }
 
     fn start_side(&self, side: Side, work: Work, connections: usize) -> anyhow::Result<Server> {
@@ -125,11 +102,7 @@ impl<'a> Bench<'a> {
     }
 
     fn host<'b>(&'b self, plugin: &'b Path, cache: &'b Path) -> Kind<'b> {
-        Kind::Host {
-            binary: &self.options.host,
-            plugin,
-            cache,
-        }
+        Kind::Host { binary: &self.options.host, plugin, cache }
     }
 
     fn cache(&self, name: &str) -> anyhow::Result<PathBuf> {
@@ -140,8 +113,7 @@ impl<'a> Bench<'a> {
     fn start_load(&self, arguments: &str) -> anyhow::Result<Process> {
         let mut command = Command::new(env::current_exe()?);
         command.arg("load").args(arguments.split(' '));
-        self.cores
-            .as_load(|| Process::start("load", &mut command, self.log()))?
+        self.cores.as_load(|| Process::start("load", &mut command, self.log()))?
     }
 
     /// Runs clients against `server` until they are done, and takes the time that the server spends on them.
@@ -151,19 +123,12 @@ impl<'a> Bench<'a> {
         let outcome: Outcome = load.line(within)?.parse()?;
         load.finish(within)?;
         self.note_failures(side, arguments, &outcome);
-        Ok(Round {
-            outcome,
-            server_cpu_time: cpu_time(server.pid())?.saturating_sub(before),
-        })
+        Ok(Round { outcome, server_cpu_time: cpu_time(server.pid())?.saturating_sub(before) })
     }
 
     /// A failed connection does not end the run, so that the rest can be seen too; it makes the run fail at its end.
     fn note_failures(&self, side: Side, arguments: &str, outcome: &Outcome) {
-        let Outcome {
-            failures,
-            first_failure,
-            ..
-        } = outcome;
+        let Outcome { failures, first_failure, .. } = outcome;
         if *failures > 0 {
             let failure = format!("{side:?}, {arguments}: {failures} connections failed; the first: {first_failure}");
             eprintln!("{failure}");

@@ -30,28 +30,22 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
     process::end_with_parent()?;
     register_conditional_shutdown(SIGTERM, 0, Arc::new(AtomicBool::new(true)))?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let socket = TcpSocket::new_v4()?;
-            socket.set_reuseaddr(true)?;
-            // Accepted connections inherit it, which saves a system call for each.
-            socket.set_nodelay(true)?;
-            socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-            let listener = socket.listen(BACKLOG)?;
-            println!("listening tcp://{}", listener.local_addr()?);
-            accept(listener, options.work, options.max_connections).await
-        })
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it, which saves a system call for each.
+        socket.set_nodelay(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = socket.listen(BACKLOG)?;
+        println!("listening tcp://{}", listener.local_addr()?);
+        accept(listener, options.work, options.max_connections).await
+    })
 }
 
 async fn accept(listener: TcpListener, work: Work, max_connections: usize) -> anyhow::Result<()> {
     let free = Arc::new(Semaphore::new(max_connections));
     loop {
-        let counted = Arc::clone(&free)
-            .acquire_owned()
-            .await
-            .context("the semaphore is never closed")?;
+        let counted = Arc::clone(&free).acquire_owned().await.context("the semaphore is never closed")?;
         let (connection, _) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {

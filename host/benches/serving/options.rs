@@ -82,11 +82,7 @@ impl Options {
     /// Where to write the report. A partial one replaces the complete one only where somebody says so.
     pub(crate) fn output_path(&self) -> Option<PathBuf> {
         let default = || {
-            let name = if self.pin {
-                "docs/benchmarks-pinned.md"
-            } else {
-                "docs/benchmarks.md"
-            };
+            let name = if self.pin { "docs/benchmarks-pinned.md" } else { "docs/benchmarks.md" };
             self.only.is_empty().then(|| root().join(name))
         };
         self.output.clone().or_else(default)
@@ -187,14 +183,8 @@ fn clients() -> RangedU64ValueParser<usize> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|error| format!("{error}; expected seconds, as in 2 or 0.5"))?;
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}; expected seconds, as in 2 or 0.5"))?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     let allowed = Duration::from_millis(100)..=Duration::from_secs(600);
-    if allowed.contains(&duration) {
-        Ok(duration)
-    } else {
-        Err("expected 0.1 to 600 seconds".to_owned())
-    }
+    if allowed.contains(&duration) { Ok(duration) } else { Err("expected 0.1 to 600 seconds".to_owned()) }
 }

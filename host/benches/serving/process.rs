@@ -45,12 +45,7 @@ impl Process {
                 }
             }
         });
-        Ok(Self {
-            name,
-            child,
-            lines,
-            log,
-        })
+        Ok(Self { name, child, lines, log })
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -75,22 +70,14 @@ impl Process {
     /// Waits until it ends by itself, without a word more.
     pub(crate) fn finish(mut self, within: Duration) -> anyhow::Result<()> {
         let status = self.end(within)?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(self.failure(&status.to_string()))
-        }
+        if status.success() { Ok(()) } else { Err(self.failure(&status.to_string())) }
     }
 
     /// Tells it to end, and waits until it has.
     pub(crate) fn terminate(mut self, within: Duration) -> anyhow::Result<()> {
         kill(self.pid(), Signal::SIGTERM).with_context(|| format!("terminate {}", self.name))?;
         let status = self.end(within)?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(self.failure(&format!("after SIGTERM: {status}")))
-        }
+        if status.success() { Ok(()) } else { Err(self.failure(&format!("after SIGTERM: {status}"))) }
     }
 
     fn end(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {

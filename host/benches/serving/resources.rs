@@ -37,21 +37,13 @@ pub(crate) fn memory(process: Pid) -> anyhow::Result<Memory> {
     let path = format!("/proc/{process}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let bytes = |name: &str| -> anyhow::Result<u64> {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .with_context(|| format!("{path} has no {name}"))?;
-        let kibibytes: u64 = line
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .with_context(|| format!("{path}: {name}{line}"))?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{path} has no {name}"))?;
+        let kibibytes: u64 =
+            line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{path}: {name}{line}"))?;
         Ok(kibibytes * 1024)
     };
-    Ok(Memory {
-        resident: bytes("Rss:")?,
-        proportional: bytes("Pss:")?,
-    })
+    Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
 }
 
 /// How many descriptors a process has open: the way to see from outside how many connections it has accepted.

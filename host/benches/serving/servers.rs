@@ -25,11 +25,7 @@ pub(crate) enum Kind<'a> {
     /// The native server of this benchmark.
     Native(Work),
     /// The host, with a plugin and a folder where it keeps what it has compiled.
-    Host {
-        binary: &'a Path,
-        plugin: &'a Path,
-        cache: &'a Path,
-    },
+    Host { binary: &'a Path, plugin: &'a Path, cache: &'a Path },
 }
 
 /// A server that listens.
@@ -49,12 +45,7 @@ impl Server {
             }
             Kind::Host { binary, plugin, cache } => {
                 let mut command = Command::new(binary);
-                command
-                    .arg("--plugin")
-                    .arg(plugin)
-                    .arg("--cache-dir")
-                    .arg(cache)
-                    .args(["--bind", "tcp://127.0.0.1:0"]);
+                command.arg("--plugin").arg(plugin).arg("--cache-dir").arg(cache).args(["--bind", "tcp://127.0.0.1:0"]);
                 ("host", command)
             }
         };
@@ -64,9 +55,7 @@ impl Server {
         command.env_clear();
         let process = cores.as_server(|| Process::start(name, &mut command, log))??;
         let line = process.line(START_DEADLINE)?;
-        let address = line
-            .strip_prefix("listening tcp://")
-            .and_then(|address| address.parse().ok());
+        let address = line.strip_prefix("listening tcp://").and_then(|address| address.parse().ok());
         let address = address.ok_or_else(|| process.failure(&format!("said {line:?} instead of where it listens")))?;
         Ok(Self { process, address })
     }
@@ -88,11 +77,7 @@ impl Server {
 /// The built plugin of a name.
 pub(crate) fn plugin(work: Work) -> anyhow::Result<PathBuf> {
     let path = root().join(format!("target/plugins/{work}.wasm"));
-    ensure!(
-        path.is_file(),
-        "{} is missing: build it with `plugins/build {work}`",
-        path.display()
-    );
+    ensure!(path.is_file(), "{} is missing: build it with `plugins/build {work}`", path.display());
     Ok(path)
 }
 
@@ -102,10 +87,6 @@ pub(crate) fn cache_folder(parent: &Path, name: &str) -> anyhow::Result<PathBuf>
 
     let path = parent.join(name);
     let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(&path)
-        .with_context(|| format!("create {}", path.display()))?;
+    builder.recursive(true).mode(0o700).create(&path).with_context(|| format!("create {}", path.display()))?;
     Ok(path)
 }

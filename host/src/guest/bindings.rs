@@ -5,6 +5,7 @@ pub(super) mod wasi_0_2 {
     wasmtime::component::bindgen!({
         path: "../wit/0.2",
         world: "plugin",
+        imports: { default: trappable },
         exports: { default: async },
         with: {
             "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
@@ -19,6 +20,7 @@ pub(super) mod wasi_0_3 {
         path: "../wit/0.3",
         world: "plugin-async",
         imports: {
+            default: trappable,
             "uninterruptible:server/types.[method]connection.input-end": store | trappable,
         },
         with: {

@@ -4,7 +4,7 @@
 //! settings, the processor's features). It ends with its own digest. Entries are trusted only in a directory that nobody else
 //! can write, on a path that nobody else can redirect; anything doubtful is compiled anew.
 
-use super::artifact::Artifact;
+use crate::sys::Artifact;
 use rustix::process::geteuid;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -57,14 +57,6 @@ impl Cache {
             warn!(entry = %path.display(), "the compiled plugin could not be kept: {error}");
         }
         Ok(Artifact::Fresh(compiled))
-    }
-
-    /// Forgets an entry that the engine did not accept.
-    pub(super) fn forget(&self, engine: &Engine, plugin: &[u8]) {
-        if let Some(dir) = &self.0 {
-            // It may be gone already; whatever remains is found out at the next start.
-            drop(fs::remove_file(dir.join(entry_name(engine, plugin))));
-        }
     }
 }
 

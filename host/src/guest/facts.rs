@@ -201,7 +201,7 @@ impl wasi_0_3::uninterruptible::server::types::HostConnectionWithStore<State> fo
     fn input_end(mut host: Access<'_, State, Self>, connection: Resource<Facts>) -> wasmtime::Result<FutureReader<Result<(), String>>> {
         let wire = Arc::clone(&host.get().facts(&connection)?.wire);
         FutureReader::new(&mut host, async move {
-            wasmtime::Result::Ok(match wire.input_end().await {
+            Ok::<_, wasmtime::Error>(match wire.input_end().await {
                 InputEnd::Closed => Ok(()),
                 InputEnd::Broken(kind) => Err(kind.to_string()),
             })

@@ -3,7 +3,6 @@
 use super::{
     bindings::{wasi_0_2, wasi_0_3},
     cache::Cache,
-    concurrent_streams,
     contract::{self, Contract, Generation},
     engine::{self, Runtime},
     facts::Facts,
@@ -238,7 +237,7 @@ impl Plugin {
                         accessor.with(|store| stream.pipe(store, output))?;
                         // The sender goes with the output, when the guest has closed it.
                         drop(closed.await);
-                        wasmtime::Result::Ok(())
+                        Ok::<(), wasmtime::Error>(())
                     })
                     .await??;
                 Ok(store.data_mut().declared_failure.take().map_or(Ok(()), Err))

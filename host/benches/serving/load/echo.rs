@@ -42,10 +42,7 @@ async fn client(server: SocketAddr, index: usize, bytes: u64, pattern: Arc<Patte
     bounded(LIMIT, async {
         let mut connection = connect(server, index).await?;
         let (mut reader, mut writer) = connection.split();
-        tokio::try_join!(
-            send(&mut writer, &pattern, first, bytes),
-            receive(&mut reader, &pattern, first, bytes)
-        )?;
+        tokio::try_join!(send(&mut writer, &pattern, first, bytes), receive(&mut reader, &pattern, first, bytes))?;
         Ok(start.elapsed())
     })
     .await
@@ -54,14 +51,8 @@ async fn client(server: SocketAddr, index: usize, bytes: u64, pattern: Arc<Patte
 async fn send(writer: &mut WriteHalf<'_>, pattern: &Pattern, first: u64, bytes: u64) -> anyhow::Result<()> {
     let mut sent = 0;
     while sent < bytes {
-        let piece = pattern.at(
-            first + sent,
-            BUFFER.min(usize::try_from(bytes - sent).unwrap_or(usize::MAX)),
-        );
-        sent += writer
-            .write(piece)
-            .await
-            .with_context(|| format!("send after {sent} bytes"))? as u64;
+        let piece = pattern.at(first + sent, BUFFER.min(usize::try_from(bytes - sent).unwrap_or(usize::MAX)));
+        sent += writer.write(piece).await.with_context(|| format!("send after {sent} bytes"))? as u64;
     }
     Ok(writer.shutdown().await?)
 }
@@ -70,17 +61,11 @@ async fn receive(reader: &mut ReadHalf<'_>, pattern: &Pattern, first: u64, bytes
     let mut buffer = vec![0; BUFFER];
     let mut received = 0;
     loop {
-        let count = reader
-            .read(&mut buffer)
-            .await
-            .with_context(|| format!("receive after {received} bytes"))?;
+        let count = reader.read(&mut buffer).await.with_context(|| format!("receive after {received} bytes"))?;
         if count == 0 {
             break;
         }
-        ensure!(
-            buffer[..count] == *pattern.at(first + received, count),
-            "wrong bytes after {received} right ones"
-        );
+        ensure!(buffer[..count] == *pattern.at(first + received, count), "wrong bytes after {received} right ones");
         received += count as u64;
     }
     ensure!(received == bytes, "{received} of {bytes} bytes came back");
@@ -101,9 +86,7 @@ impl Pattern {
         // Any well-mixed bytes do: the high byte of a linear congruential generator (Knuth's constants for MMIX).
         let mut state = 1_u64;
         let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             state.to_be_bytes()[0]
         };
         let mut bytes: Vec<u8> = (0..Self::PERIOD).map(|_| next()).collect();

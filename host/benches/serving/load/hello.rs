@@ -70,11 +70,6 @@ pub(super) async fn expect_answer(connection: &mut TcpStream) -> anyhow::Result<
 }
 
 fn compare(answer: &[u8], expected: &[u8]) -> anyhow::Result<()> {
-    ensure!(
-        answer == expected,
-        "answered `{}` instead of `{}`",
-        answer.escape_ascii(),
-        ANSWER.escape_ascii()
-    );
+    ensure!(answer == expected, "answered `{}` instead of `{}`", answer.escape_ascii(), ANSWER.escape_ascii());
     Ok(())
 }

@@ -94,9 +94,6 @@ async fn answers(connections: Vec<TcpStream>, rest: &'static [u8]) -> anyhow::Re
 fn told(expected: &str) -> anyhow::Result<()> {
     let mut line = String::new();
     stdin().read_line(&mut line)?;
-    ensure!(
-        line.trim_end() == expected,
-        "told {line:?} where {expected:?} comes next"
-    );
+    ensure!(line.trim_end() == expected, "told {line:?} where {expected:?} comes next");
     Ok(())
 }

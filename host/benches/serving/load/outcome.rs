@@ -21,11 +21,7 @@ impl Tally {
     pub(crate) fn new() -> anyhow::Result<Self> {
         // Three digits: an error of at most a thousandth.
         let latencies = Histogram::new_with_bounds(1, nanoseconds(LONGEST), 3)?;
-        Ok(Self {
-            latencies,
-            failures: 0,
-            first_failure: None,
-        })
+        Ok(Self { latencies, failures: 0, first_failure: None })
     }
 
     pub(crate) fn completed(&mut self, latency: Duration) {
@@ -80,14 +76,7 @@ pub(crate) struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            completed,
-            failures,
-            elapsed,
-            p50,
-            p99,
-            first_failure,
-        } = self;
+        let Self { completed, failures, elapsed, p50, p99, first_failure } = self;
         let (elapsed, p50, p99) = (elapsed.as_nanos(), p50.as_nanos(), p99.as_nanos());
         let first_failure = first_failure.replace('\n', " ");
         write!(f, "{completed} {failures} {elapsed} {p50} {p99} {first_failure}")
@@ -100,12 +89,8 @@ impl FromStr for Outcome {
     fn from_str(line: &str) -> anyhow::Result<Self> {
         let mut fields = line.splitn(6, ' ');
         let mut number = || -> anyhow::Result<u64> {
-            let field = fields
-                .next()
-                .with_context(|| format!("an outcome of too few numbers: {line:?}"))?;
-            field
-                .parse()
-                .with_context(|| format!("not a number of an outcome: {field:?}"))
+            let field = fields.next().with_context(|| format!("an outcome of too few numbers: {line:?}"))?;
+            field.parse().with_context(|| format!("not a number of an outcome: {field:?}"))
         };
         Ok(Self {
             completed: number()?,

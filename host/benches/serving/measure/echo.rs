@@ -37,9 +37,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
         for side in [Side::Native, Side::Host] {
             round(bench, side, servers.get(side), clients, bytes_per_client / 8)?;
         }
-        let rounds = Both::alternate(options.rounds, |side| {
-            round(bench, side, servers.get(side), clients, bytes_per_client)
-        })?;
+        let rounds =
+            Both::alternate(options.rounds, |side| round(bench, side, servers.get(side), clients, bytes_per_client))?;
         section.row(row(clients, bytes_per_client, &rounds));
     }
     servers.native.stop()?;
@@ -54,10 +53,7 @@ fn round(
     clients: usize,
     bytes_per_client: u64,
 ) -> anyhow::Result<Round> {
-    let arguments = format!(
-        "echo {} --clients {clients} --bytes-per-client {bytes_per_client}",
-        server.address()
-    );
+    let arguments = format!("echo {} --clients {clients} --bytes-per-client {bytes_per_client}", server.address());
     bench.run_load(side, server, &arguments, LIMIT)
 }
 

@@ -39,9 +39,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
         for side in [Side::Native, Side::Host] {
             round(bench, side, servers.get(side), clients, WARM_UP.min(options.seconds))?;
         }
-        let rounds = Both::alternate(options.rounds, |side| {
-            round(bench, side, servers.get(side), clients, options.seconds)
-        })?;
+        let rounds =
+            Both::alternate(options.rounds, |side| round(bench, side, servers.get(side), clients, options.seconds))?;
         section.row(row(clients, &rounds));
     }
     servers.native.stop()?;

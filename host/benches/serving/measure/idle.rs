@@ -72,12 +72,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
 
 fn sample(bench: &Bench<'_>, side: Side, connections: usize) -> anyhow::Result<Sample> {
     let server = bench.start_side(side, Work::Hello, connections)?;
-    bench.run_load(
-        side,
-        &server,
-        &format!("hello {} --clients 16 --seconds 0.5", server.address()),
-        LIMIT,
-    )?;
+    bench.run_load(side, &server, &format!("hello {} --clients 16 --seconds 0.5", server.address()), LIMIT)?;
     let before = settled(server.pid())?;
     let descriptors_before = descriptors(server.pid())?;
 
@@ -96,11 +91,7 @@ fn sample(bench: &Bench<'_>, side: Side, connections: usize) -> anyhow::Result<S
     bench.note_failures(side, &arguments, &outcome);
     load.finish(LIMIT)?;
     server.stop()?;
-    Ok(Sample {
-        idle: growth(before, idle, connections),
-        begun: growth(before, begun, connections),
-        outcome,
-    })
+    Ok(Sample { idle: growth(before, idle, connections), begun: growth(before, begun, connections), outcome })
 }
 
 fn expect(line: &str, expected: &str) -> anyhow::Result<()> {
@@ -126,10 +117,8 @@ fn settled(process: Pid) -> anyhow::Result<Memory> {
         if last.len() > SAMPLES {
             last.pop_front();
         }
-        let at_rest = last.len() == SAMPLES
-            && last
-                .iter()
-                .all(|earlier| earlier.resident.abs_diff(now.resident) <= TOLERANCE);
+        let at_rest =
+            last.len() == SAMPLES && last.iter().all(|earlier| earlier.resident.abs_diff(now.resident) <= TOLERANCE);
         Ok(at_rest.then_some(now))
     })
 }

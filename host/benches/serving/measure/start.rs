@@ -41,11 +41,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     }
     for round in 0..bench.options.rounds {
         let mut row = rows.iter_mut();
-        let mut add = |start| {
-            row.next()
-                .map(|row| row.starts.push(start))
-                .context("there is a row for each start")
-        };
+        let mut add = |start| row.next().map(|row| row.starts.push(start)).context("there is a row for each start");
         add(start(bench, Kind::Native(Work::Hello))?)?;
         for plugin in &plugins {
             // A folder of its own for each round: empty at first, and full of what the first start has compiled after
@@ -73,10 +69,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
 
 impl Starts {
     fn new(what: String) -> Self {
-        Self {
-            what,
-            starts: Vec::new(),
-        }
+        Self { what, starts: Vec::new() }
     }
 }
 
@@ -88,10 +81,7 @@ struct Plugin {
 
 impl Plugin {
     fn new(name: &'static str, path: PathBuf) -> anyhow::Result<Self> {
-        let bytes = path
-            .metadata()
-            .with_context(|| format!("read {}", path.display()))?
-            .len();
+        let bytes = path.metadata().with_context(|| format!("read {}", path.display()))?.len();
         Ok(Self { name, path, bytes })
     }
 
@@ -123,12 +113,7 @@ fn ask(server: SocketAddr) -> anyhow::Result<()> {
     connection
         .read_to_end(&mut answer)
         .with_context(|| format!("read the first answer, for at most {ANSWER_LIMIT:?}"))?;
-    ensure!(
-        answer == ANSWER,
-        "answered `{}` instead of `{}`",
-        answer.escape_ascii(),
-        ANSWER.escape_ascii()
-    );
+    ensure!(answer == ANSWER, "answered `{}` instead of `{}`", answer.escape_ascii(), ANSWER.escape_ascii());
     Ok(())
 }
 
@@ -137,10 +122,5 @@ fn with_range(seconds: &[f64]) -> String {
     let lowest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = seconds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let median = median(seconds.iter().copied());
-    format!(
-        "{} ({}–{})",
-        milliseconds(median),
-        milliseconds(lowest),
-        milliseconds(highest)
-    )
+    format!("{} ({}–{})", milliseconds(median), milliseconds(lowest), milliseconds(highest))
 }

@@ -1,0 +1,42 @@
+//! Does what its first line asks for: `loop`, `allocate`, `trap`, `flood`, `wait`; any other line it sends back. So that
+//! hostile guests and good ones can be served side by side by one host.
+#![allow(missing_docs, reason = "generated bindings")]
+
+use std::{
+    hint,
+    io::{self, BufRead, Write},
+};
+
+use uninterruptible_guest::Connection;
+use wasi::clocks::monotonic_clock::subscribe_duration;
+
+wit_bindgen::generate!({
+    inline: "package test:guest; world guest { import wasi:clocks/monotonic-clock@0.2.0; }",
+    path: ["../../../wit/0.2", "../wit/clocks"],
+    generate_all,
+});
+
+#[uninterruptible_guest::handler]
+fn handle_request(mut connection: Connection) -> io::Result<()> {
+    let mut line = String::new();
+    connection.read_line(&mut line)?;
+    match line.trim_end() {
+        "loop" => loop {
+            hint::spin_loop();
+        },
+        "allocate" => {
+            let mut taken = Vec::new();
+            loop {
+                taken.push(hint::black_box(vec![1u8; 64 * 1024]));
+            }
+        }
+        "trap" => panic!("asked to"),
+        "flood" => loop {
+            connection.write_all(&[b'x'; 4096])?;
+        },
+        "wait" => loop {
+            subscribe_duration(u64::MAX).block();
+        },
+        _ => connection.write_all(line.as_bytes()),
+    }
+}
