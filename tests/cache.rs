@@ -43,7 +43,11 @@ fn a_second_start_compiles_nothing() {
 fn another_plugin_is_another_entry() {
     let dir = directory();
     served(&setup(dir.path()));
-    let host = Setup::bare().option("--plugin", plugin("echo")).option("--bind", "tcp://127.0.0.1:0").option("--cache-dir", dir.path()).start();
+    let host = Setup::bare()
+        .option("--plugin", plugin("echo"))
+        .option("--bind", "tcp://127.0.0.1:0")
+        .option("--cache-dir", dir.path())
+        .start();
     assert_eq!(host.ask("x"), b"x");
     assert_eq!(entries(dir.path()).len(), 2);
 }
@@ -67,7 +71,10 @@ fn a_damaged_entry_is_made_anew() {
         fs::write(&entry, &bytes).unwrap();
         fs::set_permissions(&entry, fs::Permissions::from_mode(0o600)).unwrap();
         let log = served(&setup(dir.path()));
-        assert!(log.contains("is not trusted and is made anew") && log.contains("compiling the plugin"), "{damage}: {log}");
+        assert!(
+            log.contains("is not trusted and is made anew") && log.contains("compiling the plugin"),
+            "{damage}: {log}"
+        );
         assert!(fs::read(&entry).unwrap() == sound, "{damage}: the entry is whole again");
     }
 }

@@ -33,7 +33,10 @@ fn frozen_plugins_still_run() {
 #[test]
 fn every_other_language_that_was_built_greets() {
     let Ok(examples) = fs::read_dir(root().join("target/examples")) else { return };
-    for path in examples.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|extension| extension == "wasm")) {
+    for path in examples
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+    {
         greets(path.strip_prefix(root()).unwrap().to_str().unwrap());
     }
 }
@@ -84,19 +87,27 @@ fn an_ipv4_peer_of_an_ipv6_listener_is_an_ipv4_peer() {
     let mut stream = connect(([127, 0, 0, 1], host.addresses[0].port()).into());
     stream.shutdown(Shutdown::Write).unwrap();
     let answer = String::from_utf8(read_to_end(&mut stream)).unwrap();
-    assert!(answer.contains("peer-address=tcp://127.0.0.1:") && answer.contains("local-address=tcp://127.0.0.1:"), "{answer}");
+    assert!(
+        answer.contains("peer-address=tcp://127.0.0.1:") && answer.contains("local-address=tcp://127.0.0.1:"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn an_error_and_a_trap_deliver_what_was_written_and_are_logged() {
-    for (name, reason) in [("fail", "error"), ("fail-async", "error"), ("trap", "trap"), ("panic", "trap"), ("write-4097", "trap")] {
+    for (name, reason) in
+        [("fail", "error"), ("fail-async", "error"), ("trap", "trap"), ("panic", "trap"), ("write-4097", "trap")]
+    {
         let host = Host::serving(name);
         let partial: &[u8] = if matches!(name, "panic" | "write-4097") { b"" } else { b"partial\n" };
         assert_eq!(host.ask("bob\n"), partial, "{name}");
         let line = host.logged(&["connection failed", &format!("reason={reason}"), &format!("plugin={name}")]);
         assert!(line.contains("WARN"), "{line}");
         if reason == "error" {
-            assert!(line.contains(r"multi\nline \u{1b}[31m message") || line.contains(r"multi\\nline \\u{1b}[31m message"), "{line}");
+            assert!(
+                line.contains(r"multi\nline \u{1b}[31m message") || line.contains(r"multi\\nline \\u{1b}[31m message"),
+                "{line}"
+            );
         }
         if name == "panic" {
             host.logged(&["on purpose", "stream="]);
@@ -110,14 +121,21 @@ fn a_plugin_of_a_later_patch_version_is_served_where_it_needs_nothing_new() {
     let path = dir.path().join("later.wasm");
     let mut bytes = fs::read(plugin("hello")).unwrap();
     for position in 0..bytes.len() {
-        for (from, to) in [(&b"server/handler@0.2.0"[..], &b"server/handler@0.2.3"[..]), (b"server/types@0.2.0", b"server/types@0.2.3")] {
+        for (from, to) in [
+            (&b"server/handler@0.2.0"[..], &b"server/handler@0.2.3"[..]),
+            (b"server/types@0.2.0", b"server/types@0.2.3"),
+        ] {
             if bytes[position..].starts_with(from) {
                 bytes[position..position + from.len()].copy_from_slice(to);
             }
         }
     }
     fs::write(&path, bytes).unwrap();
-    let host = Setup::bare().option("--plugin", &path).option("--bind", "tcp://127.0.0.1:0").option("--cache-dir", "none").start();
+    let host = Setup::bare()
+        .option("--plugin", &path)
+        .option("--bind", "tcp://127.0.0.1:0")
+        .option("--cache-dir", "none")
+        .start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
 }
 

@@ -19,6 +19,9 @@ use std::{
 /// The longest that anything here may take. Far more than it does, so that only what hangs is caught.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The same for a start, in which a large plugin may have to be compiled by a compiler that is not optimised itself.
+const PATIENCE_TO_START: Duration = Duration::from_secs(600);
+
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -158,7 +161,9 @@ impl Host {
 
     /// The next line on its standard output.
     pub fn line(&mut self) -> String {
-        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no ready line; the host said:\n{}", self.log()))
+        self.lines
+            .recv_timeout(PATIENCE_TO_START)
+            .unwrap_or_else(|_| panic!("no ready line; the host said:\n{}", self.log()))
     }
 
     /// What is left on its standard output; to be asked after its end.
@@ -192,7 +197,8 @@ impl Host {
 
     /// Waits until the log has a line with all of `needles`, and returns it.
     pub fn logged(&self, needles: &[&str]) -> String {
-        let found = || self.log().lines().find(|line| needles.iter().all(|needle| line.contains(needle))).map(str::to_owned);
+        let found =
+            || self.log().lines().find(|line| needles.iter().all(|needle| line.contains(needle))).map(str::to_owned);
         wait_for(&format!("a log line with {needles:?}"), found)
     }
 

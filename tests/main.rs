@@ -5,7 +5,7 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::let_underscore_must_use,
-    missing_docs,
+    unreachable_pub,
     reason = "a test fails by panicking, and says on standard error what it saw"
 )]
 

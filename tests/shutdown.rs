@@ -75,7 +75,8 @@ fn what_is_queued_at_the_cap_is_served_before_the_end() {
 
 #[test]
 fn what_is_still_queued_at_the_deadline_is_counted() {
-    let mut host = Setup::serving("speaks-first").option("--max-connections", "1").option("--drain-timeout", "500ms").start();
+    let mut host =
+        Setup::serving("speaks-first").option("--max-connections", "1").option("--drain-timeout", "500ms").start();
     let mut first = host.connect();
     assert_eq!(read_line(&mut first), "ready\n");
     let _queued: Vec<_> = (0..5).map(|_| host.connect()).collect();
@@ -104,7 +105,8 @@ fn a_signal_acts_at_once_under_load_and_no_client_fails() {
         .collect();
     wait_for("a load", || (host.log().matches("connection finished").count() > 200).then_some(()));
     assert_eq!(host.terminate(), 0);
-    let answered: u64 = clients.into_iter().map(|client| client.join().expect("every client that connected is answered")).sum();
+    let answered: u64 =
+        clients.into_iter().map(|client| client.join().expect("every client that connected is answered")).sum();
     assert!(answered > 200);
 }
 
@@ -157,7 +159,10 @@ fn signals_while_starting() {
 /// Whether a process catches a signal, as its status says.
 fn handles(pid: i32, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     caught.is_some_and(|mask| mask & (1 << (signal as i32 - 1)) != 0)
 }
 

@@ -98,7 +98,10 @@ fn fill(stream: &mut TcpStream) -> usize {
         match stream.write(&block) {
             Ok(count) => written += count,
             Err(error) => {
-                assert!(matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{error}");
+                assert!(
+                    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+                    "{error}"
+                );
                 return written;
             }
         }

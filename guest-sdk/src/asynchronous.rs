@@ -25,9 +25,10 @@
 mod connection;
 mod input;
 mod output;
-#[cfg(target_family = "wasm")]
+#[cfg(any(target_family = "wasm", test))]
 pub(crate) mod task;
 
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 pub use connection::{Connection, Facts};
@@ -44,7 +45,7 @@ pub(crate) async fn serve<R: Outcome>(
     input: host::StreamReader,
     output: host::StreamWriter,
 ) {
-    let resource = Rc::new(resource);
+    let resource = Rc::new(ManuallyDrop::new(resource));
     let connection = Connection::new(Rc::clone(&resource), input, output);
     if let Err(message) = handler(connection).await.message() {
         resource.fail(&message);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
+use std::mem::ManuallyDrop;
 
 use crate::facts::facts;
 use crate::host::sync::{self as host, InputStream, OutputStream};
@@ -28,7 +29,8 @@ pub struct Connection {
 /// What is known of a connection, apart from its bytes. Dropping it has no effect on the connection.
 #[derive(Debug)]
 pub struct Facts {
-    resource: host::Connection,
+    /// Never dropped: the host drops it with the instance, and dropping it earlier would be a call that changes nothing.
+    resource: ManuallyDrop<host::Connection>,
 }
 
 facts!(Connection, facts.resource);
@@ -36,7 +38,11 @@ facts!(Facts, resource);
 
 impl Connection {
     pub(crate) fn new(resource: host::Connection, input: InputStream, output: OutputStream) -> Self {
-        Self { output: Output::new(output), input: Input::new(input), facts: Facts { resource } }
+        Self {
+            output: Output::new(output),
+            input: Input::new(input),
+            facts: Facts { resource: ManuallyDrop::new(resource) },
+        }
     }
 
     /// Takes the connection apart, for a handler that drops one half early or hands them to different functions.

@@ -110,7 +110,7 @@ macro_rules! __export_plugin {
                 }
             }
 
-            bindings::export_guest!(Plugin with_types_in bindings);
+    bindings::export_guest!(Plugin with_types_in bindings);
         };
     };
 }
@@ -134,7 +134,7 @@ macro_rules! __export_plugin_async {
                 }
             }
 
-            bindings::export_guest_async!(Plugin with_types_in bindings);
+    bindings::export_guest_async!(Plugin with_types_in bindings);
         };
     };
 }

@@ -21,7 +21,9 @@ impl<T: FnMut(&[u8]) -> io::Result<()>> Pieces<T> {
         let mut pieces = Self { buffer: [0; SIZE], length: 0, take, failure: None };
         match pieces.write_fmt(arguments) {
             Ok(()) => (pieces.take)(&pieces.buffer[..pieces.length]),
-            Err(fmt::Error) => Err(pieces.failure.unwrap_or_else(|| io::Error::other("a Display implementation failed"))),
+            Err(fmt::Error) => {
+                Err(pieces.failure.unwrap_or_else(|| io::Error::other("a Display implementation failed")))
+            }
         }
     }
 

@@ -12,13 +12,15 @@ use uninterruptible_guest::{Error, Ready};
 
 #[test]
 fn a_line_is_read_across_arrivals() {
-    let answer = Peer::new().sends("fir").pauses().sends("st\nse").sends("cond").meets_async(async |mut connection: Connection| {
-        let mut line = String::new();
-        connection.read_line(&mut line).await?;
-        let mut rest = Vec::new();
-        connection.read_to_end(&mut rest).await?;
-        write!(connection, "{}|{}", line.trim_end(), String::from_utf8_lossy(&rest)).await
-    });
+    let answer = Peer::new().sends("fir").pauses().sends("st\nse").sends("cond").meets_async(
+        async |mut connection: Connection| {
+            let mut line = String::new();
+            connection.read_line(&mut line).await?;
+            let mut rest = Vec::new();
+            connection.read_to_end(&mut rest).await?;
+            write!(connection, "{}|{}", line.trim_end(), String::from_utf8_lossy(&rest)).await
+        },
+    );
     assert_eq!((answer.text().as_str(), answer.error), ("first|second", None));
 }
 
@@ -97,17 +99,19 @@ fn a_finished_output_leaves_the_input_readable() {
 
 #[test]
 fn a_read_that_is_given_up_loses_nothing() {
-    let answer = Peer::new().sends("one ").pauses().sends("two ").sends("three").meets_async(async |mut connection: Connection| {
-        let mut bytes = Vec::new();
-        connection.fill_buf().await?;
-        connection.consume(4);
-        {
-            let read = pin!(connection.fill_buf());
-            assert!(read.poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        }
-        connection.read_to_end(&mut bytes).await?;
-        connection.write_all(&bytes).await
-    });
+    let answer = Peer::new().sends("one ").pauses().sends("two ").sends("three").meets_async(
+        async |mut connection: Connection| {
+            let mut bytes = Vec::new();
+            connection.fill_buf().await?;
+            connection.consume(4);
+            {
+                let read = pin!(connection.fill_buf());
+                assert!(read.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+            connection.read_to_end(&mut bytes).await?;
+            connection.write_all(&bytes).await
+        },
+    );
     assert_eq!(answer.text(), "two three");
 }
 
@@ -142,5 +146,7 @@ fn the_first_failure_is_the_one_that_counts() {
 #[test]
 #[should_panic(expected = "something that never comes")]
 fn waiting_for_ever_fails_a_test_instead_of_hanging_it() {
-    Peer::new().stays_silent().meets_async(async |mut connection: Connection| connection.read_to_end(&mut Vec::new()).await.map(drop));
+    Peer::new()
+        .stays_silent()
+        .meets_async(async |mut connection: Connection| connection.read_to_end(&mut Vec::new()).await.map(drop));
 }

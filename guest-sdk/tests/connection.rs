@@ -128,7 +128,8 @@ fn an_error_takes_its_causes_along() {
         Ok(())
     };
     assert_eq!(Peer::new().meets(handler).error.as_deref(), Some("disk full"));
-    let handler = |_: Connection| -> Result<(), Error> { Err("x".parse::<u8>().map_or_else(Error::from, |_| Error::new(""))) };
+    let handler =
+        |_: Connection| -> Result<(), Error> { Err("x".parse::<u8>().map_or_else(Error::from, |_| Error::new(""))) };
     assert_eq!(Peer::new().meets(handler).error.as_deref(), Some("invalid digit found in string"));
 }
 
@@ -147,7 +148,10 @@ fn a_drain_is_noticed_between_two_messages() {
         assert!(connection.is_draining());
         connection.write_all(b"bye\n")
     };
-    assert_eq!(Peer::new().sends("a\n").sends("b\n").drains().stays_silent().meets(handler).text(), "got a\ngot b\nbye\n");
+    assert_eq!(
+        Peer::new().sends("a\n").sends("b\n").drains().stays_silent().meets(handler).text(),
+        "got a\ngot b\nbye\n"
+    );
     assert_eq!(Peer::new().sends("a\n").meets(handler).text(), "got a\n");
 }
 

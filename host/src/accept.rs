@@ -20,9 +20,17 @@ const HANDSHAKE_POLL: Duration = Duration::from_millis(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// A burst of failures is over when none has come for so long; each is logged once.
+const BURST_ENDS: Duration = Duration::from_secs(1);
+
 /// Accepts and serves connections until `retire` turns true, then whatever is queued, and closes the listener.
-pub async fn serve(listener: Arc<Listener>, connections: Connections, service: Arc<Service>, mut retire: watch::Receiver<bool>) {
-    let mut acceptor = Acceptor { listener, connections, service, failures: 0 };
+pub async fn serve(
+    listener: Arc<Listener>,
+    connections: Connections,
+    service: Arc<Service>,
+    mut retire: watch::Receiver<bool>,
+) {
+    let mut acceptor = Acceptor { listener, connections, service, failures: 0, burst: None };
     tokio::select! {
         biased;
         // A sender that is gone means that the process is ending, and so does true.
@@ -36,8 +44,10 @@ struct Acceptor {
     listener: Arc<Listener>,
     connections: Connections,
     service: Arc<Service>,
-    /// Failures in a row.
+    /// Failures in a row, each of which makes the next pause longer.
     failures: u32,
+    /// When the burst of failures that was logged last had its last one.
+    burst: Option<time::Instant>,
 }
 
 impl Acceptor {
@@ -78,7 +88,8 @@ impl Acceptor {
                     if no_more {
                         break;
                     }
-                    no_more = time::Instant::now() >= grace || self.listener.queue().is_some_and(|queue| !queue.handshakes);
+                    no_more =
+                        time::Instant::now() >= grace || self.listener.queue().is_some_and(|queue| !queue.handshakes);
                     if !no_more {
                         time::sleep(HANDSHAKE_POLL).await;
                     }
@@ -95,7 +106,7 @@ impl Acceptor {
             debug!(listener = %self.listener.address(), %error, "a connection was gone before it was accepted");
             return;
         }
-        if self.failures == 0 {
+        if self.burst.replace(time::Instant::now()).is_none() {
             warn!(
                 listener = %self.listener.address(), %error, open = self.connections.open(),
                 "cannot accept; connections wait in the kernel's queue{}", remedy(error)
@@ -107,9 +118,10 @@ impl Acceptor {
     }
 
     fn recovered(&mut self) {
-        if self.failures > 0 {
-            info!(listener = %self.listener.address(), failures = self.failures, "accepting again");
-            self.failures = 0;
+        self.failures = 0;
+        if self.burst.is_some_and(|last| last.elapsed() >= BURST_ENDS) {
+            info!(listener = %self.listener.address(), "accepting again");
+            self.burst = None;
         }
     }
 }

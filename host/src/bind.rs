@@ -40,12 +40,20 @@ impl FromStr for Bind {
         let authority = uri.strip_prefix("tcp://").ok_or("does not start with tcp://, as in tcp://127.0.0.1:7000")?;
         let (host, port) = authority.rsplit_once(':').ok_or("has no port, as in tcp://127.0.0.1:7000")?;
         // `parse` alone would take a sign.
-        let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
+        let port =
+            Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
         let port: u16 = port.ok_or("has a port that is no number from 0 to 65535")?;
         let address = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(literal) => SocketAddr::new(IpAddr::V6(literal.parse().map_err(|_error| "has no IPv6 address between its brackets")?), port),
-            None if host.is_empty() => return Err("has no host; tcp://0.0.0.0:PORT listens on every IPv4 address".into()),
-            None if host.contains(':') => return Err("has an IPv6 address without brackets, as in tcp://[::1]:7000".into()),
+            Some(literal) => SocketAddr::new(
+                IpAddr::V6(literal.parse().map_err(|_error| "has no IPv6 address between its brackets")?),
+                port,
+            ),
+            None if host.is_empty() => {
+                return Err("has no host; tcp://0.0.0.0:PORT listens on every IPv4 address".into());
+            }
+            None if host.contains(':') => {
+                return Err("has an IPv6 address without brackets, as in tcp://[::1]:7000".into());
+            }
             None => (host, port)
                 .to_socket_addrs()
                 .map_err(|error| format!("has a host that cannot be looked up ({error})"))?
@@ -179,8 +187,9 @@ impl Listener {
     pub fn accept(&self) -> io::Result<(OwnedFd, PeerAddress)> {
         use tokio::io::Interest;
         // One system call: non-blocking and close-on-exec from the start.
-        let (socket, peer): (OwnedFd, Option<SocketAddrAny>) =
-            self.socket.try_io(Interest::READABLE, |socket| Ok(acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?))?;
+        let (socket, peer): (OwnedFd, Option<SocketAddrAny>) = self.socket.try_io(Interest::READABLE, |socket| {
+            Ok(acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+        })?;
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
         Ok((socket, peer.into()))
     }
@@ -256,7 +265,21 @@ mod tests {
 
     #[test]
     fn refuses_everything_else_with_a_remedy() {
-        for uri in ["", "7000", "127.0.0.1:7000", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:+80", "tcp://:80", "tcp://::1:80", "tcp://[::g]:80", "udp://127.0.0.1:80", "tcp://127.0.0.1:80/x"] {
+        for uri in [
+            "",
+            "7000",
+            "127.0.0.1:7000",
+            "tcp://",
+            "tcp://127.0.0.1",
+            "tcp://127.0.0.1:",
+            "tcp://127.0.0.1:99999",
+            "tcp://127.0.0.1:+80",
+            "tcp://:80",
+            "tcp://::1:80",
+            "tcp://[::g]:80",
+            "udp://127.0.0.1:80",
+            "tcp://127.0.0.1:80/x",
+        ] {
             let refusal = uri.parse::<Bind>().expect_err(uri);
             assert!(!refusal.is_empty(), "{uri}");
         }

@@ -20,7 +20,13 @@ pub struct Arguments {
     pub cache_dir: Option<PathBuf>,
 
     /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
-    #[arg(long, value_name = "WHEN", env = "UNINTERRUPTIBLE_GUEST_START", default_value = "auto", help_heading = "Plugin")]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "UNINTERRUPTIBLE_GUEST_START",
+        default_value = "auto",
+        help_heading = "Plugin"
+    )]
     pub guest_start: String,
 
     /// Refuse plugins of WASI 0.3, whose support in the engine is younger than that of 0.2.
@@ -28,32 +34,71 @@ pub struct Arguments {
     pub disable_wasi_0_3: bool,
 
     /// Address to listen on, as tcp://HOST:PORT; may be given more than once. Port 0 lets the system choose.
-    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_BIND", value_delimiter = ',', default_value = "tcp://127.0.0.1:7000", help_heading = "Listeners")]
+    #[arg(
+        long,
+        value_name = "URI",
+        env = "UNINTERRUPTIBLE_BIND",
+        value_delimiter = ',',
+        default_value = "tcp://127.0.0.1:7000",
+        help_heading = "Listeners"
+    )]
     pub bind: Vec<String>,
 
     /// Connections that the kernel queues for a listener; it silently caps this at net.core.somaxconn.
-    #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_BACKLOG", default_value = "4096", help_heading = "Listeners")]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "UNINTERRUPTIBLE_BACKLOG",
+        default_value = "4096",
+        help_heading = "Listeners"
+    )]
     pub backlog: String,
 
     /// Connections served at once; further ones wait in the kernel's queue.
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_MAX_CONNECTIONS", help_heading = "Limits")]
-    #[arg(help = "Connections served at once; further ones wait in the kernel's queue [default: 10000, or what the descriptor limit allows]")]
+    #[arg(
+        help = "Connections served at once; further ones wait in the kernel's queue [default: 10000, or what the descriptor limit allows]"
+    )]
     pub max_connections: Option<String>,
 
     /// Memory that one guest may have, over all its linear memories.
-    #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "UNINTERRUPTIBLE_GUEST_MEMORY",
+        default_value = "64MiB",
+        help_heading = "Limits"
+    )]
     pub guest_memory: String,
 
     /// CPU time that a guest may use while its connection moves no byte.
-    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_GUEST_CPU_TIME", default_value = "10s", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_GUEST_CPU_TIME",
+        default_value = "10s",
+        help_heading = "Limits"
+    )]
     pub guest_cpu_time: String,
 
     /// How long a connection may last in all, or `none`.
-    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_CONNECTION_TIMEOUT", default_value = "none", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_CONNECTION_TIMEOUT",
+        default_value = "none",
+        help_heading = "Limits"
+    )]
     pub connection_timeout: String,
 
     /// How long a connection may go without moving a byte in either direction, or `none`.
-    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_IDLE_TIMEOUT", default_value = "5m", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_IDLE_TIMEOUT",
+        default_value = "5m",
+        help_heading = "Limits"
+    )]
     pub idle_timeout: String,
 
     /// Threads that serve connections.
@@ -62,15 +107,33 @@ pub struct Arguments {
     pub workers: Option<String>,
 
     /// How long a graceful shutdown waits for connections to finish.
-    #[arg(long, value_name = "TIME", env = "UNINTERRUPTIBLE_DRAIN_TIMEOUT", default_value = "30s", help_heading = "Process")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_DRAIN_TIMEOUT",
+        default_value = "30s",
+        help_heading = "Process"
+    )]
     pub drain_timeout: String,
 
     /// What is logged: error, warn, info, debug or trace.
-    #[arg(long, value_name = "LEVEL", env = "UNINTERRUPTIBLE_LOG_LEVEL", default_value = "info", help_heading = "Logs")]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "UNINTERRUPTIBLE_LOG_LEVEL",
+        default_value = "info",
+        help_heading = "Logs"
+    )]
     pub log_level: String,
 
     /// How it is logged: text or json.
-    #[arg(long, value_name = "FORMAT", env = "UNINTERRUPTIBLE_LOG_FORMAT", default_value = "text", help_heading = "Logs")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "UNINTERRUPTIBLE_LOG_FORMAT",
+        default_value = "text",
+        help_heading = "Logs"
+    )]
     pub log_format: String,
 }
 

@@ -140,10 +140,16 @@ impl Config {
             },
             workers: match arguments.workers {
                 Some(count) => parse::<Count>("--workers", &count)?.0,
-                None => thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok()?.try_into().ok()).unwrap_or(NonZeroU32::MIN),
+                None => thread::available_parallelism()
+                    .ok()
+                    .and_then(|n| u32::try_from(n.get()).ok()?.try_into().ok())
+                    .unwrap_or(NonZeroU32::MIN),
             },
             drain_timeout: duration("--drain-timeout", &arguments.drain_timeout)?,
-            log: log::Options { level: parse("--log-level", &arguments.log_level)?, format: parse("--log-format", &arguments.log_format)? },
+            log: log::Options {
+                level: parse("--log-level", &arguments.log_level)?,
+                format: parse("--log-format", &arguments.log_format)?,
+            },
         })
     }
 }
@@ -203,10 +209,13 @@ fn optional_duration(option: &'static str, text: &str) -> Result<Option<Duration
 
 /// Binary units as in `64MiB`, decimal ones as in `64MB`.
 fn size(option: &'static str, text: &str) -> Result<usize, Error> {
-    const UNITS: [(&str, usize); 6] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    const UNITS: [(&str, usize); 6] =
+        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     // A guest of wasm32 cannot address more.
     const LARGEST: usize = 4 << 30;
-    let parsed = UNITS.iter().find_map(|(unit, factor)| Some(text.strip_suffix(unit)?.trim_end().parse::<usize>().ok()?.checked_mul(*factor)));
+    let parsed = UNITS.iter().find_map(|(unit, factor)| {
+        Some(text.strip_suffix(unit)?.trim_end().parse::<usize>().ok()?.checked_mul(*factor))
+    });
     match parsed.flatten() {
         Some(0) => Err(Error::value(option, text, "is no memory at all; a small guest needs 2MiB")),
         Some(bytes) if bytes <= LARGEST => Ok(bytes),
@@ -229,12 +238,22 @@ fn max_connections(asked: Option<&str>) -> Result<NonZeroU32, Error> {
             if u64::from(asked.get()) <= room {
                 Ok(asked)
             } else {
-                Err(Error::Descriptors { asked: asked.get(), limit, room, needed: u64::from(asked.get()) + RESERVED_DESCRIPTORS })
+                Err(Error::Descriptors {
+                    asked: asked.get(),
+                    limit,
+                    room,
+                    needed: u64::from(asked.get()) + RESERVED_DESCRIPTORS,
+                })
             }
         }
         None => {
             let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
-            NonZeroU32::new(fitting).ok_or(Error::Descriptors { asked: 1, limit, room, needed: RESERVED_DESCRIPTORS + 1 })
+            NonZeroU32::new(fitting).ok_or(Error::Descriptors {
+                asked: 1,
+                limit,
+                room,
+                needed: RESERVED_DESCRIPTORS + 1,
+            })
         }
     }
 }

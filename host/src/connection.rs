@@ -107,7 +107,11 @@ struct Deadlines<'a> {
 
 impl<'a> Deadlines<'a> {
     fn new(wire: &'a Wire, limits: &Limits) -> Self {
-        Self { wire, idle_timeout: limits.idle_timeout, end: limits.connection_timeout.map(|timeout| Instant::now() + timeout) }
+        Self {
+            wire,
+            idle_timeout: limits.idle_timeout,
+            end: limits.connection_timeout.map(|timeout| Instant::now() + timeout),
+        }
     }
 
     /// Waits until it has lasted too long, or has been idle for too long.
@@ -150,7 +154,14 @@ struct Record {
 
 impl Record {
     fn open(service: &Arc<Service>, peer: PeerAddress, listener: ListenerAddress) -> Self {
-        Self { id: ConnectionId::next(), peer, listener, accepted: Instant::now(), service: Arc::clone(service), ended: None }
+        Self {
+            id: ConnectionId::next(),
+            peer,
+            listener,
+            accepted: Instant::now(),
+            service: Arc::clone(service),
+            ended: None,
+        }
     }
 
     fn end(&mut self, how: Result<(), Failure>) {
@@ -177,7 +188,9 @@ impl Drop for Record {
         match reason.fault() {
             Fault::Peer => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
             Fault::Plugin => match self.service.faults.pass() {
-                Some(suppressed) => warn!(%plugin, %connection, %peer, %listener, ms, %reason, message, suppressed, "connection failed"),
+                Some(suppressed) => {
+                    warn!(%plugin, %connection, %peer, %listener, ms, %reason, message, suppressed, "connection failed")
+                }
                 None => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
             },
             Fault::Host => error!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),

@@ -27,7 +27,7 @@ use crate::{
 use std::{
     fmt,
     io::{self, Write},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::{
@@ -109,7 +109,8 @@ enum State {
 
 /// What a process that serves consists of.
 struct Serving {
-    listeners: Vec<Arc<Listener>>,
+    /// Owned by their accept loops, which close them.
+    listeners: Vec<Weak<Listener>>,
     acceptors: JoinSet<()>,
     connections: Connections,
     retire: watch::Sender<bool>,
@@ -160,17 +161,19 @@ impl Lifecycle {
     /// Opens the listeners: the last step of booting, and the only one that the outside can see.
     fn open(&self, plugin: Plugin) -> Result<Serving, Failure> {
         let bound = self.config.binds.iter().map(|bind| Listener::bind(*bind, self.config.backlog).map(Arc::new));
-        let listeners = bound.collect::<Result<Vec<_>, _>>()?;
+        let listening = bound.collect::<Result<Vec<_>, _>>()?;
+        let listeners = listening.iter().map(Arc::downgrade).collect();
         let connections = Connections::new(self.config.limits.max_connections);
         let service = Arc::new(Service::new(plugin, self.config.limits));
         let (retire, _) = watch::channel(false);
         let mut acceptors = JoinSet::new();
-        for listener in &listeners {
-            acceptors.spawn(accept::serve(Arc::clone(listener), connections.clone(), Arc::clone(&service), retire.subscribe()));
+        let addresses: Vec<_> = listening.iter().map(|listener| listener.address()).collect();
+        for listener in listening {
+            acceptors.spawn(accept::serve(listener, connections.clone(), Arc::clone(&service), retire.subscribe()));
         }
-        for listener in &listeners {
-            info!(address = %listener.address(), "listening");
-            announce(listener.address());
+        for address in addresses {
+            info!(%address, "listening");
+            announce(address);
         }
         Ok(Serving { listeners, acceptors, connections, retire })
     }
@@ -222,7 +225,7 @@ impl Lifecycle {
                 return State::Ended(Exit::Finished);
             }
             () = time::sleep_until(deadline) => {
-                let queued: u32 = serving.listeners.iter().filter_map(|listener| listener.queue()).map(|queue| queue.waiting).sum();
+                let queued: u32 = serving.listeners.iter().filter_map(|listener| Some(listener.upgrade()?.queue()?.waiting)).sum();
                 warn!(open = serving.connections.open(), queued, "the drain timeout has passed; what is left is cut");
                 return State::Ended(Exit::CutShort);
             }

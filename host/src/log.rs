@@ -86,14 +86,22 @@ impl Drop for Flush {
 /// Starts logging for the life of what is returned.
 #[must_use]
 pub fn start(options: Options) -> Flush {
-    let (writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE).thread_name("log").finish(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUE)
+        .thread_name("log")
+        .finish(std::io::stderr());
     let dropped = writer.error_counter();
     let text = tracing_subscriber::fmt().with_max_level(options.level.0).with_ansi(false).with_writer(writer);
     // Only a test that starts twice could find a subscriber in place.
     match options.format {
-        Shape::Text => drop(tracing::subscriber::set_global_default(text.event_format(WithPid(Format::default().with_target(false))).finish())),
+        Shape::Text => drop(tracing::subscriber::set_global_default(
+            text.event_format(WithPid(Format::default().with_target(false))).finish(),
+        )),
         Shape::Json => drop(tracing::subscriber::set_global_default(
-            text.fmt_fields(JsonFields::new()).event_format(WithPid(Format::default().json().flatten_event(true).with_target(false))).finish(),
+            text.fmt_fields(JsonFields::new())
+                .event_format(WithPid(Format::default().json().flatten_event(true).with_target(false)))
+                .finish(),
         )),
     }
     Flush { _writer: guard, dropped }
@@ -192,7 +200,9 @@ pub fn escaped(untrusted: &str) -> String {
             safe.push('…');
             break;
         }
-        if character.is_control() || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}') {
+        if character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
+        {
             safe.extend(character.escape_default());
         } else {
             safe.push(character);

@@ -6,6 +6,10 @@
 
 use crate::sys;
 use bytes::Bytes;
+use rustix::{
+    buffer::spare_capacity,
+    net::{RecvFlags, SendFlags, Shutdown, SocketAddrAny, getsockname, recv, send, shutdown},
+};
 use std::{
     convert::Infallible,
     io, mem,
@@ -17,10 +21,6 @@ use std::{
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
-};
-use rustix::{
-    buffer::spare_capacity,
-    net::{RecvFlags, SendFlags, SocketAddrAny, getsockname, recv, send, shutdown, Shutdown},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -85,7 +85,13 @@ impl Wire {
     /// Where the reactor cannot take it.
     pub fn new(socket: OwnedFd) -> io::Result<Arc<Self>> {
         let socket = sys::watched(socket)?;
-        Ok(Arc::new(Self { socket, last_byte: AtomicU64::new(0), opened: Instant::now(), state: Mutex::default(), changed: Notify::new() }))
+        Ok(Arc::new(Self {
+            socket,
+            last_byte: AtomicU64::new(0),
+            opened: Instant::now(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }))
     }
 
     /// The address of this end; `None` where it has none that is known here.
@@ -194,7 +200,8 @@ impl Wire {
         match self.socket.try_io(Interest::READABLE, read) {
             Ok(0) => {
                 // The kernel reports a reset once; after a write has got it, a read finds what looks like an end.
-                if let Some(kind) = self.state().output_failed {
+                let broken = self.state().output_failed;
+                if let Some(kind) = broken {
                     self.input_ended(InputEnd::Broken(kind));
                     return Some(Err(kind));
                 }
@@ -226,8 +233,11 @@ impl Wire {
                 }
             }
             let peeked = self.socket.try_io(Interest::READABLE, |socket| Ok(recv(socket, &mut [0], RecvFlags::PEEK)?));
-            if !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-                return; // Data, an end, or an error: reading tells which.
+            match peeked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The kernel tells an error once: this was it, and a read would find what looks like an end.
+                Err(error) => return self.input_ended(InputEnd::Broken(error.kind())),
+                Ok(_) => return, // Data or an end: reading tells which.
             }
             match self.socket.readable().await {
                 Ok(mut ready) => ready.retain_ready(),
@@ -454,6 +464,8 @@ impl Wire {
         self.shut_output();
         self.state().ahead = Bytes::new();
         let until = time::Instant::now() + LINGER;
-        while let Ok(true) = time::timeout_at(until.min(time::Instant::now() + LINGER_SILENCE), self.discard_some()).await {}
+        while let Ok(true) =
+            time::timeout_at(until.min(time::Instant::now() + LINGER_SILENCE), self.discard_some()).await
+        {}
     }
 }

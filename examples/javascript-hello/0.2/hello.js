@@ -7,9 +7,11 @@ const MOST_IN_ONE_WRITE = 4096;
 
 export const handler = {
   handleRequest(connection, input, output) {
-    const greeting = toBytes(`Hello ${readName(input) || "world"}!\n`);
-    for (let start = 0; start < greeting.length; start += MOST_IN_ONE_WRITE) {
-      output.blockingWriteAndFlush(greeting.subarray(start, start + MOST_IN_ONE_WRITE));
+    try {
+      writeAll(output, toBytes(`Hello ${readName(input) || "world"}!\n`));
+    } catch (error) {
+      // A string that is thrown is the contract's err(message). Anything else that is thrown is a trap.
+      throw streamError(error) ?? String(error);
     }
   },
 };
@@ -20,11 +22,23 @@ function readName(input) {
     try {
       line += fromBytes(input.blockingRead(LONGEST_LINE - line.length));
     } catch (error) {
-      if (error.tag !== "closed") throw error;
-      break;
+      if (error.payload?.tag !== "closed") throw error;
+      break; // the peer sends no more
     }
   }
   return line.split("\n")[0].replace(/^[ \t\r]+|[ \t\r]+$/g, "");
+}
+
+function writeAll(output, bytes) {
+  for (let start = 0; start < bytes.length; start += MOST_IN_ONE_WRITE) {
+    output.blockingWriteAndFlush(bytes.subarray(start, start + MOST_IN_ONE_WRITE));
+  }
+}
+
+// What a failed stream operation has to say. It is thrown as an Error with the stream-error of `wasi:io` as its payload.
+function streamError({ payload }) {
+  if (payload?.tag === "closed") return "the peer has gone away";
+  if (payload?.tag === "last-operation-failed") return payload.val.toDebugString();
 }
 
 // A name need not be UTF-8, and QuickJS has no TextDecoder: a character stands for each byte.

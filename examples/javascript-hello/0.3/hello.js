@@ -5,25 +5,33 @@ const LONGEST_LINE = 4096;
 
 export const handler = {
   async handleRequest(connection, input) {
-    return greet(connection, input);
+    return answer(connection, input);
   },
 };
 
 // What a generator yields is what the peer gets, and its end closes the connection.
-async function* greet(connection, input) {
+async function* answer(connection, input) {
+  try {
+    yield toBytes(`Hello ${(await readName(connection, input)) || "world"}!\n`);
+  } catch (error) {
+    // Without this an exception in here would look like an ordinary end.
+    connection.fail(String(error));
+  }
+}
+
+async function readName(connection, input) {
   let line = "";
   for await (const bytes of input) {
-    line += fromBytes(bytes);
-    if (line.includes("\n") || line.length >= LONGEST_LINE) break;
+    line += fromBytes(bytes.subarray(0, LONGEST_LINE - line.length));
+    if (line.includes("\n") || line.length === LONGEST_LINE) return nameIn(line);
   }
-  if (!line.includes("\n") && line.length < LONGEST_LINE) {
-    // A stream that ends does not tell whether the peer ended it or the connection broke.
-    const end = await connection.inputEnd().read();
-    if (end.tag === "err") return connection.fail(`input broke: ${end.val}`);
-  }
-  const name = line.slice(0, LONGEST_LINE).split("\n")[0].replace(/^[ \t\r]+|[ \t\r]+$/g, "");
-  yield toBytes(`Hello ${name || "world"}!\n`);
+  // A stream that ends does not tell whether the peer ended it or the connection broke.
+  const end = await connection.inputEnd().read();
+  if (end.tag === "err") throw `input broke: ${end.val}`;
+  return nameIn(line);
 }
+
+const nameIn = (line) => line.split("\n")[0].replace(/^[ \t\r]+|[ \t\r]+$/g, "");
 
 // A name need not be UTF-8, and QuickJS has no TextDecoder: a character stands for each byte.
 const fromBytes = (bytes) => String.fromCharCode(...bytes);

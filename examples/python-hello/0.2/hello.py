@@ -2,7 +2,7 @@
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.imports.streams import InputStream, OutputStream, StreamError_Closed
+from wit_world.imports.streams import InputStream, OutputStream, StreamError, StreamError_Closed
 from wit_world.imports.types import Connection
 
 # The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
@@ -18,7 +18,7 @@ class Handler(exports.Handler):
             write_all(output, b"Hello " + (name or b"world") + b"!\n")
         except Err as error:
             # Of all exceptions only `Err` with a string is the contract's err(message); any other is a trap.
-            raise Err(f"stream failed: {error.value}") from None
+            raise Err(describe(error.value)) from None
 
 
 def read_line(input: InputStream) -> bytes:
@@ -37,3 +37,9 @@ def read_line(input: InputStream) -> bytes:
 def write_all(output: OutputStream, data: bytes) -> None:
     for start in range(0, len(data), MOST_IN_ONE_WRITE):
         output.blocking_write_and_flush(data[start : start + MOST_IN_ONE_WRITE])
+
+
+def describe(error: StreamError) -> str:
+    if isinstance(error, StreamError_Closed):
+        return "the peer has gone away"
+    return error.value.to_debug_string()

@@ -62,7 +62,8 @@ fn parse(arguments: TokenStream, item: TokenStream) -> Result<Handler> {
             return Err(Error::new(signature.paren_token.span.join(), message));
         }
         (Some(_), Some(second)) => {
-            let message = "a handler takes one argument, `connection: Connection`; what is known of the peer are its methods";
+            let message =
+                "a handler takes one argument, `connection: Connection`; what is known of the peer are its methods";
             return Err(Error::new_spanned(second, message));
         }
     };
@@ -142,11 +143,19 @@ mod tests {
         assert_refused(&format!("fn handle() {result}"), takes, "()");
         assert_refused(&format!("fn handle(a: Connection, b: Facts) {result}"), takes, "b: Facts");
         assert_refused(&format!("fn handle(&self) {result}"), "a handler is a free function", "&self");
-        assert_refused(&format!("fn handle(a: &mut Connection) {result}"), "a handler owns its connection", "&mut Connection");
+        assert_refused(
+            &format!("fn handle(a: &mut Connection) {result}"),
+            "a handler owns its connection",
+            "&mut Connection",
+        );
         assert_refused(&format!("fn handle<T>(a: T) {result}"), "a handler cannot be generic", "<T>");
         assert_refused(&format!("const fn handle(a: Connection) {result}"), "a handler cannot be `const`", "const");
         assert_refused(&format!("unsafe fn handle(a: Connection) {result}"), "a handler cannot be `unsafe`", "unsafe");
-        assert_refused(&format!("extern \"C\" fn handle(a: Connection) {result}"), "a handler cannot be `extern`", "extern \"C\"");
+        assert_refused(
+            &format!("extern \"C\" fn handle(a: Connection) {result}"),
+            "a handler cannot be `extern`",
+            "extern \"C\"",
+        );
         assert_refused("fn handle(a: Connection) {}", "a handler returns a result", "handle");
         assert_refused("struct Connection;", "`handler` belongs on a function", "struct");
     }
@@ -169,11 +178,17 @@ mod tests {
     fn a_handler_is_exported_to_the_contract_of_its_kind() {
         let handler = quote! { fn handle(connection: Connection) -> std::io::Result<()> { Ok(()) } };
         let expanded = expand(TokenStream::new(), handler.clone()).to_string();
-        assert!(expanded.contains(&quote!(::uninterruptible_guest::__export_plugin!(handle);).to_string()), "{expanded}");
+        assert!(
+            expanded.contains(&quote!(::uninterruptible_guest::__export_plugin!(handle);).to_string()),
+            "{expanded}"
+        );
         assert!(expanded.contains(&quote!(__private::sync::takes::<Connection>()).to_string()), "{expanded}");
 
         let expanded = expand(TokenStream::new(), quote!(async #handler)).to_string();
-        assert!(expanded.contains(&quote!(::uninterruptible_guest::__export_plugin_async!(handle);).to_string()), "{expanded}");
+        assert!(
+            expanded.contains(&quote!(::uninterruptible_guest::__export_plugin_async!(handle);).to_string()),
+            "{expanded}"
+        );
         assert!(expanded.contains(&quote!(__private::asynchronous::takes::<Connection>()).to_string()), "{expanded}");
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use super::{Input, Output};
@@ -29,19 +30,20 @@ pub struct Connection {
 /// What is known of a connection, apart from its bytes. Dropping it has no effect on the connection.
 #[derive(Debug)]
 pub struct Facts {
-    resource: Rc<host::Connection>,
+    /// Never dropped, as in a 0.2 plugin.
+    resource: Rc<ManuallyDrop<host::Connection>>,
 }
 
 facts!(Connection, facts.resource);
 facts!(Facts, resource);
 
 impl Connection {
-    pub(crate) fn new(resource: Rc<host::Connection>, input: host::StreamReader, output: host::StreamWriter) -> Self {
-        Self {
-            output: Output::new(output),
-            input: Input::new(input, Rc::clone(&resource)),
-            facts: Facts { resource },
-        }
+    pub(crate) fn new(
+        resource: Rc<ManuallyDrop<host::Connection>>,
+        input: host::StreamReader,
+        output: host::StreamWriter,
+    ) -> Self {
+        Self { output: Output::new(output), input: Input::new(input, Rc::clone(&resource)), facts: Facts { resource } }
     }
 
     /// Takes the connection apart, for a handler that drops one half early or hands them to different futures.

@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read};
+use std::mem::ManuallyDrop;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -28,7 +29,7 @@ pub struct Input {
     ask: usize,
     state: State,
     stream: StreamReader,
-    connection: Rc<Connection>,
+    connection: Rc<ManuallyDrop<Connection>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ enum State {
 }
 
 impl Input {
-    pub(crate) fn new(stream: StreamReader, connection: Rc<Connection>) -> Self {
+    pub(crate) fn new(stream: StreamReader, connection: Rc<ManuallyDrop<Connection>>) -> Self {
         Self { buffer: Vec::new(), consumed: 0, ask: FIRST_READ, state: State::Open, stream, connection }
     }
 

@@ -56,3 +56,53 @@ fn resume() {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::start;
+    use std::cell::RefCell;
+    use std::future::poll_fn;
+    use std::rc::Rc;
+    use std::task::{Poll, Waker};
+
+    #[test]
+    fn a_task_goes_on_when_it_is_woken_and_is_dropped_when_it_is_done() {
+        let waiting = Rc::new(RefCell::new(None::<Waker>));
+        let steps = Rc::new(RefCell::new(Vec::new()));
+        let (given, told) = (Rc::clone(&waiting), Rc::clone(&steps));
+        start(async move {
+            for step in 0..3 {
+                told.borrow_mut().push(step);
+                let mut waited = false;
+                poll_fn(|context| {
+                    if std::mem::replace(&mut waited, true) {
+                        return Poll::Ready(());
+                    }
+                    *given.borrow_mut() = Some(context.waker().clone());
+                    Poll::Pending
+                })
+                .await;
+            }
+        });
+        let wake = || waiting.take().map(Waker::wake);
+        assert_eq!(*steps.borrow(), [0]);
+        wake();
+        assert_eq!(*steps.borrow(), [0, 1]);
+        wake();
+        wake();
+        assert_eq!(*steps.borrow(), [0, 1, 2]);
+        assert_eq!(Rc::strong_count(&steps), 1, "the future is gone");
+    }
+
+    #[test]
+    fn a_task_that_wakes_itself_while_it_runs_is_polled_again() {
+        let polls = Rc::new(RefCell::new(0));
+        let counted = Rc::clone(&polls);
+        start(poll_fn(move |context| {
+            *counted.borrow_mut() += 1;
+            context.waker().wake_by_ref();
+            if *counted.borrow() < 5 { Poll::Pending } else { Poll::Ready(()) }
+        }));
+        assert_eq!(*polls.borrow(), 5);
+    }
+}

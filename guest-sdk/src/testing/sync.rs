@@ -5,8 +5,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::wire::{Received, Wire};
 pub(crate) use super::wire::Resource as Connection;
+use super::wire::{Received, Wire};
 
 /// The room that a write gets, after which the writer has to wait: small enough that a test's large write takes the path
 /// that it takes in production.
@@ -77,7 +77,10 @@ impl OutputStream {
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), StreamError> {
         let mut room = self.room.borrow_mut();
         let (length, permitted) = (bytes.len(), room.permitted);
-        assert!(length <= permitted, "a write of {length} bytes where check-write permitted {permitted}: the host traps");
+        assert!(
+            length <= permitted,
+            "a write of {length} bytes where check-write permitted {permitted}: the host traps"
+        );
         room.permitted = 0;
         room.left -= length;
         self.deliver(bytes)
@@ -142,7 +145,8 @@ impl Pollable<'_> {
 }
 
 pub(crate) fn poll(pollables: &[&Pollable<'_>]) -> Vec<u32> {
-    let ready: Vec<u32> = (0..).zip(pollables).filter(|(_, pollable)| pollable.ready()).map(|(index, _)| index).collect();
+    let ready: Vec<u32> =
+        (0..).zip(pollables).filter(|(_, pollable)| pollable.ready()).map(|(index, _)| index).collect();
     assert!(!ready.is_empty(), "the handler waits for input or a drain, but the peer stays silent and nothing drains");
     ready
 }

@@ -15,7 +15,7 @@ use crate::options::{Work, root};
 use crate::process::Process;
 
 /// A large plugin is compiled in this time, on a slow machine too.
-const START_DEADLINE: Duration = Duration::from_secs(300);
+const START_DEADLINE: Duration = Duration::from_secs(120);
 /// More than a host waits for connections that do not end.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 

@@ -62,12 +62,17 @@ impl Cache {
 
 /// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
 fn prepare(dir: &Path) -> Result<PathBuf, String> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| format!("the directory cannot be made: {error}"))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| format!("the directory cannot be made: {error}"))?;
     // Links are followed once, here; what they lead to is what is judged and used.
     let dir = dir.canonicalize().map_err(|error| format!("the directory cannot be found: {error}"))?;
     let me = geteuid().as_raw();
     for part in dir.ancestors() {
-        let metadata = fs::symlink_metadata(part).map_err(|error| format!("{} cannot be looked at: {error}", part.display()))?;
+        let metadata =
+            fs::symlink_metadata(part).map_err(|error| format!("{} cannot be looked at: {error}", part.display()))?;
         if metadata.uid() != me && metadata.uid() != 0 {
             return Err(format!("{} belongs to another user; use a directory of your own", part.display()));
         }
@@ -92,7 +97,10 @@ fn read(path: &Path) -> io::Result<File> {
     let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
     let mut file = OpenOptions::new().read(true).custom_flags(no_follow).open(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.mode() & 0o022 != 0 || (metadata.uid() != geteuid().as_raw() && metadata.uid() != 0) {
+    if !metadata.is_file()
+        || metadata.mode() & 0o022 != 0
+        || (metadata.uid() != geteuid().as_raw() && metadata.uid() != 0)
+    {
         return Err(io::Error::other("others can write it, or it is not a file of ours"));
     }
     let Some(length) = metadata.len().checked_sub(blake3::OUT_LEN as u64) else {

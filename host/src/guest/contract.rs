@@ -3,7 +3,8 @@
 
 use super::engine::Concurrency;
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding, Parser, Payload,
+    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding, Parser,
+    Payload,
 };
 
 /// The interface that a plugin exports, less its version.
@@ -103,7 +104,9 @@ pub enum Error {
     #[error("is WebAssembly text: turn it into a component first, with `wasm-tools parse`")]
     Text,
     /// A core module.
-    #[error("is a core WebAssembly module, no component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`")]
+    #[error(
+        "is a core WebAssembly module, no component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
     CoreModule,
     /// Damaged.
     #[error("is damaged: {0}")]
@@ -115,7 +118,9 @@ pub enum Error {
         exports: Vec<String>,
     },
     /// Another version.
-    #[error("was built for {HANDLER}@{version}, this host has @{VERSION_0_2} and @{VERSION_0_3}: build it for one of these")]
+    #[error(
+        "was built for {HANDLER}@{version}, this host has @{VERSION_0_2} and @{VERSION_0_3}: build it for one of these"
+    )]
     OtherVersion {
         /// What it was built for.
         version: String,
@@ -182,7 +187,9 @@ impl Reading {
             Payload::ComponentTypeSection(section) => {
                 for ty in section {
                     self.concurrent |= match ty.map_err(damaged)? {
-                        ComponentType::Defined(ComponentDefinedType::Stream(_) | ComponentDefinedType::Future(_)) => true,
+                        ComponentType::Defined(ComponentDefinedType::Stream(_) | ComponentDefinedType::Future(_)) => {
+                            true
+                        }
                         ComponentType::Func(function) => function.async_,
                         _ => false,
                     };
@@ -199,7 +206,8 @@ impl Reading {
     }
 
     fn judge(self) -> Result<Contract, Error> {
-        let versions: Vec<&str> = self.exports.iter().filter_map(|name| name.strip_prefix(HANDLER)?.strip_prefix('@')).collect();
+        let versions: Vec<&str> =
+            self.exports.iter().filter_map(|name| name.strip_prefix(HANDLER)?.strip_prefix('@')).collect();
         let of = |minor: &str| versions.iter().find(|version| version.starts_with(minor) && !version.contains('-'));
         let (generation, version) = match (of("0.3."), of("0.2.")) {
             (Some(version), _) => (Generation::Wasi03, *version),
@@ -215,7 +223,9 @@ impl Reading {
         if !missing.is_empty() {
             return Err(Error::MissingImports(missing));
         }
-        let concurrent = self.concurrent || generation == Generation::Wasi03 || self.imports.iter().any(|name| name.contains("@0.3."));
+        let concurrent = self.concurrent
+            || generation == Generation::Wasi03
+            || self.imports.iter().any(|name| name.contains("@0.3."));
         Ok(Contract {
             generation,
             version: version.to_owned(),
@@ -242,8 +252,99 @@ fn uses_concurrency(function: &CanonicalFunction) -> bool {
         CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
             options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
         }
-        CanonicalFunction::ResourceNew { .. } | CanonicalFunction::ResourceDrop { .. } | CanonicalFunction::ResourceRep { .. } => false,
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => false,
         // Everything else that there is: tasks, subtasks, streams, futures, waitable sets, error contexts, threads.
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::{engine, state};
+    use wasmtime::component::{Component, Linker};
+
+    fn component(body: &str) -> Vec<u8> {
+        wat::parse_str(format!("(component {body})")).unwrap()
+    }
+
+    const HANDLER_0_2: &str = r#"(instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h))"#;
+
+    /// An item of each package and generation, so that a whole package that is listed and not linked is found.
+    #[test]
+    fn what_is_said_to_be_provided_can_be_linked() {
+        const RESOURCE: &str = "(type (sub resource))";
+        let engine = engine::compiler(Concurrency::Concurrent).unwrap();
+        let mut linker = Linker::new(&engine);
+        state::link_wasi_0_2(&mut linker).unwrap();
+        state::link_wasi_0_3(&mut linker).unwrap();
+        let links = |interface: &str, item: &str, ty: &str| {
+            let import = component(&format!(r#"(import "{interface}" (instance (export "{item}" {ty})))"#));
+            linker.instantiate_pre(&Component::new(&engine, import).unwrap()).is_ok()
+        };
+        for (interface, item, ty) in [
+            ("uninterruptible:server/types@0.2.0", "connection", RESOURCE),
+            ("uninterruptible:server/types@0.3.0", "connection", RESOURCE),
+            ("wasi:cli/environment@0.2.0", "get-arguments", "(func (result (list string)))"),
+            ("wasi:cli/environment@0.3.0", "get-arguments", "(func (result (list string)))"),
+            ("wasi:cli/terminal-input@0.2.0", "terminal-input", RESOURCE),
+            ("wasi:cli/terminal-input@0.3.0", "terminal-input", RESOURCE),
+            ("wasi:clocks/monotonic-clock@0.2.0", "now", "(func (result u64))"),
+            ("wasi:clocks/monotonic-clock@0.3.0", "now", "(func (result u64))"),
+            ("wasi:filesystem/types@0.2.0", "descriptor", RESOURCE),
+            ("wasi:filesystem/types@0.3.0", "descriptor", RESOURCE),
+            ("wasi:io/error@0.2.0", "error", RESOURCE),
+            ("wasi:io/poll@0.2.0", "pollable", RESOURCE),
+            ("wasi:io/streams@0.2.0", "input-stream", RESOURCE),
+            ("wasi:random/random@0.2.0", "get-random-u64", "(func (result u64))"),
+            ("wasi:random/random@0.3.0", "get-random-u64", "(func (result u64))"),
+            ("wasi:sockets/network@0.2.0", "network", RESOURCE),
+            ("wasi:sockets/types@0.3.0", "tcp-socket", RESOURCE),
+        ] {
+            assert!(provided(interface), "{interface} is not listed");
+            assert!(links(interface, item, ty), "{interface} is listed and does not link");
+        }
+        assert!(!provided("wasi:http/types@0.2.0"));
+        assert!(!links("wasi:http/types@0.2.0", "fields", RESOURCE), "a name that is missing does not link");
+    }
+
+    #[test]
+    fn versions_are_chosen_by_the_generation() {
+        let both = r#"(instance $h)
+            (export "uninterruptible:server/handler@0.2.7" (instance $h))
+            (export "uninterruptible:server/handler@0.3.1" (instance $h))"#;
+        let contract = read(&component(both)).unwrap();
+        assert_eq!((contract.generation, contract.version.as_str()), (Generation::Wasi03, "0.3.1"));
+        let contract = read(&component(HANDLER_0_2)).unwrap();
+        assert_eq!((contract.generation, contract.concurrency), (Generation::Wasi02, Concurrency::Plain));
+    }
+
+    #[test]
+    fn pre_release_versions_are_not_served() {
+        let early = r#"(instance $h) (export "uninterruptible:server/handler@0.3.0-rc.1" (instance $h))"#;
+        assert!(matches!(read(&component(early)), Err(Error::OtherVersion { .. })));
+        let needs_early = format!(r#"(import "wasi:cli/stdin@0.3.0-rc.1" (instance)) {HANDLER_0_2}"#);
+        assert!(matches!(read(&component(&needs_early)), Err(Error::MissingImports(_))));
+    }
+
+    #[test]
+    fn concurrency_is_found_wherever_it_hides() {
+        for hidden in [
+            r#"(type (stream u8))"#,
+            r#"(component (type (future)))"#,
+            r#"(component (component (core func (canon waitable-set.new))))"#,
+            r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance))"#,
+        ] {
+            let contract = read(&component(&format!("{hidden} {HANDLER_0_2}"))).unwrap();
+            assert_eq!(contract.concurrency, Concurrency::Concurrent, "{hidden}");
+        }
+    }
+
+    #[test]
+    fn only_the_outermost_names_count() {
+        let nested = format!(r#"(component (import "acme:db/store@1.0.0" (instance)) {HANDLER_0_2})"#);
+        assert!(matches!(read(&component(&nested)), Err(Error::NoHandler { exports }) if exports.is_empty()));
     }
 }

@@ -17,6 +17,8 @@ use wasmtime::{
 /// another on its worker, twice over (`meter`).
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
+const WASM_PAGE: usize = 64 << 10;
+
 /// The clock rests when no guest has lived for so many ticks.
 const REST_AFTER: u32 = 100;
 
@@ -56,7 +58,11 @@ pub(super) struct Runtime {
 
 impl Runtime {
     /// Reserves the pool. `required` is what one guest of the plugin needs.
-    pub(super) fn new(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits) -> wasmtime::Result<Self> {
+    pub(super) fn new(
+        concurrency: Concurrency,
+        required: &ResourcesRequired,
+        limits: &Limits,
+    ) -> wasmtime::Result<Self> {
         let mut config = config(concurrency);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(required, limits)));
         let engine = Engine::new(&config)?;
@@ -74,12 +80,17 @@ impl Runtime {
     }
 }
 
+/// The bytes that the largest memory of a guest has at the start; the engine counts pages.
+pub(super) fn initial_memory(required: &ResourcesRequired) -> u64 {
+    required.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE as u64)
+}
+
 fn pool(required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfig {
     const SMALL: u64 = 4 << 20;
     const LARGEST_KEPT: usize = 16 << 20;
-    const WASM_PAGE: usize = 64 << 10;
+
     let guests = limits.max_connections.get();
-    let initial = required.max_initial_memory_size.unwrap_or(0);
+    let initial = initial_memory(required);
     let elements = usize::try_from(required.max_initial_table_size.unwrap_or(0)).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
@@ -103,7 +114,11 @@ fn pool(required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfi
     pool.linear_memory_keep_resident(kept)
         .table_keep_resident(elements.saturating_mul(size_of::<usize>()).clamp(4 << 10, 1 << 20))
         .async_stack_keep_resident(64 << 10)
-        .pagemap_scan(if initial <= SMALL && PoolingAllocationConfig::is_pagemap_scan_available() { Enabled::Yes } else { Enabled::No });
+        .pagemap_scan(if initial <= SMALL && PoolingAllocationConfig::is_pagemap_scan_available() {
+            Enabled::Yes
+        } else {
+            Enabled::No
+        });
     pool
 }
 

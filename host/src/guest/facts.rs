@@ -198,7 +198,10 @@ impl wasi_0_3::uninterruptible::server::types::HostConnection for State {
 }
 
 impl wasi_0_3::uninterruptible::server::types::HostConnectionWithStore<State> for HasSelf<State> {
-    fn input_end(mut host: Access<'_, State, Self>, connection: Resource<Facts>) -> wasmtime::Result<FutureReader<Result<(), String>>> {
+    fn input_end(
+        mut host: Access<'_, State, Self>,
+        connection: Resource<Facts>,
+    ) -> wasmtime::Result<FutureReader<Result<(), String>>> {
         let wire = Arc::clone(&host.get().facts(&connection)?.wire);
         FutureReader::new(&mut host, async move {
             Ok::<_, wasmtime::Error>(match wire.input_end().await {

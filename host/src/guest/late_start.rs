@@ -63,3 +63,33 @@ impl Learner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_first_guest_does_first_decides() {
+        let plugin = LateStart::new(GuestStart::Auto);
+        assert_eq!(plugin.start(), Start::Accept);
+        let learner = plugin.learner();
+        learner.wants_input();
+        learner.observable();
+        assert_eq!(plugin.start(), Start::FirstByte);
+
+        let plugin = LateStart::new(GuestStart::Auto);
+        plugin.learner().observable();
+        plugin.learner().wants_input();
+        assert_eq!(plugin.start(), Start::Accept);
+    }
+
+    #[test]
+    fn what_the_operator_says_is_not_learned_otherwise() {
+        for (configured, start) in [(GuestStart::Accept, Start::Accept), (GuestStart::FirstByte, Start::FirstByte)] {
+            let plugin = LateStart::new(configured);
+            plugin.learner().wants_input();
+            plugin.learner().observable();
+            assert_eq!(plugin.start(), start);
+        }
+    }
+}

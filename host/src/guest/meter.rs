@@ -105,7 +105,8 @@ impl Meter {
 
     /// What was used since a byte last moved.
     fn spent(&self) -> Duration {
-        let moved = u64::try_from(self.wire.last_byte().saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
+        let moved =
+            u64::try_from(self.wire.last_byte().saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
         if self.spent_since.swap(moved, Ordering::Relaxed) != moved {
             self.spent.store(0, Ordering::Relaxed);
         }

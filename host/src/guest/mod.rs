@@ -21,8 +21,6 @@ mod plugin;
 mod state;
 mod stdio;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 pub use facts::{ConnectionId, Facts};
 pub use failure::{Failure, Fault, Reason};

@@ -97,7 +97,9 @@ pub enum Problem {
     #[error("cannot be instantiated: {0}")]
     Instantiate(String),
     /// The host could not make room.
-    #[error("no room for {connections} guests ({cause}): lower --max-connections, or raise the limit of address space (ulimit -v)")]
+    #[error(
+        "no room for {connections} guests ({cause}): lower --max-connections, or raise the limit of address space (ulimit -v)"
+    )]
     Room {
         /// How many were asked for.
         connections: u32,
@@ -184,14 +186,23 @@ impl Plugin {
         };
         match made {
             Ok(()) => Ok(()),
-            Err(_) if store.data().memory.refused => Err(Problem::Memory { needed: store.data().memory.wanted, given: self.limits.guest_memory }),
+            Err(_) if store.data().memory.refused => {
+                Err(Problem::Memory { needed: store.data().memory.wanted, given: self.limits.guest_memory })
+            }
             Err(error) => Err(Problem::Instantiate(one_line(&error))),
         }
     }
 
     fn store(&self, facts: Facts, meter: &Arc<Meter>) -> Store<State> {
         let memory = Memory::new(self.limits.guest_memory);
-        State::store(&self.runtime.engine, facts, memory, Arc::clone(meter), self.voice.clone(), self.late_start.learner())
+        State::store(
+            &self.runtime.engine,
+            facts,
+            memory,
+            Arc::clone(meter),
+            self.voice.clone(),
+            self.late_start.learner(),
+        )
     }
 
     /// Serves one connection with a fresh guest, which is gone when this returns or is dropped.
@@ -217,7 +228,11 @@ impl Plugin {
             },
         };
         // A guest that fails because its peer is gone has done nothing wrong.
-        Err(if wire.broken() && matches!(failure.reason, Reason::Error | Reason::Trap) { Failure { reason: Reason::PeerReset, ..failure } } else { failure })
+        Err(if wire.broken() && matches!(failure.reason, Reason::Error | Reason::Trap) {
+            Failure { reason: Reason::PeerReset, ..failure }
+        } else {
+            failure
+        })
     }
 
     async fn call(&self, store: &mut Store<State>) -> wasmtime::Result<Result<(), String>> {
@@ -233,7 +248,10 @@ impl Plugin {
                 let input = StreamReader::new(&mut *store, input)?;
                 store
                     .run_concurrent(async |accessor| {
-                        let stream = guest.uninterruptible_server_handler().call_handle_request(accessor, connection, input).await?;
+                        let stream = guest
+                            .uninterruptible_server_handler()
+                            .call_handle_request(accessor, connection, input)
+                            .await?;
                         accessor.with(|store| stream.pipe(store, output))?;
                         // The sender goes with the output, when the guest has closed it.
                         drop(closed.await);
@@ -265,7 +283,8 @@ fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtim
         num_tables: 1,
         max_initial_table_size: None,
     });
-    if let Some(needed) = required.max_initial_memory_size.filter(|needed| *needed > source.limits.guest_memory as u64) {
+    let needed = engine::initial_memory(&required);
+    if needed > source.limits.guest_memory as u64 {
         return Err(Problem::Memory { needed, given: source.limits.guest_memory });
     }
     let runtime = Runtime::new(contract.concurrency, &required, &source.limits)
@@ -287,7 +306,10 @@ fn link(runtime: &Runtime, component: &Component, contract: &Contract) -> Result
             Generation::Wasi03 => Handler::Wasi03(wasi_0_3::PluginAsyncPre::new(pre)?),
         })
     };
-    linked().map_err(|error: wasmtime::Error| Problem::Link { built_for: contract.version.clone(), cause: one_line(&error) })
+    linked().map_err(|error: wasmtime::Error| Problem::Link {
+        built_for: contract.version.clone(),
+        cause: one_line(&error),
+    })
 }
 
 /// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.
@@ -295,7 +317,8 @@ fn judge(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option
     let reason = if meter.exhausted() {
         return Some(Failure::plain(Reason::CpuTime));
     } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return (exit.0 != 0).then(|| Failure { reason: Reason::Error, message: format!("the guest exited with status {}", exit.0) });
+        return (exit.0 != 0)
+            .then(|| Failure { reason: Reason::Error, message: format!("the guest exited with status {}", exit.0) });
     } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         Reason::Host
     } else if store.data().memory.refused {

@@ -68,11 +68,20 @@ pub(super) struct Voice {
 
 impl State {
     /// A store for one guest, with every limit in force.
-    pub(super) fn store(engine: &Engine, facts: Facts, memory: Memory, meter: Arc<Meter>, voice: Voice, learner: Learner) -> Store<Self> {
+    pub(super) fn store(
+        engine: &Engine,
+        facts: Facts,
+        memory: Memory,
+        meter: Arc<Meter>,
+        voice: Voice,
+        learner: Learner,
+    ) -> Store<Self> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        let mut store =
-            Store::new(engine, Self { table, memory, learner, declared_failure: None, facts, meter, voice, wasi: None });
+        let mut store = Store::new(
+            engine,
+            Self { table, memory, learner, declared_failure: None, facts, meter, voice, wasi: None },
+        );
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         if let Some(table) = store.concurrent_resource_table() {
@@ -88,7 +97,9 @@ impl State {
     }
 
     /// The parameters of `handle-request` on WASI 0.2.
-    pub(super) fn offer(&mut self) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
+    pub(super) fn offer(
+        &mut self,
+    ) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let input: DynInputStream = Box::new(streams::Input::new(self.wire(), &self.learner));
         let output: DynOutputStream = Box::new(streams::Output::new(self.wire(), &self.learner));
         Ok((self.table.push(self.facts.clone())?, self.table.push(input)?, self.table.push(output)?))
@@ -98,7 +109,8 @@ impl State {
     /// goes; and what resolves when the guest has closed that.
     pub(super) fn offer_concurrent(
         &mut self,
-    ) -> wasmtime::Result<(Resource<Facts>, concurrent_streams::Input, concurrent_streams::Output, oneshot::Receiver<()>)> {
+    ) -> wasmtime::Result<(Resource<Facts>, concurrent_streams::Input, concurrent_streams::Output, oneshot::Receiver<()>)>
+    {
         let input = concurrent_streams::Input::new(self.wire(), &self.learner);
         let (output, closed) = concurrent_streams::Output::new(self.wire(), &self.learner);
         Ok((self.table.push(self.facts.clone())?, input, output, closed))
@@ -179,7 +191,10 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         let mut clocks = quiet_clocks(store.data_mut());
         Ok((clocks::monotonic_clock::Host::subscribe_duration(&mut clocks, period)?,))
     })?;
-    super::bindings::wasi_0_2::uninterruptible::server::types::add_to_linker::<State, wasmtime::component::HasSelf<State>>(linker, |state| state)?;
+    super::bindings::wasi_0_2::uninterruptible::server::types::add_to_linker::<
+        State,
+        wasmtime::component::HasSelf<State>,
+    >(linker, |state| state)?;
     linker.instance("uninterruptible:server/drain@0.2.0")?.func_wrap("subscribe", |mut store, (): ()| {
         let state = store.data_mut();
         state.learner.observable();
@@ -193,7 +208,10 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 /// Links all of WASI 0.3 and our contract's imports of that generation, beside what [`link_wasi_0_2`] has linked.
 pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
-    super::bindings::wasi_0_3::uninterruptible::server::types::add_to_linker::<State, wasmtime::component::HasSelf<State>>(linker, |state| state)?;
+    super::bindings::wasi_0_3::uninterruptible::server::types::add_to_linker::<
+        State,
+        wasmtime::component::HasSelf<State>,
+    >(linker, |state| state)?;
     linker.instance("uninterruptible:server/drain@0.3.0")?.func_wrap_concurrent("wait", |accessor, (): ()| {
         let drained = accessor.with(|mut store| {
             let state = store.get();

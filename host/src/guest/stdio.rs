@@ -37,7 +37,12 @@ pub(super) struct Speech {
 
 impl Speech {
     pub(super) fn new(plugin: &Arc<str>, connection: ConnectionId, shared: &Arc<Limiter>) -> Arc<Self> {
-        Arc::new(Self { plugin: Arc::clone(plugin), connection, own: Limiter::new(BURST, RATE), shared: Arc::clone(shared) })
+        Arc::new(Self {
+            plugin: Arc::clone(plugin),
+            connection,
+            own: Limiter::new(BURST, RATE),
+            shared: Arc::clone(shared),
+        })
     }
 
     fn say(&self, stream: &'static str, line: &[u8]) {
