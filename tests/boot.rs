@@ -241,38 +241,55 @@ fn a_closed_standard_output_and_error_harm_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// A plugin whose start function counts to `turns`, and whose handler returns at once.
+fn spinning(turns: u64) -> Vec<u8> {
+    component(&format!(
+        r#"(component
+            (import "uninterruptible:server/types@0.2.0" (instance $types (export "connection" (type (sub resource)))))
+            (import "wasi:io/streams@0.2.0" (instance $streams
+                (export "input-stream" (type (sub resource)))
+                (export "output-stream" (type (sub resource)))))
+            (alias export $types "connection" (type $connection))
+            (alias export $streams "input-stream" (type $input))
+            (alias export $streams "output-stream" (type $output))
+            (core module $module
+                (memory (export "memory") 1)
+                (func $spin (local i64)
+                    (loop $again
+                        (local.set 0 (i64.add (local.get 0) (i64.const 1)))
+                        (br_if $again (i64.lt_u (local.get 0) (i64.const {turns})))))
+                (start $spin)
+                (func (export "handle-request") (param i32 i32 i32) (result i32) (i32.const 16))
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+            (core instance $instance (instantiate $module))
+            (func $handle
+                (param "connection" (own $connection)) (param "input" (own $input)) (param "output" (own $output))
+                (result (result (error string)))
+                (canon lift (core func $instance "handle-request")
+                    (memory $instance "memory") (realloc (func $instance "realloc"))))
+            (instance $handler (export "handle-request" (func $handle)))
+            (export "uninterruptible:server/handler@0.2.0" (instance $handler)))"#
+    ))
+}
+
 /// Once, a first instance that computed for some milliseconds waited for ever for a permit that it held itself.
 #[test]
 fn a_plugin_that_computes_while_it_starts_is_served_and_one_that_never_starts_is_refused() {
     let dir = directory();
-    let spinning = |name: &str, turns: u64| {
-        let path = dir.path().join(name);
-        let text = format!(
-            r#"(component
-                (core module $m
-                    (func $spin (local i64)
-                        (loop $again
-                            (local.set 0 (i64.add (local.get 0) (i64.const 1)))
-                            (br_if $again (i64.lt_u (local.get 0) (i64.const {turns})))))
-                    (start $spin))
-                (core instance (instantiate $m))
-                (instance $h)
-                (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#
-        );
-        fs::write(&path, component(&text)).unwrap();
-        path
-    };
+    let (slow, stuck) = (dir.path().join("slow.wasm"), dir.path().join("stuck.wasm"));
+    fs::write(&slow, spinning(30_000_000)).unwrap();
+    fs::write(&stuck, spinning(u64::MAX)).unwrap();
     for workers in ["1", "2"] {
-        for (path, needle) in [
-            // It starts, and then lacks the function: linking comes first, so that is what is said.
-            (spinning("slow.wasm", 50_000_000), "cannot be linked"),
-            (spinning("stuck.wasm", u64::MAX), "cannot be linked"),
-        ] {
-            refused(
-                &Setup::bare().option("--plugin", &path).option("--workers", workers).option("--cache-dir", "none"),
-                &["--plugin", needle],
-            );
-        }
+        let with = |path| {
+            let setup =
+                Setup::bare().option("--plugin", path).option("--workers", workers).option("--cache-dir", "none");
+            setup.option("--bind", "tcp://127.0.0.1:0")
+        };
+        assert_eq!(with(&slow).start().ask("x"), b"");
+        refused(
+            &with(&stuck).option("--guest-cpu-time", "300ms"),
+            &["stuck.wasm", "cannot be instantiated", "--guest-cpu-time"],
+        );
     }
 }
 
@@ -291,7 +308,8 @@ fn a_full_standard_output_and_error_harm_nothing() {
         .spawn()
         .unwrap();
     for _ in 0..20 {
-        let mut stream = crate::harness::wait_for("a host with full pipes", || std::net::TcpStream::connect(address).ok());
+        let mut stream =
+            crate::harness::wait_for("a host with full pipes", || std::net::TcpStream::connect(address).ok());
         std::io::Write::write_all(&mut stream, b"bob\n").unwrap();
         assert_eq!(crate::harness::read_to_end(&mut stream), b"Hello bob!\n");
     }

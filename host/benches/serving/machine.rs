@@ -1,0 +1,53 @@
+//! What the numbers were measured on: without it they mean nothing to anybody else.
+
+use std::fs;
+use std::process::Command;
+use std::thread::available_parallelism;
+use std::time::SystemTime;
+
+use crate::cores::Cores;
+use crate::options::root;
+
+/// Names and values, for the head of the report. What cannot be found out is told as unknown.
+pub(crate) fn facts(cores: &Cores) -> Vec<(&'static str, String)> {
+    let count = available_parallelism().map_or_else(|_| "unknown".to_owned(), |count| count.to_string());
+    vec![
+        ("Date", humantime::format_rfc3339_seconds(SystemTime::now()).to_string()),
+        ("Commit", commit()),
+        ("CPU", cpu_model()),
+        ("Cores", format!("{count}: {}", cores.describe())),
+        ("Kernel", output("uname", &["-sr"])),
+        ("Compiler", output("rustc", &["--version"])),
+        ("Profile", if cfg!(debug_assertions) { "debug: do not quote these numbers" } else { "release" }.to_owned()),
+        ("Load average at the start", load_average()),
+    ]
+}
+
+fn commit() -> String {
+    let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
+    // The report itself is a tracked file: that the last run changed it does not make the source another one.
+    match output("git", &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"]).as_str() {
+        "" => commit,
+        _ => format!("{commit}, with uncommitted changes"),
+    }
+}
+
+fn cpu_model() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    // Not every architecture has a model's name there.
+    model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.to_owned())
+}
+
+/// Of the last minute: says whether the machine had something else to do.
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("unknown").to_owned()
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    match Command::new(program).args(arguments).current_dir(root()).output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}

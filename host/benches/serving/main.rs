@@ -1,0 +1,88 @@
+//! The host against a native server that does the same work, on loopback, in one command:
+//!
+//! ```text
+//! plugins/build hello echo && cargo bench --bench serving
+//! ```
+//!
+//! ```text
+//!                  this process: starts both servers, one round at a time, alternating
+//!                     │                       │                        │
+//!   the same binary as `native`   uninterruptible-host --plugin …   the same binary as `load`
+//!                     └───────────────┬───────┘                        │
+//!                         one of them at a time  ◀──── connections ────┘
+//! ```
+//!
+//! Server, load and measurement are processes of their own, so that what a server costs can be read from the kernel and
+//! so that the load is the same program whichever server it meets. What is measured is told and never judged: a slow
+//! machine does not fail this benchmark, a wrong or missing answer does.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
+
+mod cores;
+mod load;
+mod machine;
+mod measure;
+mod native;
+mod options;
+mod process;
+mod report;
+mod resources;
+mod servers;
+mod statistics;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::measure::{Bench, Section};
+use crate::options::{CommandLine, Options, Part, Role};
+use crate::report::Report;
+
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let outcome = match command_line.role {
+        Some(Role::Native(options)) => native::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Role::Load(options)) => load::run(&options).map(|()| ExitCode::SUCCESS),
+        None if !command_line.bench => {
+            println!("nothing measured: this is a benchmark, run it with `cargo bench --bench serving`");
+            Ok(ExitCode::SUCCESS)
+        }
+        None => measure(&command_line.options),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the parts that were asked for, prints the report, and writes it where it belongs if nothing failed.
+fn measure(options: &Options) -> anyhow::Result<ExitCode> {
+    process::raise_descriptor_limit()?;
+    let bench = Bench::prepare(options)?;
+    let mut report = Report::new(options, machine::facts(bench.cores()));
+    for part in options.parts() {
+        eprintln!("measuring {part}");
+        let section: Section = match part {
+            Part::Hello => measure::hello::section(&bench),
+            Part::Echo => measure::echo::section(&bench),
+            Part::Idle => measure::idle::section(&bench),
+            Part::Start => measure::start::section(&bench),
+        }
+        .with_context(|| format!("measure {part}"))?;
+        report.push(section);
+    }
+    println!("{report}");
+    let failures = bench.failures();
+    if failures.is_empty() {
+        if let Some(path) = options.output_path() {
+            report.write(&path)?;
+            eprintln!("written to {}", path.display());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("not written to a file, since these failed:");
+    for failure in failures {
+        eprintln!("  {failure}");
+    }
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,113 @@
+//! The native server: what somebody would write instead of a plugin, on the runtime that the host uses and with the
+//! socket options that it sets (backlog 4096, TCP_NODELAY, as many workers as cores, a cap on open connections).
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use signal_hook::consts::SIGTERM;
+use signal_hook::flag::register_conditional_shutdown;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::options::{NativeOptions, Work};
+use crate::process;
+
+const BACKLOG: u32 = 4096;
+/// The longest line that `hello` takes.
+const LINE_LIMIT: usize = 4096;
+/// What `echo` moves at once.
+const ECHO_BUFFER: usize = 64 * 1024;
+/// What is read and thrown away after the answer, so that closing does not reset the connection under it.
+const DRAIN_BYTES: usize = 64 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
+    process::end_with_parent()?;
+    register_conditional_shutdown(SIGTERM, 0, Arc::new(AtomicBool::new(true)))?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it, which saves a system call for each.
+        socket.set_nodelay(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = socket.listen(BACKLOG)?;
+        println!("listening tcp://{}", listener.local_addr()?);
+        accept(listener, options.work, options.max_connections).await
+    })
+}
+
+async fn accept(listener: TcpListener, work: Work, max_connections: usize) -> anyhow::Result<()> {
+    let free = Arc::new(Semaphore::new(max_connections));
+    loop {
+        let counted = Arc::clone(&free).acquire_owned().await.context("the semaphore is never closed")?;
+        let (connection, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                eprintln!("accept: {error}");
+                sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        tokio::spawn(async move {
+            // The load sees a failed connection and tells more than could be told here.
+            drop(serve(connection, work).await);
+            drop(counted);
+        });
+    }
+}
+
+async fn serve(mut connection: TcpStream, work: Work) -> io::Result<()> {
+    match work {
+        Work::Hello => hello(&mut connection).await?,
+        Work::Echo => echo(&mut connection).await?,
+    }
+    connection.shutdown().await?;
+    timeout(DRAIN_TIME, drain(&mut connection)).await?
+}
+
+/// Reads a line or to the end, and greets.
+async fn hello(connection: &mut TcpStream) -> io::Result<()> {
+    let mut line = Vec::with_capacity(64);
+    while !line.contains(&b'\n') && line.len() < LINE_LIMIT {
+        if connection.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    let end = line.iter().position(|&byte| byte == b'\n').unwrap_or(line.len());
+    let name = line[..end].trim_ascii();
+    let name: &[u8] = if name.is_empty() { b"world" } else { name };
+    connection.write_all(&[b"Hello ", name, b"!\n"].concat()).await
+}
+
+/// Sends back what comes.
+async fn echo(connection: &mut TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; ECHO_BUFFER];
+    loop {
+        match connection.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => connection.write_all(&buffer[..count]).await?,
+        }
+    }
+}
+
+async fn drain(connection: &mut TcpStream) -> io::Result<()> {
+    let mut left = DRAIN_BYTES;
+    while left > 0 {
+        connection.readable().await?;
+        // Not held while waiting, so that it is no part of what a waiting connection occupies.
+        let mut buffer = [0; 1024];
+        match connection.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => left = left.saturating_sub(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

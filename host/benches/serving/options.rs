@@ -1,0 +1,190 @@
+//! What can be typed, and what the processes of this benchmark tell each other on their command lines.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Built by Cargo before the benchmark, in the same profile.
+const BUILT_HOST: &str = env!("CARGO_BIN_EXE_uninterruptible-host");
+
+/// The host against a native server that does the same work. Paths are relative to the root of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "serving", args_conflicts_with_subcommands = true)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) role: Option<Role>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// What `cargo bench` passes, and `cargo test --all-targets` does not.
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+}
+
+/// What this process is, where it is not the one that measures.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// The native server.
+    #[command(hide = true)]
+    Native(NativeOptions),
+    /// The load.
+    #[command(hide = true)]
+    Load(LoadOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many clients `hello` meets at once: one row of the table each.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = clients())]
+    pub(crate) clients: Vec<usize>,
+    /// How many clients bulk `echo` meets at once: one row of the table each.
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clients())]
+    pub(crate) echo_clients: Vec<usize>,
+    /// How much the clients of one round of `echo` send together, in MiB.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) echo_mebibytes: u64,
+    /// How many connections wait at once where memory is measured.
+    #[arg(long, default_value_t = 5000, value_parser = clients())]
+    pub(crate) idle_connections: usize,
+    /// How often native and host take turns in each row.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// How long a round of `hello` lasts, in seconds.
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Measures these parts only. The report is then printed, and written only where `--output` is given.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// The server gets the first core and the load all others, instead of all sharing the whole machine.
+    #[arg(long)]
+    pub(crate) pin: bool,
+    /// Another plugin that answers as `hello` does, to measure starting with a large one.
+    #[arg(long, value_name = "PATH", value_parser = from_root())]
+    pub(crate) large_plugin: Option<PathBuf>,
+    /// The host to measure, instead of the one that was built from this source.
+    #[arg(long, value_name = "PATH", default_value = BUILT_HOST, hide_default_value = true, value_parser = from_root())]
+    pub(crate) host: PathBuf,
+    /// Where the report is written [default: docs/benchmarks.md, with --pin docs/benchmarks-pinned.md].
+    #[arg(long, value_name = "PATH", value_parser = from_root())]
+    output: Option<PathBuf>,
+}
+
+impl Options {
+    /// What to measure, in the order in which the report tells it.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let wanted = |part: &Part| self.only.is_empty() || self.only.contains(part);
+        Part::value_variants().iter().copied().filter(wanted).collect()
+    }
+
+    /// Where to write the report. A partial one replaces the complete one only where somebody says so.
+    pub(crate) fn output_path(&self) -> Option<PathBuf> {
+        let default = || {
+            let name = if self.pin { "docs/benchmarks-pinned.md" } else { "docs/benchmarks.md" };
+            self.only.is_empty().then(|| root().join(name))
+        };
+        self.output.clone().or_else(default)
+    }
+}
+
+/// A part of the benchmark, measured on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    Hello,
+    Echo,
+    Idle,
+    Start,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hello => "hello",
+            Self::Echo => "echo",
+            Self::Idle => "idle",
+            Self::Start => "start",
+        })
+    }
+}
+
+/// What a server does with a connection; the name of the plugin that does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Work {
+    Hello,
+    Echo,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hello => "hello",
+            Self::Echo => "echo",
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NativeOptions {
+    pub(crate) work: Work,
+    /// Most connections that are open at once; above that the kernel's queue holds them, as with the host.
+    #[arg(long)]
+    pub(crate) max_connections: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadOptions {
+    #[command(subcommand)]
+    pub(crate) shape: Shape,
+}
+
+/// What the clients do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Shape {
+    /// One short connection after the other, for a time.
+    Hello {
+        server: SocketAddr,
+        #[arg(long)]
+        clients: usize,
+        #[arg(long, value_parser = seconds)]
+        seconds: Duration,
+    },
+    /// One connection each, on which much is sent and read back.
+    Echo {
+        server: SocketAddr,
+        #[arg(long)]
+        clients: usize,
+        #[arg(long)]
+        bytes_per_client: u64,
+    },
+    /// Connections that are open at the same time, and advance when standard input says so.
+    Idle {
+        server: SocketAddr,
+        #[arg(long)]
+        connections: usize,
+    },
+}
+
+/// The root of the repository. Cargo runs a benchmark in the folder of its package, which nobody thinks of while
+/// typing.
+pub(crate) fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+fn from_root() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| root().join(path))
+}
+
+/// As many connections as there can be to one address and port from the sources that the load uses, and then some less.
+fn clients() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=100_000)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}; expected seconds, as in 2 or 0.5"))?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(600);
+    if allowed.contains(&duration) { Ok(duration) } else { Err("expected 0.1 to 600 seconds".to_owned()) }
+}

@@ -1,0 +1,53 @@
+//! What a process costs, as the kernel counts it under `/proc`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+/// CPU time of all threads of a process so far, user and system. The kernel counts it in ticks of mostly 10 ms.
+pub(crate) fn cpu_time(process: Pid) -> anyhow::Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // The second field is the program's name in parentheses and may hold spaces: `utime` and `stime`, fields 14 and 15,
+    // are counted from its end.
+    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let mut ticks = || -> Option<f64> { fields.next()?.parse().ok() };
+    let (Some(user), Some(system)) = (ticks(), ticks()) else {
+        return Err(anyhow!("{path} is not as proc(5) describes it: {text:?}"));
+    };
+    let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.context("this system has no clock ticks")?;
+    Ok(Duration::from_secs_f64((user + system) / ticks_per_second as f64))
+}
+
+/// Memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Memory {
+    /// RSS: pages of its address space that are in memory. A page that it maps twice counts twice.
+    pub(crate) resident: u64,
+    /// PSS: the same with each page divided by the number of its mappings, so that a page counts once.
+    pub(crate) proportional: u64,
+}
+
+/// Memory of a process now. `smaps_rollup` walks the page tables, where `status` is off by what CPUs have not yet added
+/// up.
+pub(crate) fn memory(process: Pid) -> anyhow::Result<Memory> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let bytes = |name: &str| -> anyhow::Result<u64> {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{path} has no {name}"))?;
+        let kibibytes: u64 =
+            line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{path}: {name}{line}"))?;
+        Ok(kibibytes * 1024)
+    };
+    Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
+}
+
+/// How many descriptors a process has open: the way to see from outside how many connections it has accepted.
+pub(crate) fn descriptors(process: Pid) -> anyhow::Result<usize> {
+    let path = format!("/proc/{process}/fd");
+    Ok(fs::read_dir(&path).with_context(|| format!("read {path}"))?.count())
+}
