@@ -259,14 +259,13 @@ fn spinning(turns: u64) -> Vec<u8> {
                         (local.set 0 (i64.add (local.get 0) (i64.const 1)))
                         (br_if $again (i64.lt_u (local.get 0) (i64.const {turns})))))
                 (start $spin)
-                (func (export "handle-request") (param i32 i32 i32) (result i32) (i32.const 16))
-                (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+                (func (export "handle-request") (param i32 i32 i32) (result i32) (i32.const 16)))
             (core instance $instance (instantiate $module))
+            (alias core export $instance "memory" (core memory $memory))
             (func $handle
                 (param "connection" (own $connection)) (param "input" (own $input)) (param "output" (own $output))
                 (result (result (error string)))
-                (canon lift (core func $instance "handle-request")
-                    (memory $instance "memory") (realloc (func $instance "realloc"))))
+                (canon lift (core func $instance "handle-request") (memory $memory)))
             (instance $handler (export "handle-request" (func $handle)))
             (export "uninterruptible:server/handler@0.2.0" (instance $handler)))"#
     ))

@@ -12,8 +12,9 @@
 //!                                                               └► guest ──────┘ streams
 //! ```
 //!
-//! Data goes one way, left to right and down; a module knows only those after it in this drawing. The binary
-//! is all that is meant to be used: this library exists so that the parts can be tested and documented.
+//! Data goes one way, left to right and down; what an earlier part has parsed (`config`'s limits, `bind`'s addresses) the later
+//! ones use as types. The binary is all that is meant to be used: this library exists so that the parts can be tested and
+//! documented.
 
 pub mod accept;
 pub mod bind;
