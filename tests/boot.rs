@@ -169,7 +169,7 @@ fn an_unreadable_plugin_is_named() {
     let dir = directory();
     let path = dir.path().join("secret.wasm");
     fs::copy(plugin("hello"), &path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&path).is_ok() {
         return; // Root reads everything.
     }

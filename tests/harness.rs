@@ -11,7 +11,11 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -282,34 +286,42 @@ fn wait_for_exit(child: &mut Child, what: &str) -> ExitStatus {
 
 /// Clients that ask `hello` without a pause, until they are told to stop; each answer is checked.
 pub struct Load {
-    stop: Arc<std::sync::atomic::AtomicBool>,
-    clients: Vec<thread::JoinHandle<u64>>,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    clients: Vec<thread::JoinHandle<()>>,
 }
 
 impl Load {
     pub fn start(address: SocketAddr, clients: usize, request: &'static str, answer: &'static str) -> Self {
-        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU64::new(0));
         let clients = (0..clients)
             .map(|_| {
-                let stop = Arc::clone(&stop);
+                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
                 thread::spawn(move || {
-                    let mut answered = 0;
-                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    while !stop.load(Ordering::Relaxed) {
                         let mut stream = connect(address);
                         stream.write_all(request.as_bytes()).unwrap();
                         assert_eq!(String::from_utf8_lossy(&read_to_end(&mut stream)), answer);
-                        answered += 1;
+                        answered.fetch_add(1, Ordering::Relaxed);
                     }
-                    answered
                 })
             })
             .collect();
-        Self { stop, clients }
+        Self { stop, answered, clients }
     }
 
-    /// Ends it; returns how many were answered. Fails where any was not.
-    pub fn stop(self) -> u64 {
-        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.clients.into_iter().map(|client| client.join().expect("every client is answered")).sum()
+    /// Waits until so many more were answered.
+    pub fn goes_on(&self, count: u64) {
+        let goal = self.answered.load(Ordering::Relaxed) + count;
+        wait_for("answers to the load", || (self.answered.load(Ordering::Relaxed) >= goal).then_some(()));
+    }
+
+    /// Ends it. Fails where any client was not answered rightly.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().expect("every client is answered");
+        }
     }
 }

@@ -33,7 +33,7 @@ fn an_idle_connection_is_ended_before_and_after_its_first_byte() {
     let mut stalled = host.connect();
     stalled.write_all(b"bo").unwrap();
     assert_eq!(read_to_end(&mut stalled), b"");
-    crate::harness::wait_for("both", || (host.log().matches("reason=idle").count() == 2).then_some(()));
+    wait_for("both", || (host.log().matches("reason=idle").count() == 2).then_some(()));
 }
 
 #[test]
@@ -125,4 +125,12 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
         host.log().contains("accepting again").then_some(())
     });
     assert_eq!(host.log().matches("cannot accept").count(), 1, "one line a burst");
+}
+
+/// Once, each read of an end counted as a byte that moved.
+#[test]
+fn an_end_that_is_read_again_and_again_is_no_progress() {
+    let host = Setup::serving("eof-spin").option("--guest-cpu-time", "300ms").start();
+    assert_eq!(host.ask("x"), b"");
+    host.logged(&["connection failed", "reason=cpu-time"]);
 }

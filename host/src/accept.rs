@@ -102,7 +102,7 @@ impl Acceptor {
             if accepted {
                 continue;
             }
-            if !(queue.handshakes && in_time) && (seen_empty || !in_time) {
+            if !in_time || seen_empty && !queue.handshakes {
                 break;
             }
             seen_empty = queue.waiting == 0 && !queue.handshakes;

@@ -91,6 +91,14 @@ pub enum Error {
         /// What it takes.
         remedy: String,
     },
+    /// No descriptors for any connection.
+    #[error(
+        "the descriptor limit of {limit} leaves room for no connection; raise it (ulimit -n 1024, or LimitNOFILE=)"
+    )]
+    NoDescriptors {
+        /// The hard limit.
+        limit: u64,
+    },
     /// More connections than descriptors.
     #[error(
         "--max-connections {asked}: the descriptor limit of {limit} leaves room for {room}; raise it (ulimit -n {needed}, or LimitNOFILE= in \
@@ -256,12 +264,7 @@ fn max_connections(asked: Option<&str>) -> Result<NonZeroU32, Error> {
         }
         None => {
             let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
-            NonZeroU32::new(fitting).ok_or(Error::Descriptors {
-                asked: 1,
-                limit,
-                room,
-                needed: RESERVED_DESCRIPTORS + 1,
-            })
+            NonZeroU32::new(fitting).ok_or(Error::NoDescriptors { limit })
         }
     }
 }

@@ -17,14 +17,21 @@ pub enum Exit {
     Bug,
 }
 
+impl Exit {
+    /// The code.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Finished => 0,
+            Self::CutShort => 1,
+            Self::Usage => 2,
+            Self::System => 3,
+            Self::Bug => 70,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Finished => 0,
-            Exit::CutShort => 1,
-            Exit::Usage => 2,
-            Exit::System => 3,
-            Exit::Bug => 70,
-        })
+        u8::try_from(exit.code()).map_or(Self::FAILURE, Self::from)
     }
 }

@@ -135,7 +135,7 @@ impl Queue {
                 match message {
                     // A closed standard error is its reader's choice; whatever follows may find it open.
                     Message::Record(record) => drop(std::io::stderr().write_all(&record)),
-                    Message::Flush(written) => drop(written.try_send(())),
+                    Message::Flush(written) => written.try_send(()).unwrap_or_default(),
                 }
                 let dropped = counted.swap(0, Ordering::Relaxed);
                 if dropped > 0 {
@@ -185,8 +185,16 @@ impl Drop for Record<'_> {
 
 /// One line on standard error, for what happens before and outside of logging.
 pub fn complain(message: &str) {
-    // A closed standard error leaves only the exit code to tell.
-    drop(writeln!(std::io::stderr(), "uninterruptible-host: {message}"));
+    let line = format!("uninterruptible-host: {message}\n");
+    let (written, is_written) = mpsc::sync_channel(1);
+    // A closed standard error leaves only the exit code to tell, and a full one must not keep the process from ending.
+    let write = move || {
+        drop(std::io::stderr().write_all(line.as_bytes()));
+        written.try_send(()).ok();
+    };
+    if thread::Builder::new().name("complaint".into()).spawn(write).is_ok() {
+        is_written.recv_timeout(LONGEST_FLUSH).ok();
+    }
 }
 
 /// Puts the process id into each record.

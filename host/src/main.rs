@@ -1,17 +1,20 @@
 //! `uninterruptible-host`: parse, run, print one line where it failed, exit with a documented code.
 
-use std::{panic, process::ExitCode};
+use std::{
+    panic,
+    process::{self, ExitCode},
+    thread,
+};
 use uninterruptible_host::{cli::Arguments, config::Config, exit::Exit, lifecycle, log, signals};
 
 fn main() -> ExitCode {
-    panic::set_hook(Box::new(|bug| log::complain(&format!("a bug in uninterruptible-host: {bug}"))));
-    match panic::catch_unwind(run) {
-        Ok(Ok(exit)) => exit.into(),
-        Ok(Err(failure)) => {
+    report_bugs();
+    match run() {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
             log::complain(&failure.to_string());
             failure.exit().into()
         }
-        Err(_) => Exit::Bug.into(), // The hook has said what it was.
     }
 }
 
@@ -23,4 +26,17 @@ fn run() -> Result<Exit, lifecycle::Failure> {
     };
     let _flush_on_exit = log::start(config.log);
     lifecycle::run(config, signals)
+}
+
+/// A panic is one line. On the main thread, which owns the lifecycle, it ends the process: unwinding would wait for workers that
+/// nobody leads any more.
+#[expect(clippy::exit, reason = "the hook runs where no exit code can be returned")]
+fn report_bugs() {
+    let lifecycle = thread::current().id();
+    panic::set_hook(Box::new(move |bug| {
+        log::complain(&format!("a bug, or a system that refuses threads: {}", bug.to_string().replace('\n', " ")));
+        if thread::current().id() == lifecycle {
+            process::exit(Exit::Bug.code());
+        }
+    }));
 }

@@ -4,7 +4,7 @@
 //! own waits for signals and passes them on, so that no load on the runtime delays them. What a signal *means* is not
 //! known here: that is the `lifecycle`'s business.
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use std::{io, thread};
 use tokio::sync::mpsc;
 
@@ -29,13 +29,15 @@ pub struct Signals(mpsc::Receiver<Signal>);
 ///
 /// Where the system refuses a handler, a pipe or a thread.
 pub fn install() -> io::Result<Signals> {
-    let mut source = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
+    let mut source = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXFSZ])?;
     let (sender, receiver) = mpsc::channel(16);
     thread::Builder::new().name("signals".into()).spawn(move || {
         for number in source.forever() {
             let signal = match number {
                 SIGUSR1 => Signal::Restart,
                 SIGHUP => Signal::Reload,
+                // Its default is death; caught, the write that was too large fails instead, and says so.
+                SIGXFSZ => continue,
                 _ => Signal::Terminate,
             };
             if sender.blocking_send(signal).is_err() {

@@ -158,8 +158,11 @@ impl Wire {
         let mut buffer = Vec::with_capacity(most.min(CHUNK));
         match self.read_some(|socket| Ok(recv(socket, spare_capacity(&mut buffer), RecvFlags::empty())?.1)) {
             None => Ok(None),
-            Some(Ok(_)) => {
-                self.moved();
+            Some(Ok(count)) => {
+                // An end is no byte, however often it is read.
+                if count > 0 {
+                    self.moved();
+                }
                 Ok(Some(buffer.into()))
             }
             Some(Err(kind)) => Err(kind.into()),

@@ -104,10 +104,13 @@ fn entry_name(engine: &Engine, plugin: &[u8]) -> String {
     format!("{}-{}.{SUFFIX}", blake3::hash(plugin).to_hex(), settings.get(..16).unwrap_or_default())
 }
 
-/// Opens an entry and checks that it is ours and undamaged.
+/// Opens an entry and checks that it is ours and undamaged. Not blocking, in case a pipe has been put there.
 fn read(path: &Path) -> io::Result<File> {
-    let mut file =
-        File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
+    let mut file = File::from(rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?);
     let metadata = file.metadata()?;
     if !metadata.is_file()
         || metadata.mode() & 0o022 != 0

@@ -19,6 +19,11 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 
 const WASM_PAGE: usize = 64 << 10;
 
+/// What the pool keeps mapped for guests to come, in bytes: in all, and for each of them. The largest known guest (Python)
+/// starts with 13 MiB.
+const KEPT_IN_ALL: usize = 1 << 30;
+const KEPT_EACH: usize = 16 << 20;
+
 /// The clock rests when no guest has lived for so many ticks.
 const REST_AFTER: u32 = 100;
 
@@ -83,8 +88,8 @@ pub(super) fn initial_memory(required: &ResourcesRequired) -> u64 {
 }
 
 fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfig {
-    const SMALL: u64 = 4 << 20;
-    const LARGEST_KEPT: usize = 16 << 20;
+    /// A guest of this size writes so few pages that asking for them is cheaper than clearing it whole.
+    const SMALL: usize = 4 << 20;
 
     let guests = limits.max_connections.get();
     let initial = initial_memory(required);
@@ -106,13 +111,15 @@ fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits)
         // Room to grow, as far as `memory` lets it.
         .table_elements(elements.saturating_mul(2).max(1024));
     // Memory that stays mapped from one guest to the next is cleared by hand instead of by the kernel, which would have to
-    // interrupt every other processor to unmap it. For a small guest the kernel is asked which pages were written; a large one
-    // has too many separate ones for that, and is copied whole.
-    let kept = usize::try_from(initial).unwrap_or(usize::MAX).clamp(1 << 20, LARGEST_KEPT);
+    // interrupt every other processor to unmap it. Where all of a guest's memory can be kept it is cleared whole; else the
+    // kernel is asked which pages were written, and the rest is unmapped.
+    let initial = usize::try_from(initial).unwrap_or(usize::MAX);
+    let kept = (KEPT_IN_ALL / guests as usize).min(KEPT_EACH);
+    let whole = initial > SMALL && initial <= kept;
     pool.linear_memory_keep_resident(kept)
         .table_keep_resident(elements.saturating_mul(size_of::<usize>()).clamp(4 << 10, 1 << 20))
         .async_stack_keep_resident(64 << 10)
-        .pagemap_scan(if initial <= SMALL && PoolingAllocationConfig::is_pagemap_scan_available() {
+        .pagemap_scan(if !whole && PoolingAllocationConfig::is_pagemap_scan_available() {
             Enabled::Yes
         } else {
             Enabled::No

@@ -45,8 +45,8 @@ pub(super) struct Meter {
     permit: Mutex<Option<OwnedSemaphorePermit>>,
     origin: Instant,
     /// In nanoseconds after `origin`.
-    slice_began: AtomicU64,
-    /// In nanoseconds; what earlier slices used since `spent_since`.
+    counted_until: AtomicU64,
+    /// In nanoseconds: what was used since a byte moved, which was at `spent_since`.
     spent: AtomicU64,
     spent_since: AtomicU64,
     yielding: AtomicBool,
@@ -61,7 +61,7 @@ impl Meter {
             heavy: heavy.clone(),
             permit: Mutex::new(None),
             origin: Instant::now(),
-            slice_began: AtomicU64::new(0),
+            counted_until: AtomicU64::new(0),
             spent: AtomicU64::new(0),
             spent_since: AtomicU64::new(0),
             yielding: AtomicBool::new(false),
@@ -76,8 +76,8 @@ impl Meter {
 
     /// Called by the engine when the epoch has advanced under a running guest.
     pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
-        let slice = self.now().saturating_sub(self.slice_began.load(Ordering::Relaxed));
-        let used = self.spent() + Duration::from_nanos(slice);
+        self.account();
+        let used = self.spent();
         if used > self.budget {
             self.exhausted.store(true, Ordering::Relaxed);
             return Ok(UpdateDeadline::Interrupt);
@@ -116,13 +116,21 @@ impl Meter {
     }
 
     fn slice_begins(&self) {
-        self.slice_began.store(self.now(), Ordering::Relaxed);
+        self.counted_until.store(self.now(), Ordering::Relaxed);
     }
 
     fn slice_ends(&self) {
-        let used = self.now().saturating_sub(self.slice_began.load(Ordering::Relaxed));
-        self.spent.fetch_add(used, Ordering::Relaxed);
+        self.account();
         self.release();
+    }
+
+    /// Counts what was used since it was last counted. A running guest is interrupted at every tick: where a tick seems to
+    /// have lasted much longer, not the guest ran but the process was stopped, or the machine did something else.
+    fn account(&self) {
+        const LONGEST_TICK: u64 = 4 * TICK.as_nanos() as u64;
+        let now = self.now();
+        let used = now.saturating_sub(self.counted_until.swap(now, Ordering::Relaxed));
+        self.spent.fetch_add(used.min(LONGEST_TICK), Ordering::Relaxed);
     }
 
     fn release(&self) {
