@@ -219,6 +219,14 @@ impl Host {
         self.exit_code()
     }
 
+    /// The CPU time that it has used, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // After the name, which may contain anything: user and system time are the 12th and 13th fields.
+        let fields = stat.rsplit_once(')').unwrap().1;
+        fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
     /// A field of /proc/PID/status in KiB, such as `VmRSS`.
     pub fn status_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -296,19 +296,26 @@ impl Wire {
     /// # Errors
     ///
     /// Where the connection broke.
-    pub fn write(&self, mut bytes: Bytes) -> io::Result<()> {
+    pub fn write(&self, bytes: Bytes) -> io::Result<()> {
+        if !self.send_or_keep(bytes)? {
+            // The guest may not come back for it before its peer has had it.
+            self.changed.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel took all of it.
+    fn send_or_keep(&self, mut bytes: Bytes) -> io::Result<bool> {
         while !bytes.is_empty() {
             match self.try_write(&bytes)? {
                 Some(count) => drop(bytes.split_to(count)),
                 None => {
                     self.state().unsent = bytes;
-                    // The guest may not come back for it before its peer has had it.
-                    self.changed.notify_waiters();
-                    break;
+                    return Ok(false);
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes what the kernel takes at once, keeping nothing; `None` where it takes nothing.
@@ -344,13 +351,14 @@ impl Wire {
     ///
     /// Where the connection broke.
     pub fn try_flush(&self) -> io::Result<bool> {
-        let unsent = mem::take(&mut self.state().unsent);
-        self.write(unsent)?;
-        let state = self.state();
-        match state.output_failed {
-            Some(kind) => Err(kind.into()),
-            None => Ok(state.unsent.is_empty()),
-        }
+        let unsent = {
+            let mut state = self.state();
+            if let Some(kind) = state.output_failed {
+                return Err(kind.into());
+            }
+            mem::take(&mut state.unsent)
+        };
+        self.send_or_keep(unsent)
     }
 
     /// Waits until everything that was written has been taken by the kernel, or the connection broke.
