@@ -4,7 +4,7 @@ use crate::config::Limits;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
@@ -24,8 +24,8 @@ const WASM_PAGE: usize = 64 << 10;
 const KEPT_IN_ALL: usize = 1 << 30;
 const KEPT_EACH: usize = 16 << 20;
 
-/// The clock rests when no guest has lived for so many ticks.
-const REST_AFTER: u32 = 100;
+/// The clock rests when no guest has run for so many ticks.
+const REST_AFTER: u32 = 20;
 
 /// Whether the engine can run the component model's own concurrency. It costs every connection 2 to 3 µs, so that only the
 /// plugins that use it pay for it.
@@ -54,7 +54,7 @@ pub(super) fn compiler(concurrency: Concurrency) -> wasmtime::Result<Engine> {
 pub(super) struct Runtime {
     pub(super) engine: Engine,
     pub(super) concurrency: Concurrency,
-    clock: Arc<Clock>,
+    pub(super) clock: Arc<Clock>,
 }
 
 impl Runtime {
@@ -69,16 +69,6 @@ impl Runtime {
         let engine = Engine::new(&config)?;
         let clock = Clock::start(engine.weak())?;
         Ok(Self { engine, concurrency, clock })
-    }
-
-    /// Keeps the clock going for as long as a guest lives.
-    pub(super) fn guest(&self) -> Running<'_> {
-        self.clock.guests.fetch_add(1, Ordering::SeqCst);
-        // The clock says that it rests before it looks at the count for the last time, and a wake-up is not lost.
-        if self.clock.resting.load(Ordering::SeqCst) {
-            self.clock.thread.unpark();
-        }
-        Running(&self.clock.guests)
     }
 }
 
@@ -127,41 +117,39 @@ fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits)
     pool
 }
 
-/// Advances the epoch while there are guests.
+/// Advances the epoch while guests run, and rests while they wait.
 #[derive(Debug)]
-struct Clock {
-    guests: Arc<AtomicUsize>,
+pub(super) struct Clock {
+    running: Arc<AtomicBool>,
     resting: Arc<AtomicBool>,
     thread: Thread,
 }
 
-/// One guest that the clock ticks for.
-pub(super) struct Running<'a>(&'a AtomicUsize);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 impl Clock {
+    /// To be called when a guest begins to run, and at each tick that finds it running.
+    pub(super) fn guest_runs(&self) {
+        if !self.running.load(Ordering::SeqCst) {
+            self.running.store(true, Ordering::SeqCst);
+        }
+        // The clock says that it rests before it looks for the last time whether a guest runs, so that one of the two is seen.
+        if self.resting.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+    }
+
     fn start(engine: EngineWeak) -> wasmtime::Result<Arc<Self>> {
-        let guests = Arc::new(AtomicUsize::new(0));
+        let running = Arc::new(AtomicBool::new(false));
         let resting = Arc::new(AtomicBool::new(false));
-        let (watched, rests) = (Arc::clone(&guests), Arc::clone(&resting));
+        let (runs, rests) = (Arc::clone(&running), Arc::clone(&resting));
         let thread = thread::Builder::new().name("epochs".into()).spawn(move || {
             let mut idle = 0;
             loop {
-                if watched.load(Ordering::SeqCst) > 0 {
-                    idle = 0;
-                } else {
-                    idle += 1;
-                }
+                idle = if runs.swap(false, Ordering::SeqCst) { 0 } else { idle + 1 };
                 if idle < REST_AFTER {
                     thread::park_timeout(TICK);
                 } else {
                     rests.store(true, Ordering::SeqCst);
-                    if watched.load(Ordering::SeqCst) == 0 {
+                    if !runs.load(Ordering::SeqCst) {
                         // Wakes once a second all the same, to notice when the engine is gone.
                         thread::park_timeout(Duration::from_secs(1));
                     }
@@ -173,6 +161,6 @@ impl Clock {
                 }
             }
         })?;
-        Ok(Arc::new(Self { guests, resting, thread: thread.thread().clone() }))
+        Ok(Arc::new(Self { running, resting, thread: thread.thread().clone() }))
     }
 }

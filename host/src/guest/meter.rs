@@ -21,7 +21,10 @@ use tokio::{
 };
 use wasmtime::UpdateDeadline;
 
-use super::{engine::TICK, late_start::Learner};
+use super::{
+    engine::{Clock, TICK},
+    late_start::Learner,
+};
 
 /// What a guest may use while its connection moves no byte without being counted as heavy. Waits in between do not help it.
 const SLICE: Duration = TICK.saturating_mul(2);
@@ -42,6 +45,7 @@ pub(super) struct Meter {
     budget: Duration,
     wire: Arc<Wire>,
     heavy: Heavy,
+    clock: Arc<Clock>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
     origin: Instant,
     /// In nanoseconds after `origin`.
@@ -54,11 +58,12 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(budget: Duration, wire: &Arc<Wire>, heavy: &Heavy) -> Arc<Self> {
+    pub(super) fn new(budget: Duration, wire: &Arc<Wire>, heavy: &Heavy, clock: &Arc<Clock>) -> Arc<Self> {
         Arc::new(Self {
             budget,
             wire: Arc::clone(wire),
             heavy: heavy.clone(),
+            clock: Arc::clone(clock),
             permit: Mutex::new(None),
             origin: Instant::now(),
             counted_until: AtomicU64::new(0),
@@ -76,6 +81,7 @@ impl Meter {
 
     /// Called by the engine when the epoch has advanced under a running guest.
     pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
+        self.clock.guest_runs();
         self.account();
         let used = self.spent();
         if used > self.budget {
@@ -116,6 +122,7 @@ impl Meter {
     }
 
     fn slice_begins(&self) {
+        self.clock.guest_runs();
         self.counted_until.store(self.now(), Ordering::Relaxed);
     }
 

@@ -188,8 +188,7 @@ impl Plugin {
     /// Makes a guest and throws it away, so that what would fail at the first connection fails at boot.
     async fn try_out(&self) -> Result<(), Problem> {
         let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
-        let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.heavy);
-        let _running = self.runtime.guest();
+        let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.heavy, &self.runtime.clock);
         let mut store = self.store(facts, &meter);
         let made = {
             let instantiation = pin!(async {
@@ -240,9 +239,8 @@ impl Plugin {
     ///
     /// Where the guest or this host failed, or the peer broke the connection.
     pub async fn serve(&self, facts: Facts) -> Result<(), Failure> {
-        let _running = self.runtime.guest();
         let wire = Arc::clone(&facts.wire);
-        let meter = Meter::new(self.limits.guest_cpu_time, &wire, &self.heavy);
+        let meter = Meter::new(self.limits.guest_cpu_time, &wire, &self.heavy, &self.runtime.clock);
         let mut store = self.store(facts, &meter);
         let ended = {
             let call = pin!(self.call(&mut store));
