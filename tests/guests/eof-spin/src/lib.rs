@@ -6,7 +6,9 @@ use uninterruptible_guest::Connection;
 
 #[uninterruptible_guest::handler]
 fn handle_request(mut connection: Connection) -> io::Result<()> {
+    let mut read = 0;
     loop {
-        connection.read(&mut [0; 16])?;
+        read += connection.read(&mut [0; 16])?;
+        std::hint::black_box(read);
     }
 }
