@@ -170,6 +170,17 @@ impl Host {
             .unwrap_or_else(|_| panic!("no ready line; the host said:\n{}", self.log()))
     }
 
+    /// The next line on its standard output, or `None` where it ends without one.
+    pub fn line_or_end(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE_TO_START) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("neither a line nor the end; the host said:\n{}", self.log())
+            }
+        }
+    }
+
     /// What is left on its standard output; to be asked after its end.
     pub fn rest_of_output(&self) -> Vec<String> {
         self.lines.iter().collect()
@@ -211,6 +222,12 @@ impl Host {
         self.ended = true;
         let status = wait_for_exit(&mut self.child, "the host");
         status.code().unwrap_or_else(|| panic!("killed: {status}"))
+    }
+
+    /// Waits for its end, however it comes.
+    pub fn await_end(&mut self) -> ExitStatus {
+        self.ended = true;
+        wait_for_exit(&mut self.child, "the host")
     }
 
     /// TERM, then the exit code.

@@ -15,6 +15,7 @@ mod contract;
 mod harness;
 mod isolation;
 mod limits;
+mod pidfile;
 mod shutdown;
 mod start;
 mod streams;

@@ -116,6 +116,10 @@ pub struct Arguments {
     )]
     pub drain_timeout: String,
 
+    /// File that names the process that serves, for scripts that signal it.
+    #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
+    pub pidfile: Option<PathBuf>,
+
     /// What is logged: error, warn, info, debug or trace.
     #[arg(
         long,

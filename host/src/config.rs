@@ -3,7 +3,15 @@
 
 use crate::{bind::Bind, cli::Arguments, log};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::{env, fmt::Display, num::NonZeroU32, path::PathBuf, str::FromStr, thread, time::Duration};
+use std::{
+    env,
+    fmt::Display,
+    num::NonZeroU32,
+    path::{self, PathBuf},
+    str::FromStr,
+    thread,
+    time::Duration,
+};
 
 /// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -36,6 +44,8 @@ pub struct Config {
     pub workers: NonZeroU32,
     /// How long a graceful shutdown waits.
     pub drain_timeout: Duration,
+    /// The file that names the process that serves, by its absolute path.
+    pub pidfile: Option<PathBuf>,
     /// What is logged, and how.
     pub log: log::Options,
 }
@@ -162,6 +172,17 @@ impl Config {
                     .unwrap_or(NonZeroU32::MIN),
             },
             drain_timeout: duration("--drain-timeout", &arguments.drain_timeout)?,
+            pidfile: match arguments.pidfile {
+                // By its absolute path, since a successor may start in another directory.
+                Some(path) => Some(path::absolute(&path).map_err(|_error| {
+                    Error::value(
+                        "--pidfile",
+                        path.display(),
+                        "names no file: give one, as in /run/uninterruptible-host.pid",
+                    )
+                })?),
+                None => None,
+            },
             log: log::Options {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,

@@ -22,6 +22,7 @@ use crate::{
     drain::Connections,
     exit::Exit,
     guest::{LoadError, Plugin, Source},
+    pidfile::{self, PidFile},
     signals::{Signal, Signals},
 };
 use std::{
@@ -53,6 +54,9 @@ pub enum Failure {
     /// The system refused a listener.
     #[error(transparent)]
     Bind(#[from] bind::Error),
+    /// There can be no pidfile.
+    #[error(transparent)]
+    PidFile(#[from] pidfile::Error),
     /// The system refused signal handlers.
     #[error("signal handlers: {0}")]
     Signals(io::Error),
@@ -71,6 +75,8 @@ impl Failure {
             Self::Config(_) => Exit::Usage,
             Self::Plugin(error) if error.is_refusal_of_the_system() => Exit::System,
             Self::Plugin(_) => Exit::Usage,
+            Self::PidFile(error) if error.is_refusal_of_the_system() => Exit::System,
+            Self::PidFile(_) => Exit::Usage,
             Self::Bind(_) | Self::Signals(_) | Self::Runtime(_) => Exit::System,
             Self::Bug(_) => Exit::Bug,
         }
@@ -114,10 +120,15 @@ struct Serving {
     acceptors: JoinSet<()>,
     connections: Connections,
     retire: watch::Sender<bool>,
+    /// Removed when this ends.
+    _pidfile: Option<PidFile>,
 }
 
 impl Lifecycle {
     async fn run(mut self) -> Result<Exit, Failure> {
+        if let Some(path) = &self.config.pidfile {
+            pidfile::check(path)?;
+        }
         let source = Source {
             path: self.config.plugin.clone(),
             cache_dir: self.config.cache_dir.clone(),
@@ -165,6 +176,7 @@ impl Lifecycle {
         let listeners = listening.iter().map(Arc::downgrade).collect();
         let connections = Connections::new(self.config.limits.max_connections);
         let service = Arc::new(Service::new(plugin, self.config.limits));
+        let pidfile = self.config.pidfile.as_deref().map(PidFile::claim).transpose()?;
         let (retire, _) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         let addresses: Vec<_> = listening.iter().map(|listener| listener.address()).collect();
@@ -175,7 +187,7 @@ impl Lifecycle {
             info!(%address, "listening");
         }
         announce(addresses);
-        Ok(Serving { listeners, acceptors, connections, retire })
+        Ok(Serving { listeners, acceptors, connections, retire, _pidfile: pidfile })
     }
 
     async fn serving(&mut self, mut serving: Serving) -> State {
