@@ -1,7 +1,7 @@
 //! What was meant: every option parsed into a type that needs no further check. The only room that reads the
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
-use crate::{bind::Bind, cli::Arguments, log};
+use crate::{bind::Bind, cli::Arguments, log, notify::Notifier};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
     env,
@@ -46,6 +46,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The file that names the process that serves, by its absolute path.
     pub pidfile: Option<PathBuf>,
+    /// The way to the supervisor.
+    pub notifier: Notifier,
     /// What is logged, and how.
     pub log: log::Options,
 }
@@ -183,6 +185,7 @@ impl Config {
                 })?),
                 None => None,
             },
+            notifier: Notifier::new(env::var_os("NOTIFY_SOCKET")),
             log: log::Options {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,

@@ -26,6 +26,7 @@ pub mod exit;
 pub mod guest;
 pub mod lifecycle;
 pub mod log;
+pub mod notify;
 pub mod pidfile;
 pub mod signals;
 mod sys;

@@ -186,6 +186,10 @@ impl Lifecycle {
         for address in &addresses {
             info!(%address, "listening");
         }
+        self.config.notifier.ready(&match addresses.len() {
+            1 => "generation 1 serves 1 listener".into(),
+            listeners => format!("generation 1 serves {listeners} listeners"),
+        });
         announce(addresses);
         Ok(Serving { listeners, acceptors, connections, retire, _pidfile: pidfile })
     }
@@ -196,6 +200,7 @@ impl Lifecycle {
             signal = self.signals.next() => match signal {
                 Signal::Terminate => {
                     info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
+                    self.config.notifier.stopping("generation 1 stops: no new arrivals, open connections may finish");
                     serving.connections.begin_draining();
                     serving.retire.send_replace(true);
                     State::Stopping(serving, Instant::now() + self.config.drain_timeout)
