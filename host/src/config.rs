@@ -1,7 +1,11 @@
 //! What was meant: every option parsed into a type that needs no further check. The only room that reads the
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
-use crate::{bind::Bind, cli::Arguments, log};
+use crate::{
+    bind::{Bind, Key},
+    cli::Arguments,
+    log,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{env, fmt::Display, num::NonZeroU32, path::PathBuf, str::FromStr, thread, time::Duration};
 
@@ -14,6 +18,9 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
+
+/// Their keys, of at most 115 bytes each, go into one message of a handoff, which has room for 32 KiB.
+const MOST_LISTENERS: usize = 200;
 
 /// The resolved configuration.
 #[derive(Debug)]
@@ -91,6 +98,12 @@ pub enum Error {
         /// What it takes.
         remedy: String,
     },
+    /// More listeners than can be handed over.
+    #[error("--bind: {count} listeners are more than the {MOST_LISTENERS} that can be handed over; bind fewer")]
+    TooManyListeners {
+        /// What was asked for.
+        count: usize,
+    },
     /// No descriptors for any connection.
     #[error(
         "the descriptor limit of {limit} leaves room for no connection; raise it (ulimit -n 1024, or LimitNOFILE=)"
@@ -125,12 +138,7 @@ impl Config {
     ///
     /// The first value that cannot be served.
     pub fn resolve(arguments: Arguments) -> Result<Self, Error> {
-        let binds = arguments.bind.iter().map(|uri| parse("--bind", uri)).collect::<Result<Vec<Bind>, _>>()?;
-        for (index, bind) in binds.iter().enumerate() {
-            if bind.port() != 0 && binds.iter().take(index).any(|earlier| earlier == bind) {
-                return Err(Error::value("--bind", bind, "is given twice; give each address once"));
-            }
-        }
+        let binds = binds(&arguments.bind)?;
         Ok(Self {
             plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
             cache_dir: match arguments.cache_dir {
@@ -174,6 +182,28 @@ impl Error {
     fn value(option: &'static str, value: impl Display, remedy: impl Display) -> Self {
         Self::Value { option, value: value.to_string(), remedy: remedy.to_string() }
     }
+}
+
+fn binds(uris: &[String]) -> Result<Vec<Bind>, Error> {
+    let binds = uris.iter().map(|uri| parse("--bind", uri)).collect::<Result<Vec<Bind>, _>>()?;
+    if binds.len() > MOST_LISTENERS {
+        return Err(Error::TooManyListeners { count: binds.len() });
+    }
+    let keys = Key::of(&binds);
+    for (index, (bind, key)) in binds.iter().zip(&keys).enumerate() {
+        let earlier = keys.get(..index).unwrap_or_default();
+        if earlier.contains(key) {
+            return Err(Error::value("--bind", bind, "is given twice; give each address once"));
+        }
+        if let Some(other) = earlier.iter().find(|other| other.contradicts(key)) {
+            return Err(Error::value(
+                "--bind",
+                bind,
+                format!("cannot be bound beside {other}; give the wider one alone"),
+            ));
+        }
+    }
+    Ok(binds)
 }
 
 impl FromStr for GuestStart {

@@ -16,7 +16,7 @@
 
 use crate::{
     accept,
-    bind::{self, Listener, ListenerAddress},
+    bind::{self, Key, Listener, ListenerAddress},
     config::{self, Config},
     connection::Service,
     drain::Connections,
@@ -32,7 +32,6 @@ use std::{
 };
 use tokio::{
     runtime,
-    sync::watch,
     task::{JoinHandle, JoinSet},
     time::{self, Instant},
 };
@@ -109,11 +108,27 @@ enum State {
 
 /// What a process that serves consists of.
 struct Serving {
-    /// Owned by their accept loops, which close them.
-    listeners: Vec<Weak<Listener>>,
+    listeners: Vec<Arc<Listener>>,
+    /// Those that are being retired, and closed by that.
+    retiring: Vec<Weak<Listener>>,
     acceptors: JoinSet<()>,
     connections: Connections,
-    retire: watch::Sender<bool>,
+    service: Arc<Service>,
+}
+
+impl Serving {
+    fn retire_listeners(&mut self) {
+        self.acceptors.abort_all();
+        for listener in self.listeners.drain(..) {
+            self.retiring.push(Arc::downgrade(&listener));
+            self.acceptors.spawn(accept::retire(listener, self.connections.clone(), Arc::clone(&self.service)));
+        }
+    }
+
+    /// Connections that the kernel holds for listeners that are being retired; `None` where it does not tell.
+    fn queued(&self) -> Option<u32> {
+        self.retiring.iter().filter_map(Weak::upgrade).map(|listener| Some(listener.queue()?.waiting)).sum()
+    }
 }
 
 impl Lifecycle {
@@ -160,22 +175,32 @@ impl Lifecycle {
 
     /// Opens the listeners: the last step of booting, and the only one that the outside can see.
     fn open(&self, plugin: Plugin) -> Result<Serving, Failure> {
-        let bound = self.config.binds.iter().map(|bind| Listener::bind(*bind, self.config.backlog).map(Arc::new));
-        let listening = bound.collect::<Result<Vec<_>, _>>()?;
-        let listeners = listening.iter().map(Arc::downgrade).collect();
+        let mut listeners: Vec<Arc<Listener>> = Vec::new();
+        for (bind, key) in self.config.binds.iter().zip(Key::of(&self.config.binds)) {
+            match Listener::bind(bind, key, self.config.backlog) {
+                Ok(listener) => listeners.push(Arc::new(listener)),
+                Err(error) => {
+                    release(&listeners);
+                    return Err(error.into());
+                }
+            }
+        }
         let connections = Connections::new(self.config.limits.max_connections);
         let service = Arc::new(Service::new(plugin, self.config.limits));
-        let (retire, _) = watch::channel(false);
         let mut acceptors = JoinSet::new();
-        let addresses: Vec<_> = listening.iter().map(|listener| listener.address()).collect();
-        for listener in listening {
-            acceptors.spawn(accept::serve(listener, connections.clone(), Arc::clone(&service), retire.subscribe()));
+        for listener in &listeners {
+            let incoming = listener.incoming().map_err(|error| {
+                release(&listeners);
+                Failure::Runtime(error)
+            })?;
+            acceptors.spawn(accept::serve(incoming, connections.clone(), Arc::clone(&service)));
         }
+        let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
         for address in &addresses {
             info!(%address, "listening");
         }
         announce(addresses);
-        Ok(Serving { listeners, acceptors, connections, retire })
+        Ok(Serving { listeners, retiring: Vec::new(), acceptors, connections, service })
     }
 
     async fn serving(&mut self, mut serving: Serving) -> State {
@@ -185,7 +210,7 @@ impl Lifecycle {
                 Signal::Terminate => {
                     info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
                     serving.connections.begin_draining();
-                    serving.retire.send_replace(true);
+                    serving.retire_listeners();
                     State::Stopping(serving, Instant::now() + self.config.drain_timeout)
                 }
                 Signal::Restart => {
@@ -225,12 +250,20 @@ impl Lifecycle {
                 return State::Ended(Exit::Finished);
             }
             () = time::sleep_until(deadline) => {
-                let queued: u32 = serving.listeners.iter().filter_map(|listener| Some(listener.upgrade()?.queue()?.waiting)).sum();
-                warn!(open = serving.connections.open(), queued, "the drain timeout has passed; what is left is cut");
+                warn!(open = serving.connections.open(), queued = serving.queued(), "the drain timeout has passed; what is left is cut");
                 return State::Ended(Exit::CutShort);
             }
         }
         State::Stopping(serving, deadline)
+    }
+}
+
+/// Takes back what was bound in vain.
+fn release(listeners: &[Arc<Listener>]) {
+    for listener in listeners {
+        if let Err(error) = listener.unlink() {
+            warn!(address = %listener.address(), %error, "the socket's path could not be removed");
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What needs `unsafe`: all of it, in one place.
 #![expect(unsafe_code, reason = "each function says why it is sound, and what it leaves to its callers")]
 
+use nix::libc;
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
 use tokio::io::unix::AsyncFd;
@@ -19,6 +20,35 @@ pub(crate) fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: `OwnedFd` owns a valid descriptor, always the same one, and closes it only when the `AsyncFd` that owns it from
     // here on is dropped; `AsyncFd` gives out shared references, through which it cannot be replaced.
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
+}
+
+/// Which network namespace a socket is in; `None` where the kernel (before 5.14) does not know the option.
+///
+/// # Errors
+///
+/// Where the descriptor is no socket.
+pub(crate) fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length: libc::socklen_t = 8;
+    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel writes at most `length` bytes, the size of
+    // `cookie`, for which any bytes are a value.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if answer == 0 {
+        return Ok(Some(cookie));
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+        error => Err(error),
+    }
 }
 
 /// Machine code that this program's compiler made. Only the cache of compiled plugins makes values of this type: fresh from

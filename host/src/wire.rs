@@ -94,7 +94,7 @@ impl Wire {
         }))
     }
 
-    /// The address of this end; `None` where it has none that is known here.
+    /// The address of this end; `None` on unix, and where it has none any more.
     pub fn local_address(&self) -> Option<SocketAddr> {
         let address: SocketAddrAny = getsockname(self.socket.get_ref()).ok()?;
         SocketAddr::try_from(address).ok()
