@@ -189,6 +189,31 @@ fn wasi_0_3_can_be_disabled() {
     refused(&Setup::serving("hello-async").argument("--disable-wasi-0-3"), &["hello-async.wasm", "--disable-wasi-0-3"]);
 }
 
+/// Its contract alone does not show what a plugin needs.
+#[test]
+fn wasi_0_3_is_disabled_for_plugins_of_the_older_contract_that_use_it_too() {
+    let dir = directory();
+    for (name, used) in [
+        ("stream.wasm", "(type (stream u8))"),
+        ("waitable.wasm", "(core func (canon waitable-set.new))"),
+        ("clock.wasm", r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance (export "now" (func (result u64)))))"#),
+        ("nothing.wasm", ""),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, returning(used, "")).unwrap();
+        let setup = || {
+            Setup::bare().option("--plugin", &path).option("--bind", "tcp://127.0.0.1:0").option("--cache-dir", "none")
+        };
+        assert_eq!(setup().start().ask("x"), b"", "{name} is served where it is not disabled");
+        let disabled = setup().argument("--disable-wasi-0-3");
+        if used.is_empty() {
+            assert_eq!(disabled.start().ask("x"), b"");
+        } else {
+            refused(&disabled, &[name, "uses WASI 0.3 or its concurrency", "--disable-wasi-0-3"]);
+        }
+    }
+}
+
 #[test]
 fn a_port_in_use_is_the_systems_refusal() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -243,8 +268,23 @@ fn a_closed_standard_output_and_error_harm_nothing() {
 
 /// A plugin whose start function counts to `turns`, and whose handler returns at once.
 fn spinning(turns: u64) -> Vec<u8> {
+    returning(
+        "",
+        &format!(
+            r#"(func $spin (local i64)
+                (loop $again
+                    (local.set 0 (i64.add (local.get 0) (i64.const 1)))
+                    (br_if $again (i64.lt_u (local.get 0) (i64.const {turns})))))
+            (start $spin)"#
+        ),
+    )
+}
+
+/// A plugin of the 0.2 contract whose handler returns at once, with what else is to be in its component and its module.
+fn returning(in_component: &str, in_module: &str) -> Vec<u8> {
     component(&format!(
         r#"(component
+            {in_component}
             (import "uninterruptible:server/types@0.2.0" (instance $types (export "connection" (type (sub resource)))))
             (import "wasi:io/streams@0.2.0" (instance $streams
                 (export "input-stream" (type (sub resource)))
@@ -254,11 +294,7 @@ fn spinning(turns: u64) -> Vec<u8> {
             (alias export $streams "output-stream" (type $output))
             (core module $module
                 (memory (export "memory") 1)
-                (func $spin (local i64)
-                    (loop $again
-                        (local.set 0 (i64.add (local.get 0) (i64.const 1)))
-                        (br_if $again (i64.lt_u (local.get 0) (i64.const {turns})))))
-                (start $spin)
+                {in_module}
                 (func (export "handle-request") (param i32 i32 i32) (result i32) (i32.const 16)))
             (core instance $instance (instantiate $module))
             (alias core export $instance "memory" (core memory $memory))

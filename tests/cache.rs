@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn setup(cache: &Path) -> Setup {
@@ -129,4 +130,27 @@ fn only_the_latest_entries_are_kept() {
     let left = entries(dir.path());
     assert_eq!(left.iter().filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).count(), 64);
     assert!(left.iter().any(|path| path.ends_with("somebody's notes.txt")));
+}
+
+/// The cache as a file system that forbids execution: what is found there cannot be mapped as code.
+#[test]
+fn a_cache_that_forbids_execution_is_no_error() {
+    let forbid = r#"mount --bind "$0" "$0" && mount -o remount,bind,noexec "$0""#;
+    let dir = directory();
+    // In a namespace of the host's own, which ends with it. Not a user namespace: there, the owner of / would be a stranger,
+    // and a cache below it would not be used at all.
+    let may_mount = Command::new("unshare").args(["-m", "sh", "-c", forbid]).arg(dir.path()).output();
+    if !may_mount.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a mount that forbids execution needs root and unshare(1): {may_mount:?}");
+        return;
+    }
+    assert!(served(&setup(dir.path())).contains("compiling the plugin"));
+    let entry = entries(dir.path()).remove(0);
+    let forbidden = setup(dir.path())
+        .by_way_of(["unshare", "-m", "sh", "-c", &format!(r#"{forbid} && exec "$@""#)])
+        .by_way_of([dir.path().as_os_str()]);
+    let log = served(&forbidden);
+    assert!(log.contains("compiled plugin found"), "{log}");
+    assert!(log.contains("WARN") && log.contains("cannot be loaded and is made anew"), "{log}");
+    assert_eq!(entries(dir.path()), [entry]);
 }

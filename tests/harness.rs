@@ -44,6 +44,7 @@ pub fn directory() -> tempfile::TempDir {
 
 /// A host that is to be started.
 pub struct Setup {
+    wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
 }
@@ -59,7 +60,7 @@ fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new() }
+        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new() }
     }
 
     /// A host that serves a plugin on a port of the system's choice and logs everything.
@@ -80,14 +81,22 @@ impl Setup {
         self
     }
 
+    /// Has another program start it: one that executes what its arguments end with, so that the process id is the host's.
+    pub fn by_way_of(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.wrapper.extend(program.into_iter().map(Into::into));
+        self
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_uninterruptible-host"));
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let host = OsString::from(env!("CARGO_BIN_EXE_uninterruptible-host"));
+        let mut words = self.wrapper.iter().chain([&host]).chain(&self.arguments);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
             command.env_remove(name);
         }
@@ -170,6 +179,17 @@ impl Host {
             .unwrap_or_else(|_| panic!("no ready line; the host said:\n{}", self.log()))
     }
 
+    /// The next line on its standard output, or `None` where it ends without one.
+    pub fn line_or_end(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE_TO_START) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("neither a line nor the end; the host said:\n{}", self.log())
+            }
+        }
+    }
+
     /// What is left on its standard output; to be asked after its end.
     pub fn rest_of_output(&self) -> Vec<String> {
         self.lines.iter().collect()
@@ -213,6 +233,12 @@ impl Host {
         status.code().unwrap_or_else(|| panic!("killed: {status}"))
     }
 
+    /// Waits for its end, however it comes.
+    pub fn await_end(&mut self) -> ExitStatus {
+        self.ended = true;
+        wait_for_exit(&mut self.child, "the host")
+    }
+
     /// TERM, then the exit code.
     pub fn terminate(&mut self) -> i32 {
         self.signal(Signal::SIGTERM);
@@ -225,6 +251,12 @@ impl Host {
         // After the name, which may contain anything: user and system time are the 12th and 13th fields.
         let fields = stat.rsplit_once(')').unwrap().1;
         fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Whether STOP has reached it.
+    pub fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        stat.rsplit_once(')').unwrap().1.trim_start().starts_with('T')
     }
 
     /// A field of /proc/PID/status in KiB, such as `VmRSS`.

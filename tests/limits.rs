@@ -1,8 +1,11 @@
 //! The limits of a connection and of what a guest may hold and say.
 
-use crate::harness::{Host, Setup, read_line, read_to_end, wait_for};
+use crate::harness::{Host, Setup, directory, read_line, read_to_end, wait_for};
+use nix::sys::signal::Signal;
 use std::{
+    fs,
     io::{Read, Write},
+    net::Shutdown,
     thread,
     time::Duration,
 };
@@ -91,7 +94,7 @@ fn what_a_guest_says_is_escaped_cut_and_limited() {
     assert!(log.lines().all(|line| line.len() < 8 << 10), "no line is much longer than 4 KiB");
     assert!(!log.contains('\u{1b}') && !log.contains('\u{7}') && !log.contains('\r'));
     for line in log.lines() {
-        assert!(line.starts_with(&format!("[{}] ", host.pid())), "a line that the host did not write: {line}");
+        assert!(line.starts_with(&format!("[{}/1] ", host.pid())), "a line that the host did not write: {line}");
     }
 }
 
@@ -99,7 +102,7 @@ fn what_a_guest_says_is_escaped_cut_and_limited() {
 fn descriptors_that_run_out_stop_nothing_for_good() {
     // The limit is lowered under the host's feet, as another process of the user might.
     let host = Setup::serving("speaks-first").start();
-    let open = std::fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count();
+    let open = fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count();
     let limit = format!("{}", open + 3);
     let lowered = std::process::Command::new("prlimit")
         .args(["--pid", &host.pid().to_string(), &format!("--nofile={limit}:")])
@@ -116,7 +119,7 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
         assert_eq!(read_line(stream), "ready\n");
         stream.write_all(b"bye\n").unwrap();
         assert_eq!(read_to_end(stream), b"you said: bye\n");
-        stream.shutdown(std::net::Shutdown::Both).ok();
+        stream.shutdown(Shutdown::Both).ok();
     }
     wait_for("an end of the burst", || {
         let mut stream = host.connect();
@@ -133,4 +136,109 @@ fn an_end_that_is_read_again_and_again_is_no_progress() {
     let host = Setup::serving("eof-spin").option("--guest-cpu-time", "300ms").start();
     assert_eq!(host.ask("x"), b"");
     host.logged(&["connection failed", "reason=cpu-time"]);
+}
+
+/// What is charged is the time that a guest runs, not the time that passes on the clock while nothing runs at all.
+#[test]
+fn a_guest_is_not_charged_for_the_time_in_which_the_host_is_stopped() {
+    let host = Setup::serving("moody").option("--guest-cpu-time", "1s").start();
+    let mut waiting = host.connect();
+    waiting.write_all(b"go").unwrap();
+    let before = host.cpu_ticks();
+    let mut computing = host.connect();
+    computing.write_all(b"loop\n").unwrap();
+    wait_for("a guest that computes", || (host.cpu_ticks() >= before + 5).then_some(()));
+
+    host.signal(Signal::SIGSTOP);
+    wait_for("a host that is stopped", || host.is_stopped().then_some(()));
+    let stopped = host.cpu_ticks();
+    thread::park_timeout(Duration::from_secs(2));
+    host.signal(Signal::SIGCONT);
+
+    waiting.write_all(b"od\n").unwrap();
+    assert_eq!(read_to_end(&mut waiting), b"good\n");
+    assert_eq!(read_to_end(&mut computing), b"");
+    host.logged(&["connection failed", "reason=cpu-time"]);
+    // It was charged at most four times what it used, where others kept the processor busy, and ran for little before.
+    let used = host.cpu_ticks() - stopped;
+    assert!(used >= 10, "it was ended {used}0 ms of CPU time after it went on");
+}
+
+/// Guests that fill `memories` memories of 15 MiB each, and end with their input.
+fn large(memories: usize) -> Vec<u8> {
+    let memory = r#"(core instance (instantiate $memory))"#.repeat(memories);
+    wat::parse_str(format!(
+        r#"(component
+            (import "uninterruptible:server/types@0.2.0" (instance $types (export "connection" (type (sub resource)))))
+            (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))
+                (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "wasi:io/streams@0.2.0" (instance $streams
+                (export "input-stream" (type $input (sub resource)))
+                (export "output-stream" (type (sub resource)))
+                (alias outer 1 $pollable (type $outer-pollable))
+                (export "pollable" (type $pollable (eq $outer-pollable)))
+                (export "[method]input-stream.subscribe"
+                    (func (param "self" (borrow $input)) (result (own $pollable))))))
+            (alias export $types "connection" (type $connection))
+            (alias export $streams "input-stream" (type $input))
+            (alias export $streams "output-stream" (type $output))
+            (core func $subscribe (canon lower (func $streams "[method]input-stream.subscribe")))
+            (core func $block (canon lower (func $poll "[method]pollable.block")))
+            (core module $memory
+                (memory 240)
+                (func $fill (memory.fill (i32.const 0) (i32.const 1) (i32.const 0xf00000)))
+                (start $fill))
+            {memory}
+            (core module $module
+                (import "host" "subscribe" (func $subscribe (param i32) (result i32)))
+                (import "host" "block" (func $block (param i32)))
+                (memory (export "memory") 1)
+                (func (export "handle-request") (param i32 i32 i32) (result i32)
+                    (call $block (call $subscribe (local.get 1)))
+                    (i32.const 16)))
+            (core instance $host (export "subscribe" (func $subscribe)) (export "block" (func $block)))
+            (core instance $instance (instantiate $module (with "host" (instance $host))))
+            (alias core export $instance "memory" (core memory $memory))
+            (func $handle
+                (param "connection" (own $connection)) (param "input" (own $input)) (param "output" (own $output))
+                (result (result (error string)))
+                (canon lift (core func $instance "handle-request") (memory $memory)))
+            (instance $handler (export "handle-request" (func $handle)))
+            (export "uninterruptible:server/handler@0.2.0" (instance $handler)))"#
+    ))
+    .unwrap()
+}
+
+/// The bound is 1 GiB over all of `--max-connections`: 1 MiB for each guest here, however many memories it has. Once, each of
+/// its memories had that much.
+#[test]
+fn the_memory_of_guests_that_are_gone_is_given_back_but_for_a_bounded_part() {
+    const GUESTS: u64 = 24;
+    for memories in [1, 3] {
+        let dir = directory();
+        let path = dir.path().join("large.wasm");
+        fs::write(&path, large(memories)).unwrap();
+        let host = Setup::bare()
+            .option("--plugin", &path)
+            .option("--bind", "tcp://127.0.0.1:0")
+            .option("--cache-dir", "none")
+            .option("--guest-start", "accept")
+            .option("--max-connections", "1024")
+            .start();
+        let before = host.status_kib("VmRSS");
+        let grown = || host.status_kib("VmRSS").saturating_sub(before);
+        let open: Vec<_> = (0..GUESTS).map(|_| host.connect()).collect();
+        // Less what the first instance, at boot, has left in the pool.
+        let filled = (GUESTS - 1) * memories as u64 * (15 << 10);
+        wait_for("guests with their memory filled", || (grown() >= filled).then_some(()));
+        for mut stream in open {
+            stream.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_to_end(&mut stream), b"");
+        }
+        // Stacks, tables and the host's own part of a guest come on top.
+        let kept = GUESTS * (1 << 10) + (32 << 10);
+        wait_for(&format!("a host that keeps at most {kept} of {filled} KiB"), || (grown() <= kept).then_some(()));
+    }
 }

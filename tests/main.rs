@@ -12,9 +12,14 @@
 mod boot;
 mod cache;
 mod contract;
+mod handoff;
 mod harness;
 mod isolation;
 mod limits;
+mod notify;
+mod pidfile;
+mod service;
 mod shutdown;
 mod start;
 mod streams;
+mod supervisor;

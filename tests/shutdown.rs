@@ -1,6 +1,6 @@
 //! Signals: what is open finishes, what is queued is served, what hangs is cut at the deadline, and nothing starves them.
 
-use crate::harness::{Host, Load, PATIENCE, Setup, connect, plugin, read_line, read_to_end, wait_for};
+use crate::harness::{Host, PATIENCE, Setup, connect, plugin, read_line, read_to_end, wait_for};
 use nix::sys::signal::Signal;
 use std::{
     io::Write,
@@ -124,17 +124,6 @@ fn a_signal_acts_at_once_beside_guests_that_loop() {
     host.logged(&["stopping"]);
     host.logged(&["listener closed"]);
     assert_eq!(host.terminate(), 1);
-}
-
-#[test]
-fn usr1_and_hup_do_no_harm() {
-    let host = Host::serving("hello");
-    let load = Load::start(host.addresses[0], 4, "bob\n", "Hello bob!\n");
-    host.signal(Signal::SIGUSR1);
-    host.logged(&["USR1 is refused"]);
-    host.signal(Signal::SIGHUP);
-    host.logged(&["HUP is refused"]);
-    load.stop();
 }
 
 #[test]

@@ -206,3 +206,19 @@ fn a_conversation_goes_back_and_forth() {
     assert_eq!(read_line(&mut stream), "you said: well\n");
     assert_eq!(read_to_end(&mut stream), b"");
 }
+
+/// A guest of WASI 0.3 may wait for input without taking it, think better of it, and hand the stream on. The peer is silent
+/// until it has: a wait that could not be given up would hold the guest until a byte comes.
+#[test]
+fn a_wait_for_input_that_is_given_up_holds_nobody_and_loses_nothing() {
+    let host = Host::serving("peek-async");
+    for given_up in 1..=3 {
+        let mut stream = host.connect();
+        wait_for("a guest that gives up its wait", || {
+            (host.log().matches("a read of nothing: Cancelled").count() == given_up).then_some(())
+        });
+        stream.write_all(b"well\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut stream), b"well\n");
+    }
+}

@@ -2,12 +2,12 @@
 //! that `accept` can give, and retires its listener without losing what is queued there.
 
 use crate::{
-    bind::{Listener, Queue},
+    bind::{Incoming, Listener, ListenerAddress, PeerAddress, Queue},
     connection::{Connection, Service},
-    drain::Connections,
+    drain::{Connections, Slot},
 };
-use std::{io, sync::Arc, time::Duration};
-use tokio::{sync::watch, time};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use tokio::time;
 use tracing::{debug, info, warn};
 
 /// How long handshakes that were under way when arrivals stopped may take to complete.
@@ -23,25 +23,42 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A burst of failures is over when none has come for so long; each is logged once.
 const BURST_ENDS: Duration = Duration::from_secs(1);
 
-/// Accepts and serves connections until `retire` turns true, then whatever is queued, and closes the listener.
-pub async fn serve(
-    listener: Arc<Listener>,
-    connections: Connections,
-    service: Arc<Service>,
-    mut retire: watch::Receiver<bool>,
-) {
-    let mut acceptor = Acceptor { listener, connections, service, failures: 0, burst: None };
-    tokio::select! {
-        biased;
-        // A sender that is gone means that the process is ending, and so does true.
-        _ = retire.wait_for(|retire| *retire) => {}
-        () = acceptor.accept_for_ever() => {}
+/// Accepts and serves connections for as long as it runs. To be aborted: between taking a connection off the queue and
+/// spawning it there is no await, so that none is lost.
+pub async fn serve(incoming: Incoming, connections: Connections, service: Arc<Service>) {
+    let mut acceptor = Acceptor::new(incoming.address(), connections, service);
+    // It fails only where the runtime is shutting down.
+    while incoming.ready().await.is_ok() {
+        // The place first, the connection second: one that was accepted is never uncounted, and at the cap the kernel's queue
+        // holds the rest.
+        let slot = acceptor.connections.slot().await;
+        acceptor.take(incoming.accept(), slot).await;
     }
-    acceptor.retire().await;
+}
+
+/// Removes the listener's path, stops arrivals, serves what is queued, and lets go of the listener: no peer that has connected
+/// is turned away. Only for a listener that no other process serves or will serve.
+pub async fn retire(listener: Arc<Listener>, connections: Connections, service: Arc<Service>) {
+    let address = listener.address().clone();
+    let mut acceptor = Acceptor::new(&address, connections, service);
+    // First the path, so that whoever binds it next does not find a socket that still answers.
+    if let Err(error) = listener.unlink() {
+        warn!(%address, %error, "the socket's path could not be removed");
+    }
+    if let Err(error) = listener.stop_arrivals() {
+        // Without the filter peers may go on arriving; what follows ends at the first moment without one.
+        warn!(%address, %error, "new arrivals could not be stopped before the listener was closed");
+    }
+    match address {
+        ListenerAddress::Tcp(_) => acceptor.take_rest_and_handshakes(&listener).await,
+        ListenerAddress::Unix(_) => acceptor.take_rest(&listener).await,
+    }
+    drop(listener);
+    info!(%address, "listener closed");
 }
 
 struct Acceptor {
-    listener: Arc<Listener>,
+    address: ListenerAddress,
     connections: Connections,
     service: Arc<Service>,
     /// Failures in a row, each of which makes the next pause longer.
@@ -50,79 +67,86 @@ struct Acceptor {
     burst: Option<time::Instant>,
 }
 
+/// What came of an attempt to accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    One,
+    Failed,
+    Nothing,
+}
+
 impl Acceptor {
-    async fn accept_for_ever(&mut self) {
-        loop {
-            if self.listener.ready().await.is_err() {
-                return; // The runtime is shutting down.
+    fn new(address: &ListenerAddress, connections: Connections, service: Arc<Service>) -> Self {
+        Self { address: address.clone(), connections, service, failures: 0, burst: None }
+    }
+
+    async fn take(&mut self, accepted: io::Result<(OwnedFd, PeerAddress)>, slot: Slot) -> Taken {
+        match accepted {
+            Ok((socket, peer)) => {
+                self.recovered();
+                Connection::accepted(socket, peer, self.address.clone(), slot).spawn(&self.service);
+                Taken::One
             }
-            // The place first, the connection second: one that was accepted is never uncounted, and at the cap the kernel's
-            // queue holds the rest.
-            let slot = self.connections.slot().await;
-            match self.listener.accept() {
-                Ok((socket, peer)) => {
-                    self.recovered();
-                    Connection::accepted(socket, peer, self.listener.address(), slot).spawn(&self.service);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => self.failed(&error).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Nothing,
+            Err(error) => {
+                drop(slot);
+                self.failed(&error).await;
+                Taken::Failed
             }
         }
     }
 
-    /// Serves what is queued and closes, so that no peer that has connected is turned away.
-    async fn retire(mut self) {
-        let address = self.listener.address();
-        if let Err(error) = self.listener.stop_arrivals() {
-            // Without the filter peers may go on arriving; what follows ends at the first moment without one.
-            warn!(%address, %error, "new arrivals could not be stopped before the listener was closed");
+    /// Takes what a unix socket has queued: once arrivals are stopped, an empty queue stays empty.
+    async fn take_rest(&mut self, listener: &Listener) {
+        // The look comes first: at the cap, an empty queue must not be waited for.
+        while listener.queue().is_none_or(|queue| queue.waiting > 0) {
+            let slot = self.connections.slot().await;
+            if self.take(listener.accept(), slot).await == Taken::Nothing {
+                return;
+            }
         }
+    }
+
+    /// Takes what a tcp socket has queued, and what its handshakes under way become.
+    async fn take_rest_and_handshakes(&mut self, listener: &Listener) {
         let grace = time::Instant::now() + HANDSHAKE_GRACE;
         // A handshake may complete while the tables are read, and be seen neither as under way nor as done: two looks.
         let mut seen_empty = false;
         loop {
             // Where the system does not tell, whatever can be accepted until the grace has passed.
-            let queue = self.listener.queue().unwrap_or(Queue { waiting: 1, handshakes: true });
+            let queue = listener.queue().unwrap_or(Queue { waiting: 1, handshakes: true });
             let in_time = time::Instant::now() < grace;
             let mut accepted = false;
             for _ in 0..queue.waiting {
                 let slot = self.connections.slot().await;
-                match self.listener.accept() {
-                    Ok((socket, peer)) => {
-                        accepted = true;
-                        Connection::accepted(socket, peer, address, slot).spawn(&self.service);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        drop(slot);
-                        self.failed(&error).await;
-                    }
+                match self.take(listener.accept(), slot).await {
+                    Taken::One => accepted = true,
+                    Taken::Failed => {}
+                    Taken::Nothing => break,
                 }
             }
             if accepted {
                 continue;
             }
             if !in_time || seen_empty && !queue.handshakes {
-                break;
+                return;
             }
             seen_empty = queue.waiting == 0 && !queue.handshakes;
             if !seen_empty {
                 time::sleep(HANDSHAKE_POLL).await;
             }
         }
-        drop(self.listener);
-        info!(%address, "listener closed");
     }
 
     /// Waits as long as the error asks for.
     async fn failed(&mut self, error: &io::Error) {
         if concerns_one_connection(error) {
-            debug!(listener = %self.listener.address(), %error, "a connection was gone before it was accepted");
+            debug!(listener = %self.address, %error, "a connection was gone before it was accepted");
             return;
         }
         if self.burst.replace(time::Instant::now()).is_none() {
             warn!(
-                listener = %self.listener.address(), %error, open = self.connections.open(),
+                listener = %self.address, %error, open = self.connections.open(),
                 "cannot accept; connections wait in the kernel's queue{}", remedy(error)
             );
         }
@@ -134,7 +158,7 @@ impl Acceptor {
     fn recovered(&mut self) {
         self.failures = 0;
         if self.burst.is_some_and(|last| last.elapsed() >= BURST_ENDS) {
-            info!(listener = %self.listener.address(), "accepting again");
+            info!(listener = %self.address, "accepting again");
             self.burst = None;
         }
     }

@@ -2,13 +2,15 @@
 
 use crate::{exit::Exit, log};
 use clap::{Parser, error::ErrorKind};
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 /// Serves each connection with a fresh instance of a WebAssembly plugin.
 #[derive(Debug, Default, Parser)]
 #[command(version, max_term_width = 100, next_line_help = false)]
-#[command(after_help = "Signals: TERM or INT shuts down gracefully, a second one at once.\n\
-    Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug.")]
+#[command(after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin, \
+    TERM or INT shuts down gracefully, a second one at once.\n\
+    Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
+    75 the service was handed back.")]
 pub struct Arguments {
     /// The component that serves each connection.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
@@ -106,6 +108,61 @@ pub struct Arguments {
     #[arg(help = "Threads that serve connections [default: one for each processor]")]
     pub workers: Option<String>,
 
+    /// The command that starts the successor at a hot restart, as words; no shell reads it.
+    #[arg(long, value_name = "WORDS", env = "UNINTERRUPTIBLE_START_COMMAND", help_heading = "Hot restart")]
+    #[arg(
+        help = "The command that starts the successor, as words; no shell reads it [default: this one, its path followed anew]"
+    )]
+    pub start_command: Option<String>,
+
+    /// How long a successor may take until it is ready for the handoff.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_READY_TIMEOUT",
+        default_value = "60s",
+        help_heading = "Hot restart"
+    )]
+    pub ready_timeout: String,
+
+    /// How long the predecessor watches a successor that serves, and takes over again if it dies. `0s` is off.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_ROLLBACK_WINDOW",
+        default_value = "10s",
+        help_heading = "Hot restart"
+    )]
+    pub rollback_window: String,
+
+    /// How long a predecessor may serve what it had accepted, or `none`: idle connections end by --idle-timeout.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_HANDOFF_DRAIN_TIMEOUT",
+        default_value = "none",
+        help_heading = "Hot restart"
+    )]
+    pub handoff_drain_timeout: String,
+
+    /// Earlier generations that may drain at once; a further restart is refused.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "UNINTERRUPTIBLE_MAX_DRAINING",
+        default_value = "8",
+        help_heading = "Hot restart"
+    )]
+    pub max_draining: String,
+
+    /// Socket at which a successor that is no child of this process asks for the service. Mode 0600, own user and root only.
+    #[arg(long, value_name = "PATH", env = "UNINTERRUPTIBLE_HANDOFF_SOCKET", help_heading = "Hot restart")]
+    pub handoff_socket: Option<String>,
+
+    /// Take the service over from the host whose --handoff-socket this is; start cold where nobody listens there.
+    #[arg(long, value_name = "PATH", env = "UNINTERRUPTIBLE_TAKE_OVER", help_heading = "Hot restart")]
+    pub take_over: Option<String>,
+
     /// How long a graceful shutdown waits for connections to finish.
     #[arg(
         long,
@@ -115,6 +172,10 @@ pub struct Arguments {
         help_heading = "Process"
     )]
     pub drain_timeout: String,
+
+    /// File that names the process that serves, for scripts that signal it.
+    #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
+    pub pidfile: Option<PathBuf>,
 
     /// What is logged: error, warn, info, debug or trace.
     #[arg(
@@ -152,6 +213,19 @@ impl Arguments {
     }
 }
 
+impl fmt::Display for Refused {
+    /// The parser's report is a paragraph; its first line and its tip, where it has one, are what an operator needs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.0.render().to_string();
+        let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+        match lines.find_map(|line| line.strip_prefix("tip: ")) {
+            Some(tip) => write!(f, "{first}; {tip}"),
+            None => write!(f, "{first}; see --help"),
+        }
+    }
+}
+
 impl Refused {
     /// Says what there is to say, and how the process ends.
     pub fn answer(&self) -> Exit {
@@ -160,14 +234,7 @@ impl Refused {
             drop(self.0.print());
             return Exit::Finished;
         }
-        // The parser's report is a paragraph; its first line and its tip, where it has one, are what an operator needs.
-        let report = self.0.render().to_string();
-        let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
-        let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        match lines.find_map(|line| line.strip_prefix("tip: ")) {
-            Some(tip) => log::complain(&format!("{first}; {tip}")),
-            None => log::complain(&format!("{first}; see --help")),
-        }
+        log::complain(&self.to_string());
         Exit::Usage
     }
 }

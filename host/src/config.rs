@@ -1,9 +1,26 @@
 //! What was meant: every option parsed into a type that needs no further check. The only room that reads the
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
-use crate::{bind::Bind, cli::Arguments, log};
+use crate::{
+    bind::{Bind, Key, SocketPath},
+    cli::Arguments,
+    handoff::start::{self, StartCommand},
+    log,
+    notify::Notifier,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::{env, fmt::Display, num::NonZeroU32, path::PathBuf, str::FromStr, thread, time::Duration};
+use std::{
+    env,
+    ffi::OsString,
+    fmt::Display,
+    io,
+    num::NonZeroU32,
+    os::{fd::RawFd, unix::fs::PermissionsExt},
+    path::{self, Path, PathBuf},
+    str::FromStr,
+    thread,
+    time::Duration,
+};
 
 /// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -14,6 +31,9 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
+
+/// Their keys, of at most 115 bytes each, go into one message of a handoff, which has room for 32 KiB.
+const MOST_LISTENERS: usize = 200;
 
 /// The resolved configuration.
 #[derive(Debug)]
@@ -36,8 +56,33 @@ pub struct Config {
     pub workers: NonZeroU32,
     /// How long a graceful shutdown waits.
     pub drain_timeout: Duration,
+    /// How the service passes from one process to the next.
+    pub handoff: Handoff,
+    /// The file that names the process that serves, by its absolute path.
+    pub pidfile: Option<PathBuf>,
+    /// The way to the supervisor.
+    pub notifier: Notifier,
     /// What is logged, and how.
     pub log: log::Options,
+}
+
+/// How the service passes from one process to the next.
+#[derive(Clone, Debug)]
+pub struct Handoff {
+    /// What starts a successor.
+    pub start: StartCommand,
+    /// How long it may take to get ready.
+    pub ready_timeout: Duration,
+    /// How long its predecessor can take over again; zero is off.
+    pub rollback_window: Duration,
+    /// How long a predecessor may serve what it had accepted.
+    pub drain_timeout: Option<Duration>,
+    /// Earlier generations that may drain at once.
+    pub max_draining: NonZeroU32,
+    /// Where successors ask that are no children of this process.
+    pub socket: Option<SocketPath>,
+    /// Where to ask for the service.
+    pub take_over: Option<SocketPath>,
 }
 
 /// The bounds of connections and guests.
@@ -78,6 +123,18 @@ pub enum Wasi03 {
 /// A configuration that cannot be served, as one line that names the option, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The gem's way of handing over was asked for.
+    #[error(
+        "FILE_DESCRIPTOR_SERVER_PATH is the protocol of the gem uninterruptible, which this program does not speak; unset it, and use \
+         --handoff-socket and --take-over where the successor is not started by this process"
+    )]
+    Gem,
+    /// The boot directory is gone, or cannot be named.
+    #[error("the working directory cannot be found out ({0}); start in one that exists, or set APP_ROOT")]
+    Directory(io::Error),
+    /// Whoever started this program gave it no name.
+    #[error("the name of this program cannot be found out (argv[0] is {0:?}); give --start-command")]
+    Program(OsString),
     /// A required option is missing.
     #[error("--plugin is missing: name the component to serve, as in --plugin hello.wasm")]
     NoPlugin,
@@ -90,6 +147,12 @@ pub enum Error {
         value: String,
         /// What it takes.
         remedy: String,
+    },
+    /// More listeners than can be handed over.
+    #[error("--bind: {count} listeners are more than the {MOST_LISTENERS} that can be handed over; bind fewer")]
+    TooManyListeners {
+        /// What was asked for.
+        count: usize,
     },
     /// No descriptors for any connection.
     #[error(
@@ -125,12 +188,10 @@ impl Config {
     ///
     /// The first value that cannot be served.
     pub fn resolve(arguments: Arguments) -> Result<Self, Error> {
-        let binds = arguments.bind.iter().map(|uri| parse("--bind", uri)).collect::<Result<Vec<Bind>, _>>()?;
-        for (index, bind) in binds.iter().enumerate() {
-            if bind.port() != 0 && binds.iter().take(index).any(|earlier| earlier == bind) {
-                return Err(Error::value("--bind", bind, "is given twice; give each address once"));
-            }
+        if env::var_os("FILE_DESCRIPTOR_SERVER_PATH").is_some() {
+            return Err(Error::Gem);
         }
+        let binds = binds(&arguments.bind)?;
         Ok(Self {
             plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
             cache_dir: match arguments.cache_dir {
@@ -162,6 +223,30 @@ impl Config {
                     .unwrap_or(NonZeroU32::MIN),
             },
             drain_timeout: duration("--drain-timeout", &arguments.drain_timeout)?,
+            handoff: Handoff {
+                start: start_command(arguments.start_command.as_deref())?,
+                ready_timeout: duration("--ready-timeout", &arguments.ready_timeout)?,
+                rollback_window: match arguments.rollback_window.as_str() {
+                    "0" | "0s" => Duration::ZERO,
+                    window => duration("--rollback-window", window)?,
+                },
+                drain_timeout: optional_duration("--handoff-drain-timeout", &arguments.handoff_drain_timeout)?,
+                max_draining: parse::<Count>("--max-draining", &arguments.max_draining)?.0,
+                socket: socket_path("--handoff-socket", arguments.handoff_socket)?,
+                take_over: socket_path("--take-over", arguments.take_over)?,
+            },
+            notifier: Notifier::new(env::var_os("NOTIFY_SOCKET")),
+            pidfile: match arguments.pidfile {
+                // By its absolute path, since a successor may start in another directory.
+                Some(path) => Some(path::absolute(&path).map_err(|_error| {
+                    Error::value(
+                        "--pidfile",
+                        path.display(),
+                        "names no file: give one, as in /run/uninterruptible-host.pid",
+                    )
+                })?),
+                None => None,
+            },
             log: log::Options {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,
@@ -174,6 +259,28 @@ impl Error {
     fn value(option: &'static str, value: impl Display, remedy: impl Display) -> Self {
         Self::Value { option, value: value.to_string(), remedy: remedy.to_string() }
     }
+}
+
+fn binds(uris: &[String]) -> Result<Vec<Bind>, Error> {
+    let binds = uris.iter().map(|uri| parse("--bind", uri)).collect::<Result<Vec<Bind>, _>>()?;
+    if binds.len() > MOST_LISTENERS {
+        return Err(Error::TooManyListeners { count: binds.len() });
+    }
+    let keys = Key::of(&binds);
+    for (index, (bind, key)) in binds.iter().zip(&keys).enumerate() {
+        let earlier = keys.get(..index).unwrap_or_default();
+        if earlier.contains(key) {
+            return Err(Error::value("--bind", bind, "is given twice; give each address once"));
+        }
+        if let Some(other) = earlier.iter().find(|other| other.contradicts(key)) {
+            return Err(Error::value(
+                "--bind",
+                bind,
+                format!("cannot be bound beside {other}; give the wider one alone"),
+            ));
+        }
+    }
+    Ok(binds)
 }
 
 impl FromStr for GuestStart {
@@ -267,6 +374,77 @@ fn max_connections(asked: Option<&str>) -> Result<NonZeroU32, Error> {
             NonZeroU32::new(fitting).ok_or(Error::NoDescriptors { limit })
         }
     }
+}
+
+/// The descriptor of the channel that a predecessor has left to this process, if it has.
+///
+/// Whoever reads the environment of this process later, as its children, must not find it: `start` leaves it out.
+pub fn handoff_channel() -> Option<RawFd> {
+    env::var(start::CHANNEL_VARIABLE).ok()?.parse().ok()
+}
+
+/// The file in which tests order faults, in builds that have them.
+pub fn fault_orders() -> Option<PathBuf> {
+    env::var_os("UNINTERRUPTIBLE_FAULTS").map(PathBuf::from)
+}
+
+/// What starts a successor: as handoff.md says, this program by the path by which it was started, symbolic links and all, so that a
+/// link that points to another release by then starts that one.
+fn start_command(words: Option<&str>) -> Result<StartCommand, Error> {
+    let directory = match env::var_os("APP_ROOT") {
+        Some(root) => PathBuf::from(root),
+        None => boot_directory().map_err(Error::Directory)?,
+    };
+    let mut words: Vec<OsString> = match words {
+        Some(words) => shell_words::split(words)
+            .map_err(|error| Error::value("--start-command", words, format!("is not a list of words ({error})")))?
+            .into_iter()
+            .map(OsString::from)
+            .collect(),
+        None => without_take_over(env::args_os()),
+    };
+    if words.is_empty() {
+        return Err(Error::value("--start-command", "", "has no words; leave it out to start this program again"));
+    }
+    let arguments = words.split_off(1);
+    let name = words.swap_remove(0);
+    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
+    Ok(StartCommand { program, arguments, directory })
+}
+
+/// The boot directory by the path by which it was entered, where the shell has told that.
+fn boot_directory() -> io::Result<PathBuf> {
+    let real = env::current_dir()?;
+    let told = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
+    Ok(told.filter(|told| told.canonicalize().is_ok_and(|told| told == real)).unwrap_or(real))
+}
+
+/// The path of a program as a shell finds it, links not followed.
+fn absolute(name: &Path) -> Option<PathBuf> {
+    if name.components().count() > 1 {
+        return path::absolute(name).ok();
+    }
+    let executable =
+        |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let places = env::var_os("PATH")?;
+    env::split_paths(&places).filter_map(|place| path::absolute(place.join(name)).ok()).find(executable)
+}
+
+/// A command line as it was typed, less `--take-over`: the successor is given what that would ask for.
+fn without_take_over(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--take-over" {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"--take-over=") {
+            kept.push(word);
+        }
+    }
+    kept
+}
+
+fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {
+    path.map(|path| parse(option, &path)).transpose()
 }
 
 fn default_cache_dir() -> Option<PathBuf> {

@@ -57,7 +57,7 @@ impl Connection {
     async fn serve(self, service: Arc<Service>) {
         // The slot is given back last, after the socket is closed.
         let Self { socket, peer, listener, slot } = self;
-        let mut record = Record::open(&service, peer, listener);
+        let mut record = Record::open(&service, peer.clone(), listener.clone());
         let wire = match Wire::new(socket) {
             Ok(wire) => wire,
             Err(error) => {
@@ -192,7 +192,7 @@ impl Drop for Record {
             // Dropped by the runtime: because the process ends, or because of a panic.
             Err(Failure::plain(if thread::panicking() { Reason::Host } else { Reason::Drain }))
         });
-        let (plugin, connection, peer, listener) = (self.service.plugin.name(), self.id, self.peer, self.listener);
+        let (plugin, connection, peer, listener) = (self.service.plugin.name(), self.id, &self.peer, &self.listener);
         let ms = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
         let Failure { reason, message } = match ended {
             Ok(()) => {

@@ -15,6 +15,8 @@ pub enum Exit {
     System,
     /// 70: a bug in this program.
     Bug,
+    /// 75: this successor was refused, called off or rolled back; its predecessor serves.
+    HandedBack,
 }
 
 impl Exit {
@@ -26,6 +28,7 @@ impl Exit {
             Self::Usage => 2,
             Self::System => 3,
             Self::Bug => 70,
+            Self::HandedBack => 75,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Records pass through a bounded queue to a thread that writes them. Where the reader is slow or gone, records are dropped
 //! and counted; nothing waits for it.
 
+use crate::handoff::Generation;
 use nix::unistd::getpid;
 use std::{
     fmt,
@@ -197,7 +198,15 @@ pub fn complain(message: &str) {
     }
 }
 
-/// Puts the process id into each record.
+/// The generation of this process, as each record tells it.
+static GENERATION: AtomicU64 = AtomicU64::new(Generation::FIRST.number());
+
+/// Says which generation this process is, from here on.
+pub fn identify(generation: Generation) {
+    GENERATION.store(generation.number(), Ordering::Relaxed);
+}
+
+/// Puts the process id and the generation into each record.
 struct WithPid<F>(F);
 
 impl<S, N> FormatEvent<S, N> for WithPid<Format<Full>>
@@ -206,7 +215,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(writer, "[{}] ", getpid())?;
+        write!(writer, "[{}/{}] ", getpid(), GENERATION.load(Ordering::Relaxed))?;
         self.0.format_event(context, writer, event)
     }
 }
@@ -221,7 +230,7 @@ where
         let mut record = String::new();
         self.0.format_event(context, Writer::new(&mut record), event)?;
         let rest = record.strip_prefix('{').unwrap_or(&record);
-        write!(writer, "{{\"pid\":{},{rest}", getpid())
+        write!(writer, "{{\"pid\":{},\"generation\":{},{rest}", getpid(), GENERATION.load(Ordering::Relaxed))
     }
 }
 

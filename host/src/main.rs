@@ -5,7 +5,14 @@ use std::{
     process::{self, ExitCode},
     thread,
 };
-use uninterruptible_host::{cli::Arguments, config::Config, exit::Exit, lifecycle, log, signals};
+use uninterruptible_host::{
+    cli::Arguments,
+    config::{self, Config},
+    exit::Exit,
+    fault,
+    handoff::adopt::Inheritance,
+    lifecycle, log, signals,
+};
 
 fn main() -> ExitCode {
     report_bugs();
@@ -20,12 +27,21 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Exit, lifecycle::Failure> {
     let signals = signals::install().map_err(lifecycle::Failure::Signals)?;
-    let config = match Arguments::from_process() {
-        Ok(arguments) => Config::resolve(arguments)?,
-        Err(refused) => return Ok(refused.answer()),
+    config::fault_orders().map(fault::arm);
+    let inheritance = config::handoff_channel().map(Inheritance::take).transpose()?;
+    let config = match Arguments::from_process().map(Config::resolve) {
+        Ok(Ok(config)) => config,
+        Ok(Err(error)) => {
+            inheritance.iter().for_each(|inheritance| inheritance.fail(&error.to_string()));
+            return Err(error.into());
+        }
+        Err(refused) => {
+            inheritance.iter().for_each(|inheritance| inheritance.fail(&refused.to_string()));
+            return Ok(refused.answer());
+        }
     };
     let _flush_on_exit = log::start(config.log);
-    lifecycle::run(config, signals)
+    lifecycle::run(config, signals, inheritance)
 }
 
 /// A panic is one line. On the main thread, which owns the lifecycle, it ends the process: unwinding would wait for workers that

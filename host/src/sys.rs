@@ -1,10 +1,16 @@
 //! What needs `unsafe`: all of it, in one place.
 #![expect(unsafe_code, reason = "each function says why it is sound, and what it leaves to its callers")]
 
+use nix::{
+    cmsg_space,
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    libc,
+    sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg},
+};
 use std::{
     fs::File,
-    io,
-    os::fd::{AsRawFd, OwnedFd},
+    io::{self, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
 };
 use tokio::io::unix::AsyncFd;
@@ -19,6 +25,35 @@ pub(crate) fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: `OwnedFd` owns a valid descriptor, always the same one, and closes it only when the `AsyncFd` that owns it from
     // here on is dropped; `AsyncFd` gives out shared references, through which it cannot be replaced.
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
+}
+
+/// Which network namespace a socket is in; `None` where the kernel (before 5.14) does not know the option.
+///
+/// # Errors
+///
+/// Where the descriptor is no socket.
+pub(crate) fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length: libc::socklen_t = 8;
+    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel writes at most `length` bytes, the size of
+    // `cookie`, for which any bytes are a value.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if answer == 0 {
+        return Ok(Some(cookie));
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+        error => Err(error),
+    }
 }
 
 /// Machine code that this program's compiler made. Only the cache of compiled plugins makes values of this type: fresh from
@@ -46,4 +81,65 @@ impl Artifact {
             }
         }
     }
+}
+
+/// Takes possession of a descriptor that this process was started with, where `is_it` recognises it, and closes it for processes
+/// that this one starts.
+///
+/// To be called once for a number, and with an `is_it` that no descriptor of this process's own making passes.
+pub(crate) fn inherited(number: RawFd, is_it: impl FnOnce(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
+    if number <= 2 {
+        return None;
+    }
+    // SAFETY: borrowed for system calls only, which report a number that is not open.
+    let probe = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(probe, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+    // SAFETY: it is open, as the call above has shown, and what it is shows that whoever started this process left it.
+    is_it(probe).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A packet that was received.
+pub(crate) struct Packet {
+    /// How much of the buffer it fills.
+    pub(crate) length: usize,
+    /// The descriptors that came with it, closed for processes that this one starts.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// Whether more were sent than arrived.
+    pub(crate) lost_descriptors: bool,
+    /// Process and user that sent it, as the kernel says. A process that cannot be seen from here is 0.
+    pub(crate) sender: Option<UnixCredentials>,
+}
+
+/// Receives one packet, with at most so many descriptors; the kernel closes those beyond.
+///
+/// # Errors
+///
+/// Whatever `recvmsg(2)` answers.
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], most_descriptors: usize) -> io::Result<Packet> {
+    // The credentials come first and fill their part exactly, so that without room for descriptors none is installed.
+    let mut control = cmsg_space!(UnixCredentials);
+    if most_descriptors > 0 {
+        control.resize(control.len() + rustix::cmsg_space!(ScmRights(most_descriptors)), 0);
+    }
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let received = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let mut packet = Packet {
+        length: received.bytes,
+        descriptors: Vec::new(),
+        lost_descriptors: received.flags.contains(MsgFlags::MSG_CTRUNC),
+        sender: None,
+    };
+    // Where some were lost, the rest is not told: whoever has asked for any ends the exchange, and with it the process.
+    for message in received.cmsgs().into_iter().flatten() {
+        match message {
+            ControlMessageOwned::ScmRights(numbers) => {
+                // SAFETY: the kernel has just made these descriptors for this process, and nothing else knows them.
+                packet.descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+            }
+            ControlMessageOwned::ScmCredentials(sender) => packet.sender = Some(sender),
+            _ => {}
+        }
+    }
+    Ok(packet)
 }

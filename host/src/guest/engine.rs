@@ -82,6 +82,7 @@ fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits)
     const SMALL: usize = 4 << 20;
 
     let guests = limits.max_connections.get();
+    let memories_each = required.num_memories.max(1);
     let initial = initial_memory(required);
     let elements = usize::try_from(required.max_initial_table_size.unwrap_or(0)).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
@@ -93,8 +94,8 @@ fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits)
         // What an instance may need of the host's own memory; the largest known plugin needs a tenth of it.
         .max_core_instance_size(16 << 20)
         .max_component_instance_size(16 << 20)
-        .max_memories_per_component(required.num_memories.max(1))
-        .total_memories(guests.saturating_mul(required.num_memories.max(1)))
+        .max_memories_per_component(memories_each)
+        .total_memories(guests.saturating_mul(memories_each))
         .max_memory_size(limits.guest_memory.next_multiple_of(WASM_PAGE))
         .max_tables_per_component(required.num_tables.max(1))
         .total_tables(guests.saturating_mul(required.num_tables.max(1)))
@@ -104,7 +105,7 @@ fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits)
     // interrupt every other processor to unmap it. Where all of a guest's memory can be kept it is cleared whole; else the
     // kernel is asked which pages were written, and the rest is unmapped.
     let initial = usize::try_from(initial).unwrap_or(usize::MAX);
-    let kept = (KEPT_IN_ALL / guests as usize).min(KEPT_EACH);
+    let kept = (KEPT_IN_ALL / guests as usize).min(KEPT_EACH) / memories_each as usize;
     let whole = initial > SMALL && initial <= kept;
     pool.linear_memory_keep_resident(kept)
         .table_keep_resident(elements.saturating_mul(size_of::<usize>()).clamp(4 << 10, 1 << 20))

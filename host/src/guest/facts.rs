@@ -87,7 +87,8 @@ impl Facts {
     fn local_address(&self) -> String {
         match self.wire.local_address() {
             Some(address) => LocalAddress::from(address).to_string(),
-            // A connected socket has an address; where it was torn down, the listener's is the best that is known.
+            // On unix both ends share the listener's path. A tcp socket that was torn down has forgotten its address, and the
+            // listener's is the best that is known.
             None => self.listener.to_string(),
         }
     }

@@ -1,0 +1,172 @@
+//! Where to listen: a bind URI, the listening socket that it becomes, and the name under which that socket is handed over.
+//!
+//! Serving does not care how a listener came to be; this is the only room that knows.
+
+mod address;
+mod arrivals;
+mod key;
+mod listener;
+mod socket_file;
+
+pub use address::{ListenerAddress, LocalAddress, PeerAddress, SocketPath};
+pub use arrivals::Queue;
+pub use key::Key;
+pub use listener::{AdoptError, Error, Incoming, Listener};
+pub use socket_file::{Obstacle, SocketFile};
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    str::FromStr,
+};
+
+/// What to listen on, as parsed from `tcp://HOST:PORT` or `unix:///PATH?mode=OCTAL`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// An address and a port; port 0 where the system chooses.
+    Tcp(SocketAddr),
+    /// A path, and who may connect.
+    Unix(SocketPath, Option<Mode>),
+}
+
+/// Permission bits of a socket's file. Connecting takes the bit for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// Nobody but the owner.
+    pub const OWNER: Self = Self(0o600);
+
+    /// The bits, at most 0o777.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for Bind {
+    type Err = String;
+
+    /// Parses a URI. A host name is looked up here, once, so that what follows knows only addresses.
+    fn from_str(uri: &str) -> Result<Self, Self::Err> {
+        match uri.split_once("://") {
+            Some(("tcp", authority)) => tcp(authority).map(Self::Tcp),
+            Some(("unix", rest)) => {
+                let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+                Ok(Self::Unix(path.parse()?, query.map(mode).transpose()?))
+            }
+            _ => Err("does not start with tcp:// or unix://, as in tcp://127.0.0.1:7000".into()),
+        }
+    }
+}
+
+fn tcp(authority: &str) -> Result<SocketAddr, String> {
+    let (host, port) = authority.rsplit_once(':').ok_or("has no port, as in tcp://127.0.0.1:7000")?;
+    // `parse` alone would take a sign.
+    let port =
+        Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
+    let port: u16 = port.ok_or("has a port that is no number from 0 to 65535")?;
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(literal) => Ok(SocketAddr::new(
+            IpAddr::V6(literal.parse().map_err(|_error| "has no IPv6 address between its brackets")?),
+            port,
+        )),
+        None if host.is_empty() => Err("has no host; tcp://0.0.0.0:PORT listens on every IPv4 address".into()),
+        None if host.contains(':') => Err("has an IPv6 address without brackets, as in tcp://[::1]:7000".into()),
+        None => (host, port)
+            .to_socket_addrs()
+            .map_err(|error| format!("has a host that cannot be looked up ({error})"))?
+            .next()
+            .ok_or_else(|| "has a host without any address".into()),
+    }
+}
+
+fn mode(query: &str) -> Result<Mode, String> {
+    match query.split_once('=').unwrap_or((query, "")) {
+        ("mode", octal) => Some(octal)
+            .filter(|octal| (3..=4).contains(&octal.len()) && octal.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|octal| u32::from_str_radix(octal, 8).ok())
+            .filter(|bits| *bits <= 0o777)
+            .map(Mode)
+            .ok_or_else(|| "has a mode that is no octal number from 0000 to 0777, as in mode=0660".into()),
+        (unknown, _) => {
+            Err(format!("has an option {unknown:?}, which a unix listener does not have; it has mode only"))
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Unix(path, None) => write!(f, "unix://{path}"),
+            Self::Unix(path, Some(mode)) => write!(f, "unix://{path}?mode={:04o}", mode.bits()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_parses_is_written_as_it_was() {
+        for uri in [
+            "tcp://127.0.0.1:7000",
+            "tcp://[::1]:7000",
+            "tcp://0.0.0.0:0",
+            "unix:///run/app.sock",
+            "unix:///run/app.sock?mode=0660",
+            "unix:///with space/@name#1",
+        ] {
+            assert_eq!(uri.parse::<Bind>().unwrap().to_string(), uri);
+        }
+        assert!(matches!("tcp://localhost:0".parse(), Ok(Bind::Tcp(address)) if address.port() == 0));
+        assert_eq!("unix:///a?mode=600".parse::<Bind>().unwrap().to_string(), "unix:///a?mode=0600");
+        let longest = format!("unix:///{}", "x".repeat(106));
+        assert_eq!(longest.parse::<Bind>().unwrap().to_string(), longest);
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_a_remedy() {
+        let too_long = format!("unix:///{}", "x".repeat(107));
+        for (uri, remedy) in [
+            ("", "does not start with tcp:// or unix://"),
+            ("7000", "does not start with"),
+            ("127.0.0.1:7000", "does not start with"),
+            ("/run/app.sock", "does not start with"),
+            ("udp://127.0.0.1:80", "does not start with"),
+            ("tcp://", "has no port"),
+            ("tcp://127.0.0.1", "has no port"),
+            ("tcp://127.0.0.1:", "no number from 0 to 65535"),
+            ("tcp://127.0.0.1:99999", "no number from 0 to 65535"),
+            ("tcp://127.0.0.1:+80", "no number from 0 to 65535"),
+            ("tcp://127.0.0.1:80/x", "no number from 0 to 65535"),
+            ("tcp://:80", "has no host"),
+            ("tcp://::1:80", "without brackets"),
+            ("tcp://[::g]:80", "no IPv6 address"),
+            ("unix://", "has no path"),
+            ("unix://?mode=0660", "has no path"),
+            ("unix://run/app.sock", "three slashes"),
+            ("unix://./app.sock", "three slashes"),
+            ("unix:///run/", "ends with a slash"),
+            ("unix:///", "ends with a slash"),
+            ("unix:///run//app.sock", "shortest form"),
+            ("unix:///run/./app.sock", "shortest form"),
+            ("unix:///run/../app.sock", "shortest form"),
+            ("unix:///run/app\0.sock", "control character"),
+            ("unix:///run/app\n.sock", "control character"),
+            ("unix:///run/app.sock?", "has an option \"\""),
+            ("unix:///run/app.sock?user=me", "has an option \"user\""),
+            ("unix:///run/app.sock?mode", "no octal number"),
+            ("unix:///run/app.sock?mode=", "no octal number"),
+            ("unix:///run/app.sock?mode=0888", "no octal number"),
+            ("unix:///run/app.sock?mode=1777", "no octal number"),
+            ("unix:///run/app.sock?mode=rw-", "no octal number"),
+            ("unix:///run/app.sock?mode=0660&mode=0600", "no octal number"),
+            (&too_long, "108 bytes long; the system takes 107"),
+        ] {
+            let refusal = uri.parse::<Bind>().expect_err(uri);
+            assert!(refusal.contains(remedy), "{uri}: {refusal}");
+        }
+    }
+}

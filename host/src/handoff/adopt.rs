@@ -1,0 +1,362 @@
+//! The successor's side: what it is offered, what it takes of that, and what becomes of it when its predecessor goes away.
+
+use super::{
+    Generation,
+    channel::{self, Channel, MESSAGE_TIMEOUT, Received, Side, in_time},
+    message::{Entry, Message, Stage, VERSION, Verb},
+    peer::Peer,
+};
+use crate::{bind::SocketPath, log, sys};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, send, setsockopt, socket, sockopt,
+};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::Arc,
+};
+use tokio::time;
+use tracing::debug;
+
+/// How this process came to its predecessor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was started by it.
+    Child,
+    /// It was started by somebody else, and asked for the service.
+    Stranger,
+}
+
+/// The process that serves until this one does.
+#[derive(Debug)]
+pub struct Predecessor {
+    channel: Channel,
+    /// Known since its first message; `None` where it cannot be seen from here.
+    peer: Option<Arc<Peer>>,
+    origin: Origin,
+}
+
+/// What a predecessor has to give.
+#[derive(Debug)]
+pub struct Offered {
+    /// The predecessor's generation.
+    pub generation: Generation,
+    /// Each entry with its descriptor.
+    pub things: Vec<(Entry, OwnedFd)>,
+}
+
+/// Why this process does not take over.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was to be inherited is not there.
+    #[error(
+        "the channel to the predecessor, descriptor {descriptor}, is not open here: something between the two (sudo, an interpreter) \
+         closes what it does not know. Start the successor without it, or use --handoff-socket and --take-over"
+    )]
+    NotInherited {
+        /// Its number.
+        descriptor: RawFd,
+    },
+    /// Nobody hands over there, but not for want of a process.
+    #[error("--take-over {path}: {source}")]
+    Unreachable {
+        /// The socket.
+        path: SocketPath,
+        /// Why.
+        source: io::Error,
+    },
+    /// The predecessor does not want.
+    #[error("the predecessor refuses: {0}")]
+    Refused(String),
+    /// The predecessor has called it off.
+    #[error("the predecessor has called the handoff off: {0}")]
+    Aborted(String),
+    /// The predecessor is gone, and had not offered all.
+    #[error("the predecessor ended before it had offered what it has")]
+    Orphaned,
+    /// The predecessor lives and has closed the channel.
+    #[error("the predecessor has closed the channel without a word")]
+    Abandoned,
+    /// It speaks another version.
+    #[error("the predecessor speaks version {0} of the handoff, this program {VERSION}")]
+    Version(u32),
+    /// Its offer does not add up.
+    #[error("part {part} of {parts} of the offer, where {expected} was due")]
+    Parts {
+        /// What came.
+        part: usize,
+        /// Of how many.
+        parts: usize,
+        /// What was due.
+        expected: usize,
+    },
+    /// The channel failed.
+    #[error(transparent)]
+    Channel(#[from] channel::Error),
+    /// The system refused.
+    #[error("the handoff fails: {0}")]
+    System(io::Error),
+}
+
+impl Error {
+    /// Whether this process might have served, had its predecessor wanted.
+    pub fn is_refusal_of_the_predecessor(&self) -> bool {
+        !matches!(self, Self::NotInherited { .. } | Self::Unreachable { .. } | Self::System(_))
+    }
+}
+
+/// Whether there is still someone to hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// The predecessor says so.
+    Commit,
+    /// It is dead, which settles everything.
+    Inherited,
+}
+
+/// What a predecessor does once this process serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The window is over.
+    Settled,
+    /// It serves again, as it was asked to.
+    Resumed,
+    /// It got a signal that is meant for this process.
+    Forward(Verb),
+    /// So many connections are left to it.
+    Draining(u64),
+    /// It is gone.
+    Gone,
+}
+
+/// What a predecessor has left to this process: its end of the channel, not in use yet.
+#[derive(Debug)]
+pub struct Inheritance(OwnedFd);
+
+impl Inheritance {
+    /// Takes the descriptor with this number.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no such channel.
+    pub fn take(descriptor: RawFd) -> Result<Self, Error> {
+        let is_channel = |socket: BorrowedFd<'_>| {
+            let set_apart = getsockopt(&socket, sockopt::SockType) == Ok(SockType::SeqPacket);
+            set_apart && rustix::io::ioctl_fionbio(socket, true).is_ok()
+        };
+        sys::inherited(descriptor, is_channel).map(Self).ok_or(Error::NotInherited { descriptor })
+    }
+
+    /// Says that this process cannot even begin.
+    pub fn fail(&self, reason: &str) {
+        let failed = Message::Failed { stage: Stage::Configuration, reason: log::escaped(reason) };
+        // The first message always has room; where nobody reads it any more, nobody misses it.
+        send(self.0.as_raw_fd(), &failed.encode(), MsgFlags::MSG_NOSIGNAL).ok();
+    }
+
+    /// The predecessor at the other end. To be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// Where the reactor cannot watch it.
+    pub fn predecessor(self) -> Result<Predecessor, Error> {
+        Predecessor::on(self.0, Origin::Child).map_err(Error::System)
+    }
+}
+
+impl Predecessor {
+    /// The one that hands over at `path`. `None` where nobody does.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is no sign of nobody being there.
+    pub fn at(path: &SocketPath) -> Result<Option<Self>, Error> {
+        let reach = || {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+            setsockopt(&socket, sockopt::PassCred, &true)?;
+            connect(socket.as_raw_fd(), &UnixAddr::new(path.as_ref())?)?;
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            Ok::<_, io::Error>(socket)
+        };
+        match reach() {
+            Ok(socket) => Self::on(socket, Origin::Stranger).map(Some).map_err(Error::System),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(source) => Err(Error::Unreachable { path: path.clone(), source }),
+        }
+    }
+
+    fn on(socket: OwnedFd, origin: Origin) -> io::Result<Self> {
+        Ok(Self { channel: Channel::new(socket, Side::Successor)?, peer: None, origin })
+    }
+
+    /// How this process came to it.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Its process, where it can be seen.
+    pub fn peer(&self) -> Option<Arc<Peer>> {
+        self.peer.clone()
+    }
+
+    /// Waits until it says that the handoff is off, or is gone, while this process prepares. May be dropped and called again.
+    pub async fn called_off(&mut self) -> Error {
+        match self.receive().await {
+            Err(Error::Channel(channel::Error::Closed)) => Error::Orphaned,
+            Ok(message) => channel::Error::Unexpected { came: message.name(), awaited: "nothing" }.into(),
+            Err(error) => error,
+        }
+    }
+
+    /// Says that everything which needs no listener is done, and takes what is offered.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no offer that this program understands.
+    pub async fn hello(&mut self) -> Result<Offered, Error> {
+        self.say(&Message::Hello { versions: vec![VERSION], release: env!("CARGO_PKG_VERSION").to_owned() }).await?;
+        let mut offered = Offered { generation: Generation::FIRST, things: Vec::new() };
+        let mut expected = 1;
+        loop {
+            let (message, descriptors) = self.receive_with_descriptors("offer").await?;
+            let Message::Offer { version, release, generation, part, parts, entries } = message else {
+                return Err(channel::Error::Unexpected { came: message.name(), awaited: "offer" }.into());
+            };
+            if version != VERSION {
+                return Err(Error::Version(version));
+            }
+            if part != expected || part > parts {
+                return Err(Error::Parts { part, parts, expected });
+            }
+            if part == 1 {
+                debug!(generation, release = log::escaped(&release), parts, "offered");
+            }
+            offered.generation = Generation::new(generation);
+            offered.things.extend(entries.into_iter().zip(descriptors));
+            if part == parts {
+                return Ok(offered);
+            }
+            expected += 1;
+        }
+    }
+
+    /// Says that nothing can fail any more, and waits for the word to serve.
+    ///
+    /// # Errors
+    ///
+    /// Where the predecessor does not give it, and lives.
+    pub async fn prepared(&mut self, prepared: Message) -> Result<Consent, Error> {
+        let committed = async {
+            self.say(&prepared).await?;
+            match in_time("commit", MESSAGE_TIMEOUT, self.channel.receive()).await?.message {
+                Message::Commit {} => Ok(Consent::Commit),
+                message => Err(refusal(message, "commit")),
+            }
+        };
+        match committed.await {
+            Err(Error::Channel(channel::Error::Closed)) => self.inherit().await,
+            answer => answer,
+        }
+    }
+
+    /// Says that the next act of this process is to accept.
+    ///
+    /// # Errors
+    ///
+    /// Where the predecessor lives and does not want it any more.
+    pub async fn serving(&mut self) -> Result<Consent, Error> {
+        match self.channel.send(&Message::Serving {}, &[]).await {
+            Ok(()) => Ok(Consent::Commit),
+            Err(channel::Error::Closed) => self.inherit().await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says that this process cannot take over.
+    pub async fn fail(&self, stage: Stage, reason: &str) {
+        self.tell(Message::Failed { stage, reason: log::escaped(reason) }).await;
+    }
+
+    /// Says something that changes nothing where it does not arrive.
+    pub async fn tell(&self, message: Message) {
+        if let Err(error) = self.channel.send(&message, &[]).await {
+            debug!(message = message.name(), %error, "a message to the predecessor was lost");
+        }
+    }
+
+    /// What it does next. May be dropped and called again, until it is gone.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            match self.channel.receive().await {
+                Ok(Received { message, .. }) => match message {
+                    Message::Settled {} => return Event::Settled,
+                    Message::Resumed {} => return Event::Resumed,
+                    Message::Forward { verb } => return Event::Forward(verb),
+                    Message::Draining { connections } => return Event::Draining(connections),
+                    message => debug!(message = message.name(), "the predecessor says what is not due; it is ignored"),
+                },
+                Err(error) => {
+                    debug!(%error, "the predecessor says no more");
+                    return Event::Gone;
+                }
+            }
+        }
+    }
+
+    /// Sends a message that is answered. Where the channel is closed, what was said before that is the answer.
+    async fn say(&self, message: &Message) -> Result<(), Error> {
+        match self.channel.send(message, &[]).await {
+            Ok(()) | Err(channel::Error::Closed) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Message, Error> {
+        let Received { message, sender, .. } = self.channel.receive().await?;
+        self.met(sender.pid);
+        match message {
+            Message::Refused { .. } | Message::Abort { .. } => Err(refusal(message, "nothing")),
+            message => Ok(message),
+        }
+    }
+
+    async fn receive_with_descriptors(&mut self, awaited: &'static str) -> Result<(Message, Vec<OwnedFd>), Error> {
+        match in_time(awaited, MESSAGE_TIMEOUT, self.channel.receive()).await {
+            Ok(Received { message, descriptors, sender }) => {
+                self.met(sender.pid);
+                match message {
+                    Message::Refused { .. } | Message::Abort { .. } => Err(refusal(message, awaited)),
+                    message => Ok((message, descriptors)),
+                }
+            }
+            Err(channel::Error::Closed) => Err(Error::Orphaned),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn met(&mut self, pid: Option<i32>) {
+        if self.peer.is_none() {
+            self.peer = pid.and_then(|pid| Peer::hold(pid).ok()).map(Arc::new);
+        }
+    }
+
+    /// The channel is closed: whether that is because the predecessor is dead.
+    async fn inherit(&self) -> Result<Consent, Error> {
+        // A process that ends closes its descriptors a moment before it is dead.
+        match &self.peer {
+            Some(peer) if time::timeout(MESSAGE_TIMEOUT, peer.ended()).await.is_ok() => Ok(Consent::Inherited),
+            _ => Err(Error::Abandoned),
+        }
+    }
+}
+
+fn refusal(message: Message, awaited: &'static str) -> Error {
+    match message {
+        Message::Refused { reason } => Error::Refused(log::escaped(&reason)),
+        Message::Abort { reason } => Error::Aborted(log::escaped(&reason)),
+        message => channel::Error::Unexpected { came: message.name(), awaited }.into(),
+    }
+}

@@ -1,0 +1,155 @@
+//! `--handoff-socket`: where a successor that nobody here started asks for the service.
+//!
+//! Whoever connects has got nothing yet: other users are turned away unheard, and only a valid `hello` in time is told of.
+
+use super::{
+    channel::{self, Channel, MESSAGE_TIMEOUT, Received, Side, in_time},
+    message::Message,
+};
+use crate::{
+    bind::{Mode, Obstacle, SocketFile, SocketPath},
+    sys,
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use nix::{
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    unistd::geteuid,
+};
+use rustix::net::{SocketFlags, SocketType, accept_with, sockopt};
+use socket2::Type;
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time,
+};
+use tracing::{debug, warn};
+
+/// How many may be listened to at once. Further ones wait in the kernel's queue.
+const MOST_VISITORS: usize = 16;
+
+/// As many again may wait.
+const BACKLOG: i32 = 16;
+
+/// After an error of accept, such as a lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A socket at which successors ask.
+pub struct Door {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    path: SocketPath,
+    file: Option<SocketFile>,
+    visitors: FuturesUnordered<BoxFuture<'static, Result<Visitor, channel::Error>>>,
+}
+
+/// Somebody who has said `hello`.
+pub struct Visitor {
+    /// Where the answer goes.
+    pub channel: Channel,
+    /// What was said.
+    pub hello: Received,
+}
+
+impl Door {
+    /// Opens it at a path where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the path is somebody else's, or the system refuses.
+    pub fn open(path: &SocketPath) -> Result<Self, Obstacle> {
+        let (socket, file) = SocketFile::bind_as(Type::SEQPACKET, path, Some(Mode::OWNER), BACKLOG)?;
+        Ok(Self::on(socket, path, Some(file))?)
+    }
+
+    /// Takes over the one of a predecessor.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no such socket.
+    pub fn adopt(socket: OwnedFd, path: &SocketPath) -> Result<Self, Obstacle> {
+        let listens = sockopt::socket_acceptconn(&socket)? && sockopt::socket_type(&socket)? == SocketType::SEQPACKET;
+        if !listens {
+            return Err(Obstacle::NoSocket);
+        }
+        Ok(Self::on(socket, path, SocketFile::at(path)?)?)
+    }
+
+    fn on(socket: OwnedFd, path: &SocketPath, file: Option<SocketFile>) -> io::Result<Self> {
+        // What a visitor says before it is accepted must tell who said it, too.
+        sockopt::set_socket_passcred(&socket, true)?;
+        let socket = Arc::new(sys::watched(socket)?);
+        Ok(Self { socket, path: path.clone(), file, visitors: FuturesUnordered::new() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &SocketPath {
+        &self.path
+    }
+
+    /// The socket, to be handed on.
+    pub fn socket(&self) -> Arc<dyn AsFd + Send + Sync> {
+        Arc::clone(&self.socket) as _
+    }
+
+    /// Removes it from the file system, where it is still this one.
+    pub fn remove(&self) {
+        if let Some(Err(error)) = self.file.as_ref().map(SocketFile::remove) {
+            warn!(path = %self.path, %error, "the handoff socket could not be removed");
+        }
+    }
+
+    /// The next that says `hello`. May be dropped and called again.
+    pub async fn visitor(&mut self) -> Visitor {
+        loop {
+            tokio::select! {
+                Some(heard) = self.visitors.next() => match heard {
+                    Ok(visitor) => return visitor,
+                    Err(error) => debug!(%error, "somebody at the handoff socket has nothing to say"),
+                },
+                accepted = self.socket.async_io(Interest::READABLE, |socket| {
+                    Ok(accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+                }), if self.visitors.len() < MOST_VISITORS => match accepted.and_then(admit) {
+                    Ok(Some(channel)) => self.visitors.push(Box::pin(listen(channel))),
+                    Ok(None) => {}
+                    Err(error) => {
+                        warn!(%error, "nobody can be heard at the handoff socket");
+                        time::sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// A channel to whoever may hand over at all: the same user, and root.
+fn admit(socket: OwnedFd) -> io::Result<Option<Channel>> {
+    let peer = getsockopt(&socket, PeerCredentials)?;
+    if peer.uid() != geteuid().as_raw() && peer.uid() != 0 {
+        debug!(uid = peer.uid(), pid = peer.pid(), "another user was turned away at the handoff socket");
+        return Ok(None);
+    }
+    Channel::new(socket, Side::Predecessor).map(Some)
+}
+
+async fn listen(channel: Channel) -> Result<Visitor, channel::Error> {
+    let hello = in_time("hello", MESSAGE_TIMEOUT, channel.receive()).await?;
+    match hello.message {
+        Message::Hello { .. } => Ok(Visitor { channel, hello }),
+        message => Err(channel::Error::Unexpected { came: message.name(), awaited: "hello" }),
+    }
+}
+
+impl Visitor {
+    /// Sends it away.
+    pub async fn refuse(self, reason: &str) {
+        let refused = Message::Refused { reason: reason.to_owned() };
+        match self.channel.send(&refused, &[]).await {
+            Ok(()) => debug!(reason, "a successor was refused"),
+            Err(error) => debug!(reason, %error, "a successor was refused, and is gone"),
+        }
+    }
+}

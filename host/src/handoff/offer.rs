@@ -1,0 +1,423 @@
+//! The predecessor's side: a successor is started or comes by itself, is offered what there is, and is watched until there is
+//! no way back.
+
+use super::Generation;
+use super::{
+    channel::{self, Channel, MESSAGE_TIMEOUT, Received},
+    door::Visitor,
+    message::{Entry, MOST_DESCRIPTORS, Message, Stage, VERSION, Verb},
+    peer::Peer,
+    start::{self, StartCommand},
+};
+use crate::{bind::Key, log};
+use std::{
+    collections::{HashSet, VecDeque},
+    os::fd::AsFd,
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{self, Instant};
+use tracing::{debug, warn};
+
+/// How long a successor that has failed may take to end by itself, so that its own exit status can be told.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is handed over.
+pub struct Estate {
+    /// Who hands over.
+    pub generation: Generation,
+    /// What for, and the descriptor.
+    pub things: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)>,
+}
+
+/// The process that is to take over, from its start until it does.
+pub struct Successor {
+    channel: Channel,
+    /// Where it is a child of this process.
+    child: Option<start::Successor>,
+    /// Known since its `hello`; `None` where it cannot be seen or signalled from here.
+    peer: Option<Peer>,
+    progress: Progress,
+    ready_timeout: Duration,
+    /// When the next message is overdue.
+    due: Instant,
+    estate: Estate,
+}
+
+enum Progress {
+    Starting,
+    Offering {
+        parts: VecDeque<Part>,
+        offered: Vec<Key>,
+    },
+    Offered {
+        offered: Vec<Key>,
+    },
+    Committed,
+    Serving,
+    /// It serves, but says nothing any more.
+    Silent,
+}
+
+struct Part {
+    message: Message,
+    descriptors: Vec<Arc<dyn AsFd + Send + Sync>>,
+}
+
+/// Why a successor does not take over.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] start::Error),
+    /// It said so.
+    #[error("{stage}: {reason}")]
+    Failed {
+        /// What it was doing.
+        stage: Stage,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It ended without a word.
+    #[error("it ended before its {awaited:?}")]
+    Ended {
+        /// What it still had to say.
+        awaited: &'static str,
+    },
+    /// It claims what was not offered, or not all of what was.
+    #[error("what it claims is not what it was offered")]
+    Claims,
+    /// It speaks another protocol.
+    #[error("it speaks versions {theirs:?} of the handoff, this program {VERSION}")]
+    Version {
+        /// Those of the successor.
+        theirs: Vec<u32>,
+    },
+    /// The channel failed.
+    #[error(transparent)]
+    Channel(#[from] channel::Error),
+}
+
+/// What a successor that serves within the window can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It was told to stop or restart.
+    Leaving(Verb),
+    /// It gives the service back.
+    Yield,
+    /// It is dead.
+    Died,
+}
+
+impl Successor {
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be executed, or there are no descriptors left.
+    pub fn start(command: &StartCommand, estate: Estate, ready_timeout: Duration) -> Result<Self, Failure> {
+        let (channel, far) = Channel::pair().map_err(start::Error::System)?;
+        let child = start::Successor::start(command, far)?;
+        Ok(Self {
+            channel,
+            child: Some(child),
+            peer: None,
+            progress: Progress::Starting,
+            ready_timeout,
+            due: Instant::now() + ready_timeout,
+            estate,
+        })
+    }
+
+    /// One that came by itself.
+    ///
+    /// # Errors
+    ///
+    /// Where its `hello` is none that this program can answer.
+    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, (Failure, Visitor)> {
+        let Visitor { channel, hello } = visitor;
+        let mut successor = Self {
+            channel,
+            child: None,
+            peer: None,
+            progress: Progress::Starting,
+            ready_timeout: MESSAGE_TIMEOUT,
+            due: Instant::now() + MESSAGE_TIMEOUT,
+            estate,
+        };
+        match successor.greeted(&hello) {
+            Ok(()) => Ok(successor),
+            Err(failure) => Err((failure, Visitor { channel: successor.channel, hello })),
+        }
+    }
+
+    /// Its process id, as far as it is known.
+    pub fn pid(&self) -> i32 {
+        self.peer.as_ref().map(Peer::pid).or(self.child.as_ref().map(start::Successor::pid)).unwrap_or_default()
+    }
+
+    /// Whether this process started it.
+    pub fn is_child(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Whether its end would be seen, so that it can be watched.
+    pub fn can_be_watched(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Waits until it has prepared everything: the keys of the listeners that it claims. May be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// Where it fails, ends, or takes too long.
+    pub async fn prepared(&mut self) -> Result<Vec<Key>, Failure> {
+        loop {
+            if let Progress::Offering { parts, offered } = &mut self.progress {
+                while let Some(part) = parts.front() {
+                    let descriptors: Vec<_> = part.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
+                    self.channel.send(&part.message, &descriptors).await?;
+                    parts.pop_front();
+                }
+                self.progress = Progress::Offered { offered: std::mem::take(offered) };
+                self.due = Instant::now() + MESSAGE_TIMEOUT;
+            }
+            let received = self.next().await?;
+            match (&self.progress, &received.message) {
+                (_, Message::Failed { stage, reason }) => {
+                    return Err(Failure::Failed { stage: *stage, reason: log::escaped(reason) });
+                }
+                (Progress::Starting, Message::Hello { .. }) => self.greeted(&received)?,
+                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed }) => {
+                    let answered: HashSet<_> = claimed.iter().chain(unclaimed).collect();
+                    // As many as there are, none twice, none other.
+                    let complete = answered.len() == claimed.len() + unclaimed.len();
+                    return if complete && answered == offered.iter().collect() {
+                        Ok(claimed.clone())
+                    } else {
+                        Err(Failure::Claims)
+                    };
+                }
+                (_, message) => return Err(self.unexpected(message)),
+            }
+        }
+    }
+
+    /// Tells it to serve. From here on it must not be aborted.
+    ///
+    /// # Errors
+    ///
+    /// Where it is gone.
+    pub async fn commit(&mut self) -> Result<(), Failure> {
+        self.channel.send(&Message::Commit {}, &[]).await?;
+        self.progress = Progress::Committed;
+        self.due = Instant::now() + MESSAGE_TIMEOUT;
+        Ok(())
+    }
+
+    /// Waits until it serves. May be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// Where it is certain that it does not, and will not.
+    pub async fn serving(&mut self) -> Result<(), Failure> {
+        let failure = match self.next().await {
+            Ok(Received { message: Message::Serving {}, .. }) => {
+                self.progress = Progress::Serving;
+                return Ok(());
+            }
+            Ok(Received { message: Message::Failed { stage, reason }, .. }) => {
+                Failure::Failed { stage, reason: log::escaped(&reason) }
+            }
+            Ok(Received { message, .. }) => self.unexpected(&message),
+            Err(failure) => failure,
+        };
+        // It may have said so just now. After this it cannot any more: its attempt fails, and it ends without accepting.
+        self.channel.stop_receiving();
+        while let Ok(Some(received)) = self.channel.receive_queued() {
+            if received.message == (Message::Serving {}) {
+                self.progress = Progress::Serving;
+                return Ok(());
+            }
+        }
+        Err(failure)
+    }
+
+    /// Waits for what it does within the window. May be dropped and called again.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            let said = tokio::select! {
+                biased;
+                said = self.channel.receive(), if !matches!(self.progress, Progress::Silent) => said,
+                () = self.peer_ended() => match self.channel.receive_queued() {
+                    Ok(Some(received)) => Ok(received),
+                    _ => return Event::Died,
+                },
+            };
+            match said.map(|received| received.message) {
+                Ok(Message::Leaving { to }) => return Event::Leaving(to),
+                Ok(Message::Yield {}) => return Event::Yield,
+                Ok(message) => warn!(
+                    successor = self.pid(),
+                    message = message.name(),
+                    "the successor says what is not due; it is ignored"
+                ),
+                Err(error) => {
+                    // Its end, if this is it, shows by itself.
+                    debug!(successor = self.pid(), %error, "the successor says no more");
+                    self.progress = Progress::Silent;
+                }
+            }
+        }
+    }
+
+    /// Says something that changes nothing where it does not arrive.
+    pub async fn tell(&self, message: Message) {
+        if let Err(error) = self.channel.send(&message, &[]).await {
+            debug!(successor = self.pid(), message = message.name(), %error, "a message to the successor was lost");
+        }
+    }
+
+    /// Ends the handoff: says so where that is still right, gives the successor `grace` to end by itself, then kills it, waits
+    /// for its death and reaps it.
+    pub async fn discard(self, reason: &str, grace: Duration) -> Option<ExitStatus> {
+        if !matches!(self.progress, Progress::Committed | Progress::Serving | Progress::Silent) {
+            self.tell(Message::Abort { reason: reason.to_owned() }).await;
+        }
+        if let Some(peer) = &self.peer {
+            drop(time::timeout(grace, peer.ended()).await);
+            drop(peer.kill());
+            drop(time::timeout(MESSAGE_TIMEOUT, peer.ended()).await);
+        }
+        // The grace of a peer has passed; one that never said `hello` has only its child.
+        let grace = if self.peer.is_some() { Duration::ZERO } else { grace };
+        match self.child {
+            Some(child) => child.end(grace).await,
+            None => None,
+        }
+    }
+
+    /// Whether it has ended, where that can be seen.
+    pub fn has_ended(&self) -> bool {
+        self.peer.as_ref().is_some_and(Peer::has_ended)
+    }
+
+    /// Waits until it has ended, and reaps it if it is a child. May be dropped and called again; comes true once.
+    pub async fn reaped(&mut self) {
+        match &mut self.child {
+            Some(child) => {
+                child.ended().await;
+                child.status();
+                self.child = None;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Answers its `hello`.
+    fn greeted(&mut self, hello: &Received) -> Result<(), Failure> {
+        let Message::Hello { versions, release } = &hello.message else { return Err(self.unexpected(&hello.message)) };
+        if !versions.contains(&VERSION) {
+            return Err(Failure::Version { theirs: versions.clone() });
+        }
+        debug!(?hello.sender, release = log::escaped(release), "the successor is ready for what it is offered");
+        self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);
+        let offered = self.estate.things.iter().filter_map(|(entry, _)| match entry {
+            Entry::Listener { key } => Some(key.clone()),
+            _ => None,
+        });
+        self.progress = Progress::Offering { parts: self.estate.parts(), offered: offered.collect() };
+        Ok(())
+    }
+
+    /// The next message, or why none comes.
+    async fn next(&self) -> Result<Received, Failure> {
+        tokio::select! {
+            biased;
+            received = self.channel.receive() => match received {
+                Err(channel::Error::Closed) => Err(Failure::Ended { awaited: self.awaited() }),
+                received => Ok(received?),
+            },
+            () = self.ended() => match self.channel.receive_queued() {
+                // What it said before comes first.
+                Ok(Some(received)) => Ok(received),
+                _ => Err(Failure::Ended { awaited: self.awaited() }),
+            },
+            () = time::sleep_until(self.due) => {
+                Err(channel::Error::Late { awaited: self.awaited(), within: self.patience() }.into())
+            }
+        }
+    }
+
+    /// Waits until nobody is left who could answer.
+    async fn ended(&self) {
+        match (&self.progress, &self.child) {
+            (Progress::Starting, Some(child)) => {
+                child.ended().await;
+                // A wrapper may go early, and well, while what it started gets ready.
+                if !child.has_failed() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            _ => self.peer_ended().await,
+        }
+    }
+
+    async fn peer_ended(&self) {
+        match &self.peer {
+            Some(peer) => peer.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match self.progress {
+            Progress::Starting => self.ready_timeout,
+            _ => MESSAGE_TIMEOUT,
+        }
+    }
+
+    fn awaited(&self) -> &'static str {
+        match self.progress {
+            Progress::Starting => "hello",
+            Progress::Offering { .. } | Progress::Offered { .. } => "prepared",
+            Progress::Committed => "serving",
+            Progress::Serving | Progress::Silent => "nothing",
+        }
+    }
+
+    fn unexpected(&self, message: &Message) -> Failure {
+        channel::Error::Unexpected { came: message.name(), awaited: self.awaited() }.into()
+    }
+}
+
+impl Failure {
+    /// How long a successor that fails so may take to end by itself, so that its own exit status can be told.
+    pub fn grace(&self) -> Duration {
+        match self {
+            Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
+            _ => LAST_WORDS,
+        }
+    }
+}
+
+impl Estate {
+    /// The offer, in as many messages as its descriptors need.
+    fn parts(&self) -> VecDeque<Part> {
+        let chunks: Vec<_> = self.things.chunks(MOST_DESCRIPTORS).collect();
+        let parts = chunks.len();
+        let offers = chunks.into_iter().enumerate().map(|(index, chunk)| Part {
+            message: Message::Offer {
+                version: VERSION,
+                release: env!("CARGO_PKG_VERSION").to_owned(),
+                generation: self.generation.number(),
+                part: index + 1,
+                parts,
+                entries: chunk.iter().map(|(entry, _)| entry.clone()).collect(),
+            },
+            descriptors: chunk.iter().map(|(_, descriptor)| Arc::clone(descriptor)).collect(),
+        });
+        offers.collect()
+    }
+}

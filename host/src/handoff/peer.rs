@@ -1,0 +1,83 @@
+//! The process on the other side, held so that its end is seen and that no other process is ever taken for it.
+
+use crate::sys;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal,
+    unistd,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+use tokio::io::unix::AsyncFd;
+
+/// A process that lives, or has lived.
+#[derive(Debug)]
+pub struct Peer {
+    pid: i32,
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+impl Peer {
+    /// Holds the process with this number, which must have been seen alive just now.
+    ///
+    /// # Errors
+    ///
+    /// Where it is gone, or cannot be seen from here.
+    pub fn hold(pid: i32) -> io::Result<Self> {
+        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        Self::held(pid, pidfd_open(number, PidfdFlags::empty())?)
+    }
+
+    /// One that another process held.
+    ///
+    /// # Errors
+    ///
+    /// Where the reactor cannot watch it.
+    pub fn held(pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { pid, pidfd: sys::watched(pidfd)? })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Waits until it has ended. May be dropped and called again.
+    pub async fn ended(&self) {
+        // A pidfd turns readable when its process ends, and stays so.
+        match self.pidfd.readable().await {
+            Ok(mut ready) => ready.retain_ready(),
+            Err(_shutting_down) => std::future::pending().await,
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut ended = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ended, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+
+    /// Whether this process may signal it.
+    pub fn can_be_signalled(&self) -> bool {
+        signal::kill(unistd::Pid::from_raw(self.pid), None).is_ok()
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    ///
+    /// Where it has ended, or belongs to somebody else.
+    pub fn kill(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(self, Signal::KILL)?)
+    }
+}
+
+impl AsFd for Peer {
+    /// The pidfd, to be handed on.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.get_ref().as_fd()
+    }
+}

@@ -1,0 +1,187 @@
+//! The end of booting: listeners, bound or adopted, and the first accept. What comes before needs none of them.
+
+use super::{
+    Failure, Lifecycle,
+    serving::{Serving, Shared},
+};
+use crate::{
+    bind::{Bind, Key, Listener, ListenerAddress, SocketPath},
+    config::Config,
+    connection::Service,
+    drain::Connections,
+    guest::Plugin,
+    handoff::{
+        Generation,
+        adopt::{Consent, Predecessor},
+        door::Door,
+        message::{Entry, Message},
+        peer::Peer,
+    },
+    pidfile::{self, PidFile},
+};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    os::fd::OwnedFd,
+    sync::Arc,
+    thread,
+};
+use tracing::{info, warn};
+
+/// What a process serves with, from nowhere or from a predecessor.
+pub(super) struct Opened {
+    listeners: Vec<(Listener, Bind, Shared)>,
+    door: Option<(Door, Shared)>,
+    earlier: Vec<(Generation, Peer)>,
+    pub(super) generation: Generation,
+    pub(super) consent: Consent,
+}
+
+impl Lifecycle {
+    /// Opens everything anew.
+    pub(super) fn start_cold(&self, plugin: Plugin) -> Result<Serving, Failure> {
+        let config = &self.config;
+        let mut opened = Opened {
+            listeners: Vec::new(),
+            door: None,
+            earlier: Vec::new(),
+            generation: Generation::FIRST,
+            consent: Consent::Inherited,
+        };
+        let mut open = || {
+            open_listeners(config, &mut HashMap::new(), &mut opened.listeners)?;
+            opened.door = open_door(config, Vec::new())?;
+            Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
+        };
+        let pidfile = open().inspect_err(|_| opened.withdraw())?;
+        let mut serving = self.accept(plugin, opened)?;
+        serving.pidfile = pidfile;
+        self.config.notifier.ready(&match serving.addresses().len() {
+            1 => self.status("serves 1 listener"),
+            listeners => self.status(&format!("serves {listeners} listeners")),
+        });
+        Ok(serving)
+    }
+
+    /// Begins to accept, and says so.
+    pub(super) fn accept(&self, plugin: Plugin, opened: Opened) -> Result<Serving, Failure> {
+        let connections = Connections::new(self.config.limits.max_connections);
+        let service = Service::new(plugin, self.config.limits);
+        let mut serving = Serving::new(opened.listeners, service, connections).map_err(Failure::Runtime)?;
+        serving.door = opened.door.map(|(door, _)| door);
+        for (generation, peer) in opened.earlier {
+            serving.remember(generation, Arc::new(peer));
+        }
+        let addresses = serving.addresses();
+        for address in &addresses {
+            info!(%address, "listening");
+        }
+        announce(addresses);
+        Ok(serving)
+    }
+}
+
+/// The successor's part of the exchange, until it may accept.
+pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Result<Opened, Failure> {
+    let offered = predecessor.hello().await?;
+    let mut listeners = HashMap::new();
+    let mut doors = Vec::new();
+    let mut earlier = Vec::new();
+    for (entry, descriptor) in offered.things {
+        match entry {
+            Entry::Listener { key } => drop(listeners.insert(key, descriptor)),
+            Entry::HandoffSocket { path } => doors.push((path, descriptor)),
+            Entry::Generation { generation, pid } => {
+                earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
+            }
+            // Of a later version; closed here.
+            Entry::Unknown => {}
+        }
+    }
+    let mut opened = Opened {
+        listeners: Vec::new(),
+        door: None,
+        earlier,
+        generation: offered.generation.next(),
+        consent: Consent::Commit,
+    };
+    let taken = async {
+        let claimed = open_listeners(config, &mut listeners, &mut opened.listeners)?;
+        opened.door = open_door(config, doors)?;
+        if let Some(path) = &config.pidfile {
+            pidfile::check(path)?;
+        }
+        let unclaimed = listeners.drain().map(|(key, _closed)| key).collect();
+        opened.consent = predecessor.prepared(Message::Prepared { claimed, unclaimed }).await?;
+        if opened.consent == Consent::Commit {
+            opened.consent = predecessor.serving().await?;
+        }
+        Ok(())
+    };
+    match taken.await {
+        Ok(()) => Ok(opened),
+        Err(failure) => {
+            opened.withdraw();
+            Err(failure)
+        }
+    }
+}
+
+impl Opened {
+    /// Nothing will be served: what was bound in vain leaves no trace.
+    fn withdraw(&self) {
+        for (listener, _, shared) in &self.listeners {
+            if *shared == Shared::No {
+                listener.unlink().ok();
+            }
+        }
+        if let Some((door, Shared::No)) = &self.door {
+            door.remove();
+        }
+    }
+}
+
+/// Takes the listeners that are offered, and binds the others: those that were taken.
+fn open_listeners(
+    config: &Config,
+    offered: &mut HashMap<Key, OwnedFd>,
+    listeners: &mut Vec<(Listener, Bind, Shared)>,
+) -> Result<Vec<Key>, Failure> {
+    let mut claimed = Vec::new();
+    for (bind, key) in config.binds.iter().zip(Key::of(&config.binds)) {
+        if let Some(descriptor) = offered.remove(&key) {
+            listeners.push((Listener::adopt(descriptor, key.clone())?, bind.clone(), Shared::WithPredecessor));
+            claimed.push(key);
+        } else if let Some(served) = offered.keys().find(|offered| key.contradicts(offered)) {
+            return Err(Failure::Contradiction { wanted: key, served: served.clone() });
+        } else {
+            listeners.push((Listener::bind(bind, key, config.backlog)?, bind.clone(), Shared::No));
+        }
+    }
+    Ok(claimed)
+}
+
+fn open_door(config: &Config, offered: Vec<(SocketPath, OwnedFd)>) -> Result<Option<(Door, Shared)>, Failure> {
+    let Some(wanted) = &config.handoff.socket else { return Ok(None) };
+    let opened = match offered.into_iter().find(|(path, _)| path == wanted) {
+        Some((_, descriptor)) => Door::adopt(descriptor, wanted).map(|door| (door, Shared::WithPredecessor)),
+        None => Door::open(wanted).map(|door| (door, Shared::No)),
+    };
+    opened.map(Some).map_err(|obstacle| Failure::Door { path: wanted.clone(), obstacle })
+}
+
+/// The ready lines, for whoever started the process: the only thing on standard output, ever. Written by a thread of their own,
+/// since a pipe that is full and that nobody reads would keep whoever writes to it for ever.
+fn announce(addresses: Vec<ListenerAddress>) {
+    let write = move || {
+        let mut out = io::stdout().lock();
+        for address in addresses {
+            if let Err(error) = writeln!(out, "listening {address}").and_then(|()| out.flush()) {
+                warn!(%error, "the ready line could not be written to standard output");
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("ready-line".into()).spawn(write) {
+        warn!(%error, "the ready line could not be written to standard output");
+    }
+}

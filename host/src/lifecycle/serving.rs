@@ -1,0 +1,348 @@
+//! What a process that serves consists of, and what goes on in it whatever its state.
+
+use crate::{
+    accept,
+    bind::{Bind, Key, Listener, ListenerAddress},
+    connection::Service,
+    drain::Connections,
+    guest::{LoadError, Plugin, Source},
+    handoff::{
+        Generation,
+        adopt::{self, Predecessor},
+        door::{Door, Visitor},
+        message::Entry,
+        offer::{Estate, Successor},
+        peer::Peer,
+    },
+    pidfile::PidFile,
+};
+use std::{
+    future::pending,
+    os::fd::AsFd,
+    sync::{Arc, Weak},
+};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tracing::{debug, error, info, warn};
+
+/// Everything that a process has once it serves.
+pub(super) struct Serving {
+    open: Vec<Open>,
+    acceptors: JoinSet<()>,
+    /// Listeners that take no more arrivals and are emptied.
+    retiring: JoinSet<()>,
+    /// Of those, for the count of what they leave behind.
+    retired: Vec<Weak<Listener>>,
+    pub(super) connections: Connections,
+    service: Arc<Service>,
+    reload: Option<Reload>,
+    pub(super) door: Option<Door>,
+    pub(super) pidfile: Option<PidFile>,
+    /// Earlier generations that drained when they were last heard of.
+    earlier: Vec<(Generation, Arc<Peer>)>,
+    /// The one before this, as long as it has something to say.
+    pub(super) predecessor: Option<Predecessor>,
+    /// Successors that gave the service back, until they have ended.
+    released: Vec<Successor>,
+}
+
+/// A listener, and who accepts on it, where anybody does.
+struct Open {
+    listener: Arc<Listener>,
+    bind: Bind,
+    shared: Shared,
+    acceptor: Option<AbortHandle>,
+}
+
+/// Whether a listener is a predecessor's as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shared {
+    /// It is, and its options and its path are for that to decide.
+    WithPredecessor,
+    /// It is this process's own.
+    No,
+}
+
+/// A plugin that is being loaded to replace the one that is served.
+struct Reload {
+    loading: JoinHandle<Result<Plugin, LoadError>>,
+    source: Source,
+    /// It was asked for once more meanwhile: what is being read may be out of date.
+    again: bool,
+}
+
+/// What goes on besides signals and handoffs.
+pub(super) enum Event {
+    /// A successor that nobody here started asks for the service.
+    Visitor(Visitor),
+    /// Something that cannot happen: a listener is no longer served.
+    Bug(String),
+}
+
+impl Serving {
+    /// Begins to accept.
+    pub(super) fn new(
+        listeners: Vec<(Listener, Bind, Shared)>,
+        service: Service,
+        connections: Connections,
+    ) -> std::io::Result<Self> {
+        let open = listeners.into_iter().map(|(listener, bind, shared)| Open {
+            listener: Arc::new(listener),
+            bind,
+            shared,
+            acceptor: None,
+        });
+        let mut serving = Self {
+            open: open.collect(),
+            acceptors: JoinSet::new(),
+            retiring: JoinSet::new(),
+            retired: Vec::new(),
+            connections,
+            service: Arc::new(service),
+            reload: None,
+            door: None,
+            pidfile: None,
+            earlier: Vec::new(),
+            predecessor: None,
+            released: Vec::new(),
+        };
+        serving.accept()?;
+        Ok(serving)
+    }
+
+    /// Accepts on every listener on which nobody does.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no descriptors left.
+    pub(super) fn accept(&mut self) -> std::io::Result<()> {
+        for Open { listener, acceptor, .. } in &mut self.open {
+            if acceptor.is_none() {
+                let accepting =
+                    accept::serve(listener.incoming()?, self.connections.clone(), Arc::clone(&self.service));
+                *acceptor = Some(self.acceptors.spawn(accepting));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops accepting on these listeners, which stay open, and out of the reactor's sight.
+    pub(super) fn pause(&mut self, keys: &[Key]) {
+        for Open { listener, acceptor, .. } in &mut self.open {
+            if keys.contains(listener.key())
+                && let Some(acceptor) = acceptor.take()
+            {
+                acceptor.abort();
+            }
+        }
+    }
+
+    /// Lets go of the listeners that a successor serves, and retires those that nobody will serve.
+    pub(super) fn hand_over(&mut self, claimed: &[Key]) {
+        self.pause(claimed);
+        self.open.retain(|open| !claimed.contains(open.listener.key()));
+        self.retire();
+    }
+
+    /// Retires every listener: serves what is queued there, and closes it.
+    pub(super) fn retire(&mut self) {
+        self.connections.begin_draining();
+        for Open { listener, acceptor, .. } in self.open.drain(..) {
+            if let Some(acceptor) = acceptor {
+                acceptor.abort();
+            }
+            self.retired.push(Arc::downgrade(&listener));
+            self.retiring.spawn(accept::retire(listener, self.connections.clone(), Arc::clone(&self.service)));
+        }
+    }
+
+    /// Waits until every retired listener is closed and every connection has finished. May be dropped and called again.
+    pub(super) async fn finished(&mut self) {
+        while self.retiring.join_next().await.is_some() {}
+        self.connections.finished().await;
+    }
+
+    /// How many connections wait at retired listeners, as far as the system tells.
+    pub(super) fn queued(&self) -> u32 {
+        self.retired.iter().filter_map(|listener| Some(listener.upgrade()?.queue()?.waiting)).sum()
+    }
+
+    /// Where it listens.
+    pub(super) fn addresses(&self) -> Vec<ListenerAddress> {
+        self.open.iter().map(|open| open.listener.address().clone()).collect()
+    }
+
+    /// What a successor is offered.
+    pub(super) fn estate(&self, generation: Generation) -> Estate {
+        let mut estate = Estate { generation, things: Vec::new() };
+        for Open { listener, .. } in &self.open {
+            let entry = Entry::Listener { key: listener.key().clone() };
+            estate.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
+        }
+        if let Some(door) = &self.door {
+            estate.things.push((Entry::HandoffSocket { path: door.path().to_owned() }, door.socket()));
+        }
+        for (generation, peer) in &self.earlier {
+            let entry = Entry::Generation { generation: generation.number(), pid: peer.pid() };
+            estate.things.push((entry, Arc::clone(peer) as _));
+        }
+        estate
+    }
+
+    /// What was shared with a predecessor is this process's own from now on.
+    pub(super) fn own(&mut self, backlog: u32) {
+        for Open { listener, bind, shared, .. } in &mut self.open {
+            if *shared == Shared::WithPredecessor
+                && let Err(error) = listener.settled(bind, backlog)
+            {
+                warn!(address = %listener.address(), %error, "the backlog or the mode of a listener stays as the predecessor had it");
+            }
+            *shared = Shared::No;
+        }
+    }
+
+    /// A successor that serves no more, and finishes what it has accepted.
+    pub(super) fn release(&mut self, successor: Successor) {
+        self.released.push(successor);
+    }
+
+    /// Stops serving in favour of the predecessor: what is shared with it is its own again, and what is not is retired.
+    pub(super) fn hand_back(&mut self) {
+        let shared: Vec<_> = self
+            .open
+            .iter()
+            .filter(|open| open.shared == Shared::WithPredecessor)
+            .map(|open| open.listener.key().clone())
+            .collect();
+        self.hand_over(&shared);
+        self.door = None;
+    }
+
+    /// Ends serving for good: nobody takes over.
+    pub(super) fn stop(&mut self) {
+        self.retire();
+        if let Some(door) = self.door.take() {
+            door.remove();
+        }
+    }
+
+    /// A generation that drains from now on, or did when it was last heard of.
+    pub(super) fn remember(&mut self, generation: Generation, peer: Arc<Peer>) {
+        self.earlier.push((generation, peer));
+    }
+
+    /// The generations that drain.
+    pub(super) fn earlier(&mut self) -> &[(Generation, Arc<Peer>)] {
+        self.earlier.retain(|(_, peer)| !peer.has_ended());
+        &self.earlier
+    }
+
+    /// Reads the plugin anew. Nothing changes before it is certain that it can be served.
+    pub(super) fn reload(&mut self, source: Source) {
+        match &mut self.reload {
+            Some(reload) => reload.again = true,
+            None => {
+                info!("reloading the plugin");
+                let read = source.clone();
+                let loading = tokio::task::spawn_blocking(move || Plugin::load(&read));
+                self.reload = Some(Reload { loading, source, again: false });
+            }
+        }
+    }
+
+    /// Waits for what goes on besides signals and handoffs, and does what needs no decision. Where `busy` says why, visitors are
+    /// refused. May be dropped and called again.
+    pub(super) async fn event(&mut self, busy: Option<&str>) -> Event {
+        loop {
+            tokio::select! {
+                Some(ended) = self.acceptors.join_next() => match ended {
+                    Err(ended) if ended.is_cancelled() => {}
+                    // An accept loop ends only when it is told to.
+                    ended => return Event::Bug(format!("a listener is no longer served ({ended:?})")),
+                },
+                loaded = loaded(&mut self.reload) => self.reloaded(loaded),
+                () = ended(&mut self.released) => {}
+                event = told(&mut self.predecessor) => self.predecessor_said(event),
+                visitor = visitor(&mut self.door) => match busy {
+                    None => return Event::Visitor(visitor),
+                    Some(reason) => visitor.refuse(reason).await,
+                },
+            }
+        }
+    }
+
+    fn reloaded(&mut self, loaded: Result<Plugin, String>) {
+        let Some(Reload { source, again, .. }) = self.reload.take() else { return };
+        if again {
+            self.reload(source);
+            return;
+        }
+        match loaded {
+            Ok(plugin) => {
+                self.service = Arc::new(Service::new(plugin, source.limits));
+                // Listeners on which nobody accepts now are served by somebody else.
+                for open in self.open.iter_mut().filter(|open| open.acceptor.is_some()) {
+                    match open.listener.incoming() {
+                        Ok(incoming) => {
+                            let accepting =
+                                accept::serve(incoming, self.connections.clone(), Arc::clone(&self.service));
+                            let old = open.acceptor.replace(self.acceptors.spawn(accepting));
+                            old.iter().for_each(AbortHandle::abort);
+                        }
+                        Err(error) => {
+                            let address = open.listener.address();
+                            error!(%address, %error, "this listener goes on with the plugin that it had");
+                        }
+                    }
+                }
+                info!("reloaded: new connections get the new plugin");
+            }
+            Err(reason) => error!("the reload failed, everything stays as it was: {reason}"),
+        }
+    }
+
+    fn predecessor_said(&mut self, event: adopt::Event) {
+        match event {
+            adopt::Event::Draining(connections) => debug!(connections, "the predecessor drains"),
+            adopt::Event::Gone => {
+                info!("the predecessor has finished");
+                self.predecessor = None;
+            }
+            event => debug!(?event, "the predecessor says what is not due; it is ignored"),
+        }
+    }
+}
+
+async fn loaded(reload: &mut Option<Reload>) -> Result<Plugin, String> {
+    match reload {
+        Some(Reload { loading, .. }) => match loading.await {
+            Ok(loaded) => loaded.map_err(|error| error.to_string()),
+            Err(panic) => Err(panic.to_string()),
+        },
+        None => pending().await,
+    }
+}
+
+/// Waits until one of them has ended, and reaps it.
+async fn ended(released: &mut Vec<Successor>) {
+    match released.last_mut() {
+        Some(successor) => {
+            successor.reaped().await;
+            released.pop();
+        }
+        None => pending().await,
+    }
+}
+
+async fn told(predecessor: &mut Option<Predecessor>) -> adopt::Event {
+    match predecessor {
+        Some(predecessor) => predecessor.event().await,
+        None => pending().await,
+    }
+}
+
+async fn visitor(door: &mut Option<Door>) -> Visitor {
+    match door {
+        Some(door) => door.visitor().await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,310 @@
+//! What the host tells its supervisor, in systemd's notification protocol (sd_notify(3)).
+//!
+//! One datagram for each thing said. Nothing here waits for the supervisor but [`Notifier::barrier`], and nothing fails the
+//! host: without a supervisor each call does nothing, and one that does not listen costs a record at debug level.
+
+use rustix::time::{ClockId, clock_gettime};
+use sendfd::SendWithFd;
+use std::{
+    ffi::OsString,
+    fmt::Write,
+    io,
+    os::{
+        fd::AsRawFd,
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    net::unix::pipe,
+    time::{self, Instant},
+};
+use tracing::debug;
+
+/// How long after a full queue it is tried again.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The way to the supervisor, where there is one.
+#[derive(Clone, Debug, Default)]
+pub struct Notifier {
+    socket: Option<OsString>,
+    /// Who serves, where the supervisor's queue had no room for it. Losing it would make the supervisor watch a process that
+    /// ends, so that the next barrier sends it first.
+    unsent: Arc<Mutex<Option<String>>>,
+}
+
+/// The supervisor has not confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be reached.
+    #[error("NOTIFY_SOCKET {}: {source}", socket.display())]
+    Unreachable {
+        /// Where it should be.
+        socket: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is there, and has not answered in time.
+    #[error("NOTIFY_SOCKET {}: the supervisor has not read what it was told in time", socket.display())]
+    Silent {
+        /// Where it is.
+        socket: OsString,
+    },
+}
+
+impl Notifier {
+    /// `socket` is what the supervisor calls `NOTIFY_SOCKET`: an absolute path, or an abstract name after `@`.
+    pub fn new(socket: Option<OsString>) -> Self {
+        Self { socket: socket.filter(|socket| !socket.is_empty()), unsent: Arc::default() }
+    }
+
+    /// This process serves. Said on a cold start, and when a reload is over.
+    pub fn ready(&self, status: &str) {
+        self.say(&message("READY=1", status));
+    }
+
+    /// The process `main` serves from here on, and is the one to watch and to signal.
+    pub fn ready_as(&self, main: u32, status: &str) {
+        let message = message(&format!("READY=1\nMAINPID={main}"), status);
+        let unsent = if self.say(&message) { None } else { Some(message) };
+        *self.unsent.lock().unwrap_or_else(PoisonError::into_inner) = unsent;
+    }
+
+    /// What this process serves is being replaced, by a reload or a successor; `ready` or `ready_as` follows.
+    pub fn reloading(&self, status: &str) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.say(&message(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"), status));
+    }
+
+    /// This process serves what it has and ends.
+    pub fn stopping(&self, status: &str) {
+        self.say(&message("STOPPING=1", status));
+    }
+
+    /// A sentence for people that is true until the next one.
+    pub fn status(&self, text: &str) {
+        self.say(&format!("STATUS={}\n", one_line(text)));
+    }
+
+    /// Waits until the supervisor has read all that was said before.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be reached, or has not read it by `deadline`.
+    pub async fn barrier(&self, deadline: Instant) -> Result<(), Error> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        match time::timeout_at(deadline, self.confirmed()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(Error::Unreachable { socket: socket.clone(), source }),
+            Err(_elapsed) => Err(Error::Silent { socket: socket.clone() }),
+        }
+    }
+
+    async fn confirmed(&self) -> io::Result<()> {
+        let unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(message) = unsent {
+            retried(|| self.connected()?.send(message.as_bytes())).await?;
+            self.unsent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        let (reader, writer) = io::pipe()?;
+        // Alone in its datagram, and with one descriptor, or the supervisor would not take it for a barrier.
+        retried(|| self.connected()?.send_with_fd(b"BARRIER=1", &[writer.as_raw_fd()])).await?;
+        drop(writer);
+        // The supervisor has the only other end. It closes that when it comes to the barrier, after all that was queued.
+        let hung_up = pipe::Receiver::from_owned_fd(reader.into())?;
+        loop {
+            hung_up.readable().await?;
+            match hung_up.try_read(&mut [0; 16]) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether there is nobody to tell, or it was told.
+    fn say(&self, message: &str) -> bool {
+        let Some(socket) = &self.socket else { return true };
+        match self.connected().and_then(|supervisor| supervisor.send(message.as_bytes())) {
+            Ok(_) => true,
+            Err(error) => {
+                debug!(socket = %socket.display(), %error, "the supervisor was not told {:?}", message.trim_end());
+                false
+            }
+        }
+    }
+
+    /// Anew for each datagram: a supervisor may have replaced its socket since.
+    fn connected(&self) -> io::Result<UnixDatagram> {
+        let name = self.socket.as_ref().map(|socket| socket.as_bytes()).unwrap_or_default();
+        let address = match name {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?,
+            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "is neither an absolute path nor an @name")),
+        };
+        let supervisor = UnixDatagram::unbound()?;
+        supervisor.set_nonblocking(true)?;
+        supervisor.connect_addr(&address)?;
+        Ok(supervisor)
+    }
+}
+
+/// Until the queue has room.
+async fn retried(mut send: impl FnMut() -> io::Result<usize>) -> io::Result<()> {
+    loop {
+        match send() {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => time::sleep(RETRY).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn message(state: &str, status: &str) -> String {
+    let mut message = format!("{state}\n");
+    // Writing to a string cannot fail.
+    writeln!(message, "STATUS={}", one_line(status)).unwrap_or_default();
+    message
+}
+
+/// A line break would end the status, and let what follows pass for another assignment.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sendfd::RecvWithFd;
+    use std::{os::unix::net::SocketAddr as Address, path::PathBuf};
+
+    struct Supervisor {
+        socket: UnixDatagram,
+        path: PathBuf,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Supervisor {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("notify");
+            let socket = UnixDatagram::bind(&path).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            Self { socket, path, _directory: directory }
+        }
+
+        fn notifier(&self) -> Notifier {
+            Notifier::new(Some(self.path.clone().into()))
+        }
+
+        fn next(&self) -> String {
+            let mut buffer = [0; 4096];
+            let length = self.socket.recv(&mut buffer).unwrap();
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        }
+
+        /// Fills the queue, and says with how many.
+        fn fill(&self) -> usize {
+            let notifier = self.notifier();
+            (0..100_000).take_while(|_| notifier.say("X=1\n")).count()
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[test]
+    fn each_thing_said_is_one_datagram() {
+        let supervisor = Supervisor::new();
+        let notifier = supervisor.notifier();
+        notifier.ready("generation 1 serves 1 listener");
+        notifier.ready_as(77, "generation 2 serves 1 listener");
+        notifier.stopping("stopping\nMAINPID=1");
+        notifier.status("well");
+        notifier.reloading("anew");
+        assert_eq!(supervisor.next(), "READY=1\nSTATUS=generation 1 serves 1 listener\n");
+        assert_eq!(supervisor.next(), "READY=1\nMAINPID=77\nSTATUS=generation 2 serves 1 listener\n");
+        assert_eq!(supervisor.next(), "STOPPING=1\nSTATUS=stopping MAINPID=1\n");
+        assert_eq!(supervisor.next(), "STATUS=well\n");
+        let reloading = supervisor.next();
+        let lines: Vec<&str> = reloading.lines().collect();
+        assert_eq!((lines[0], lines[2]), ("RELOADING=1", "STATUS=anew"));
+        // The kernel's own account of the same clock, in seconds.
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        let said: f64 = lines[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
+        assert!((uptime - said / 1e6).abs() < 60.0, "{uptime} {said}");
+    }
+
+    #[test]
+    fn an_abstract_socket_will_do() {
+        let name = format!("uninterruptible-notify-test-{}", std::process::id());
+        let socket = UnixDatagram::bind_addr(&Address::from_abstract_name(&name).unwrap()).unwrap();
+        Notifier::new(Some(format!("@{name}").into())).status("well");
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"STATUS=well\n");
+    }
+
+    #[tokio::test]
+    async fn without_a_supervisor_nothing_happens_and_nothing_waits() {
+        for socket in [None, Some(OsString::new())] {
+            let notifier = Notifier::new(socket);
+            notifier.ready("unheard");
+            notifier.ready_as(1, "unheard");
+            notifier.barrier(soon()).await.unwrap();
+        }
+        for unreachable in ["/absent/notify", "relative", "vsock:2:1", &format!("/{}", "x".repeat(200))] {
+            let notifier = Notifier::new(Some(unreachable.into()));
+            notifier.ready("unheard");
+            let refusal = notifier.barrier(soon()).await.unwrap_err();
+            assert!(matches!(refusal, Error::Unreachable { .. }) && refusal.to_string().contains(unreachable));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_barrier_holds_until_its_descriptor_is_closed() {
+        let supervisor = Supervisor::new();
+        let notifier = supervisor.notifier();
+        let early = notifier.barrier(Instant::now() + Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(early, Error::Silent { .. }), "{early}");
+        let answering = tokio::task::spawn_blocking(move || {
+            for _ in 0..2 {
+                let mut bytes = [0; 64];
+                let mut descriptors = [0; 2];
+                let (length, count) = supervisor.socket.recv_with_fd(&mut bytes, &mut descriptors).unwrap();
+                assert_eq!((&bytes[..length], count), (&b"BARRIER=1"[..], 1));
+                nix::unistd::close(descriptors[0]).unwrap();
+            }
+        });
+        notifier.barrier(soon()).await.unwrap();
+        answering.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_serves_is_not_lost_in_a_full_queue() {
+        let supervisor = Supervisor::new();
+        let notifier = supervisor.notifier();
+        let queued = supervisor.fill();
+        assert!(queued > 0);
+        notifier.ready_as(77, "generation 2 serves 1 listener");
+        let answering = tokio::task::spawn_blocking(move || {
+            for _ in 0..queued {
+                assert_eq!(supervisor.next(), "X=1\n");
+            }
+            assert_eq!(supervisor.next(), "READY=1\nMAINPID=77\nSTATUS=generation 2 serves 1 listener\n");
+            let mut descriptors = [0; 1];
+            supervisor.socket.recv_with_fd(&mut [0; 64], &mut descriptors).unwrap();
+            nix::unistd::close(descriptors[0]).unwrap();
+        });
+        notifier.barrier(soon()).await.unwrap();
+        answering.await.unwrap();
+    }
+}

@@ -1,0 +1,107 @@
+//! The connection's socket, as its guest's streams and the connection itself share it.
+//!
+//! Everything that touches the socket is here, so that the rules hold whoever reads or writes: reads and writes are tried
+//! first and awaited only when they would block; at most [`CHUNK`] bytes are ever kept in memory for a direction; an end, a
+//! reset and an expired wait are told apart; and the moment of the last byte is known.
+//!
+//! This file owns the state that the two directions share; `input` and `output` are the directions, `end` what is done
+//! beside the guest and after it.
+
+mod end;
+mod input;
+mod output;
+
+pub use input::InputEnd;
+
+use crate::sys;
+use bytes::Bytes;
+use rustix::net::{SocketAddrAny, getsockname};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{io::unix::AsyncFd, sync::Notify};
+
+/// The most that is moved, and the most that is kept, at a time: what a pipe holds, too.
+pub const CHUNK: usize = 64 << 10;
+
+/// One connection's socket and what is known of its two directions.
+#[derive(Debug)]
+pub struct Wire {
+    socket: AsyncFd<OwnedFd>,
+    /// When a byte last moved, in microseconds after `opened`.
+    last_byte: AtomicU64,
+    opened: Instant,
+    state: Mutex<State>,
+    /// Rung when a direction changes in a way that someone may wait for.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Read ahead, not yet taken.
+    ahead: Bytes,
+    /// Why input ended, once it has.
+    input_end: Option<InputEnd>,
+    /// The guest will read no more; what comes is discarded.
+    input_abandoned: bool,
+    /// Accepted from the guest, not yet taken by the kernel.
+    unsent: Bytes,
+    /// The guest will write no more.
+    output_finished: bool,
+    /// The kernel was told so.
+    output_shut: bool,
+    output_failed: Option<io::ErrorKind>,
+}
+
+impl Wire {
+    /// Takes over a connected, non-blocking stream socket. Needs a runtime, whose reactor watches it.
+    ///
+    /// # Errors
+    ///
+    /// Where the reactor cannot take it.
+    pub fn new(socket: OwnedFd) -> io::Result<Arc<Self>> {
+        let socket = sys::watched(socket)?;
+        Ok(Arc::new(Self {
+            socket,
+            last_byte: AtomicU64::new(0),
+            opened: Instant::now(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        }))
+    }
+
+    /// The address of this end; `None` on unix, and where it has none any more.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let address: SocketAddrAny = getsockname(self.socket.get_ref()).ok()?;
+        SocketAddr::try_from(address).ok()
+    }
+
+    /// When a byte last moved in either direction; when the connection was opened, where none has.
+    pub fn last_byte(&self) -> Instant {
+        self.opened + Duration::from_micros(self.last_byte.load(Ordering::Relaxed))
+    }
+
+    fn moved(&self) {
+        // A u64 of microseconds lasts for half a million years.
+        let now = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_byte.store(now, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can leave the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the peer is known to have broken the connection.
+    pub fn broken(&self) -> bool {
+        let state = self.state();
+        state.output_failed.is_some() || matches!(state.input_end, Some(InputEnd::Broken(_)))
+    }
+}

@@ -1,0 +1,50 @@
+//! What a supervisor is told, and when.
+
+use crate::{
+    harness::{Setup, directory, read_line},
+    supervisor::{Barriers, Supervisor},
+};
+use nix::sys::signal::Signal;
+use std::{io::Write, path::Path};
+
+fn supervised(plugin: &str, socket: &Path) -> Setup {
+    Setup::serving(plugin).environment("NOTIFY_SOCKET", socket.to_str().unwrap())
+}
+
+#[test]
+fn ready_when_it_listens_and_stopping_when_it_is_told_to() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let mut host = supervised("speaks-first", supervisor.socket()).option("--bind", "tcp://127.0.0.1:0").start();
+    let ready = supervisor.told("READY=1");
+    assert_eq!((ready.sender, ready.uid), (host.pid(), nix::unistd::getuid().as_raw()));
+    assert_eq!(ready.value("STATUS"), Some("generation 1 serves 2 listeners"));
+    let mut open = host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    assert_eq!(supervisor.said().len(), 1, "nothing before it is ready, and nothing while it serves");
+    host.signal(Signal::SIGTERM);
+    let stopping = supervisor.told("STOPPING=1");
+    assert_eq!(stopping.sender, host.pid());
+    assert!(stopping.value("STATUS").is_some());
+    open.write_all(b"bye\n").unwrap();
+    drop(open);
+    assert_eq!(host.exit_code(), 0);
+    assert_eq!(supervisor.main_process(host.pid()), host.pid());
+    assert_eq!(supervisor.said().len(), 2);
+}
+
+#[test]
+fn a_host_that_cannot_start_is_never_ready() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let (code, _, _) = supervised("hello", supervisor.socket()).option("--pidfile", "/absent/host.pid").run();
+    assert_eq!(code, 2);
+    assert!(supervisor.said().is_empty());
+}
+
+#[test]
+fn a_supervisor_that_does_not_listen_harms_nothing() {
+    let dir = directory();
+    let socket = dir.path().join("notify");
+    let host = supervised("hello", &socket).start();
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    host.logged(&["the supervisor was not told", "READY=1"]);
+}

@@ -1,0 +1,82 @@
+//! The pidfile: there before the host says that it listens, one host's at a time, gone with the host.
+
+use crate::harness::{Setup, directory};
+use nix::sys::signal::Signal;
+use std::{fs, os::unix::fs::PermissionsExt};
+
+#[test]
+fn it_is_there_from_the_ready_line_to_the_end() {
+    let dir = directory();
+    let path = dir.path().join("host.pid");
+    let mut host = Setup::serving("hello").option("--pidfile", &path).start();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", host.pid()));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+    assert_eq!(host.terminate(), 0);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_environment_names_it_as_the_gem_has_it() {
+    let dir = directory();
+    let path = dir.path().join("host.pid");
+    let host = Setup::serving("hello").environment("PID_FILE", path.to_str().unwrap()).start();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", host.pid()));
+}
+
+#[test]
+fn a_live_hosts_is_refused_and_a_dead_ones_replaced() {
+    let dir = directory();
+    let path = dir.path().join("host.pid");
+    let setup = Setup::serving("hello").option("--pidfile", &path);
+    let mut first = setup.start();
+    let (code, out, err) = setup.run();
+    assert_eq!((code, out.as_str()), (3, ""), "{err}");
+    assert!(err.contains(&format!("is held by process {}, which is alive", first.pid())), "{err}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", first.pid()));
+    let dead = first.pid();
+    first.signal(Signal::SIGKILL);
+    first.await_end();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{dead}\n"), "nobody was left to remove it");
+    let second = setup.start();
+    second.logged(&["a stale pidfile is replaced", &format!("stale=process {dead}")]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", second.pid()));
+}
+
+#[test]
+fn of_hosts_that_start_at_once_one_serves() {
+    let dir = directory();
+    let path = dir.path().join("host.pid");
+    // Each of them finds it stale.
+    fs::write(&path, "1\n").unwrap();
+    let setup = Setup::serving("hello").option("--pidfile", &path);
+    let mut hosts: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
+    let ready: Vec<_> = hosts.iter_mut().filter_map(|host| host.line_or_end().map(|_line| host.pid())).collect();
+    assert_eq!(ready.len(), 1, "one host serves");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", ready[0]));
+    for host in &mut hosts {
+        let code = if host.pid() == ready[0] { host.terminate() } else { host.exit_code() };
+        assert_eq!(code, if host.pid() == ready[0] { 0 } else { 3 }, "{}", host.log());
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_before_anything_is_bound() {
+    let dir = directory();
+    let text = dir.path().join("notes.txt");
+    fs::write(&text, "important\n").unwrap();
+    let absent = dir.path().join("absent/host.pid");
+    for (path, code, needle) in [
+        (dir.path().to_str().unwrap(), 2, "is a directory"),
+        (text.to_str().unwrap(), 2, "holds something other than a process id"),
+        (absent.to_str().unwrap(), 2, "its directory does not exist"),
+        ("/", 2, "names no file"),
+        ("/proc/host.pid", 3, "--pidfile /proc/host.pid"),
+    ] {
+        // A plugin that is absent too: the pidfile is looked at first, and no listener would come before the plugin.
+        let (exit, out, err) = Setup::bare().option("--plugin", "absent.wasm").option("--pidfile", path).run();
+        assert_eq!((exit, out.as_str()), (code, ""), "{err}");
+        assert!(err.contains("--pidfile") && err.contains(needle), "{err}");
+    }
+    assert_eq!(fs::read_to_string(&text).unwrap(), "important\n");
+}

@@ -1,0 +1,123 @@
+//! A service that outlives its processes: hosts that take over from each other, until the last is told to stop.
+
+use crate::harness::{Host, PATIENCE, Setup, wait_for};
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+use std::{fs, path::PathBuf};
+
+/// A host and all its successors. When dropped, whoever serves must end well on TERM.
+pub struct Service {
+    pub host: Host,
+    faults: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// A process of a service, as its records in the log name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    pub pid: i32,
+    pub number: u64,
+}
+
+impl Service {
+    /// Starts the first generation. Its successors become this process's to wait for when their parents have ended.
+    pub fn start(setup: Setup) -> Self {
+        prctl::set_child_subreaper(true).unwrap();
+        let directory = crate::harness::directory();
+        let faults = directory.path().join("faults");
+        let host = setup.environment("UNINTERRUPTIBLE_FAULTS", faults.to_str().unwrap()).start();
+        Self { host, faults, _directory: directory }
+    }
+
+    /// Orders faults for what happens from here on; see host/src/fault.rs.
+    pub fn order(&self, faults: &str) {
+        // Whole or not at all: processes read it at any time.
+        let draft = self.faults.with_extension("draft");
+        fs::write(&draft, faults).unwrap();
+        fs::rename(draft, &self.faults).unwrap();
+    }
+
+    /// Whoever has said last that it serves, or serves again.
+    pub fn current(&self) -> Generation {
+        let log = self.host.log();
+        let says_so = |line: &&str| {
+            ["settled: this process is the service", "serves again", "serving alone"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        match log.lines().rev().find(says_so) {
+            Some(line) => generation(line),
+            None => Generation { pid: self.host.pid(), number: 1 },
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.current().pid), signal).unwrap();
+    }
+
+    /// USR1, and waits until the successor is the service.
+    pub fn restart(&self) -> Generation {
+        let before = self.current();
+        self.signal(Signal::SIGUSR1);
+        wait_for("a successor that is the service", || {
+            let now = self.current();
+            (now.number == before.number + 1).then_some(now)
+        })
+    }
+
+    /// USR1, and waits until that has failed. Returns the record that says why.
+    pub fn restart_that_fails(&self) -> String {
+        let failures = |log: &str| {
+            log.lines().filter(|line| line.contains("the restart failed")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = failures(&self.host.log()).len();
+        self.signal(Signal::SIGUSR1);
+        wait_for("a restart that fails", || failures(&self.host.log()).get(before).cloned())
+    }
+}
+
+/// The process that wrote a record.
+pub fn generation(record: &str) -> Generation {
+    let named =
+        record.strip_prefix('[').and_then(|rest| rest.split_once(']')).and_then(|(name, _)| name.split_once('/'));
+    let (pid, number) = named.unwrap_or_else(|| panic!("no record of a host: {record}"));
+    Generation { pid: pid.parse().unwrap(), number: number.parse().unwrap() }
+}
+
+/// Waits for the end of a process that is this one's child, or was left to it: its exit code.
+pub fn exit_code(pid: i32) -> Option<i32> {
+    wait_for(&format!("the end of process {pid}"), || {
+        match waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => Some(Some(code)),
+            Ok(WaitStatus::Signaled(..)) => Some(None),
+            // Not left to this process yet, while its parent lives.
+            Ok(_) | Err(Errno::ECHILD) if fs::exists(format!("/proc/{pid}")).unwrap() => None,
+            // Reaped by its parent.
+            _ => Some(Some(0)),
+        }
+    })
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let current = self.current();
+        if std::thread::panicking() {
+            kill(Pid::from_raw(current.pid), Signal::SIGKILL).ok();
+            return;
+        }
+        if current.pid == self.host.pid() {
+            return; // The host's own end.
+        }
+        kill(Pid::from_raw(current.pid), Signal::SIGTERM).unwrap();
+        assert_eq!(exit_code(current.pid), Some(0), "the service's end; it said:\n{}", self.host.log());
+        assert_eq!(self.host.exit_code(), 0, "the first generation's end; it said:\n{}", self.host.log());
+        let _ = PATIENCE;
+    }
+}
