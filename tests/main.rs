@@ -18,3 +18,4 @@ mod limits;
 mod shutdown;
 mod start;
 mod streams;
+mod unix;

@@ -117,8 +117,9 @@ struct Serving {
 }
 
 impl Serving {
-    fn retire_listeners(&mut self) {
-        self.acceptors.abort_all();
+    async fn retire_listeners(&mut self) {
+        // Each has a copy of its socket: only when that is closed can the listener be.
+        self.acceptors.shutdown().await;
         for listener in self.listeners.drain(..) {
             self.retiring.push(Arc::downgrade(&listener));
             self.acceptors.spawn(accept::retire(listener, self.connections.clone(), Arc::clone(&self.service)));
@@ -210,7 +211,7 @@ impl Lifecycle {
                 Signal::Terminate => {
                     info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
                     serving.connections.begin_draining();
-                    serving.retire_listeners();
+                    serving.retire_listeners().await;
                     State::Stopping(serving, Instant::now() + self.config.drain_timeout)
                 }
                 Signal::Restart => {

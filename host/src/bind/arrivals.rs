@@ -6,10 +6,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, netlink, recv, send, shutdown,
 };
 use socket2::{SockFilter, SockRef};
-use std::{
-    fs, io,
-    os::fd::BorrowedFd,
-};
+use std::{fs, io, os::fd::BorrowedFd};
 
 /// What the kernel holds for a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
