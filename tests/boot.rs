@@ -6,7 +6,7 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
 #[test]
 fn the_ready_line_is_all_that_is_printed() {
     let mut host = Host::serving("hello");
-    assert!(host.addresses[0].port() != 0, "the real port, where 0 was asked for");
+    assert!(host.addresses[0].tcp().port() != 0, "the real port, where 0 was asked for");
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert_eq!(host.terminate(), 0);
     assert_eq!(host.rest_of_output(), Vec::<String>::new());
@@ -16,7 +16,7 @@ fn the_ready_line_is_all_that_is_printed() {
 fn several_listeners_have_a_line_each() {
     let host = Setup::serving("hello").option("--bind", "tcp://[::1]:0").start();
     assert_eq!(host.addresses.len(), 2);
-    assert!(host.addresses[1].is_ipv6());
+    assert!(host.addresses[1].tcp().is_ipv6());
     for address in &host.addresses {
         let mut stream = crate::harness::connect(*address);
         std::io::Write::write_all(&mut stream, b"bob\n").unwrap();
@@ -53,11 +53,16 @@ fn refused(setup: &Setup, needles: &[&str]) {
 #[test]
 fn every_malformed_value_is_named_with_a_remedy() {
     for (option, value, remedy) in [
-        ("--bind", "localhost:7000", "does not start with tcp://"),
+        ("--bind", "localhost:7000", "does not start with tcp:// or unix://"),
         ("--bind", "tcp://127.0.0.1:99999", "no number from 0 to 65535"),
         ("--bind", "tcp://127.0.0.1", "has no port"),
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
+        ("--bind", "unix://run/host.sock", "no absolute path, which makes three slashes"),
+        ("--bind", "unix:///run/host.sock/", "ends with a slash"),
+        ("--bind", "unix:///run/../host.sock", "write it in its shortest form"),
+        ("--bind", "unix:///run/host.sock?mode=0999", "no octal number from 0000 to 0777"),
+        ("--bind", "unix:///run/host.sock?owner=me", "it has mode only"),
         ("--backlog", "-1", "is not a whole number"),
         ("--max-connections", "0", "is not a whole number from 1"),
         ("--max-connections", "many", "is not a whole number from 1"),
@@ -94,6 +99,19 @@ fn unknown_and_incomplete_options_are_named() {
     refused(
         &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://127.0.0.1:7001"),
         &["--bind", "twice"],
+    );
+    refused(
+        &Setup::serving("hello").option("--bind", "unix:///tmp/a").option("--bind", "unix:///tmp/a?mode=0600"),
+        &["--bind \"unix:///tmp/a?mode=0600\"", "twice"],
+    );
+    refused(
+        &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://[::]:7001"),
+        &["--bind \"tcp://[::]:7001\"", "beside tcp://127.0.0.1:7001"],
+    );
+    let many: Vec<String> = (0..201).map(|number| format!("unix:///tmp/{number}")).collect();
+    refused(
+        &Setup::bare().option("--plugin", plugin("hello")).option("--bind", many.join(",")),
+        &["201 listeners", "200"],
     );
 }
 

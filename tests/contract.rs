@@ -1,13 +1,22 @@
 //! The contract, with guests of both versions and of every generator that was built.
 
-use crate::harness::{Host, Setup, connect, directory, plugin, read_line, read_to_end, root};
-use std::{collections::HashMap, fs, io::Write, net::Shutdown};
+use crate::harness::{Host, Setup, Transport, connect, directory, plugin, read_line, read_to_end, root};
+use std::{
+    collections::HashMap,
+    fs,
+    io::Write,
+    net::{Shutdown, SocketAddr},
+};
 
 /// Plugins that were built when the contract was frozen. They run on every later host of the same minor version.
 const FROZEN: [&str; 2] = ["tests/fixtures/server-0.2.0.wasm", "tests/fixtures/server-0.3.0.wasm"];
 
 fn greets(name: &str) {
-    let host = Host::serving(name);
+    greets_over(Transport::Tcp, name);
+}
+
+fn greets_over(transport: Transport, name: &str) {
+    let host = Host::serving_over(transport, name);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
     assert_eq!(host.ask("bob"), b"Hello bob!\n", "{name}: the end of input");
     assert_eq!(host.ask(""), b"Hello world!\n", "{name}: nothing");
@@ -19,8 +28,10 @@ fn greets(name: &str) {
 
 #[test]
 fn both_versions_greet() {
-    greets("hello");
-    greets("hello-async");
+    for transport in Transport::ALL {
+        greets_over(transport, "hello");
+        greets_over(transport, "hello-async");
+    }
 }
 
 #[test]
@@ -61,7 +72,7 @@ fn instances_do_not_share_randomness() {
 fn facts(name: &str) {
     let host = Host::serving(name);
     let mut stream = host.connect();
-    let (here, there) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    let (here, there) = (stream.tcp().local_addr().unwrap(), stream.tcp().peer_addr().unwrap());
     stream.shutdown(Shutdown::Write).unwrap();
     let answer = String::from_utf8(read_to_end(&mut stream)).unwrap();
     let facts: HashMap<&str, &str> = answer.lines().filter_map(|line| line.split_once('=')).collect();
@@ -84,7 +95,7 @@ fn a_guest_can_ask_what_is_known_of_its_connection() {
 #[test]
 fn an_ipv4_peer_of_an_ipv6_listener_is_an_ipv4_peer() {
     let host = Setup::bare().option("--plugin", plugin("facts")).option("--bind", "tcp://[::]:0").start();
-    let mut stream = connect(([127, 0, 0, 1], host.addresses[0].port()).into());
+    let mut stream = connect(SocketAddr::from(([127, 0, 0, 1], host.addresses[0].tcp().port())));
     stream.shutdown(Shutdown::Write).unwrap();
     let answer = String::from_utf8(read_to_end(&mut stream)).unwrap();
     assert!(

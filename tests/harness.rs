@@ -7,8 +7,12 @@ use nix::{
 use std::{
     ffi::OsString,
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -42,11 +46,139 @@ pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// What a scenario runs over; most that has to do with bytes runs over each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Unix,
+}
+
+impl Transport {
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Unix];
+}
+
+/// Where a host listens, as its ready line says. Copied at will, for which a path is never given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(&'static Path),
+}
+
+impl Address {
+    fn of_ready_line(line: &str) -> Self {
+        match line.strip_prefix("listening ").and_then(|uri| uri.split_once("://")) {
+            Some(("tcp", address)) => Self::Tcp(address.parse().unwrap()),
+            Some(("unix", path)) => Self::Unix(Box::leak(PathBuf::from(path).into_boxed_path())),
+            _ => panic!("not a ready line: {line:?}"),
+        }
+    }
+
+    /// Where it is known to be tcp.
+    pub fn tcp(&self) -> SocketAddr {
+        match self {
+            Self::Tcp(address) => *address,
+            Self::Unix(path) => panic!("{} is no tcp address", path.display()),
+        }
+    }
+
+    /// One attempt, without waiting for long.
+    pub fn try_connect(&self) -> io::Result<Stream> {
+        let stream = match self {
+            Self::Tcp(address) => Stream::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
+            Self::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Ok(stream)
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+/// A client's end of a connection.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The same call on either kind.
+macro_rules! either {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+        }
+    };
+}
+
+impl Stream {
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+        }
+    }
+
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        either!(self, stream => stream.shutdown(how))
+    }
+
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        either!(self, stream => stream.set_read_timeout(timeout))
+    }
+
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        either!(self, stream => stream.set_write_timeout(timeout))
+    }
+
+    /// Where it is known to be tcp.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(_) => panic!("not a tcp connection"),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        either!(self, stream => stream.read(buffer))
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        either!(self, stream => stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        either!(self, stream => stream.flush())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(self, stream => stream.as_fd())
+    }
+}
+
 /// A host that is to be started.
 pub struct Setup {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    /// Where its sockets are; removed when neither this nor a host that it has started is left.
+    sockets: Option<Arc<tempfile::TempDir>>,
+}
+
+/// A path in the grammar of `--bind`.
+pub fn unix_uri(path: &Path) -> String {
+    format!("unix://{}", path.to_str().unwrap())
 }
 
 /// A cache that all tests share, so that each plugin is compiled once.
@@ -60,16 +192,29 @@ fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
-        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new() }
+        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), sockets: None }
     }
 
     /// A host that serves a plugin on a port of the system's choice and logs everything.
     pub fn serving(name: &str) -> Self {
-        Self::bare()
+        Self::serving_over(Transport::Tcp, name)
+    }
+
+    /// The same over a transport: a port of the system's choice, or a socket in a directory of its own.
+    pub fn serving_over(transport: Transport, name: &str) -> Self {
+        let setup = Self::bare()
             .option("--plugin", plugin(name))
-            .option("--bind", "tcp://127.0.0.1:0")
             .option("--cache-dir", shared_cache())
-            .option("--log-level", "debug")
+            .option("--log-level", "debug");
+        match transport {
+            Transport::Tcp => setup.option("--bind", "tcp://127.0.0.1:0"),
+            Transport::Unix => {
+                let sockets = directory();
+                let mut setup = setup.option("--bind", unix_uri(&sockets.path().join("host.sock")));
+                setup.sockets = Some(Arc::new(sockets));
+                setup
+            }
+        }
     }
 
     pub fn option(self, name: &str, value: impl Into<OsString>) -> Self {
@@ -142,7 +287,7 @@ impl Setup {
                 }
             }
         });
-        Host { child, lines, log, addresses: Vec::new(), ended: false }
+        Host { child, lines, log, addresses: Vec::new(), _sockets: self.sockets.clone(), ended: false }
     }
 
     /// Starts it and waits until it listens.
@@ -151,8 +296,7 @@ impl Setup {
         let listeners = self.arguments.iter().filter(|argument| *argument == "--bind").count().max(1);
         for _ in 0..listeners {
             let line = host.line();
-            let address = line.strip_prefix("listening tcp://").unwrap_or_else(|| panic!("not a ready line: {line:?}"));
-            host.addresses.push(address.parse().unwrap());
+            host.addresses.push(Address::of_ready_line(&line));
         }
         host
     }
@@ -163,13 +307,18 @@ pub struct Host {
     child: Child,
     lines: mpsc::Receiver<String>,
     log: Arc<Mutex<String>>,
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
+    _sockets: Option<Arc<tempfile::TempDir>>,
     ended: bool,
 }
 
 impl Host {
     pub fn serving(name: &str) -> Self {
         Setup::serving(name).start()
+    }
+
+    pub fn serving_over(transport: Transport, name: &str) -> Self {
+        Setup::serving_over(transport, name).start()
     }
 
     /// The next line on its standard output.
@@ -207,7 +356,7 @@ impl Host {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    pub fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> Stream {
         connect(self.addresses[0])
     }
 
@@ -237,6 +386,13 @@ impl Host {
     pub fn await_end(&mut self) -> ExitStatus {
         self.ended = true;
         wait_for_exit(&mut self.child, "the host")
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.ended = true;
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// TERM, then the exit code.
@@ -280,14 +436,12 @@ impl Drop for Host {
     }
 }
 
-pub fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
+pub fn connect(address: impl Into<Address>) -> Stream {
+    let address = address.into();
+    address.try_connect().unwrap_or_else(|error| panic!("{address:?}: {error}"))
 }
 
-pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
         panic!("{error} after {:?}", String::from_utf8_lossy(&answer));
@@ -296,7 +450,7 @@ pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// Reads one line, with its end.
-pub fn read_line(stream: &mut TcpStream) -> String {
+pub fn read_line(stream: &mut impl Read) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
     while stream.read(&mut byte).unwrap() == 1 {
@@ -332,7 +486,7 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(address: SocketAddr, clients: usize, request: &'static str, answer: &'static str) -> Self {
+    pub fn start(address: Address, clients: usize, request: &'static str, answer: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
         let clients = (0..clients)

@@ -3,14 +3,11 @@
 //!
 //! One plugin serves both: a guest that is asked for something hostile does it, all others behave.
 
-use crate::harness::{Host, Load, Setup};
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-};
+use crate::harness::{Host, Load, Setup, Stream};
+use std::io::{Read, Write};
 
 /// Connections that ask a hostile guest to start, and wait.
-fn provoke(host: &Host, count: usize, request: &str) -> Vec<TcpStream> {
+fn provoke(host: &Host, count: usize, request: &str) -> Vec<Stream> {
     (0..count)
         .map(|_| {
             let mut stream = host.connect();
@@ -21,7 +18,7 @@ fn provoke(host: &Host, count: usize, request: &str) -> Vec<TcpStream> {
 }
 
 /// Runs good connections before, while and after hostile ones are `done`.
-fn beside_a_load(host: &Host, hostile: &str, count: usize, done: impl FnOnce(&Host, Vec<TcpStream>)) {
+fn beside_a_load(host: &Host, hostile: &str, count: usize, done: impl FnOnce(&Host, Vec<Stream>)) {
     let load = Load::start(host.addresses[0], 4, "good\n", "good\n");
     let provoked = provoke(host, count, &format!("{hostile}\n"));
     load.goes_on(50);
@@ -31,7 +28,7 @@ fn beside_a_load(host: &Host, hostile: &str, count: usize, done: impl FnOnce(&Ho
     assert_eq!(host.ask("good\n"), b"good\n");
 }
 
-fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<TcpStream>) {
+fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<Stream>) {
     move |host, streams| {
         for mut stream in streams {
             let mut rest = Vec::new();

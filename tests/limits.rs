@@ -1,6 +1,6 @@
 //! The limits of a connection and of what a guest may hold and say.
 
-use crate::harness::{Host, Setup, directory, read_line, read_to_end, wait_for};
+use crate::harness::{Host, Setup, Transport, directory, read_line, read_to_end, wait_for};
 use nix::sys::signal::Signal;
 use std::{
     fs,
@@ -12,7 +12,11 @@ use std::{
 
 #[test]
 fn at_the_cap_connections_wait_in_the_kernels_queue() {
-    let host = Setup::serving("speaks-first").option("--max-connections", "2").start();
+    Transport::ALL.into_iter().for_each(waits_at_the_cap);
+}
+
+fn waits_at_the_cap(transport: Transport) {
+    let host = Setup::serving_over(transport, "speaks-first").option("--max-connections", "2").start();
     let mut first = host.connect();
     let mut second = host.connect();
     assert_eq!(read_line(&mut first), "ready\n");
@@ -30,13 +34,15 @@ fn at_the_cap_connections_wait_in_the_kernels_queue() {
 
 #[test]
 fn an_idle_connection_is_ended_before_and_after_its_first_byte() {
-    let host = Setup::serving("hello").option("--idle-timeout", "300ms").start();
-    let mut silent = host.connect();
-    assert_eq!(read_to_end(&mut silent), b"");
-    let mut stalled = host.connect();
-    stalled.write_all(b"bo").unwrap();
-    assert_eq!(read_to_end(&mut stalled), b"");
-    wait_for("both", || (host.log().matches("reason=idle").count() == 2).then_some(()));
+    for transport in Transport::ALL {
+        let host = Setup::serving_over(transport, "hello").option("--idle-timeout", "300ms").start();
+        let mut silent = host.connect();
+        assert_eq!(read_to_end(&mut silent), b"");
+        let mut stalled = host.connect();
+        stalled.write_all(b"bo").unwrap();
+        assert_eq!(read_to_end(&mut stalled), b"");
+        wait_for("both", || (host.log().matches("reason=idle").count() == 2).then_some(()));
+    }
 }
 
 #[test]

@@ -23,3 +23,4 @@ mod shutdown;
 mod start;
 mod streams;
 mod supervisor;
+mod unix;

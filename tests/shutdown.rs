@@ -1,6 +1,8 @@
 //! Signals: what is open finishes, what is queued is served, what hangs is cut at the deadline, and nothing starves them.
 
-use crate::harness::{Host, PATIENCE, Setup, connect, plugin, read_line, read_to_end, wait_for};
+use crate::harness::{
+    Address, Host, PATIENCE, Setup, Transport, connect, plugin, read_line, read_to_end, wait_for,
+};
 use nix::sys::signal::Signal;
 use std::{
     io::Write,
@@ -11,13 +13,21 @@ use std::{
 
 #[test]
 fn term_and_int_let_connections_finish() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut host = Host::serving("speaks-first");
+    for (transport, signal) in [
+        (Transport::Tcp, Signal::SIGTERM),
+        (Transport::Tcp, Signal::SIGINT),
+        (Transport::Unix, Signal::SIGTERM),
+        (Transport::Unix, Signal::SIGINT),
+    ] {
+        let mut host = Host::serving_over(transport, "speaks-first");
         let mut stream = host.connect();
         assert_eq!(read_line(&mut stream), "ready\n");
         host.signal(signal);
         host.logged(&["listener closed"]);
-        assert!(TcpStream::connect(host.addresses[0]).is_err(), "the listener is closed");
+        assert!(host.addresses[0].try_connect().is_err(), "the listener is closed");
+        if let Address::Unix(path) = host.addresses[0] {
+            assert!(!path.exists(), "its path is removed");
+        }
         stream.write_all(b"still here\n").unwrap();
         assert_eq!(read_to_end(&mut stream), b"you said: still here\n");
         assert_eq!(host.exit_code(), 0);
@@ -55,7 +65,11 @@ fn the_drain_deadline_cuts_and_says_so() {
 
 #[test]
 fn what_is_queued_at_the_cap_is_served_before_the_end() {
-    let mut host = Setup::serving("speaks-first").option("--max-connections", "1").start();
+    Transport::ALL.into_iter().for_each(serves_what_is_queued_at_the_cap);
+}
+
+fn serves_what_is_queued_at_the_cap(transport: Transport) {
+    let mut host = Setup::serving_over(transport, "speaks-first").option("--max-connections", "1").start();
     let mut first = host.connect();
     assert_eq!(read_line(&mut first), "ready\n");
     // These have connected, and wait in the kernel's queue.
@@ -75,19 +89,21 @@ fn what_is_queued_at_the_cap_is_served_before_the_end() {
 
 #[test]
 fn what_is_still_queued_at_the_deadline_is_counted() {
-    let mut host =
-        Setup::serving("speaks-first").option("--max-connections", "1").option("--drain-timeout", "500ms").start();
-    let mut first = host.connect();
-    assert_eq!(read_line(&mut first), "ready\n");
-    let _queued: Vec<_> = (0..5).map(|_| host.connect()).collect();
-    assert_eq!(host.terminate(), 1);
-    host.logged(&["open=1", "queued=5"]);
+    for transport in Transport::ALL {
+        let setup = Setup::serving_over(transport, "speaks-first").option("--max-connections", "1");
+        let mut host = setup.option("--drain-timeout", "500ms").start();
+        let mut first = host.connect();
+        assert_eq!(read_line(&mut first), "ready\n");
+        let _queued: Vec<_> = (0..5).map(|_| host.connect()).collect();
+        assert_eq!(host.terminate(), 1);
+        host.logged(&["open=1", "queued=5"]);
+    }
 }
 
 #[test]
 fn a_signal_acts_at_once_under_load_and_no_client_fails() {
     let mut host = Host::serving("hello");
-    let address = host.addresses[0];
+    let address = host.addresses[0].tcp();
     // Each client goes on until it cannot connect; one that has connected must be answered.
     let clients: Vec<_> = (0..64)
         .map(|_| {

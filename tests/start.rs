@@ -1,6 +1,6 @@
 //! When guests start: at the first byte where they could not tell, at accept where they could.
 
-use crate::harness::{Host, Setup, read_line, read_to_end};
+use crate::harness::{Host, Setup, Transport, read_line, read_to_end};
 use std::io::Write;
 
 /// Memory that a hundred idle connections take, in KiB each.
@@ -33,12 +33,14 @@ fn a_guest_that_only_waits_for_input_starts_with_it() {
 
 #[test]
 fn a_guest_that_speaks_first_starts_at_accept() {
-    let host = Host::serving("speaks-first");
-    for _ in 0..5 {
-        let mut stream = host.connect();
-        assert_eq!(read_line(&mut stream), "ready\n");
-        stream.write_all(b"x\n").unwrap();
-        assert_eq!(read_to_end(&mut stream), b"you said: x\n");
+    for transport in Transport::ALL {
+        let host = Host::serving_over(transport, "speaks-first");
+        for _ in 0..5 {
+            let mut stream = host.connect();
+            assert_eq!(read_line(&mut stream), "ready\n");
+            stream.write_all(b"x\n").unwrap();
+            assert_eq!(read_to_end(&mut stream), b"you said: x\n");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bytes: all of them, in order, held back where the other side does not keep up, and never a reset instead of a reply.
 
-use crate::harness::{Host, Setup, read_line, read_to_end, wait_for};
+use crate::harness::{Host, Setup, Stream, Transport, read_line, read_to_end, wait_for};
 use socket2::SockRef;
 use std::{
     io::{Read, Write},
@@ -14,8 +14,8 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|position| (position.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-fn echo(name: &str) {
-    let host = Host::serving(name);
+fn echo(transport: Transport, name: &str) {
+    let host = Host::serving_over(transport, name);
     let sent = pattern(20 << 20);
     let mut stream = host.connect();
     let mut writer = stream.try_clone().unwrap();
@@ -30,38 +30,48 @@ fn echo(name: &str) {
 
 #[test]
 fn twenty_mebibytes_come_back_as_they_were() {
-    echo("echo");
-    echo("echo-async");
+    for transport in Transport::ALL {
+        echo(transport, "echo");
+        echo(transport, "echo-async");
+    }
 }
 
 #[test]
 fn unread_input_does_not_turn_the_reply_into_a_reset() {
-    for name in ["hello", "hello-async", "drop-input"] {
-        let host = Host::serving(name);
-        for _ in 0..5 {
-            let mut stream = host.connect();
-            // Far more than hello reads, and more than all buffers hold.
-            stream.write_all(b"bob\n").unwrap();
-            let mut writer = stream.try_clone().unwrap();
-            let writing = thread::spawn(move || {
-                writer.write_all(&pattern(12 << 20)).unwrap();
-                writer.shutdown(Shutdown::Write).unwrap();
-            });
-            let answer = read_to_end(&mut stream);
-            assert_eq!(answer.len(), if name == "drop-input" { 100_000 } else { 11 }, "{name}");
-            writing.join().unwrap();
+    for transport in Transport::ALL {
+        for name in ["hello", "hello-async", "drop-input"] {
+            reply_in_spite_of_unread_input(transport, name);
         }
+    }
+}
+
+fn reply_in_spite_of_unread_input(transport: Transport, name: &str) {
+    let host = Host::serving_over(transport, name);
+    for _ in 0..5 {
+        let mut stream = host.connect();
+        // Far more than hello reads, and more than all buffers hold.
+        stream.write_all(b"bob\n").unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let writing = thread::spawn(move || {
+            writer.write_all(&pattern(12 << 20)).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        let answer = read_to_end(&mut stream);
+        assert_eq!(answer.len(), if name == "drop-input" { 100_000 } else { 11 }, "{name}");
+        writing.join().unwrap();
     }
 }
 
 #[test]
 fn a_finished_output_ends_at_once_and_input_goes_on() {
-    let host = Host::serving("half-close");
-    let mut stream = host.connect();
-    assert_eq!(read_to_end(&mut stream), b"", "the end comes before anything was sent");
-    stream.write_all(&pattern(1 << 20)).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    host.logged(&["reason=error", "read 1048576 bytes"]);
+    for transport in Transport::ALL {
+        let host = Host::serving_over(transport, "half-close");
+        let mut stream = host.connect();
+        assert_eq!(read_to_end(&mut stream), b"", "the end comes before anything was sent");
+        stream.write_all(&pattern(1 << 20)).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        host.logged(&["reason=error", "read 1048576 bytes"]);
+    }
 }
 
 #[test]
@@ -83,14 +93,36 @@ fn a_reset_is_not_an_end() {
     assert_eq!(host.ask("all"), b"ok\n");
 }
 
-/// Closes so that the peer gets a reset.
-fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+/// On unix a reset is what a peer leaves behind that closes with something unread.
+#[test]
+fn a_reset_of_a_unix_connection_is_not_an_end() {
+    // It greets, waits for a line, and takes an end for an empty one.
+    for late in ["accept", "first-byte"] {
+        let host = Setup::serving_over(Transport::Unix, "speaks-first").option("--guest-start", late).start();
+        let mut stream = host.connect();
+        if late == "first-byte" {
+            stream.write_all(b"no line yet").unwrap();
+        }
+        wait_for("a greeting that nobody reads", || {
+            (SockRef::from(&stream).peek(&mut [std::mem::MaybeUninit::uninit()]).unwrap() > 0).then_some(())
+        });
+        reset(stream);
+        host.logged(&["connection failed", "reason=peer-reset"]);
+    }
+    let host = Host::serving_over(Transport::Unix, "input-end");
+    assert_eq!(host.ask("all"), b"ok\n");
+}
+
+/// Closes so that the peer gets a reset: on unix, where something is left unread.
+fn reset(stream: Stream) {
+    if matches!(stream, Stream::Tcp(_)) {
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
     drop(stream);
 }
 
 /// Writes until the connection takes no more, and returns how much it took.
-fn fill(stream: &mut TcpStream) -> usize {
+fn fill(stream: &mut Stream) -> usize {
     stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let block = pattern(1 << 20);
     let mut written = 0;
@@ -111,7 +143,11 @@ fn fill(stream: &mut TcpStream) -> usize {
 
 #[test]
 fn a_guest_that_does_not_read_stops_its_peer() {
-    let mut host = Host::serving("never-read");
+    Transport::ALL.into_iter().for_each(stops_its_peer);
+}
+
+fn stops_its_peer(transport: Transport) {
+    let mut host = Host::serving_over(transport, "never-read");
     let before = host.status_kib("VmRSS");
     let mut streams: Vec<_> = (0..8).map(|_| host.connect()).collect();
     for stream in &mut streams {
@@ -128,8 +164,15 @@ fn a_guest_that_does_not_read_stops_its_peer() {
 
 #[test]
 fn a_peer_that_does_not_read_stops_its_guest() {
-    for name in ["flood", "echo", "echo-async"] {
-        let host = Setup::serving(name).option("--guest-cpu-time", "1s").start();
+    for (transport, name) in [
+        (Transport::Tcp, "flood"),
+        (Transport::Tcp, "echo"),
+        (Transport::Tcp, "echo-async"),
+        (Transport::Unix, "flood"),
+        (Transport::Unix, "echo"),
+        (Transport::Unix, "echo-async"),
+    ] {
+        let host = Setup::serving_over(transport, name).option("--guest-cpu-time", "1s").start();
         let before = host.status_kib("VmRSS");
         let mut streams: Vec<_> = (0..8).map(|_| host.connect()).collect();
         for stream in &mut streams {
@@ -176,7 +219,7 @@ fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
     let host = Host::serving("patient");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&host.addresses[0].into()).unwrap();
+    socket.connect(&host.addresses[0].tcp().into()).unwrap();
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     let mut answer = vec![0; 200_000];
@@ -199,12 +242,14 @@ fn a_peer_that_floods_after_its_reply_is_given_up() {
 
 #[test]
 fn a_conversation_goes_back_and_forth() {
-    let host = Host::serving("speaks-first");
-    let mut stream = host.connect();
-    assert_eq!(read_line(&mut stream), "ready\n");
-    stream.write_all(b"well\n").unwrap();
-    assert_eq!(read_line(&mut stream), "you said: well\n");
-    assert_eq!(read_to_end(&mut stream), b"");
+    for transport in Transport::ALL {
+        let host = Host::serving_over(transport, "speaks-first");
+        let mut stream = host.connect();
+        assert_eq!(read_line(&mut stream), "ready\n");
+        stream.write_all(b"well\n").unwrap();
+        assert_eq!(read_line(&mut stream), "you said: well\n");
+        assert_eq!(read_to_end(&mut stream), b"");
+    }
 }
 
 /// A guest of WASI 0.3 may wait for input without taking it, think better of it, and hand the stream on. The peer is silent

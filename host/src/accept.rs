@@ -37,11 +37,11 @@ pub async fn serve(incoming: Incoming, connections: Connections, service: Arc<Se
 }
 
 /// Removes the listener's path, stops arrivals, serves what is queued, and lets go of the listener: no peer that has connected
-/// is turned away. Only for a listener that no other process serves or will serve.
+/// is turned away. Only for a listener that no other process serves or will serve; what accepted from it has ended.
 pub async fn retire(listener: Arc<Listener>, connections: Connections, service: Arc<Service>) {
     let address = listener.address().clone();
     let mut acceptor = Acceptor::new(&address, connections, service);
-    // First the path, so that whoever binds it next does not find a socket that still answers.
+    // First the path: nobody else takes it for as long as the socket answers, so it is still ours to remove.
     if let Err(error) = listener.unlink() {
         warn!(%address, %error, "the socket's path could not be removed");
     }

@@ -325,7 +325,7 @@ impl Lifecycle {
                 signal = self.signals.next() => match signal {
                     Signal::Terminate => {
                         let serving = self.leave(serving, predecessor, Verb::Stop).await;
-                        return self.stop(serving);
+                        return self.stop(serving).await;
                     }
                     Signal::Restart => {
                         let serving = self.leave(serving, predecessor, Verb::Restart).await;
@@ -337,7 +337,7 @@ impl Lifecycle {
                     adopt::Event::Settled | adopt::Event::Gone => {
                         let serving = self.settled(serving, predecessor, event);
                         return match forwarded {
-                            Some(Verb::Stop) => self.stop(serving),
+                            Some(Verb::Stop) => self.stop(serving).await,
                             Some(Verb::Restart) => self.restart(serving),
                             Some(Verb::Reload) | None => State::Serving(serving),
                         };
@@ -345,7 +345,7 @@ impl Lifecycle {
                     adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
-                    adopt::Event::Resumed => return self.hand_back(serving),
+                    adopt::Event::Resumed => return self.hand_back(serving).await,
                     adopt::Event::Draining(_) => {}
                 },
                 event = serving.event(Some("this process has just taken over; try again when its predecessor has let go")) => {
@@ -408,9 +408,9 @@ impl Lifecycle {
     }
 
     /// The predecessor serves again: this process finishes what it has accepted.
-    fn hand_back(&mut self, mut serving: Serving) -> State {
+    async fn hand_back(&mut self, mut serving: Serving) -> State {
         info!(open = serving.connections.open(), "handed back: the predecessor serves again");
-        serving.hand_back();
+        serving.hand_back().await;
         State::Draining(Draining {
             serving,
             successor: None,
@@ -425,7 +425,7 @@ impl Lifecycle {
         tokio::select! {
             biased;
             signal = self.signals.next() => match signal {
-                Signal::Terminate => self.stop(serving),
+                Signal::Terminate => self.stop(serving).await,
                 Signal::Restart => self.restart(serving),
                 Signal::Reload => {
                     serving.reload(self.source());
@@ -439,10 +439,10 @@ impl Lifecycle {
         }
     }
 
-    fn stop(&mut self, mut serving: Serving) -> State {
+    async fn stop(&mut self, mut serving: Serving) -> State {
         info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
         self.config.notifier.stopping(&self.status("stops, and waits for connections to finish"));
-        serving.stop();
+        serving.stop().await;
         State::Stopping(serving, Instant::now() + self.config.drain_timeout)
     }
 
@@ -505,7 +505,7 @@ impl Lifecycle {
                 Signal::Terminate => {
                     info!(successor = successor.pid(), "the restart is called off by a signal to stop");
                     successor.discard("the service was told to stop", Duration::ZERO).await;
-                    return self.stop(serving);
+                    return self.stop(serving).await;
                 }
                 Signal::Restart => info!("USR1 is part of the restart under way"),
                 Signal::Reload => deferred.defer_reload(),
@@ -579,7 +579,7 @@ impl Lifecycle {
         error!(successor = pid, "the restart failed, this process serves on: {failure}{status}");
         self.config.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
-            return self.stop(serving);
+            return self.stop(serving).await;
         }
         if deferred.reload {
             serving.reload(self.source());
@@ -674,7 +674,7 @@ impl Lifecycle {
         } else {
             self.config.notifier.stopping(&self.status("has handed over, and waits for connections to finish"));
         }
-        serving.hand_over(&claimed);
+        serving.hand_over(&claimed).await;
         if let Some(pidfile) = serving.pidfile.take() {
             pidfile.release();
         }

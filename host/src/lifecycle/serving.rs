@@ -137,19 +137,18 @@ impl Serving {
     }
 
     /// Lets go of the listeners that a successor serves, and retires those that nobody will serve.
-    pub(super) fn hand_over(&mut self, claimed: &[Key]) {
+    pub(super) async fn hand_over(&mut self, claimed: &[Key]) {
         self.pause(claimed);
         self.open.retain(|open| !claimed.contains(open.listener.key()));
-        self.retire();
+        self.retire().await;
     }
 
     /// Retires every listener: serves what is queued there, and closes it.
-    pub(super) fn retire(&mut self) {
+    async fn retire(&mut self) {
         self.connections.begin_draining();
-        for Open { listener, acceptor, .. } in self.open.drain(..) {
-            if let Some(acceptor) = acceptor {
-                acceptor.abort();
-            }
+        // Each has a copy of its socket: only when that is closed can the listener be.
+        self.acceptors.shutdown().await;
+        for Open { listener, .. } in self.open.drain(..) {
             self.retired.push(Arc::downgrade(&listener));
             self.retiring.spawn(accept::retire(listener, self.connections.clone(), Arc::clone(&self.service)));
         }
@@ -206,20 +205,20 @@ impl Serving {
     }
 
     /// Stops serving in favour of the predecessor: what is shared with it is its own again, and what is not is retired.
-    pub(super) fn hand_back(&mut self) {
+    pub(super) async fn hand_back(&mut self) {
         let shared: Vec<_> = self
             .open
             .iter()
             .filter(|open| open.shared == Shared::WithPredecessor)
             .map(|open| open.listener.key().clone())
             .collect();
-        self.hand_over(&shared);
+        self.hand_over(&shared).await;
         self.door = None;
     }
 
     /// Ends serving for good: nobody takes over.
-    pub(super) fn stop(&mut self) {
-        self.retire();
+    pub(super) async fn stop(&mut self) {
+        self.retire().await;
         if let Some(door) = self.door.take() {
             door.remove();
         }
