@@ -44,6 +44,8 @@ pub fn directory() -> tempfile::TempDir {
 
 /// A host that is to be started.
 pub struct Setup {
+    /// What starts it, where it is not started directly.
+    wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
 }
@@ -59,7 +61,7 @@ fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new() }
+        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new() }
     }
 
     /// A host that serves a plugin on a port of the system's choice and logs everything.
@@ -85,9 +87,16 @@ impl Setup {
         self
     }
 
+    /// Started by way of this command, which gets the host's command line as its last arguments.
+    pub fn wrapped(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(OsString::from).collect();
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_uninterruptible-host"));
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut words = self.wrapper.iter().cloned().chain([env!("CARGO_BIN_EXE_uninterruptible-host").into()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
             command.env_remove(name);
         }

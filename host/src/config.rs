@@ -1,13 +1,21 @@
 //! What was meant: every option parsed into a type that needs no further check. The only room that reads the
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
-use crate::{bind::Bind, cli::Arguments, log, notify::Notifier};
+use crate::{
+    anchor::{self, Launch},
+    bind::Bind,
+    cli::Arguments,
+    log,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
     env,
+    ffi::OsString,
     fmt::Display,
     num::NonZeroU32,
-    path::{self, PathBuf},
+    os::unix::fs::PermissionsExt,
+    path::{self, Path, PathBuf},
+    process,
     str::FromStr,
     thread,
     time::Duration,
@@ -46,8 +54,10 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The file that names the process that serves, by its absolute path.
     pub pidfile: Option<PathBuf>,
-    /// The way to the supervisor.
-    pub notifier: Notifier,
+    /// Where the supervisor wants to be told how the service is.
+    pub notify_socket: Option<OsString>,
+    /// Whether an anchor wants to be told how this process ends.
+    pub anchored: bool,
     /// What is logged, and how.
     pub log: log::Options,
 }
@@ -90,6 +100,9 @@ pub enum Wasi03 {
 /// A configuration that cannot be served, as one line that names the option, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Whoever started this program gave it no name.
+    #[error("the name of this program cannot be found out (argv[0] is {0:?}); start it by its path")]
+    Program(OsString),
     /// A required option is missing.
     #[error("--plugin is missing: name the component to serve, as in --plugin hello.wasm")]
     NoPlugin,
@@ -126,6 +139,46 @@ pub enum Error {
         /// What the limit would have to be.
         needed: u64,
     },
+}
+
+/// Whether this process is to be the anchor of those that serve, and what it needs to know then. To be asked before any thread
+/// exists.
+///
+/// # Errors
+///
+/// Where the option has no meaning, or this program cannot be found again.
+pub fn anchor(arguments: &Arguments) -> Result<Option<Launch>, Error> {
+    let first = process::id() == 1;
+    let wanted = match arguments.anchor.as_str() {
+        "auto" => first,
+        "always" => true,
+        "never" => false,
+        other => return Err(Error::value("--anchor", other, "is none of auto, always, never")),
+    };
+    // The first process of all has no anchor above it, whatever its environment says.
+    if !wanted || (is_anchored() && !first) {
+        return Ok(None);
+    }
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_default();
+    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
+    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET") }))
+}
+
+/// Whether an anchor has started this process, or one that came before it.
+fn is_anchored() -> bool {
+    env::var_os(anchor::ANCHORED_VARIABLE).is_some()
+}
+
+/// The path of a program as a shell finds it, links not followed.
+fn absolute(name: &Path) -> Option<PathBuf> {
+    if name.components().count() > 1 {
+        return path::absolute(name).ok();
+    }
+    let executable =
+        |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let places = env::var_os("PATH")?;
+    env::split_paths(&places).filter_map(|place| path::absolute(place.join(name)).ok()).find(executable)
 }
 
 impl Config {
@@ -185,7 +238,8 @@ impl Config {
                 })?),
                 None => None,
             },
-            notifier: Notifier::new(env::var_os("NOTIFY_SOCKET")),
+            notify_socket: env::var_os("NOTIFY_SOCKET"),
+            anchored: is_anchored(),
             log: log::Options {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,

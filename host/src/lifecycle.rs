@@ -15,13 +15,14 @@
 //! It runs on the main thread, apart from the workers: no load on these delays it.
 
 use crate::{
-    accept,
+    accept, anchor,
     bind::{self, Listener, ListenerAddress},
     config::{self, Config},
     connection::Service,
     drain::Connections,
     exit::Exit,
     guest::{LoadError, Plugin, Source},
+    notify::Notifier,
     pidfile::{self, PidFile},
     signals::{Signal, Signals},
 };
@@ -54,6 +55,9 @@ pub enum Failure {
     /// The system refused a listener.
     #[error(transparent)]
     Bind(#[from] bind::Error),
+    /// There can be no anchor.
+    #[error(transparent)]
+    Anchor(#[from] anchor::Error),
     /// There can be no pidfile.
     #[error(transparent)]
     PidFile(#[from] pidfile::Error),
@@ -77,7 +81,7 @@ impl Failure {
             Self::Plugin(_) => Exit::Usage,
             Self::PidFile(error) if error.is_refusal_of_the_system() => Exit::System,
             Self::PidFile(_) => Exit::Usage,
-            Self::Bind(_) | Self::Signals(_) | Self::Runtime(_) => Exit::System,
+            Self::Anchor(_) | Self::Bind(_) | Self::Signals(_) | Self::Runtime(_) => Exit::System,
             Self::Bug(_) => Exit::Bug,
         }
     }
@@ -95,7 +99,8 @@ pub fn run(config: Config, signals: Signals) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
-    let exit = runtime.block_on(Lifecycle { config, signals }.run());
+    let exit =
+        runtime.block_on(Lifecycle { notifier: Notifier::new(config.notify_socket.as_deref()), config, signals }.run());
     // Connections that are left are closed here, each with its record in the log.
     runtime.shutdown_timeout(LET_GO);
     exit
@@ -104,6 +109,7 @@ pub fn run(config: Config, signals: Signals) -> Result<Exit, Failure> {
 struct Lifecycle {
     config: Config,
     signals: Signals,
+    notifier: Notifier,
 }
 
 enum State {
@@ -186,7 +192,7 @@ impl Lifecycle {
         for address in &addresses {
             info!(%address, "listening");
         }
-        self.config.notifier.ready(&match addresses.len() {
+        self.notifier.ready(&match addresses.len() {
             1 => "generation 1 serves 1 listener".into(),
             listeners => format!("generation 1 serves {listeners} listeners"),
         });
@@ -200,7 +206,7 @@ impl Lifecycle {
             signal = self.signals.next() => match signal {
                 Signal::Terminate => {
                     info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
-                    self.config.notifier.stopping("generation 1 stops: no new arrivals, open connections may finish");
+                    self.notifier.stopping("generation 1 stops: no new arrivals, open connections may finish");
                     serving.connections.begin_draining();
                     serving.retire.send_replace(true);
                     State::Stopping(serving, Instant::now() + self.config.drain_timeout)

@@ -5,12 +5,20 @@ use std::{
     process::{self, ExitCode},
     thread,
 };
-use uninterruptible_host::{cli::Arguments, config::Config, exit::Exit, lifecycle, log, signals};
+use uninterruptible_host::{
+    anchor,
+    cli::Arguments,
+    config::{self, Config},
+    exit::Exit,
+    lifecycle, log,
+    notify::Notifier,
+    signals,
+};
 
 fn main() -> ExitCode {
     report_bugs();
     match run() {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(failure) => {
             log::complain(&failure.to_string());
             failure.exit().into()
@@ -18,14 +26,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<Exit, lifecycle::Failure> {
-    let signals = signals::install().map_err(lifecycle::Failure::Signals)?;
-    let config = match Arguments::from_process() {
-        Ok(arguments) => Config::resolve(arguments)?,
-        Err(refused) => return Ok(refused.answer()),
+fn run() -> Result<ExitCode, lifecycle::Failure> {
+    let handlers = signals::install().map_err(lifecycle::Failure::Signals)?;
+    let arguments = match Arguments::from_process() {
+        Ok(arguments) => arguments,
+        Err(refused) => return Ok(refused.answer().into()),
     };
+    // Before any thread exists.
+    if let Some(launch) = config::anchor(&arguments)? {
+        return Ok(anchor::run(&launch, handlers)?);
+    }
+    let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
+    let config = Config::resolve(arguments)?;
     let _flush_on_exit = log::start(config.log);
-    lifecycle::run(config, signals)
+    let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
+    let outcome = lifecycle::run(config, signals);
+    anchor.ending(outcome.as_ref().map_or_else(lifecycle::Failure::exit, |exit| *exit).code());
+    outcome.map(ExitCode::from)
 }
 
 /// A panic is one line. On the main thread, which owns the lifecycle, it ends the process: unwinding would wait for workers that
