@@ -169,6 +169,7 @@ impl AsFd for Stream {
 
 /// A host that is to be started.
 pub struct Setup {
+    /// What starts it, where it is not started directly.
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
@@ -234,6 +235,12 @@ impl Setup {
 
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Started by way of this command, which gets the host's command line as its last arguments.
+    pub fn wrapped(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(OsString::from).collect();
         self
     }
 

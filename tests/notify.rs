@@ -1,11 +1,11 @@
 //! What a supervisor is told, and when.
 
 use crate::{
-    harness::{Setup, directory, read_line},
+    harness::{Setup, directory, read_line, wait_for},
     supervisor::{Barriers, Supervisor},
 };
 use nix::sys::signal::Signal;
-use std::{io::Write, path::Path};
+use std::{io::Write, path::Path, process::Command};
 
 fn supervised(plugin: &str, socket: &Path) -> Setup {
     Setup::serving(plugin).environment("NOTIFY_SOCKET", socket.to_str().unwrap())
@@ -47,4 +47,21 @@ fn a_supervisor_that_does_not_listen_harms_nothing() {
     let host = supervised("hello", &socket).start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     host.logged(&["the supervisor was not told", "READY=1"]);
+}
+
+/// The supervisor that these tests have is what systemd's own tool takes it for.
+#[test]
+fn a_barrier_holds_systemds_own_tool_until_it_is_answered() {
+    let supervisor = Supervisor::new(Barriers::Held);
+    let tool = Command::new("systemd-notify").arg("--ready").env("NOTIFY_SOCKET", supervisor.socket()).spawn();
+    let Ok(mut tool) = tool else {
+        eprintln!("skipped: systemd-notify is not installed");
+        return;
+    };
+    supervisor.told("READY=1");
+    let barrier = supervisor.told("BARRIER=1");
+    assert_eq!(barrier.descriptors, 1);
+    assert!(tool.try_wait().unwrap().is_none(), "it waits");
+    supervisor.answer_barriers();
+    assert!(wait_for("its end", || tool.try_wait().unwrap()).success());
 }

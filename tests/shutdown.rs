@@ -1,8 +1,6 @@
 //! Signals: what is open finishes, what is queued is served, what hangs is cut at the deadline, and nothing starves them.
 
-use crate::harness::{
-    Address, Host, PATIENCE, Setup, Transport, connect, plugin, read_line, read_to_end, wait_for,
-};
+use crate::harness::{Address, Host, PATIENCE, Setup, Transport, connect, plugin, read_line, read_to_end, wait_for};
 use nix::sys::signal::Signal;
 use std::{
     io::Write,

@@ -173,6 +173,20 @@ pub struct Arguments {
     )]
     pub drain_timeout: String,
 
+    /// Keep one process id through all restarts, by a small parent of the processes that serve: `always`, `never`, or `auto`,
+    /// which is for the first process of a container.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "UNINTERRUPTIBLE_ANCHOR",
+        default_value = "auto",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always",
+        help_heading = "Process"
+    )]
+    pub anchor: String,
+
     /// File that names the process that serves, for scripts that signal it.
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,

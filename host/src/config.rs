@@ -2,11 +2,11 @@
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
 use crate::{
+    anchor::{self, Launch},
     bind::{Bind, Key, SocketPath},
     cli::Arguments,
     handoff::start::{self, StartCommand},
     log,
-    notify::Notifier,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -17,6 +17,7 @@ use std::{
     num::NonZeroU32,
     os::{fd::RawFd, unix::fs::PermissionsExt},
     path::{self, Path, PathBuf},
+    process,
     str::FromStr,
     thread,
     time::Duration,
@@ -60,8 +61,10 @@ pub struct Config {
     pub handoff: Handoff,
     /// The file that names the process that serves, by its absolute path.
     pub pidfile: Option<PathBuf>,
-    /// The way to the supervisor.
-    pub notifier: Notifier,
+    /// Where the supervisor wants to be told how the service is.
+    pub notify_socket: Option<OsString>,
+    /// Whether an anchor wants to be told how this process ends.
+    pub anchored: bool,
     /// What is logged, and how.
     pub log: log::Options,
 }
@@ -179,6 +182,35 @@ pub enum Error {
     },
 }
 
+/// Whether this process is to be the anchor of those that serve, and what it needs to know then. To be asked before any thread
+/// exists.
+///
+/// # Errors
+///
+/// Where the option has no meaning, or this program cannot be found again.
+pub fn anchor(arguments: &Arguments) -> Result<Option<Launch>, Error> {
+    let first = process::id() == 1;
+    let wanted = match arguments.anchor.as_str() {
+        "auto" => first,
+        "always" => true,
+        "never" => false,
+        other => return Err(Error::value("--anchor", other, "is none of auto, always, never")),
+    };
+    // The first process of all has no anchor above it, whatever its environment says.
+    if !wanted || (is_anchored() && !first) {
+        return Ok(None);
+    }
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_default();
+    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
+    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET") }))
+}
+
+/// Whether an anchor has started this process, or one that came before it.
+fn is_anchored() -> bool {
+    env::var_os(anchor::ANCHORED_VARIABLE).is_some()
+}
+
 impl Config {
     /// Turns what was typed into what was meant.
     ///
@@ -235,7 +267,6 @@ impl Config {
                 socket: socket_path("--handoff-socket", arguments.handoff_socket)?,
                 take_over: socket_path("--take-over", arguments.take_over)?,
             },
-            notifier: Notifier::new(env::var_os("NOTIFY_SOCKET")),
             pidfile: match arguments.pidfile {
                 // By its absolute path, since a successor may start in another directory.
                 Some(path) => Some(path::absolute(&path).map_err(|_error| {
@@ -247,6 +278,8 @@ impl Config {
                 })?),
                 None => None,
             },
+            notify_socket: env::var_os("NOTIFY_SOCKET"),
+            anchored: is_anchored(),
             log: log::Options {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,

@@ -17,6 +17,7 @@
 //! documented.
 
 pub mod accept;
+pub mod anchor;
 pub mod bind;
 pub mod cli;
 pub mod config;

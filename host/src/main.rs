@@ -6,18 +6,21 @@ use std::{
     thread,
 };
 use uninterruptible_host::{
+    anchor,
     cli::Arguments,
     config::{self, Config},
     exit::Exit,
     fault,
     handoff::adopt::Inheritance,
-    lifecycle, log, signals,
+    lifecycle, log,
+    notify::Notifier,
+    signals,
 };
 
 fn main() -> ExitCode {
     report_bugs();
     match run() {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         Err(failure) => {
             log::complain(&failure.to_string());
             failure.exit().into()
@@ -25,23 +28,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<Exit, lifecycle::Failure> {
-    let signals = signals::install().map_err(lifecycle::Failure::Signals)?;
+fn run() -> Result<ExitCode, lifecycle::Failure> {
+    let handlers = signals::install().map_err(lifecycle::Failure::Signals)?;
     config::fault_orders().map(fault::arm);
     let inheritance = config::handoff_channel().map(Inheritance::take).transpose()?;
-    let config = match Arguments::from_process().map(Config::resolve) {
-        Ok(Ok(config)) => config,
-        Ok(Err(error)) => {
-            inheritance.iter().for_each(|inheritance| inheritance.fail(&error.to_string()));
-            return Err(error.into());
-        }
+    let arguments = match Arguments::from_process() {
+        Ok(arguments) => arguments,
         Err(refused) => {
-            inheritance.iter().for_each(|inheritance| inheritance.fail(&refused.to_string()));
-            return Ok(refused.answer());
+            inheritance.iter().for_each(|predecessor| predecessor.fail(&refused.to_string()));
+            return Ok(refused.answer().into());
         }
     };
+    // Before any thread exists.
+    if let Some(launch) = config::anchor(&arguments)? {
+        return Ok(anchor::run(&launch, handlers)?);
+    }
+    let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
+    let config = Config::resolve(arguments)
+        .inspect_err(|error| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string())))?;
     let _flush_on_exit = log::start(config.log);
-    lifecycle::run(config, signals, inheritance)
+    let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
+    let outcome = lifecycle::run(config, signals, inheritance);
+    anchor.ending(outcome.as_ref().map_or_else(lifecycle::Failure::exit, |exit| *exit).code());
+    outcome.map(ExitCode::from)
 }
 
 /// A panic is one line. On the main thread, which owns the lifecycle, it ends the process: unwinding would wait for workers that

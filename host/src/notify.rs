@@ -6,11 +6,11 @@
 use rustix::time::{ClockId, clock_gettime};
 use sendfd::SendWithFd;
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fmt::Write,
     io,
     os::{
-        fd::AsRawFd,
+        fd::{AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::{
             ffi::OsStrExt,
@@ -20,10 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    net::unix::pipe,
-    time::{self, Instant},
-};
+use tokio::{net::unix::pipe, time};
 use tracing::debug;
 
 /// How long after a full queue it is tried again.
@@ -59,8 +56,9 @@ pub enum Error {
 
 impl Notifier {
     /// `socket` is what the supervisor calls `NOTIFY_SOCKET`: an absolute path, or an abstract name after `@`.
-    pub fn new(socket: Option<OsString>) -> Self {
-        Self { socket: socket.filter(|socket| !socket.is_empty()), unsent: Arc::default() }
+    pub fn new(socket: Option<&OsStr>) -> Self {
+        let socket = socket.filter(|socket| !socket.is_empty()).map(OsStr::to_owned);
+        Self { socket, unsent: Arc::default() }
     }
 
     /// This process serves. Said on a cold start, and when a reload is over.
@@ -92,14 +90,29 @@ impl Notifier {
         self.say(&format!("STATUS={}\n", one_line(text)));
     }
 
+    /// This process is about to end with this code. An anchor needs it where it is not the parent.
+    pub fn ending(&self, code: i32) {
+        self.say(&format!("EXIT_STATUS={code}\n"));
+    }
+
+    /// Hands on what another process said, with the descriptors that came with it.
+    pub(crate) fn relay(&self, message: &[u8], descriptors: &[OwnedFd]) {
+        if self.socket.is_none() {
+            return;
+        }
+        let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        // The anchor, which this is for, has no log.
+        self.connected().and_then(|supervisor| supervisor.send_with_fd(message, &descriptors)).ok();
+    }
+
     /// Waits until the supervisor has read all that was said before.
     ///
     /// # Errors
     ///
-    /// Where it cannot be reached, or has not read it by `deadline`.
-    pub async fn barrier(&self, deadline: Instant) -> Result<(), Error> {
+    /// Where it cannot be reached, or has not read it within `patience`.
+    pub async fn barrier(&self, patience: Duration) -> Result<(), Error> {
         let Some(socket) = &self.socket else { return Ok(()) };
-        match time::timeout_at(deadline, self.confirmed()).await {
+        match time::timeout(patience, self.confirmed()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(source)) => Err(Error::Unreachable { socket: socket.clone(), source }),
             Err(_elapsed) => Err(Error::Silent { socket: socket.clone() }),
@@ -145,7 +158,7 @@ impl Notifier {
         let name = self.socket.as_ref().map(|socket| socket.as_bytes()).unwrap_or_default();
         let address = match name {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-            [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?,
+            [b'/', ..] => SocketAddr::from_pathname(OsStr::from_bytes(name))?,
             _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "is neither an absolute path nor an @name")),
         };
         let supervisor = UnixDatagram::unbound()?;
@@ -200,7 +213,7 @@ mod tests {
         }
 
         fn notifier(&self) -> Notifier {
-            Notifier::new(Some(self.path.clone().into()))
+            Notifier::new(Some(self.path.as_os_str()))
         }
 
         fn next(&self) -> String {
@@ -216,9 +229,7 @@ mod tests {
         }
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(10)
-    }
+    const SOON: Duration = Duration::from_secs(10);
 
     #[test]
     fn each_thing_said_is_one_datagram() {
@@ -247,7 +258,7 @@ mod tests {
     fn an_abstract_socket_will_do() {
         let name = format!("uninterruptible-notify-test-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&Address::from_abstract_name(&name).unwrap()).unwrap();
-        Notifier::new(Some(format!("@{name}").into())).status("well");
+        Notifier::new(Some(OsStr::new(&format!("@{name}")))).status("well");
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"STATUS=well\n");
@@ -255,16 +266,16 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_supervisor_nothing_happens_and_nothing_waits() {
-        for socket in [None, Some(OsString::new())] {
+        for socket in [None, Some(OsStr::new(""))] {
             let notifier = Notifier::new(socket);
             notifier.ready("unheard");
             notifier.ready_as(1, "unheard");
-            notifier.barrier(soon()).await.unwrap();
+            notifier.barrier(SOON).await.unwrap();
         }
         for unreachable in ["/absent/notify", "relative", "vsock:2:1", &format!("/{}", "x".repeat(200))] {
-            let notifier = Notifier::new(Some(unreachable.into()));
+            let notifier = Notifier::new(Some(OsStr::new(unreachable)));
             notifier.ready("unheard");
-            let refusal = notifier.barrier(soon()).await.unwrap_err();
+            let refusal = notifier.barrier(SOON).await.unwrap_err();
             assert!(matches!(refusal, Error::Unreachable { .. }) && refusal.to_string().contains(unreachable));
         }
     }
@@ -273,7 +284,7 @@ mod tests {
     async fn a_barrier_holds_until_its_descriptor_is_closed() {
         let supervisor = Supervisor::new();
         let notifier = supervisor.notifier();
-        let early = notifier.barrier(Instant::now() + Duration::from_millis(50)).await.unwrap_err();
+        let early = notifier.barrier(Duration::from_millis(50)).await.unwrap_err();
         assert!(matches!(early, Error::Silent { .. }), "{early}");
         let answering = tokio::task::spawn_blocking(move || {
             for _ in 0..2 {
@@ -284,7 +295,7 @@ mod tests {
                 nix::unistd::close(descriptors[0]).unwrap();
             }
         });
-        notifier.barrier(soon()).await.unwrap();
+        notifier.barrier(SOON).await.unwrap();
         answering.await.unwrap();
     }
 
@@ -304,7 +315,7 @@ mod tests {
             supervisor.socket.recv_with_fd(&mut [0; 64], &mut descriptors).unwrap();
             nix::unistd::close(descriptors[0]).unwrap();
         });
-        notifier.barrier(soon()).await.unwrap();
+        notifier.barrier(SOON).await.unwrap();
         answering.await.unwrap();
     }
 }

@@ -56,7 +56,7 @@ impl Lifecycle {
         let pidfile = open().inspect_err(|_| opened.withdraw())?;
         let mut serving = self.accept(plugin, opened)?;
         serving.pidfile = pidfile;
-        self.config.notifier.ready(&match serving.addresses().len() {
+        self.notifier.ready(&match serving.addresses().len() {
             1 => self.status("serves 1 listener"),
             listeners => self.status(&format!("serves {listeners} listeners")),
         });

@@ -25,6 +25,7 @@ mod boot;
 mod serving;
 
 use crate::{
+    anchor,
     bind::{self, Key, SocketPath},
     config::{self, Config},
     exit::Exit,
@@ -38,6 +39,7 @@ use crate::{
         offer::{self, Successor},
     },
     log,
+    notify::Notifier,
     pidfile::{self, PidFile},
     signals::{Signal, Signals},
 };
@@ -96,6 +98,9 @@ pub enum Failure {
         /// What is in the way.
         obstacle: bind::Obstacle,
     },
+    /// There can be no anchor.
+    #[error(transparent)]
+    Anchor(#[from] anchor::Error),
     /// The file with the process id.
     #[error(transparent)]
     PidFile(#[from] pidfile::Error),
@@ -123,7 +128,8 @@ impl Failure {
             Self::PidFile(error) if error.is_refusal_of_the_system() => Exit::System,
             Self::PidFile(_) => Exit::Usage,
             Self::Handoff(error) if error.is_refusal_of_the_predecessor() => Exit::HandedBack,
-            Self::Bind(_)
+            Self::Anchor(_)
+            | Self::Bind(_)
             | Self::Offered(_)
             | Self::Door { .. }
             | Self::Handoff(_)
@@ -148,7 +154,8 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
         .map_err(Failure::Runtime)?;
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
-        Lifecycle { config, signals, generation: Generation::FIRST }.run(predecessor).await
+        let notifier = Notifier::new(config.notify_socket.as_deref());
+        Lifecycle { config, signals, notifier, generation: Generation::FIRST }.run(predecessor).await
     });
     // Connections that are left are closed here, each with its record in the log.
     runtime.shutdown_timeout(LET_GO);
@@ -158,6 +165,7 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
 struct Lifecycle {
     config: Config,
     signals: Signals,
+    notifier: Notifier,
     generation: Generation,
 }
 
@@ -392,7 +400,7 @@ impl Lifecycle {
         }
         // A predecessor that started this process has told the service manager; one that is dead, or of another unit, has not.
         if how == adopt::Event::Gone || predecessor.origin() == Origin::Stranger {
-            self.config.notifier.ready_as(std::process::id(), &self.status("serves"));
+            self.notifier.ready_as(std::process::id(), &self.status("serves"));
         }
         match how {
             adopt::Event::Gone => warn!("the predecessor is gone before it let go; serving alone"),
@@ -441,7 +449,7 @@ impl Lifecycle {
 
     async fn stop(&mut self, mut serving: Serving) -> State {
         info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
-        self.config.notifier.stopping(&self.status("stops, and waits for connections to finish"));
+        self.notifier.stopping(&self.status("stops, and waits for connections to finish"));
         serving.stop().await;
         State::Stopping(serving, Instant::now() + self.config.drain_timeout)
     }
@@ -455,7 +463,7 @@ impl Lifecycle {
         match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: a successor was started");
-                self.config.notifier.reloading(&self.status("serves, and gets a successor ready"));
+                self.notifier.reloading(&self.status("serves, and gets a successor ready"));
                 State::Offering(serving, successor, Deferred::default())
             }
             Err(failure) => {
@@ -577,7 +585,7 @@ impl Lifecycle {
         let status = successor.discard(&failure.to_string(), failure.grace()).await;
         let status = status.map_or_else(String::new, |status| format!(" ({status})"));
         error!(successor = pid, "the restart failed, this process serves on: {failure}{status}");
-        self.config.notifier.ready(&self.status("serves; its last restart failed"));
+        self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
             return self.stop(serving).await;
         }
@@ -628,7 +636,7 @@ impl Lifecycle {
             successor = pid,
             "the successor died within the rollback window{status}; this process serves again, and what the successor had accepted is lost"
         );
-        self.config.notifier.ready(&self.status("serves again; its successor died"));
+        self.notifier.ready(&self.status("serves again; its successor died"));
         State::Serving(serving)
     }
 
@@ -640,7 +648,7 @@ impl Lifecycle {
             successor = successor.pid(),
             "rolled back: this process serves again, and the successor finishes what it has accepted"
         );
-        self.config.notifier.ready(&self.status("serves again; its successor was rolled back"));
+        self.notifier.ready(&self.status("serves again; its successor was rolled back"));
         serving.release(successor);
         State::Serving(serving)
     }
@@ -663,16 +671,16 @@ impl Lifecycle {
         if successor.is_child() {
             // Before the successor may act as the service, the service manager must know it as that.
             let status = format!("generation {} serves", self.generation.next());
-            self.config.notifier.ready_as(successor.pid().unsigned_abs(), &status);
-            if let Err(error) = self.config.notifier.barrier(Instant::now() + NOTICE).await {
+            self.notifier.ready_as(successor.pid().unsigned_abs(), &status);
+            if let Err(error) = self.notifier.barrier(NOTICE).await {
                 warn!("the service manager has not taken notice of its new main process: {error}");
             }
             if successor.has_ended() {
-                self.config.notifier.ready_as(std::process::id(), &self.status("serves"));
+                self.notifier.ready_as(std::process::id(), &self.status("serves"));
                 return self.bereaved(serving, successor).await;
             }
         } else {
-            self.config.notifier.stopping(&self.status("has handed over, and waits for connections to finish"));
+            self.notifier.stopping(&self.status("has handed over, and waits for connections to finish"));
         }
         serving.hand_over(&claimed).await;
         if let Some(pidfile) = serving.pidfile.take() {

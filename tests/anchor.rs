@@ -1,0 +1,217 @@
+//! One process id for supervisors that need one.
+
+use crate::{
+    harness::{Setup, read_line, wait_for},
+    supervisor::{Barriers, Supervisor},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    process::Command,
+};
+
+fn anchored(name: &str) -> Setup {
+    Setup::serving(name).argument("--anchor")
+}
+
+/// The processes that have this one as their parent, in whatever state.
+fn children(pid: i32) -> Vec<i32> {
+    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+/// The generation that is an anchor's only child.
+fn generation(anchor: i32) -> i32 {
+    let children = children(anchor);
+    assert_eq!(children.len(), 1, "{children:?}");
+    children[0]
+}
+
+/// A field of /proc/PID/stat after the name.
+fn stat(pid: i32, field: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(field).map(str::to_owned)
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+fn environment(pid: i32, name: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let lines = String::from_utf8_lossy(&environment).into_owned();
+    lines.split('\0').find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
+fn caught(pid: i32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << (signal as i32 - 1)) != 0)
+}
+
+#[test]
+fn it_starts_a_generation_and_ends_with_it() {
+    for ending in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut host = anchored("speaks-first").start();
+        let generation = generation(host.pid());
+        host.logged(&[&format!("[{generation}]"), "listening"]);
+        let threads = fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().count();
+        assert_eq!(threads, 1, "the anchor is one thread");
+        // What a terminal sends to the foreground group must not come twice.
+        assert_ne!(stat(host.pid(), 2), stat(generation, 2), "a process group of its own");
+        let mut open = host.connect();
+        assert_eq!(read_line(&mut open), "ready\n");
+        host.signal(ending);
+        host.logged(&["stopping"]);
+        drop(open);
+        assert_eq!(host.exit_code(), 0);
+        assert_eq!(stat(generation, 0), None, "it was reaped");
+    }
+}
+
+#[test]
+fn the_exit_status_is_the_generations() {
+    let (code, out, err) = Setup::bare().argument("--anchor").option("--plugin", "absent.wasm").run();
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("absent.wasm"), "{err}");
+    let mut host = anchored("speaks-first").start();
+    let mut open = host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    host.signal(Signal::SIGTERM);
+    host.logged(&["stopping"]);
+    assert_eq!(host.terminate(), 1, "cut short by a second signal");
+    for (killed, code) in [(Signal::SIGKILL, 137), (Signal::SIGABRT, 134)] {
+        let mut host = anchored("hello").start();
+        signal(generation(host.pid()), killed);
+        assert_eq!(host.exit_code(), code);
+    }
+}
+
+#[test]
+fn a_refused_option_is_refused_by_the_anchor() {
+    for (argument, needle) in [("--anchor=sometimes", "is none of auto, always, never"), ("--anchors", "--anchor")] {
+        let (code, _, err) = Setup::serving("hello").argument(argument).run();
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(needle), "{err}");
+    }
+}
+
+/// A signal that comes before there are handlers would end the process: USR1 and HUP as much as TERM.
+#[test]
+fn a_signal_at_any_instant_of_the_start_is_not_lost() {
+    for round in 0..20 {
+        let mut host = anchored("hello").spawn();
+        wait_for("the anchor's handlers", || caught(host.pid(), Signal::SIGTERM).then_some(()));
+        if round % 2 == 1 {
+            // In the middle of the generation's start rather than before it.
+            wait_for("a generation", || children(host.pid()).first().copied());
+        }
+        host.signal(Signal::SIGUSR1);
+        host.signal(Signal::SIGHUP);
+        host.signal(Signal::SIGTERM);
+        assert_eq!(host.exit_code(), 0, "round {round}: {}", host.log());
+    }
+}
+
+#[test]
+fn a_supervisor_sees_one_process() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let mut host = anchored("hello").environment("NOTIFY_SOCKET", supervisor.socket().to_str().unwrap()).start();
+    let ready = supervisor.told("READY=1");
+    assert_eq!(ready.value("STATUS"), Some("generation 1 serves 1 listener"));
+    assert_eq!(host.terminate(), 0);
+    supervisor.told("STOPPING=1");
+    let said = supervisor.said();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said.iter().all(|said| said.sender == host.pid() && said.value("MAINPID").is_none()), "{said:?}");
+}
+
+#[test]
+fn strangers_are_not_believed() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let host = anchored("hello").environment("NOTIFY_SOCKET", supervisor.socket().to_str().unwrap()).start();
+    supervisor.told("READY=1");
+    let generation = generation(host.pid());
+    let inbox = environment(generation, "NOTIFY_SOCKET").unwrap();
+    let address = SocketAddr::from_abstract_name(inbox.strip_prefix('@').unwrap()).unwrap();
+    let stranger = UnixDatagram::unbound().unwrap();
+    for lie in ["READY=1\nMAINPID=1", &format!("MAINPID={}", std::process::id()), "STOPPING=1", "\0\n=\n", ""] {
+        stranger.send_to_addr(lie.as_bytes(), &address).unwrap();
+    }
+    // What comes after shows that the lies were read: the generation's own words are in the same queue.
+    host.signal(Signal::SIGTERM);
+    supervisor.told("STOPPING=1");
+    assert_eq!(supervisor.said().len(), 2, "{:?}", supervisor.said());
+    let mut host = host;
+    assert_eq!(host.exit_code(), 0, "TERM went to the generation, which ended well");
+}
+
+/// Whether the kernel lets this user have a process id namespace, by the command that a test is going to use.
+fn namespaces() -> Option<Vec<&'static str>> {
+    let commands = [vec!["unshare", "-pf", "--mount-proc"], vec!["unshare", "-Urpf", "--mount-proc"]];
+    let allowed = |command: &Vec<&str>| {
+        Command::new(command[0]).args(&command[1..]).arg("true").output().is_ok_and(|output| output.status.success())
+    };
+    let found = commands.into_iter().find(allowed);
+    if found.is_none() {
+        eprintln!("skipped: the kernel refuses process id namespaces here");
+    }
+    found
+}
+
+#[test]
+fn as_the_first_process_it_anchors_unasked_and_reaps_orphans() {
+    let Some(mut wrapper) = namespaces() else { return };
+    // The shell is the first process, leaves it an orphan, and becomes the host.
+    let script = r#"(sleep 0.2 &) ; (sleep 1000 &) ; exec "$0" "$@""#;
+    wrapper.extend(["sh", "-c", script]);
+    let mut host = Setup::serving("hello").wrapped(&wrapper).start();
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    let anchor = generation(host.pid());
+    let status = fs::read_to_string(format!("/proc/{anchor}/status")).unwrap();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+    assert_eq!(numbers.split_whitespace().last(), Some("1"), "the first process of its namespace");
+    // The generation, and the orphan that sleeps for long; the other is not even a zombie.
+    let left = wait_for("the end of an orphan", || Some(children(anchor)).filter(|left| left.len() == 2));
+    assert!(left.iter().all(|child| stat(*child, 0).is_some_and(|state| state != "Z")));
+    signal(anchor, Signal::SIGTERM);
+    assert_eq!(host.exit_code(), 0, "it does not wait for what is no generation");
+}
+
+#[test]
+fn as_the_first_process_it_can_do_without() {
+    let Some(wrapper) = namespaces() else { return };
+    let mut host = Setup::serving("hello").wrapped(&wrapper).argument("--anchor=never").start();
+    let first = generation(host.pid());
+    assert!(children(first).is_empty());
+    signal(first, Signal::SIGTERM);
+    assert_eq!(host.exit_code(), 0);
+}
+
+#[test]
+fn under_tini() {
+    if Command::new("tini").arg("--version").output().is_err() {
+        eprintln!("skipped: tini is not installed");
+        return;
+    }
+    let mut host = anchored("hello").wrapped(&["tini", "-s", "--"]).start();
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    let anchor = generation(host.pid());
+    assert_eq!(children(anchor).len(), 1);
+    assert_eq!(host.terminate(), 0);
+    let mut host = anchored("hello").wrapped(&["tini", "-s", "--"]).start();
+    signal(generation(generation(host.pid())), Signal::SIGKILL);
+    assert_eq!(host.exit_code(), 137);
+}
