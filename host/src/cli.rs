@@ -35,7 +35,8 @@ pub struct Arguments {
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
 
-    /// Address to listen on, as tcp://HOST:PORT; may be given more than once. Port 0 lets the system choose.
+    /// Where to listen, as tcp://HOST:PORT or unix:///PATH?mode=0660; may be given more than once. With port 0 the system
+    /// chooses; without a mode the umask decides who may connect.
     #[arg(
         long,
         value_name = "URI",

@@ -33,7 +33,7 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
 
-/// Their keys, of at most 115 bytes each, go into one message of a handoff, which has room for 32 KiB.
+/// Their keys, of at most 114 bytes each, go into one message of a handoff, which has room for 32 KiB.
 const MOST_LISTENERS: usize = 200;
 
 /// The resolved configuration.
