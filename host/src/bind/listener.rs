@@ -440,10 +440,10 @@ mod tests {
         successor.unlink().unwrap();
         assert_eq!(mode(&path), 0o600, "not yet its own, and as it was");
 
-        predecessor.disown();
+        // A predecessor that has handed over closes its copy, and removes nothing.
+        drop(predecessor);
         successor.settled(&format!("{uri}?mode=0666").parse().unwrap(), BACKLOG).unwrap();
         assert_eq!(mode(&path), 0o666);
-        predecessor.unlink().unwrap();
         assert!(path.exists());
         successor.unlink().unwrap();
         assert!(!path.exists());

@@ -128,7 +128,10 @@ impl Meter {
 
     fn slice_ends(&self) {
         self.account();
-        self.release();
+        // One that yields keeps its permit until it is polled again, so that the reactor and all others come before the next.
+        if !self.yielding.load(Ordering::Relaxed) {
+            self.release();
+        }
     }
 
     /// Counts what was used since it was last counted. A running guest is interrupted at every tick: where a tick seems to
