@@ -25,6 +25,12 @@ pub(super) struct Draining {
 }
 
 impl Lifecycle {
+    /// Somebody else serves: what this process has accepted is finished, and reported to a `successor`.
+    pub(super) fn drain(&self, serving: Serving, successor: Option<Successor>, exit: Exit) -> State {
+        let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
+        State::Draining(Draining { serving, successor, deadline, reported: None, told_to_stop: false, exit })
+    }
+
     pub(super) async fn stop(&mut self, mut serving: Serving) -> State {
         info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
         self.notifier.stopping(&self.status("stops, and waits for connections to finish"));

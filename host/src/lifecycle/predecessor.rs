@@ -2,7 +2,6 @@
 
 use super::{
     Lifecycle, State, bug,
-    end::Draining,
     serving::{Event, Serving},
 };
 use crate::{
@@ -294,14 +293,7 @@ impl Lifecycle {
             open = serving.connections.open(),
             "handed over: waiting for connections to finish"
         );
-        State::Draining(Draining {
-            serving,
-            successor: Some(successor),
-            deadline: self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout),
-            reported: None,
-            told_to_stop: false,
-            exit: Exit::Finished,
-        })
+        self.drain(serving, Some(successor), Exit::Finished)
     }
 }
 

@@ -14,10 +14,7 @@ use crate::{
     signals::Signal,
 };
 use std::{pin::pin, time::Duration};
-use tokio::{
-    task::JoinHandle,
-    time::{self, Instant},
-};
+use tokio::{task::JoinHandle, time};
 use tracing::{error, info, warn};
 
 /// How long a successor that was told to stop or restart within the window waits for its predecessor to let go.
@@ -201,14 +198,7 @@ impl Lifecycle {
     pub(super) async fn hand_back(&mut self, mut serving: Serving) -> State {
         info!(open = serving.connections.open(), "handed back: the predecessor serves again");
         serving.hand_back().await;
-        State::Draining(Draining {
-            serving,
-            successor: None,
-            deadline: self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout),
-            reported: None,
-            told_to_stop: false,
-            exit: Exit::HandedBack,
-        })
+        self.drain(serving, None, Exit::HandedBack)
     }
 }
 
