@@ -135,7 +135,7 @@ impl Successor {
     /// # Errors
     ///
     /// Where its `hello` is none that this program can answer.
-    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, (Failure, Visitor)> {
+    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, Box<(Failure, Visitor)>> {
         let Visitor { channel, hello } = visitor;
         let mut successor = Self {
             channel,
@@ -148,7 +148,7 @@ impl Successor {
         };
         match successor.greeted(&hello) {
             Ok(()) => Ok(successor),
-            Err(failure) => Err((failure, Visitor { channel: successor.channel, hello })),
+            Err(failure) => Err(Box::new((failure, Visitor { channel: successor.channel, hello }))),
         }
     }
 

@@ -77,7 +77,8 @@ impl Lifecycle {
                 info!(successor = successor.pid(), "restarting: a successor asks for the service");
                 State::Offering(serving, successor, Deferred::default())
             }
-            Err((failure, visitor)) => {
+            Err(refused) => {
+                let (failure, visitor) = *refused;
                 warn!("a successor is refused: {failure}");
                 visitor.refuse(&failure.to_string()).await;
                 State::Serving(serving)

@@ -1,6 +1,6 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, State, boot, bug, end::Draining, failure::Failure, serving::Serving};
+use super::{Lifecycle, State, boot, bug, failure::Failure, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
