@@ -190,6 +190,7 @@ fn start() -> Service {
         .without_records_of_connections()
         // Room for more would be most of what a start costs.
         .option("--max-connections", "64")
+        .option("--ready-timeout", "8s")
         // Long enough that a process which is to die within the window does.
         .option("--rollback-window", "2s");
     Service::start(setup)
