@@ -190,6 +190,29 @@ fn a_successor_may_be_started_by_way_of_others() {
     assert!(losses.is_empty(), "{losses:?}");
 }
 
+/// It was taken for one that lives, since nobody could hold it any more.
+#[test]
+fn a_predecessor_that_is_dead_and_buried_when_its_offer_is_read_has_handed_over() {
+    let mut service = Service::start(Setup::serving("hello"));
+    service.order("successor after-receiving offer stop");
+    service.signal(Signal::SIGUSR1);
+    let record = service.host.logged(&["a successor was started"]);
+    let successor: i32 = record.rsplit_once("successor=").unwrap().1.parse().unwrap();
+    wait_for("a stop", || is_stopped(successor).then_some(()));
+    service.order("");
+    service.host.kill();
+    let queued = connect(service.host.addresses[0]);
+    kill(Pid::from_raw(successor), Signal::SIGCONT).unwrap();
+    service.host.logged(&["serving alone"]);
+    assert_eq!(hello(queued), "Hello bob!\n");
+    assert_eq!(service.current().pid, successor);
+}
+
+fn hello(mut client: harness::Stream) -> String {
+    client.write_all(b"bob\n").unwrap();
+    String::from_utf8(read_to_end(&mut client)).unwrap()
+}
+
 #[test]
 fn a_host_at_its_descriptor_limit_serves_on_and_restarts_when_there_are_some_again() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "50ms"));
