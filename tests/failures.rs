@@ -335,7 +335,7 @@ fn a_signal_within_the_window_ends_it() {
         assert_eq!(service.host.exit_code(), 0);
         if signal == Signal::SIGTERM {
             assert_eq!(exit_code(successor.pid), Some(0));
-            service.is_over();
+            service.abandon();
             // Until nobody served any more, everybody was served.
             let losses = clients.stop();
             assert!(losses.iter().all(|loss| loss.port.is_none()), "{losses:?}");
@@ -353,7 +353,7 @@ fn a_signal_within_the_window_ends_it() {
         assert!(losses.is_empty(), "{losses:?}");
         kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
         assert_eq!((exit_code(successor.pid), exit_code(third.pid)), (Some(0), Some(0)));
-        service.is_over();
+        service.abandon();
     }
 }
 

@@ -60,7 +60,7 @@ impl Service {
     }
 
     /// Nobody serves any more, as the test has seen: there is nothing left to stop.
-    pub fn is_over(mut self) {
+    pub fn abandon(mut self) {
         self.over = true;
     }
 
