@@ -36,31 +36,44 @@ impl Lifecycle {
                 Signal::Terminate => self.stop(serving).await,
                 Signal::Restart => self.restart(serving),
                 Signal::Reload => {
-                    serving.reload(self.source());
+                    self.reload(&mut serving);
                     State::Serving(serving)
                 }
             },
             event = serving.event(None) => match event {
                 Event::Visitor(visitor) => self.visited(serving, visitor).await,
+                Event::Reloaded(does) => {
+                    self.notifier.ready(&self.status(does));
+                    State::Serving(serving)
+                }
                 bug => self::bug(bug),
             }
         }
     }
 
+    /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
+    fn reload(&self, serving: &mut Serving) {
+        self.notifier.reloading(&self.status("serves, and reads its plugin anew"));
+        serving.reload(self.source());
+    }
+
     pub(super) fn restart(&mut self, mut serving: Serving) -> State {
+        // Before anything can fail: a service manager that has sent the signal waits for both words.
+        self.notifier.reloading(&self.status("serves, and gets a successor ready"));
         if let Some(reason) = self.too_many(&mut serving) {
             error!("the restart is refused: {reason}");
+            self.notifier.ready(&self.status("serves; its last restart was refused"));
             return State::Serving(serving);
         }
         let estate = serving.estate(self.generation);
         match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: a successor was started");
-                self.notifier.reloading(&self.status("serves, and gets a successor ready"));
                 State::Offering(serving, successor, Deferred::default())
             }
             Err(failure) => {
                 error!("the restart failed, this process serves on: {failure}");
+                self.notifier.ready(&self.status("serves; its last restart failed"));
                 State::Serving(serving)
             }
         }
@@ -189,7 +202,7 @@ impl Lifecycle {
             return self.stop(serving).await;
         }
         if deferred.reload {
-            serving.reload(self.source());
+            self.reload(&mut serving);
         }
         State::Serving(serving)
     }
