@@ -48,7 +48,7 @@ impl Service {
     pub fn current(&self) -> Generation {
         let log = self.host.log();
         let says_so = |line: &&str| {
-            ["settled: this process is the service", "serves again", "serving alone"]
+            ["settled: this process is the service", "settled without", "serves again", "serving alone"]
                 .iter()
                 .any(|word| line.contains(word))
         };
