@@ -233,7 +233,8 @@ impl Setup {
         self
     }
 
-    /// Has another program start it: one that executes what its arguments end with, so that the process id is the host's.
+    /// Has another program start it: one that executes what its arguments end with, so that the process id is the host's, or
+    /// one that waits for it and ends as it does.
     pub fn by_way_of(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.wrapper.extend(program.into_iter().map(Into::into));
         self
@@ -241,12 +242,6 @@ impl Setup {
 
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    /// Started by way of this command, which gets the host's command line as its last arguments.
-    pub fn wrapped(mut self, wrapper: &[&str]) -> Self {
-        self.wrapper = wrapper.iter().map(OsString::from).collect();
         self
     }
 

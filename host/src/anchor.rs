@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn only_descendants_are_believed() {
         let own = getpid();
-        let mut command = process::Command::new("sh");
+        let mut command = Command::new("sh");
         command.args(["-c", "sleep 60 & echo $!; wait"]).stdout(process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();

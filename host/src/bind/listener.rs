@@ -339,7 +339,7 @@ mod tests {
     }
 
     fn copy(listener: &Listener) -> OwnedFd {
-        listener.descriptor().try_clone_to_owned().unwrap()
+        listener.as_fd().try_clone_to_owned().unwrap()
     }
 
     fn adopt(socket: impl Into<OwnedFd>, key: &str) -> Result<Listener, AdoptError> {

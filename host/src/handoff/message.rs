@@ -217,3 +217,6 @@ impl fmt::Display for Verb {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
