@@ -201,12 +201,18 @@ impl Setup {
         Self::serving_over(Transport::Tcp, name)
     }
 
+    /// The same with a plugin that a test has put somewhere.
+    pub fn serving_file(plugin: &Path) -> Self {
+        Self::loading(plugin).option("--bind", "tcp://127.0.0.1:0")
+    }
+
+    fn loading(plugin: &Path) -> Self {
+        Self::bare().option("--plugin", plugin).option("--cache-dir", shared_cache()).option("--log-level", "debug")
+    }
+
     /// The same over a transport: a port of the system's choice, or a socket in a directory of its own.
     pub fn serving_over(transport: Transport, name: &str) -> Self {
-        let setup = Self::bare()
-            .option("--plugin", plugin(name))
-            .option("--cache-dir", shared_cache())
-            .option("--log-level", "debug");
+        let setup = Self::loading(&plugin(name));
         match transport {
             Transport::Tcp => setup.option("--bind", "tcp://127.0.0.1:0"),
             Transport::Unix => {

@@ -175,8 +175,11 @@ impl Successor {
             if let Progress::Offering { parts, offered } = &mut self.progress {
                 while let Some(part) = parts.front() {
                     let descriptors: Vec<_> = part.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-                    self.channel.send(&part.message, &descriptors).await?;
-                    parts.pop_front();
+                    match self.channel.send(&part.message, &descriptors).await {
+                        // What it said before it closed is the answer, and comes next.
+                        Ok(()) | Err(channel::Error::Closed) => drop(parts.pop_front()),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 self.progress = Progress::Offered { offered: std::mem::take(offered) };
                 self.due = Instant::now() + MESSAGE_TIMEOUT;
