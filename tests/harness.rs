@@ -224,6 +224,12 @@ impl Setup {
         }
     }
 
+    /// Leaves connections out of the log, where there are so many that their records would bury what is looked for.
+    pub fn without_records_of_connections(mut self) -> Self {
+        self.arguments.iter_mut().filter(|argument| *argument == "debug").for_each(|level| *level = "info".into());
+        self
+    }
+
     pub fn option(self, name: &str, value: impl Into<OsString>) -> Self {
         self.argument(name).argument(value)
     }
@@ -394,6 +400,11 @@ impl Host {
     pub fn await_end(&mut self) -> ExitStatus {
         self.ended = true;
         wait_for_exit(&mut self.child, "the host")
+    }
+
+    /// Whether its end was seen.
+    pub fn has_been_awaited(&self) -> bool {
+        self.ended
     }
 
     /// Ends it as a crash would.

@@ -12,6 +12,7 @@
 mod anchor;
 mod boot;
 mod cache;
+mod clients;
 mod contract;
 mod handoff;
 mod harness;
@@ -19,6 +20,7 @@ mod isolation;
 mod limits;
 mod notify;
 mod pidfile;
+mod points;
 mod reload;
 mod service;
 mod shutdown;
