@@ -98,15 +98,25 @@ fn answer(stream: &mut Stream) -> io::Result<()> {
 
 /// The client ports of the connections that a process has, which must be stopped for this to be the truth.
 pub fn ports_of_connections(pid: i32) -> HashSet<u16> {
+    descriptors(pid).into_iter().flatten().map(|peer| peer.port()).collect()
+}
+
+/// How many descriptors a process has that are no connections of clients.
+pub fn descriptors_of_its_own(pid: i32) -> usize {
+    descriptors(pid).into_iter().filter(Option::is_none).count()
+}
+
+/// The descriptors of a process, with the peers of those that are tcp connections.
+fn descriptors(pid: i32) -> Vec<Option<SocketAddr>> {
     // Not by way of /proc/net/tcp, which takes seconds where many connections have just been closed.
     let process = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    descriptors
+    let listed = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    listed
         .filter_map(|entry| {
             let number = entry.unwrap().file_name().to_str()?.parse().ok()?;
+            // It may have been closed meanwhile.
             let copy = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?;
-            // Whatever is no connection has no peer, or one without a port.
-            Some(SocketAddr::try_from(getpeername(copy).ok()??).ok()?.port())
+            Some(getpeername(copy).ok().flatten().and_then(|peer| SocketAddr::try_from(peer).ok()))
         })
         .collect()
 }

@@ -183,7 +183,7 @@ pub fn unix_uri(path: &Path) -> String {
 }
 
 /// A cache that all tests share, so that each plugin is compiled once.
-fn shared_cache() -> PathBuf {
+pub fn shared_cache() -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache");
     fs::create_dir_all(&dir).unwrap();
     fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

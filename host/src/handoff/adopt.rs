@@ -7,8 +7,11 @@ use super::{
     peer::Peer,
 };
 use crate::{bind::SocketPath, log, sys};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, send, setsockopt, socket, sockopt,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, send, setsockopt, socket, sockopt,
+    },
 };
 use std::{
     io,
@@ -33,6 +36,8 @@ pub struct Predecessor {
     channel: Channel,
     /// Known since its first message; `None` where it cannot be seen from here.
     peer: Option<Arc<Peer>>,
+    /// It was dead, and its number free again, when its first message was read.
+    dead: bool,
     origin: Origin,
 }
 
@@ -189,7 +194,7 @@ impl Predecessor {
     }
 
     fn on(socket: OwnedFd, origin: Origin) -> io::Result<Self> {
-        Ok(Self { channel: Channel::new(socket, Side::Successor)?, peer: None, origin })
+        Ok(Self { channel: Channel::new(socket, Side::Successor)?, peer: None, dead: false, origin })
     }
 
     /// How this process came to it.
@@ -338,13 +343,18 @@ impl Predecessor {
     }
 
     fn met(&mut self, pid: Option<i32>) {
-        if self.peer.is_none() {
-            self.peer = pid.and_then(|pid| Peer::hold(pid).ok()).map(Arc::new);
+        let Some(pid) = pid.filter(|_| self.peer.is_none()) else { return };
+        match Peer::hold(pid) {
+            Ok(peer) => self.peer = Some(Arc::new(peer)),
+            Err(error) => self.dead = error.raw_os_error() == Some(Errno::ESRCH as i32),
         }
     }
 
     /// The channel is closed: whether that is because the predecessor is dead.
     async fn inherit(&self) -> Result<Consent, Error> {
+        if self.dead {
+            return Ok(Consent::Inherited);
+        }
         // A process that ends closes its descriptors a moment before it is dead.
         match &self.peer {
             Some(peer) if time::timeout(MESSAGE_TIMEOUT, peer.ended()).await.is_ok() => Ok(Consent::Inherited),
