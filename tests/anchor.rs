@@ -1,7 +1,8 @@
 //! One process id for supervisors that need one.
 
 use crate::{
-    harness::{Setup, read_line, wait_for},
+    harness::{Host, Load, Setup, directory, plugin, read_line, wait_for},
+    service::{Generation, Service, generation as writer},
     supervisor::{Barriers, Supervisor},
 };
 use nix::{
@@ -47,6 +48,21 @@ fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
+/// The generation that said last that it is the service.
+fn current(host: &Host) -> Option<Generation> {
+    host.log().lines().rev().find(|line| line.contains("settled: this process is the service")).map(writer)
+}
+
+/// Restarts by way of the anchor until so many generations have followed, and returns the last.
+fn restarts(host: &Host, count: u64) -> Generation {
+    let first = current(host).map_or(1, |current| current.number);
+    for number in first + 1..=first + count {
+        host.signal(Signal::SIGUSR1);
+        wait_for("a successor that is the service", || current(host).filter(|current| current.number == number));
+    }
+    current(host).unwrap()
+}
+
 fn environment(pid: i32, name: &str) -> Option<String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
     let lines = String::from_utf8_lossy(&environment).into_owned();
@@ -66,7 +82,7 @@ fn it_starts_a_generation_and_ends_with_it() {
     for ending in [Signal::SIGTERM, Signal::SIGINT] {
         let mut host = anchored("speaks-first").start();
         let generation = generation(host.pid());
-        host.logged(&[&format!("[{generation}]"), "listening"]);
+        host.logged(&[&format!("[{generation}/1]"), "listening"]);
         let threads = fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().count();
         assert_eq!(threads, 1, "the anchor is one thread");
         // What a terminal sends to the foreground group must not come twice.
@@ -177,7 +193,7 @@ fn as_the_first_process_it_anchors_unasked_and_reaps_orphans() {
     // The shell is the first process, leaves it an orphan, and becomes the host.
     let script = r#"(sleep 0.2 &) ; (sleep 1000 &) ; exec "$0" "$@""#;
     wrapper.extend(["sh", "-c", script]);
-    let mut host = Setup::serving("hello").wrapped(&wrapper).start();
+    let mut host = Setup::serving("hello").by_way_of(wrapper).start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     let anchor = generation(host.pid());
     let status = fs::read_to_string(format!("/proc/{anchor}/status")).unwrap();
@@ -193,7 +209,7 @@ fn as_the_first_process_it_anchors_unasked_and_reaps_orphans() {
 #[test]
 fn as_the_first_process_it_can_do_without() {
     let Some(wrapper) = namespaces() else { return };
-    let mut host = Setup::serving("hello").wrapped(&wrapper).argument("--anchor=never").start();
+    let mut host = Setup::serving("hello").by_way_of(wrapper).argument("--anchor=never").start();
     let first = generation(host.pid());
     assert!(children(first).is_empty());
     signal(first, Signal::SIGTERM);
@@ -206,12 +222,103 @@ fn under_tini() {
         eprintln!("skipped: tini is not installed");
         return;
     }
-    let mut host = anchored("hello").wrapped(&["tini", "-s", "--"]).start();
+    let mut host = anchored("hello").by_way_of(["tini", "-s", "--"]).start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     let anchor = generation(host.pid());
     assert_eq!(children(anchor).len(), 1);
     assert_eq!(host.terminate(), 0);
-    let mut host = anchored("hello").wrapped(&["tini", "-s", "--"]).start();
+    let mut host = anchored("hello").by_way_of(["tini", "-s", "--"]).start();
     signal(generation(generation(host.pid())), Signal::SIGKILL);
     assert_eq!(host.exit_code(), 137);
+}
+
+#[test]
+fn a_supervisor_sees_one_process_through_twenty_restarts() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let dir = directory();
+    let pidfile = dir.path().join("host.pid");
+    let mut host = anchored("hello")
+        .environment("NOTIFY_SOCKET", supervisor.socket().to_str().unwrap())
+        .option("--rollback-window", "10ms")
+        .option("--pidfile", &pidfile)
+        .start();
+    let load = Load::start(host.addresses[0], 4, "bob\n", "Hello bob!\n");
+    let last = restarts(&host, 20);
+    load.goes_on(100);
+    load.stop();
+    wait_for("the last generation's pidfile", || {
+        (fs::read_to_string(&pidfile).unwrap() == format!("{}\n", last.pid)).then_some(())
+    });
+    // Every generation but the last has ended, and is not even a zombie.
+    wait_for("one child", || (children(host.pid()) == [last.pid]).then_some(()));
+    assert_eq!(host.terminate(), 0);
+    supervisor.told("STOPPING=1");
+    let said = supervisor.said();
+    assert!(said.iter().all(|said| said.sender == host.pid() && said.value("MAINPID").is_none()), "{said:?}");
+    assert_eq!(said.iter().filter(|said| said.has("READY=1")).count(), 21);
+    assert_eq!(said.iter().filter(|said| said.has("STOPPING=1")).count(), 1);
+    assert_eq!(said.iter().filter(|said| said.has("BARRIER=1")).count(), 20, "each successor was waited for");
+}
+
+#[test]
+fn older_generations_drain_before_it_ends() {
+    let mut host = anchored("speaks-first").option("--rollback-window", "10ms").start();
+    let mut open = host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    let first = generation(host.pid());
+    let second = restarts(&host, 1);
+    host.signal(Signal::SIGTERM);
+    // The current generation has nothing to finish; the one before it has.
+    wait_for("the end of the current generation", || {
+        stat(second.pid, 0).is_none_or(|state| state == "Z").then_some(())
+    });
+    std::io::Write::write_all(&mut open, b"still here\n").unwrap();
+    assert_eq!(crate::harness::read_to_end(&mut open), b"you said: still here\n");
+    assert_eq!(host.exit_code(), 0);
+    assert_eq!(stat(first, 0), None);
+}
+
+#[test]
+fn a_second_stop_cuts_older_generations_too() {
+    let mut host = anchored("speaks-first").option("--rollback-window", "10ms").start();
+    let mut open = host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    let second = restarts(&host, 1);
+    host.signal(Signal::SIGTERM);
+    wait_for("the end of the current generation", || {
+        stat(second.pid, 0).is_none_or(|state| state == "Z").then_some(())
+    });
+    assert_eq!(host.terminate(), 0, "as the current generation has ended");
+}
+
+/// Only its parent, an older generation that drains, learns how it ended.
+#[test]
+fn the_end_of_a_generation_that_is_no_child_is_seen() {
+    let mut host = anchored("speaks-first").option("--rollback-window", "10ms").start();
+    let mut open = host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    let first = generation(host.pid());
+    let second = restarts(&host, 1);
+    assert_eq!(stat(second.pid, 1), Some(first.to_string()), "the first generation is its parent");
+    signal(second.pid, Signal::SIGKILL);
+    assert_eq!(host.exit_code(), 137);
+    // Without a container around it the older generation goes on, with the connection that it has.
+    std::io::Write::write_all(&mut open, b"still here\n").unwrap();
+    assert_eq!(crate::harness::read_to_end(&mut open), b"you said: still here\n");
+}
+
+/// A successor is awaited by its number; a parent that it put above itself would be taken for it.
+#[test]
+fn a_restart_into_another_configuration_does_not_anchor() {
+    let host = env!("CARGO_BIN_EXE_uninterruptible-host");
+    let successor = format!(
+        "{host} --anchor --plugin {} --bind tcp://127.0.0.1:0 --rollback-window 10ms",
+        plugin("hello").display()
+    );
+    let service = Service::start(
+        Setup::serving("hello").option("--rollback-window", "10ms").option("--start-command", successor),
+    );
+    let second = service.restart();
+    assert!(children(second.pid).is_empty());
+    assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
 }

@@ -203,12 +203,18 @@ impl Setup {
         Self::serving_over(Transport::Tcp, name)
     }
 
+    /// The same with a plugin that a test has put somewhere.
+    pub fn serving_file(plugin: &Path) -> Self {
+        Self::loading(plugin).option("--bind", "tcp://127.0.0.1:0")
+    }
+
+    fn loading(plugin: &Path) -> Self {
+        Self::bare().option("--plugin", plugin).option("--cache-dir", shared_cache()).option("--log-level", "debug")
+    }
+
     /// The same over a transport: a port of the system's choice, or a socket in a directory of its own.
     pub fn serving_over(transport: Transport, name: &str) -> Self {
-        let setup = Self::bare()
-            .option("--plugin", plugin(name))
-            .option("--cache-dir", shared_cache())
-            .option("--log-level", "debug");
+        let setup = Self::loading(&plugin(name));
         match transport {
             Transport::Tcp => setup.option("--bind", "tcp://127.0.0.1:0"),
             Transport::Unix => {
@@ -229,7 +235,8 @@ impl Setup {
         self
     }
 
-    /// Has another program start it: one that executes what its arguments end with, so that the process id is the host's.
+    /// Has another program start it: one that executes what its arguments end with, so that the process id is the host's, or
+    /// one that waits for it and ends as it does.
     pub fn by_way_of(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.wrapper.extend(program.into_iter().map(Into::into));
         self
@@ -237,12 +244,6 @@ impl Setup {
 
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    /// Started by way of this command, which gets the host's command line as its last arguments.
-    pub fn wrapped(mut self, wrapper: &[&str]) -> Self {
-        self.wrapper = wrapper.iter().map(OsString::from).collect();
         self
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     harness::{Setup, directory, read_line, wait_for},
+    service::Service,
     supervisor::{Barriers, Supervisor},
 };
 use nix::sys::signal::Signal;
@@ -64,4 +65,34 @@ fn a_barrier_holds_systemds_own_tool_until_it_is_answered() {
     assert!(tool.try_wait().unwrap().is_none(), "it waits");
     supervisor.answer_barriers();
     assert!(wait_for("its end", || tool.try_wait().unwrap()).success());
+}
+
+/// The order matters to a supervisor that hears the main process alone: whoever is main names the next, and lets go of the
+/// service only when that was read.
+#[test]
+fn each_generation_names_the_next_as_the_main_process() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let setup = supervised("hello", supervisor.socket()).option("--rollback-window", "10ms");
+    let service = Service::start(setup);
+    let first = service.host.pid();
+    for _ in 0..5 {
+        let before = service.current();
+        let after = service.restart();
+        assert_eq!(supervisor.main_process(first), after.pid);
+        let said: Vec<_> = supervisor.said().into_iter().filter(|said| said.sender == before.pid).collect();
+        let position = |line: &str| said.iter().rposition(|said| said.has(line));
+        let named = position(&format!("MAINPID={}", after.pid));
+        assert!(position("RELOADING=1") < named && named < position("BARRIER=1"), "{said:?}");
+    }
+    let last = service.current();
+    service.order("successor before-sending prepared kill");
+    service.restart_that_fails();
+    wait_for("that it is ready again", || {
+        let said = supervisor.said();
+        let reloading = said.iter().rposition(|said| said.has("RELOADING=1"));
+        let ready = said.iter().rposition(|said| said.has("READY=1"));
+        (reloading < ready).then_some(())
+    });
+    assert_eq!(supervisor.main_process(first), last.pid, "who serves is still main");
+    service.order("");
 }

@@ -1,8 +1,16 @@
 //! The pidfile: there before the host says that it listens, one host's at a time, gone with the host.
 
-use crate::harness::{Setup, directory};
+use crate::{
+    harness::{Setup, directory, wait_for},
+    service::Service,
+};
 use nix::sys::signal::Signal;
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 #[test]
 fn it_is_there_from_the_ready_line_to_the_end() {
@@ -79,4 +87,43 @@ fn what_cannot_be_written_is_refused_before_anything_is_bound() {
         assert!(err.contains("--pidfile") && err.contains(needle), "{err}");
     }
     assert_eq!(fs::read_to_string(&text).unwrap(), "important\n");
+}
+
+#[test]
+fn a_reader_finds_it_whole_at_any_instant_of_two_hundred_restarts() {
+    let dir = directory();
+    let path = dir.path().join("host.pid");
+    let service = Service::start(Setup::serving("hello").option("--pidfile", &path).option("--rollback-window", "1ms"));
+    let over = AtomicBool::new(false);
+    let named = thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut named = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let text = fs::read_to_string(&path).expect("it is never missing");
+                let pid: i32 = text.strip_suffix('\n').expect("it is never torn").parse().expect("it is a number");
+                if named.last() != Some(&pid) {
+                    named.push(pid);
+                }
+            }
+            named
+        });
+        let mut expected = vec![service.host.pid()];
+        for _ in 0..200 {
+            let pid = service.restart().pid;
+            expected.push(pid);
+            wait_for("the pidfile of the next", || {
+                (fs::read_to_string(&path).unwrap() == format!("{pid}\n")).then_some(())
+            });
+        }
+        over.store(true, Ordering::Relaxed);
+        let named = reading.join().unwrap();
+        // It may have missed some, but has seen them in their order, and nobody else.
+        let mut rest = expected.iter();
+        assert!(named.iter().all(|pid| rest.any(|expected| expected == pid)), "{named:?} in {expected:?}");
+        named
+    });
+    assert!(named.len() > 100, "it has seen most of them: {}", named.len());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    drop(service);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

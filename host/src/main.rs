@@ -1,6 +1,7 @@
 //! `uninterruptible-host`: parse, run, print one line where it failed, exit with a documented code.
 
 use std::{
+    fmt::Display,
     panic,
     process::{self, ExitCode},
     thread,
@@ -30,22 +31,25 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, lifecycle::Failure> {
     let handlers = signals::install().map_err(lifecycle::Failure::Signals)?;
-    config::fault_orders().map(fault::arm);
+    if let Some(orders) = config::fault_orders() {
+        fault::arm(orders);
+    }
     let inheritance = config::handoff_channel().map(Inheritance::take).transpose()?;
+    let fail = |error: &dyn Display| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string()));
     let arguments = match Arguments::from_process() {
         Ok(arguments) => arguments,
         Err(refused) => {
-            inheritance.iter().for_each(|predecessor| predecessor.fail(&refused.to_string()));
+            fail(&refused);
             return Ok(refused.answer().into());
         }
     };
-    // Before any thread exists.
-    if let Some(launch) = config::anchor(&arguments)? {
+    // Before any thread exists. A successor does not step back behind a process that its predecessor does not wait for.
+    let launch = config::anchor(&arguments).inspect_err(|error| fail(error))?;
+    if let Some(launch) = launch.filter(|_| inheritance.is_none()) {
         return Ok(anchor::run(&launch, handlers)?);
     }
     let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
-    let config = Config::resolve(arguments)
-        .inspect_err(|error| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string())))?;
+    let config = Config::resolve(arguments).inspect_err(|error| fail(error))?;
     let _flush_on_exit = log::start(config.log);
     let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
     let outcome = lifecycle::run(config, signals, inheritance);

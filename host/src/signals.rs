@@ -49,10 +49,12 @@ pub struct Handlers(SignalDelivery<UnixStream, SignalOnly>);
 ///
 /// Where the system refuses a handler or a socket pair.
 pub fn install() -> io::Result<Handlers> {
+    // Handlers are installed one after the other: until the last one is, whatever comes waits.
+    meaningful().thread_block()?;
     let (reader, writer) = UnixStream::pair()?;
     // XFSZ has death as its default; caught, the write that was too large fails instead, and says so.
     let caught = [SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXFSZ];
-    let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly::default(), caught)?;
+    let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, caught)?;
     meaningful().thread_unblock()?;
     Ok(Handlers(delivery))
 }

@@ -45,11 +45,11 @@ pub struct Successor {
     ready_timeout: Duration,
     /// When the next message is overdue.
     due: Instant,
-    estate: Estate,
 }
 
 enum Progress {
-    Starting,
+    /// What it will be offered is let go of as soon as it is sent: the listeners must not be held open here.
+    Starting(Estate),
     Offering {
         parts: VecDeque<Part>,
         offered: Vec<Key>,
@@ -126,10 +126,9 @@ impl Successor {
             channel,
             child: Some(child),
             peer: None,
-            progress: Progress::Starting,
+            progress: Progress::Starting(estate),
             ready_timeout,
             due: Instant::now() + ready_timeout,
-            estate,
         })
     }
 
@@ -138,20 +137,19 @@ impl Successor {
     /// # Errors
     ///
     /// Where its `hello` is none that this program can answer.
-    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, (Failure, Visitor)> {
+    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, Box<(Failure, Visitor)>> {
         let Visitor { channel, hello } = visitor;
         let mut successor = Self {
             channel,
             child: None,
             peer: None,
-            progress: Progress::Starting,
+            progress: Progress::Starting(estate),
             ready_timeout: MESSAGE_TIMEOUT,
             due: Instant::now() + MESSAGE_TIMEOUT,
-            estate,
         };
         match successor.greeted(&hello) {
             Ok(()) => Ok(successor),
-            Err(failure) => Err((failure, Visitor { channel: successor.channel, hello })),
+            Err(failure) => Err(Box::new((failure, Visitor { channel: successor.channel, hello }))),
         }
     }
 
@@ -180,8 +178,11 @@ impl Successor {
             if let Progress::Offering { parts, offered } = &mut self.progress {
                 while let Some(part) = parts.front() {
                     let descriptors: Vec<_> = part.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-                    self.channel.send(&part.message, &descriptors).await?;
-                    parts.pop_front();
+                    match self.channel.send(&part.message, &descriptors).await {
+                        // What it said before it closed is the answer, and comes next.
+                        Ok(()) | Err(channel::Error::Closed) => drop(parts.pop_front()),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 self.progress = Progress::Offered { offered: std::mem::take(offered) };
                 self.due = Instant::now() + MESSAGE_TIMEOUT;
@@ -191,7 +192,7 @@ impl Successor {
                 (_, Message::Failed { stage, reason }) => {
                     return Err(Failure::Failed { stage: *stage, reason: log::escaped(reason) });
                 }
-                (Progress::Starting, Message::Hello { .. }) => self.greeted(&received)?,
+                (Progress::Starting(_), Message::Hello { .. }) => self.greeted(&received)?,
                 (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed }) => {
                     let answered: HashSet<_> = claimed.iter().chain(unclaimed).collect();
                     // As many as there are, none twice, none other.
@@ -326,11 +327,13 @@ impl Successor {
         }
         debug!(?hello.sender, release = log::escaped(release), "the successor is ready for what it is offered");
         self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);
-        let offered = self.estate.things.iter().filter_map(|(entry, _)| match entry {
-            Entry::Listener { key } => Some(key.clone()),
-            _ => None,
-        });
-        self.progress = Progress::Offering { parts: self.estate.parts(), offered: offered.collect() };
+        if let Progress::Starting(estate) = &self.progress {
+            let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
+                Entry::Listener { key } => Some(key.clone()),
+                _ => None,
+            });
+            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts() };
+        }
         Ok(())
     }
 
@@ -356,7 +359,7 @@ impl Successor {
     /// Waits until nobody is left who could answer.
     async fn ended(&self) {
         match (&self.progress, &self.child) {
-            (Progress::Starting, Some(child)) => {
+            (Progress::Starting(_), Some(child)) => {
                 child.ended().await;
                 // A wrapper may go early, and well, while what it started gets ready.
                 if !child.has_failed() {
@@ -376,14 +379,14 @@ impl Successor {
 
     fn patience(&self) -> Duration {
         match self.progress {
-            Progress::Starting => self.ready_timeout,
+            Progress::Starting(_) => self.ready_timeout,
             _ => MESSAGE_TIMEOUT,
         }
     }
 
     fn awaited(&self) -> &'static str {
         match self.progress {
-            Progress::Starting => "hello",
+            Progress::Starting(_) => "hello",
             Progress::Offering { .. } | Progress::Offered { .. } => "prepared",
             Progress::Committed => "serving",
             Progress::Serving | Progress::Silent => "nothing",

@@ -76,6 +76,8 @@ struct Reload {
 pub(super) enum Event {
     /// A successor that nobody here started asks for the service.
     Visitor(Visitor),
+    /// A reload is over: what this process does since, for the service manager.
+    Reloaded(&'static str),
     /// Something that cannot happen: a listener is no longer served.
     Bug(String),
 }
@@ -262,7 +264,7 @@ impl Serving {
     }
 
     /// Waits for what goes on besides signals and handoffs, and does what needs no decision. Where `busy` says why, visitors are
-    /// refused. May be dropped and called again.
+    /// refused, and the outcome of a reload is not told: that of the handoff follows. May be dropped and called again.
     pub(super) async fn event(&mut self, busy: Option<&str>) -> Event {
         loop {
             tokio::select! {
@@ -271,7 +273,9 @@ impl Serving {
                     // An accept loop ends only when it is told to.
                     ended => return Event::Bug(format!("a listener is no longer served ({ended:?})")),
                 },
-                loaded = loaded(&mut self.reload) => self.reloaded(loaded),
+                loaded = loaded(&mut self.reload) => if let (Some(does), None) = (self.reloaded(loaded), busy) {
+                    return Event::Reloaded(does);
+                },
                 () = ended(&mut self.released) => {}
                 event = told(&mut self.predecessor) => self.predecessor_said(event),
                 visitor = visitor(&mut self.door) => match busy {
@@ -282,11 +286,12 @@ impl Serving {
         }
     }
 
-    fn reloaded(&mut self, loaded: Result<Plugin, String>) {
-        let Some(Reload { source, again, .. }) = self.reload.take() else { return };
+    /// What this process does since, where that is certain.
+    fn reloaded(&mut self, loaded: Result<Plugin, String>) -> Option<&'static str> {
+        let Reload { source, again, .. } = self.reload.take()?;
         if again {
             self.reload(source);
-            return;
+            return None;
         }
         match loaded {
             Ok(plugin) => {
@@ -307,8 +312,12 @@ impl Serving {
                     }
                 }
                 info!("reloaded: new connections get the new plugin");
+                Some("serves a plugin that was reloaded")
             }
-            Err(reason) => error!("the reload failed, everything stays as it was: {reason}"),
+            Err(reason) => {
+                error!("the reload failed, everything stays as it was: {reason}");
+                Some("serves; its last reload failed")
+            }
         }
     }
 

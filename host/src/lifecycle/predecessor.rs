@@ -1,0 +1,319 @@
+//! This process while it serves, and as the predecessor of one that takes over.
+
+use super::{
+    Lifecycle, State, bug,
+    serving::{Event, Serving},
+};
+use crate::{
+    bind::Key,
+    exit::Exit,
+    handoff::{
+        door::Visitor,
+        message::{Message, Verb},
+        offer::{self, Successor},
+    },
+    signals::Signal,
+};
+use std::time::Duration;
+use tokio::time::{self, Instant};
+use tracing::{error, info, warn};
+
+/// How long the service manager may take to take notice of its new main process.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// What was asked for while a restart is under way, to be done when its outcome is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Deferred {
+    stop: bool,
+    reload: bool,
+}
+
+impl Lifecycle {
+    pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Signal::Terminate => self.stop(serving).await,
+                Signal::Restart => self.restart(serving),
+                Signal::Reload => {
+                    self.reload(&mut serving);
+                    State::Serving(serving)
+                }
+            },
+            event = serving.event(None) => match event {
+                Event::Visitor(visitor) => self.visited(serving, visitor).await,
+                Event::Reloaded(does) => {
+                    self.notifier.ready(&self.status(does));
+                    State::Serving(serving)
+                }
+                bug => self::bug(bug),
+            }
+        }
+    }
+
+    /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
+    fn reload(&self, serving: &mut Serving) {
+        self.notifier.reloading(&self.status("serves, and reads its plugin anew"));
+        serving.reload(self.source());
+    }
+
+    pub(super) fn restart(&mut self, mut serving: Serving) -> State {
+        // Before anything can fail: a service manager that has sent the signal waits for both words.
+        self.notifier.reloading(&self.status("serves, and gets a successor ready"));
+        if let Some(reason) = self.too_many(&mut serving) {
+            error!("the restart is refused: {reason}");
+            self.notifier.ready(&self.status("serves; its last restart was refused"));
+            return State::Serving(serving);
+        }
+        let estate = serving.estate(self.generation);
+        match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
+            Ok(successor) => {
+                info!(successor = successor.pid(), "restarting: a successor was started");
+                State::Offering(serving, successor, Deferred::default())
+            }
+            Err(failure) => {
+                error!("the restart failed, this process serves on: {failure}");
+                self.notifier.ready(&self.status("serves; its last restart failed"));
+                State::Serving(serving)
+            }
+        }
+    }
+
+    pub(super) async fn visited(&mut self, mut serving: Serving, visitor: Visitor) -> State {
+        if let Some(reason) = self.too_many(&mut serving) {
+            error!("the restart is refused: {reason}");
+            visitor.refuse(&reason).await;
+            return State::Serving(serving);
+        }
+        match Successor::came(visitor, serving.estate(self.generation)) {
+            Ok(successor) => {
+                info!(successor = successor.pid(), "restarting: a successor asks for the service");
+                State::Offering(serving, successor, Deferred::default())
+            }
+            Err(refused) => {
+                let (failure, visitor) = *refused;
+                warn!("a successor is refused: {failure}");
+                visitor.refuse(&failure.to_string()).await;
+                State::Serving(serving)
+            }
+        }
+    }
+
+    /// Why one more generation cannot drain, where it cannot.
+    pub(super) fn too_many(&self, serving: &mut Serving) -> Option<String> {
+        let draining = serving.earlier();
+        let most = self.config.handoff.max_draining.get();
+        (draining.len() >= most as usize).then(|| {
+            let named = draining.iter().map(|(generation, peer)| format!("{generation} (pid {})", peer.pid()));
+            format!(
+                "--max-draining {most} generations still serve connections: {}; wait for them, end them with two TERMs each, or set \
+                 --handoff-drain-timeout",
+                named.collect::<Vec<_>>().join(", ")
+            )
+        })
+    }
+
+    pub(super) async fn offering(
+        &mut self,
+        mut serving: Serving,
+        mut successor: Successor,
+        mut deferred: Deferred,
+    ) -> State {
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Signal::Terminate => {
+                    info!(successor = successor.pid(), "the restart is called off by a signal to stop");
+                    successor.discard("the service was told to stop", Duration::ZERO).await;
+                    return self.stop(serving).await;
+                }
+                Signal::Restart => info!("USR1 is part of the restart under way"),
+                Signal::Reload => deferred.defer_reload(),
+            },
+            prepared = successor.prepared() => {
+                let committed = match prepared {
+                    Ok(claimed) => successor.commit().await.map(|()| claimed),
+                    Err(failure) => Err(failure),
+                };
+                return match committed {
+                    Ok(claimed) => State::Committed(serving, successor, claimed, deferred),
+                    Err(failure) => self.failed(serving, successor, &failure, deferred).await,
+                };
+            }
+            event = serving.event(Some("another restart is under way")) => return bug(event),
+        }
+        State::Offering(serving, successor, deferred)
+    }
+
+    pub(super) async fn committed(
+        &mut self,
+        mut serving: Serving,
+        mut successor: Successor,
+        claimed: Vec<Key>,
+        mut deferred: Deferred,
+    ) -> State {
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Signal::Terminate => {
+                    info!("stopping when the restart under way is done");
+                    deferred.stop = true;
+                }
+                Signal::Restart => info!("USR1 is part of the restart under way"),
+                Signal::Reload => deferred.defer_reload(),
+            },
+            serves = successor.serving() => {
+                if let Err(failure) = serves {
+                    return self.failed(serving, successor, &failure, deferred).await;
+                }
+                serving.pause(&claimed);
+                info!(successor = successor.pid(), "the successor serves");
+                if deferred.reload {
+                    successor.tell(Message::Forward { verb: Verb::Reload }).await;
+                }
+                let window = self.config.handoff.rollback_window;
+                if deferred.stop {
+                    return self.settle(serving, successor, claimed, Some(Verb::Stop)).await;
+                }
+                if window.is_zero() || !successor.can_be_watched() {
+                    return self.settle(serving, successor, claimed, None).await;
+                }
+                return State::Watching(serving, successor, claimed, Instant::now() + window);
+            }
+            event = serving.event(Some("another restart is under way")) => return bug(event),
+        }
+        State::Committed(serving, successor, claimed, deferred)
+    }
+
+    /// The successor does not take over: it is ended, and this process serves on.
+    pub(super) async fn failed(
+        &mut self,
+        mut serving: Serving,
+        successor: Successor,
+        failure: &offer::Failure,
+        deferred: Deferred,
+    ) -> State {
+        let pid = successor.pid();
+        let status = successor.discard(&failure.to_string(), failure.grace()).await;
+        let status = status.map_or_else(String::new, |status| format!(" ({status})"));
+        error!(successor = pid, "the restart failed, this process serves on: {failure}{status}");
+        self.notifier.ready(&self.status("serves; its last restart failed"));
+        if deferred.stop {
+            return self.stop(serving).await;
+        }
+        if deferred.reload {
+            self.reload(&mut serving);
+        }
+        State::Serving(serving)
+    }
+
+    pub(super) async fn watching(
+        &mut self,
+        mut serving: Serving,
+        mut successor: Successor,
+        claimed: Vec<Key>,
+        until: Instant,
+    ) -> State {
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Signal::Terminate => self.settle(serving, successor, claimed, Some(Verb::Stop)).await,
+                Signal::Restart => self.settle(serving, successor, claimed, Some(Verb::Restart)).await,
+                Signal::Reload => {
+                    info!("HUP is forwarded to the successor");
+                    successor.tell(Message::Forward { verb: Verb::Reload }).await;
+                    State::Watching(serving, successor, claimed, until)
+                }
+            },
+            event = successor.event() => match event {
+                offer::Event::Leaving(verb) => {
+                    info!(successor = successor.pid(), "the successor was told to {verb}");
+                    self.settle(serving, successor, claimed, None).await
+                }
+                offer::Event::Yield => self.resume(serving, successor).await,
+                offer::Event::Died => self.bereaved(serving, successor).await,
+            },
+            event = serving.event(Some("a successor serves already")) => bug(event),
+            () = time::sleep_until(until) => self.settle(serving, successor, claimed, None).await,
+        }
+    }
+
+    /// The successor is dead: this process accepts again.
+    pub(super) async fn bereaved(&mut self, mut serving: Serving, successor: Successor) -> State {
+        self.accept_again(&mut serving);
+        let pid = successor.pid();
+        let status = successor.discard("", Duration::ZERO).await;
+        let status = status.map_or_else(String::new, |status| format!(" ({status})"));
+        error!(
+            successor = pid,
+            "the successor died within the rollback window{status}; this process serves again, and what the successor had accepted is lost"
+        );
+        self.notifier.ready(&self.status("serves again; its successor died"));
+        State::Serving(serving)
+    }
+
+    /// The successor gives the service back: this process accepts again.
+    pub(super) async fn resume(&mut self, mut serving: Serving, successor: Successor) -> State {
+        self.accept_again(&mut serving);
+        successor.tell(Message::Resumed {}).await;
+        warn!(
+            successor = successor.pid(),
+            "rolled back: this process serves again, and the successor finishes what it has accepted"
+        );
+        self.notifier.ready(&self.status("serves again; its successor was rolled back"));
+        serving.release(successor);
+        State::Serving(serving)
+    }
+
+    pub(super) fn accept_again(&mut self, serving: &mut Serving) {
+        if let Err(error) = serving.accept() {
+            // The descriptors of paused listeners were given back a moment ago.
+            error!(%error, "cannot accept on every listener again");
+        }
+    }
+
+    /// The window is over, or is ended: there is no way back.
+    pub(super) async fn settle(
+        &mut self,
+        mut serving: Serving,
+        successor: Successor,
+        claimed: Vec<Key>,
+        forward: Option<Verb>,
+    ) -> State {
+        if successor.is_child() {
+            // Before the successor may act as the service, the service manager must know it as that.
+            let status = format!("generation {} serves", self.generation.next());
+            self.notifier.ready_as(successor.pid().unsigned_abs(), &status);
+            if let Err(error) = self.notifier.barrier(NOTICE).await {
+                warn!("the service manager has not taken notice of its new main process: {error}");
+            }
+            if successor.has_ended() {
+                self.notifier.ready_as(std::process::id(), &self.status("serves"));
+                return self.bereaved(serving, successor).await;
+            }
+        } else {
+            self.notifier.stopping(&self.status("has handed over, and waits for connections to finish"));
+        }
+        serving.hand_over(&claimed).await;
+        if let Some(pidfile) = serving.pidfile.take() {
+            pidfile.release();
+        }
+        if let Some(verb) = forward {
+            successor.tell(Message::Forward { verb }).await;
+        }
+        successor.tell(Message::Settled {}).await;
+        info!(
+            successor = successor.pid(),
+            open = serving.connections.open(),
+            "handed over: waiting for connections to finish"
+        );
+        self.drain(serving, Some(successor), Exit::Finished)
+    }
+}
+
+impl Deferred {
+    fn defer_reload(&mut self) {
+        info!("HUP waits for the outcome of the restart under way");
+        self.reload = true;
+    }
+}

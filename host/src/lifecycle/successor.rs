@@ -1,0 +1,221 @@
+//! This process on its way to serve: from nowhere, or as the successor of one that serves.
+
+use super::{Lifecycle, State, boot, bug, failure::Failure, serving::Serving};
+use crate::{
+    exit::Exit,
+    fault,
+    guest::{LoadError, Plugin},
+    handoff::{
+        adopt::{self, Origin, Predecessor},
+        message::{Message, Stage, Verb},
+    },
+    log,
+    pidfile::PidFile,
+    signals::Signal,
+};
+use std::{pin::pin, time::Duration};
+use tokio::{task::JoinHandle, time};
+use tracing::{error, info, warn};
+
+/// How long a successor that was told to stop or restart within the window waits for its predecessor to let go.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// How a predecessor has ceased to be the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LetGo {
+    /// It has said so.
+    Said,
+    /// It says nothing, and could not be waited for.
+    Silent,
+    /// It is dead.
+    Dead,
+}
+
+impl Lifecycle {
+    pub(super) async fn starting(
+        &mut self,
+        mut loading: JoinHandle<Result<Plugin, LoadError>>,
+        mut predecessor: Option<Predecessor>,
+    ) -> Result<State, Failure> {
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Signal::Terminate => {
+                    info!("stopped before anything was served");
+                    if let Some(predecessor) = predecessor {
+                        predecessor.fail(Stage::Loading, "it was told to stop").await;
+                    }
+                    return Ok(State::Ended(Exit::Finished));
+                }
+                Signal::Restart => warn!("USR1 is refused: still starting"),
+                Signal::Reload => info!("HUP is ignored: still starting, the configuration is fresh"),
+            },
+            reason = called_off(&mut predecessor) => return Err(reason.into()),
+            loaded = &mut loading => {
+                let loaded = loaded.map_err(|panic| Failure::Bug(panic.to_string())).and_then(|loaded| Ok(loaded?));
+                if let (Err(failure), Some(predecessor)) = (&loaded, &predecessor) {
+                    predecessor.fail(Stage::Loading, &failure.to_string()).await;
+                }
+                let plugin = loaded?;
+                let predecessor = match (predecessor, &self.config.handoff.take_over) {
+                    (None, Some(path)) => Predecessor::at(path)?,
+                    (predecessor, _) => predecessor,
+                };
+                return match (predecessor, &self.config.handoff.take_over) {
+                    (Some(predecessor), _) => Ok(State::Adopting(plugin, predecessor)),
+                    (None, Some(path)) => {
+                        info!(%path, "nobody hands over there: starting cold");
+                        self.start_cold(plugin).map(State::Serving)
+                    }
+                    (None, None) => self.start_cold(plugin).map(State::Serving),
+                };
+            }
+        }
+        Ok(State::Starting(loading, predecessor))
+    }
+
+    pub(super) async fn adopting(&mut self, plugin: Plugin, mut predecessor: Predecessor) -> Result<State, Failure> {
+        let outcome = {
+            let mut exchange = pin!(boot::adopt(&self.config, &mut predecessor));
+            loop {
+                tokio::select! {
+                    biased;
+                    signal = self.signals.next() => match signal {
+                        Signal::Terminate => break None,
+                        Signal::Restart => warn!("USR1 is refused: still starting"),
+                        Signal::Reload => info!("HUP is ignored: still starting, the configuration is fresh"),
+                    },
+                    adopted = &mut exchange => break Some(adopted),
+                }
+            }
+        };
+        let adopted = match outcome {
+            Some(Ok(adopted)) => adopted,
+            Some(Err(failure)) => {
+                predecessor.fail(Stage::Adopting, &failure.to_string()).await;
+                return Err(failure);
+            }
+            None => {
+                info!("stopped before anything was served");
+                predecessor.fail(Stage::Adopting, "it was told to stop").await;
+                return Ok(State::Ended(Exit::Finished));
+            }
+        };
+        self.generation = adopted.generation;
+        log::identify(self.generation);
+        let consent = adopted.consent;
+        let serving = self.accept(plugin, adopted)?;
+        Ok(match consent {
+            adopt::Consent::Commit => {
+                info!("serving; the predecessor watches");
+                State::Probation(serving, predecessor)
+            }
+            adopt::Consent::Inherited => State::Serving(self.settled(serving, predecessor, LetGo::Dead)),
+        })
+    }
+
+    pub(super) async fn probation(&mut self, mut serving: Serving, mut predecessor: Predecessor) -> State {
+        let mut forwarded = None;
+        let mut yielded = false;
+        loop {
+            tokio::select! {
+                biased;
+                signal = self.signals.next() => match signal {
+                    Signal::Terminate => {
+                        let serving = self.leave(serving, predecessor, Verb::Stop).await;
+                        return self.stop(serving).await;
+                    }
+                    Signal::Restart => {
+                        let serving = self.leave(serving, predecessor, Verb::Restart).await;
+                        return self.restart(serving);
+                    }
+                    Signal::Reload => serving.reload(self.source()),
+                },
+                event = predecessor.event() => match event {
+                    adopt::Event::Settled | adopt::Event::Gone => {
+                        let how = if event == adopt::Event::Gone { LetGo::Dead } else { LetGo::Said };
+                        let serving = self.settled(serving, predecessor, how);
+                        return match forwarded {
+                            Some(Verb::Stop) => self.stop(serving).await,
+                            Some(Verb::Restart) => self.restart(serving),
+                            Some(Verb::Reload) | None => State::Serving(serving),
+                        };
+                    }
+                    adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
+                    // The predecessor lets go next, and this process must be on its own for what was asked of it.
+                    adopt::Event::Forward(verb) => forwarded = Some(verb),
+                    adopt::Event::Resumed => return self.hand_back(serving).await,
+                    adopt::Event::Draining(_) => {}
+                },
+                event = serving.event(Some("this process has just taken over; try again when its predecessor has let go")) => {
+                    return bug(event);
+                }
+                () = fault::rollback(), if !yielded => {
+                    warn!("rolling back: the predecessor is asked to serve again");
+                    predecessor.tell(Message::Yield {}).await;
+                    yielded = true;
+                }
+            }
+        }
+    }
+
+    /// Says to the predecessor that it must let go now, and waits until it has.
+    pub(super) async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, to: Verb) -> Serving {
+        predecessor.tell(Message::Leaving { to }).await;
+        let let_go = async {
+            loop {
+                let event = predecessor.event().await;
+                if matches!(event, adopt::Event::Settled | adopt::Event::Gone) {
+                    return event;
+                }
+            }
+        };
+        let how = match time::timeout(LEAVE, let_go).await {
+            Ok(adopt::Event::Gone) => LetGo::Dead,
+            Ok(_settled) => LetGo::Said,
+            Err(_elapsed) => LetGo::Silent,
+        };
+        self.settled(serving, predecessor, how)
+    }
+
+    /// This process is the service from now on: what names it is made to name this one.
+    fn settled(&mut self, mut serving: Serving, predecessor: Predecessor, how: LetGo) -> Serving {
+        serving.own(self.config.backlog);
+        if let Some(path) = &self.config.pidfile {
+            match PidFile::take_over(path) {
+                Ok(pidfile) => serving.pidfile = Some(pidfile),
+                Err(error) => error!("the pidfile still names the predecessor: {error}"),
+            }
+        }
+        // A predecessor that let go has told the service manager who comes next, if they have the same.
+        if how != LetGo::Said || predecessor.origin() == Origin::Stranger {
+            self.notifier.ready_as(std::process::id(), &self.status("serves"));
+        }
+        match how {
+            LetGo::Said => info!("settled: this process is the service"),
+            LetGo::Silent => warn!("settled without the predecessor's word, for which there was no more time"),
+            LetGo::Dead => warn!("the predecessor is gone before it let go; serving alone"),
+        }
+        if how != LetGo::Dead {
+            if let (Some(before), Some(peer)) = (self.generation.previous(), predecessor.peer()) {
+                serving.remember(before, peer);
+            }
+            serving.predecessor = Some(predecessor);
+        }
+        serving
+    }
+
+    /// The predecessor serves again: this process finishes what it has accepted.
+    pub(super) async fn hand_back(&mut self, mut serving: Serving) -> State {
+        info!(open = serving.connections.open(), "handed back: the predecessor serves again");
+        serving.hand_back().await;
+        self.drain(serving, None, Exit::HandedBack)
+    }
+}
+
+async fn called_off(predecessor: &mut Option<Predecessor>) -> adopt::Error {
+    match predecessor {
+        Some(predecessor) => predecessor.called_off().await,
+        None => std::future::pending().await,
+    }
+}
