@@ -134,7 +134,9 @@ pub enum Event {
     Forward(Verb),
     /// So many connections are left to it.
     Draining(u64),
-    /// It is gone.
+    /// It lives, and says nothing any more that could be understood.
+    Silent,
+    /// It is dead.
     Gone,
 }
 
@@ -309,7 +311,10 @@ impl Predecessor {
                 },
                 Err(error) => {
                     debug!(%error, "the predecessor says no more");
-                    return Event::Gone;
+                    return match self.inherit().await {
+                        Ok(_) => Event::Gone,
+                        Err(_) => Event::Silent,
+                    };
                 }
             }
         }

@@ -167,6 +167,11 @@ impl Channel {
         }
     }
 
+    /// Sends a message without descriptors where there is room for it now. Whether it was sent.
+    pub fn send_now(&self, message: &Message) -> bool {
+        self.socket.try_send(&message.encode()).is_ok()
+    }
+
     /// The next message. May be dropped and called again.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::{
     log,
 };
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 /// The version of the exchange that this program speaks.
 pub const VERSION: u32 = 1;
@@ -52,6 +52,9 @@ pub enum Message {
         claimed: Vec<Key>,
         /// Listeners of the offer that it will not serve.
         unclaimed: Vec<Key>,
+        /// The pidfile that it will write once the window is over; the predecessor removes its own where that is another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pidfile: Option<PathBuf>,
     },
     /// Predecessor: go.
     Commit {},

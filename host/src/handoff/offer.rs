@@ -13,6 +13,7 @@ use crate::{bind::Key, log};
 use std::{
     collections::{HashSet, VecDeque},
     os::fd::AsFd,
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
     time::Duration,
@@ -45,6 +46,8 @@ pub struct Successor {
     ready_timeout: Duration,
     /// When the next message is overdue.
     due: Instant,
+    /// The pidfile that it will write.
+    pidfile: Option<PathBuf>,
 }
 
 enum Progress {
@@ -129,6 +132,7 @@ impl Successor {
             progress: Progress::Starting(estate),
             ready_timeout,
             due: Instant::now() + ready_timeout,
+            pidfile: None,
         })
     }
 
@@ -146,6 +150,7 @@ impl Successor {
             progress: Progress::Starting(estate),
             ready_timeout: MESSAGE_TIMEOUT,
             due: Instant::now() + MESSAGE_TIMEOUT,
+            pidfile: None,
         };
         match successor.greeted(&hello) {
             Ok(()) => Ok(successor),
@@ -156,6 +161,11 @@ impl Successor {
     /// Its process id, as far as it is known.
     pub fn pid(&self) -> i32 {
         self.peer.as_ref().map(Peer::pid).or(self.child.as_ref().map(start::Successor::pid)).unwrap_or_default()
+    }
+
+    /// The pidfile that it will write, where it will write any.
+    pub fn pidfile(&self) -> Option<&Path> {
+        self.pidfile.as_deref()
     }
 
     /// Whether this process started it.
@@ -193,15 +203,15 @@ impl Successor {
                     return Err(Failure::Failed { stage: *stage, reason: log::escaped(reason) });
                 }
                 (Progress::Starting(_), Message::Hello { .. }) => self.greeted(&received)?,
-                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed }) => {
+                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed, pidfile }) => {
                     let answered: HashSet<_> = claimed.iter().chain(unclaimed).collect();
                     // As many as there are, none twice, none other.
                     let complete = answered.len() == claimed.len() + unclaimed.len();
-                    return if complete && answered == offered.iter().collect() {
-                        Ok(claimed.clone())
-                    } else {
-                        Err(Failure::Claims)
-                    };
+                    if !complete || answered != offered.iter().collect() {
+                        return Err(Failure::Claims);
+                    }
+                    self.pidfile = pidfile.clone();
+                    return Ok(claimed.clone());
                 }
                 (_, message) => return Err(self.unexpected(message)),
             }
@@ -214,7 +224,19 @@ impl Successor {
     ///
     /// Where it is gone.
     pub async fn commit(&mut self) -> Result<(), Failure> {
-        self.channel.send(&Message::Commit {}, &[]).await?;
+        match self.channel.send(&Message::Commit {}, &[]).await {
+            Ok(()) => {}
+            // What it said before it went is why it went.
+            Err(channel::Error::Closed) => {
+                return Err(match self.channel.receive_queued() {
+                    Ok(Some(Received { message: Message::Failed { stage, reason }, .. })) => {
+                        Failure::Failed { stage, reason: log::escaped(&reason) }
+                    }
+                    _ => Failure::Ended { awaited: self.awaited() },
+                });
+            }
+            Err(error) => return Err(error.into()),
+        }
         self.progress = Progress::Committed;
         self.due = Instant::now() + MESSAGE_TIMEOUT;
         Ok(())
@@ -276,6 +298,11 @@ impl Successor {
         }
     }
 
+    /// Says something that is said again later, and never waits for room. Whether it was said.
+    pub fn mention(&self, message: &Message) -> bool {
+        self.channel.send_now(message)
+    }
+
     /// Says something that changes nothing where it does not arrive.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
@@ -309,13 +336,18 @@ impl Successor {
 
     /// Waits until it has ended, and reaps it if it is a child. May be dropped and called again; comes true once.
     pub async fn reaped(&mut self) {
-        match &mut self.child {
-            Some(child) => {
+        match (&mut self.child, &self.peer) {
+            (Some(child), _) => {
                 child.ended().await;
                 child.status();
                 self.child = None;
+                self.peer = None;
             }
-            None => std::future::pending().await,
+            (None, Some(peer)) => {
+                peer.ended().await;
+                self.peer = None;
+            }
+            (None, None) => std::future::pending().await,
         }
     }
 

@@ -39,7 +39,7 @@ impl Lifecycle {
     }
 
     pub(super) async fn draining(&mut self, mut draining: Draining) -> State {
-        draining.report().await;
+        draining.report();
         let Draining { serving, successor, deadline, told_to_stop, exit, .. } = &mut draining;
         tokio::select! {
             biased;
@@ -94,12 +94,12 @@ impl Lifecycle {
 }
 
 impl Draining {
-    /// Tells the successor how many connections are left, where that has changed.
-    async fn report(&mut self) {
+    /// Tells the successor how many connections are left, where that has changed. It may have better things to do than to listen.
+    fn report(&mut self) {
         let Some(successor) = &self.successor else { return };
         let connections = u64::try_from(self.serving.connections.open()).unwrap_or(u64::MAX);
-        if self.reported.replace(connections) != Some(connections) {
-            successor.tell(Message::Draining { connections }).await;
+        if self.reported != Some(connections) && successor.mention(&Message::Draining { connections }) {
+            self.reported = Some(connections);
         }
     }
 }

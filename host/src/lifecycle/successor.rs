@@ -14,7 +14,10 @@ use crate::{
     signals::Signal,
 };
 use std::{pin::pin, time::Duration};
-use tokio::{task::JoinHandle, time};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
 use tracing::{error, info, warn};
 
 /// How long a successor that was told to stop or restart within the window waits for its predecessor to let go.
@@ -29,6 +32,16 @@ enum LetGo {
     Silent,
     /// It is dead.
     Dead,
+}
+
+impl From<adopt::Event> for LetGo {
+    fn from(event: adopt::Event) -> Self {
+        match event {
+            adopt::Event::Gone => Self::Dead,
+            adopt::Event::Silent => Self::Silent,
+            _ => Self::Said,
+        }
+    }
 }
 
 impl Lifecycle {
@@ -104,7 +117,7 @@ impl Lifecycle {
         self.generation = adopted.generation;
         log::identify(self.generation);
         let consent = adopted.consent;
-        let serving = self.accept(plugin, adopted)?;
+        let serving = self.accept(plugin, adopted);
         Ok(match consent {
             adopt::Consent::Commit => {
                 info!("serving; the predecessor watches");
@@ -121,25 +134,17 @@ impl Lifecycle {
             tokio::select! {
                 biased;
                 signal = self.signals.next() => match signal {
-                    Signal::Terminate => {
-                        let serving = self.leave(serving, predecessor, Verb::Stop).await;
-                        return self.stop(serving).await;
-                    }
+                    Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop).await,
+                    // A stop that was forwarded comes first, whatever the order.
                     Signal::Restart => {
-                        let serving = self.leave(serving, predecessor, Verb::Restart).await;
-                        return self.restart(serving);
+                        return self.leave(serving, predecessor, forwarded.unwrap_or(Verb::Restart)).await;
                     }
                     Signal::Reload => serving.reload(self.source()),
                 },
                 event = predecessor.event() => match event {
-                    adopt::Event::Settled | adopt::Event::Gone => {
-                        let how = if event == adopt::Event::Gone { LetGo::Dead } else { LetGo::Said };
-                        let serving = self.settled(serving, predecessor, how);
-                        return match forwarded {
-                            Some(Verb::Stop) => self.stop(serving).await,
-                            Some(Verb::Restart) => self.restart(serving),
-                            Some(Verb::Reload) | None => State::Serving(serving),
-                        };
+                    adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
+                        let serving = self.settled(serving, predecessor, event.into());
+                        return self.obey(serving, forwarded).await;
                     }
                     adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
@@ -159,23 +164,31 @@ impl Lifecycle {
         }
     }
 
-    /// Says to the predecessor that it must let go now, and waits until it has.
-    pub(super) async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, to: Verb) -> Serving {
-        predecessor.tell(Message::Leaving { to }).await;
-        let let_go = async {
-            loop {
-                let event = predecessor.event().await;
-                if matches!(event, adopt::Event::Settled | adopt::Event::Gone) {
-                    return event;
-                }
+    /// Says to the predecessor that it must let go now, waits until it has, and does what was asked.
+    async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, asked: Verb) -> State {
+        let mut asked = asked;
+        predecessor.tell(Message::Leaving { to: asked }).await;
+        let until = Instant::now() + LEAVE;
+        let how = loop {
+            match time::timeout_at(until, predecessor.event()).await {
+                Ok(adopt::Event::Resumed) => return self.hand_back(serving).await,
+                Ok(adopt::Event::Forward(Verb::Stop)) => asked = Verb::Stop,
+                Ok(event @ (adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent)) => break event.into(),
+                Ok(adopt::Event::Forward(_) | adopt::Event::Draining(_)) => {}
+                Err(_elapsed) => break LetGo::Silent,
             }
         };
-        let how = match time::timeout(LEAVE, let_go).await {
-            Ok(adopt::Event::Gone) => LetGo::Dead,
-            Ok(_settled) => LetGo::Said,
-            Err(_elapsed) => LetGo::Silent,
-        };
-        self.settled(serving, predecessor, how)
+        let serving = self.settled(serving, predecessor, how);
+        self.obey(serving, Some(asked)).await
+    }
+
+    /// As the service, does what was asked of it before it was.
+    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>) -> State {
+        match asked {
+            Some(Verb::Stop) => self.stop(serving).await,
+            Some(Verb::Restart) => self.restart(serving),
+            Some(Verb::Reload) | None => State::Serving(serving),
+        }
     }
 
     /// This process is the service from now on: what names it is made to name this one.
@@ -184,7 +197,10 @@ impl Lifecycle {
         if let Some(path) = &self.config.pidfile {
             match PidFile::take_over(path) {
                 Ok(pidfile) => serving.pidfile = Some(pidfile),
-                Err(error) => error!("the pidfile still names the predecessor: {error}"),
+                Err(error) => {
+                    error!("the pidfile still names the predecessor, and is tried again by and by: {error}");
+                    serving.unwritten = Some(path.clone());
+                }
             }
         }
         // A predecessor that let go has told the service manager who comes next, if they have the same.
