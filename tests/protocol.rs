@@ -349,7 +349,8 @@ fn what_comes_in_an_unknown_role_is_closed() {
 
 #[test]
 fn a_predecessor_that_breaks_the_protocol_is_not_followed() {
-    let failures: [(&str, fn(&mut Value), i32, &str); 7] = [
+    type Change = fn(&mut Value);
+    let failures: [(&str, Change, i32, &str); 7] = [
         ("another version", |offer| offer["version"] = json!(99), 75, "speaks version 99"),
         ("a part that is not due", |offer| offer["part"] = json!(2), 75, "part 2 of 1"),
         ("no parts", |offer| offer["parts"] = json!(0), 75, "part 1 of 0"),
