@@ -84,6 +84,11 @@ impl Service {
         wait_for("a restart that fails", || failures(&self.host.log()).get(before).cloned())
     }
 
+    /// The ends of all its processes were awaited.
+    pub fn over(mut self) {
+        self.over = true;
+    }
+
     /// Waits for the end of the first generation and of a successor that were told to stop: both end well.
     pub fn ends(mut self, successor: i32) {
         self.over = true;

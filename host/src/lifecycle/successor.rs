@@ -1,6 +1,6 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, State, boot, bug, failure::Failure, serving::Serving};
+use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
@@ -112,7 +112,7 @@ impl Lifecycle {
                 signal = self.signals.next() => match signal {
                     Signal::Terminate => {
                         let serving = self.leave(serving, predecessor, Verb::Stop).await;
-                        return self.stop(serving).await;
+                        return self.stop(serving, Told::BySignal).await;
                     }
                     Signal::Restart => {
                         let serving = self.leave(serving, predecessor, Verb::Restart).await;
@@ -124,7 +124,7 @@ impl Lifecycle {
                     adopt::Event::Settled | adopt::Event::Gone => {
                         let serving = self.settled(serving, predecessor, event);
                         return match forwarded {
-                            Some(Verb::Stop) => self.stop(serving).await,
+                            Some(Verb::Stop) => self.stop(serving, Told::ByPredecessor).await,
                             Some(Verb::Restart) => self.restart(serving),
                             Some(Verb::Reload) | None => State::Serving(serving),
                         };
