@@ -10,7 +10,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -173,6 +173,8 @@ pub struct Setup {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    /// The end of a handoff's channel that it inherits.
+    channel: Option<OwnedFd>,
     /// Where its sockets are; removed when neither this nor a host that it has started is left.
     sockets: Option<Arc<tempfile::TempDir>>,
 }
@@ -183,7 +185,7 @@ pub fn unix_uri(path: &Path) -> String {
 }
 
 /// A cache that all tests share, so that each plugin is compiled once.
-fn shared_cache() -> PathBuf {
+pub fn shared_cache() -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache");
     fs::create_dir_all(&dir).unwrap();
     fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
@@ -193,7 +195,7 @@ fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
-        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), sockets: None }
+        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), channel: None, sockets: None }
     }
 
     /// A host that serves a plugin on a port of the system's choice and logs everything.
@@ -224,6 +226,12 @@ impl Setup {
         }
     }
 
+    /// Leaves connections out of the log, where there are so many that their records would bury what is looked for.
+    pub fn without_records_of_connections(mut self) -> Self {
+        self.arguments.iter_mut().filter(|argument| *argument == "debug").for_each(|level| *level = "info".into());
+        self
+    }
+
     pub fn option(self, name: &str, value: impl Into<OsString>) -> Self {
         self.argument(name).argument(value)
     }
@@ -245,6 +253,13 @@ impl Setup {
         self
     }
 
+    /// As the successor of whoever holds the other end of this channel.
+    pub fn inheriting(mut self, channel: OwnedFd) -> Self {
+        self.channel = Some(channel);
+        // By way of standard input, so that nothing else which this process starts meanwhile inherits it too.
+        self.by_way_of(["sh", "-c", "exec \"$@\" 3<&0 </dev/null", "sh"]).environment("UNINTERRUPTIBLE_HANDOFF_FD", "3")
+    }
+
     fn command(&self) -> Command {
         let host = OsString::from(env!("CARGO_BIN_EXE_uninterruptible-host"));
         let mut words = self.wrapper.iter().chain([&host]).chain(&self.arguments);
@@ -252,6 +267,9 @@ impl Setup {
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
             command.env_remove(name);
+        }
+        if let Some(channel) = &self.channel {
+            command.stdin(channel.try_clone().unwrap());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -394,6 +412,11 @@ impl Host {
     pub fn await_end(&mut self) -> ExitStatus {
         self.ended = true;
         wait_for_exit(&mut self.child, "the host")
+    }
+
+    /// Whether its end was seen.
+    pub fn has_been_awaited(&self) -> bool {
+        self.ended
     }
 
     /// Ends it as a crash would.

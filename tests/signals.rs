@@ -387,7 +387,7 @@ fn a_stop_that_was_forwarded_is_not_the_first_of_two_signals() {
     send(pid, Signal::SIGTERM);
     assert_eq!(exit_code(pid), Some(1));
     assert_eq!(read_to_end(&mut cut), b"");
-    service.over();
+    service.is_over();
 }
 
 #[test]

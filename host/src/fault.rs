@@ -7,7 +7,9 @@
 //! SIDE         MOMENT                                    MESSAGE   ACTION
 //! successor    before-sending                            prepared  kill
 //! predecessor  after-sending | after-receiving           offer     stop
+//! successor    after-receiving                           offer     panic
 //! successor    before-sending                            hello     garbage | cut | descriptor | say PACKET
+//! predecessor  before-sending                            offer     swap
 //! successor    rollback
 //! ```
 
@@ -16,7 +18,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::getpid,
 };
-use std::{fs, os::fd::RawFd, path::PathBuf, sync::OnceLock, time::Duration};
+use std::{fs, os::fd::RawFd, panic, path::PathBuf, sync::OnceLock, time::Duration};
 
 static FILE: OnceLock<PathBuf> = OnceLock::new();
 
@@ -37,6 +39,8 @@ pub(crate) fn before_sending(side: Side, message: &'static str, packet: &mut Vec
         "garbage" => *packet = b"\xff\0{]".to_vec(),
         "cut" => packet.truncate(packet.len() / 2),
         "descriptor" => descriptors.push(0),
+        // Standard input is many things, but hardly ever a listening socket.
+        "swap" => descriptors.fill(0),
         _ => match action.strip_prefix("say ") {
             Some(text) => *packet = text.into(),
             None => happen(&action),
@@ -80,10 +84,12 @@ fn ordered(side: Side, point: &str) -> Option<String> {
     orders.lines().find_map(|line| line.strip_prefix(side)?.strip_prefix(point)).map(str::to_owned)
 }
 
+#[expect(clippy::panic, reason = "a bug on order is one of the faults")]
 fn happen(action: &str) {
     let signal = match action {
         "kill" => Signal::SIGKILL,
         "stop" => Signal::SIGSTOP,
+        "panic" => panic::panic_any("it was ordered"),
         _ => return,
     };
     kill(getpid(), signal).ok();

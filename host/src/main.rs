@@ -31,7 +31,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, lifecycle::Failure> {
     let handlers = signals::install().map_err(lifecycle::Failure::Signals)?;
-    config::fault_orders().map(fault::arm);
+    if let Some(orders) = config::fault_orders() {
+        fault::arm(orders);
+    }
     let inheritance = config::handoff_channel().map(Inheritance::take).transpose()?;
     let fail = |error: &dyn Display| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string()));
     let arguments = match Arguments::from_process() {

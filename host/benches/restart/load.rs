@@ -47,11 +47,12 @@ pub(crate) enum Answers {
     Remembered,
 }
 
-/// What a request was doing when it failed.
+/// How far a request had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Connecting,
-    Connected,
+    /// From this address, where the transport has any.
+    Connected(Option<SocketAddr>),
 }
 
 /// Running clients. Dropping it ends them.
@@ -170,7 +171,7 @@ async fn client(index: usize, begin: Instant, seen: Arc<Seen>) {
             Err(_) if phase == Phase::Connecting && seen.refusals_expected.load(Ordering::SeqCst) => return,
             Err(error) => {
                 let failure = format!(
-                    "client {index} over {}, {:?} after the start, {phase:?} since {:?}: {error:#}",
+                    "client {index} over {}, {phase:?}, begun {:?} after the load, failed after {:?}: {error:#}",
                     seen.address,
                     start.duration_since(begin),
                     start.elapsed()
@@ -187,8 +188,8 @@ async fn ask(seen: &Seen, index: usize, phase: &mut Phase) -> anyhow::Result<()>
     match &seen.address {
         Address::Tcp(address) => {
             let connection = connect(*address, index).await.context("connect")?;
-            *phase = Phase::Connected;
             let client = connection.local_addr().context("tell the client's own address")?;
+            *phase = Phase::Connected(Some(client));
             talk(connection).await?;
             if seen.answers == Answers::Remembered {
                 lock(&seen.remembered).push(Answer { client, complete: Instant::now() });
@@ -197,7 +198,7 @@ async fn ask(seen: &Seen, index: usize, phase: &mut Phase) -> anyhow::Result<()>
         }
         Address::Unix(path) => {
             let connection = UnixStream::connect(path).await.context("connect")?;
-            *phase = Phase::Connected;
+            *phase = Phase::Connected(None);
             talk(connection).await
         }
     }

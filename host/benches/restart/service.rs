@@ -101,8 +101,8 @@ impl Service {
         service.log.collect(errors);
         output.collect(lines);
         let ready = wait_for("the host to listen", START_DEADLINE, || {
-            if Family::now()?.alive.is_empty() {
-                return Err(service.log.explain(&anyhow!("the host has ended")));
+            if let Some(status) = reap()?.first() {
+                return Err(service.log.explain(&anyhow!("the host has ended: {status:?}")));
             }
             Ok(output.lines().first().cloned())
         })?;

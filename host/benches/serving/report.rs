@@ -11,6 +11,9 @@ use crate::options::Options;
 pub(crate) use crate::section::{Section, grouped, milliseconds};
 use crate::section::{Table, scaled};
 
+/// Where to look for what this benchmark does not measure.
+const RESTARTS: &str = include_str!("restarts.md");
+
 /// All that was measured in one run.
 pub(crate) struct Report {
     rounds: u32,
@@ -59,7 +62,8 @@ impl fmt::Display for Report {
             facts.rows.push(vec![(*name).to_owned(), value.clone()]);
         }
         write!(f, "{facts}")?;
-        self.sections.iter().try_for_each(|section| write!(f, "\n{section}"))
+        self.sections.iter().try_for_each(|section| write!(f, "\n{section}"))?;
+        write!(f, "\n{RESTARTS}")
     }
 }
 

@@ -7,12 +7,19 @@ use super::{
     peer::Peer,
 };
 use crate::{bind::SocketPath, log, sys};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, send, setsockopt, socket, sockopt,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, send, setsockopt, socket, sockopt,
+    },
 };
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    fs, io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::fs::FileTypeExt,
+    },
     sync::Arc,
 };
 use tokio::time;
@@ -33,6 +40,8 @@ pub struct Predecessor {
     channel: Channel,
     /// Known since its first message; `None` where it cannot be seen from here.
     peer: Option<Arc<Peer>>,
+    /// It was dead, and its number free again, when its first message was read.
+    dead: bool,
     origin: Origin,
 }
 
@@ -175,21 +184,21 @@ impl Predecessor {
             let flags = SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
             setsockopt(&socket, sockopt::PassCred, &true)?;
+            // It waits where the queue of those who ask is full.
+            set_socket_timeout(&socket, Timeout::Send, Some(MESSAGE_TIMEOUT))?;
             connect(socket.as_raw_fd(), &UnixAddr::new(path.as_ref())?)?;
             rustix::io::ioctl_fionbio(&socket, true)?;
             Ok::<_, io::Error>(socket)
         };
         match reach() {
             Ok(socket) => Self::on(socket, Origin::Stranger).map(Some).map_err(Error::System),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                Ok(None)
-            }
+            Err(error) if is_nobody(&error, path) => Ok(None),
             Err(source) => Err(Error::Unreachable { path: path.clone(), source }),
         }
     }
 
     fn on(socket: OwnedFd, origin: Origin) -> io::Result<Self> {
-        Ok(Self { channel: Channel::new(socket, Side::Successor)?, peer: None, origin })
+        Ok(Self { channel: Channel::new(socket, Side::Successor)?, peer: None, dead: false, origin })
     }
 
     /// How this process came to it.
@@ -338,18 +347,33 @@ impl Predecessor {
     }
 
     fn met(&mut self, pid: Option<i32>) {
-        if self.peer.is_none() {
-            self.peer = pid.and_then(|pid| Peer::hold(pid).ok()).map(Arc::new);
+        let Some(pid) = pid.filter(|_| self.peer.is_none()) else { return };
+        match Peer::hold(pid) {
+            Ok(peer) => self.peer = Some(Arc::new(peer)),
+            Err(error) => self.dead = error.raw_os_error() == Some(Errno::ESRCH as i32),
         }
     }
 
     /// The channel is closed: whether that is because the predecessor is dead.
     async fn inherit(&self) -> Result<Consent, Error> {
+        if self.dead {
+            return Ok(Consent::Inherited);
+        }
         // A process that ends closes its descriptors a moment before it is dead.
         match &self.peer {
             Some(peer) if time::timeout(MESSAGE_TIMEOUT, peer.ended()).await.is_ok() => Ok(Consent::Inherited),
             _ => Err(Error::Abandoned),
         }
+    }
+}
+
+/// Whether an error of connect means that there is no socket, or one that nobody listens on.
+fn is_nobody(error: &io::Error, path: &SocketPath) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound => true,
+        // What is no socket refuses as well.
+        io::ErrorKind::ConnectionRefused => fs::metadata(path).is_ok_and(|found| found.file_type().is_socket()),
+        _ => false,
     }
 }
 

@@ -4,7 +4,10 @@
 //! this version does not know is ignored, so that a later one can add some; a message that it does not know is an error, since
 //! none is ever sent that the agreed version does not have.
 
-use crate::bind::{Key, SocketPath};
+use crate::{
+    bind::{Key, SocketPath},
+    log,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -165,7 +168,7 @@ impl Message {
     ///
     /// Whatever is no message. It never panics.
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
-        serde_json::from_slice(packet).map_err(|error| Garbled(error.to_string()))
+        serde_json::from_slice(packet).map_err(|error| Garbled(log::escaped(&error.to_string())))
     }
 
     /// How many descriptors come with it.

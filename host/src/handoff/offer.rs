@@ -23,6 +23,9 @@ use tracing::{debug, warn};
 /// How long a successor that has failed may take to end by itself, so that its own exit status can be told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How many versions of a successor are told, of thousands that one message has room for.
+const MOST_VERSIONS_TOLD: usize = 8;
+
 /// What is handed over.
 pub struct Estate {
     /// Who hands over.
@@ -320,7 +323,7 @@ impl Successor {
     fn greeted(&mut self, hello: &Received) -> Result<(), Failure> {
         let Message::Hello { versions, release } = &hello.message else { return Err(self.unexpected(&hello.message)) };
         if !versions.contains(&VERSION) {
-            return Err(Failure::Version { theirs: versions.clone() });
+            return Err(Failure::Version { theirs: versions.iter().copied().take(MOST_VERSIONS_TOLD).collect() });
         }
         debug!(?hello.sender, release = log::escaped(release), "the successor is ready for what it is offered");
         self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);

@@ -5,7 +5,7 @@ use super::{
     serving::{Serving, Shared},
 };
 use crate::{
-    bind::{Bind, Key, Listener, ListenerAddress, SocketPath},
+    bind::{Bind, Key, Listener, ListenerAddress},
     config::Config,
     connection::Service,
     drain::Connections,
@@ -31,7 +31,9 @@ use tracing::{info, warn};
 /// What a process serves with, from nowhere or from a predecessor.
 pub(super) struct Opened {
     listeners: Vec<(Listener, Bind, Shared)>,
-    door: Option<(Door, Shared)>,
+    door: Option<Door>,
+    /// Handoff sockets that the predecessor has and this process will not.
+    unclaimed_doors: Vec<Door>,
     earlier: Vec<(Generation, Peer)>,
     pub(super) generation: Generation,
     pub(super) consent: Consent,
@@ -44,13 +46,14 @@ impl Lifecycle {
         let mut opened = Opened {
             listeners: Vec::new(),
             door: None,
+            unclaimed_doors: Vec::new(),
             earlier: Vec::new(),
             generation: Generation::FIRST,
             consent: Consent::Inherited,
         };
         let mut open = || {
             open_listeners(config, &mut HashMap::new(), &mut opened.listeners)?;
-            opened.door = open_door(config, Vec::new())?;
+            opened.door = open_door(config, None)?;
             Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
         };
         let pidfile = open().inspect_err(|_| opened.withdraw())?;
@@ -68,7 +71,8 @@ impl Lifecycle {
         let connections = Connections::new(self.config.limits.max_connections);
         let service = Service::new(plugin, self.config.limits);
         let mut serving = Serving::new(opened.listeners, service, connections).map_err(Failure::Runtime)?;
-        serving.door = opened.door.map(|(door, _)| door);
+        serving.door = opened.door;
+        serving.unclaimed_doors = opened.unclaimed_doors;
         for (generation, peer) in opened.earlier {
             serving.remember(generation, Arc::new(peer));
         }
@@ -101,13 +105,18 @@ pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Res
     let mut opened = Opened {
         listeners: Vec::new(),
         door: None,
+        unclaimed_doors: Vec::new(),
         earlier,
         generation: offered.generation.next(),
         consent: Consent::Commit,
     };
     let taken = async {
         let claimed = open_listeners(config, &mut listeners, &mut opened.listeners)?;
-        opened.door = open_door(config, doors)?;
+        let (wanted, unwanted): (Vec<_>, Vec<_>) =
+            doors.into_iter().partition(|(path, _)| config.handoff.socket.as_ref() == Some(path));
+        opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
+        opened.unclaimed_doors =
+            unwanted.into_iter().filter_map(|(path, descriptor)| Door::adopt(descriptor, &path).ok()).collect();
         if let Some(path) = &config.pidfile {
             pidfile::check(path)?;
         }
@@ -135,9 +144,7 @@ impl Opened {
                 listener.unlink().ok();
             }
         }
-        if let Some((door, Shared::No)) = &self.door {
-            door.remove();
-        }
+        self.door.iter().for_each(Door::remove);
     }
 }
 
@@ -161,11 +168,11 @@ fn open_listeners(
     Ok(claimed)
 }
 
-fn open_door(config: &Config, offered: Vec<(SocketPath, OwnedFd)>) -> Result<Option<(Door, Shared)>, Failure> {
+fn open_door(config: &Config, offered: Option<OwnedFd>) -> Result<Option<Door>, Failure> {
     let Some(wanted) = &config.handoff.socket else { return Ok(None) };
-    let opened = match offered.into_iter().find(|(path, _)| path == wanted) {
-        Some((_, descriptor)) => Door::adopt(descriptor, wanted).map(|door| (door, Shared::WithPredecessor)),
-        None => Door::open(wanted).map(|door| (door, Shared::No)),
+    let opened = match offered {
+        Some(descriptor) => Door::adopt(descriptor, wanted),
+        None => Door::open(wanted),
     };
     opened.map(Some).map_err(|obstacle| Failure::Door { path: wanted.clone(), obstacle })
 }

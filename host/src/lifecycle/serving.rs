@@ -36,6 +36,8 @@ pub(super) struct Serving {
     service: Arc<Service>,
     reload: Option<Reload>,
     pub(super) door: Option<Door>,
+    /// Handoff sockets of the predecessor that nobody will have when it has let go.
+    pub(super) unclaimed_doors: Vec<Door>,
     pub(super) pidfile: Option<PidFile>,
     /// Earlier generations that drained when they were last heard of.
     earlier: Vec<(Generation, Arc<Peer>)>,
@@ -102,6 +104,7 @@ impl Serving {
             service: Arc::new(service),
             reload: None,
             door: None,
+            unclaimed_doors: Vec::new(),
             pidfile: None,
             earlier: Vec::new(),
             predecessor: None,
@@ -142,6 +145,8 @@ impl Serving {
     pub(super) async fn hand_over(&mut self, claimed: &[Key]) {
         self.pause(claimed);
         self.open.retain(|open| !claimed.contains(open.listener.key()));
+        // Whoever asks for the service from here on must not wait for a process that no longer has it.
+        self.door = None;
         self.retire().await;
     }
 
@@ -199,6 +204,13 @@ impl Serving {
             }
             *shared = Shared::No;
         }
+        if let Some(door) = &mut self.door {
+            door.settled();
+        }
+        for mut door in self.unclaimed_doors.drain(..) {
+            door.settled();
+            door.remove();
+        }
     }
 
     /// A successor that serves no more, and finishes what it has accepted.
@@ -214,8 +226,9 @@ impl Serving {
             .filter(|open| open.shared == Shared::WithPredecessor)
             .map(|open| open.listener.key().clone())
             .collect();
+        self.door.iter().for_each(Door::remove);
+        self.unclaimed_doors.clear();
         self.hand_over(&shared).await;
-        self.door = None;
     }
 
     /// Ends serving for good: nobody takes over.

@@ -20,6 +20,17 @@ use tracing::{error, info, warn};
 /// How long a successor that was told to stop or restart within the window waits for its predecessor to let go.
 const LEAVE: Duration = Duration::from_secs(1);
 
+/// How a predecessor has ceased to be the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LetGo {
+    /// It has said so.
+    Said,
+    /// It says nothing, and could not be waited for.
+    Silent,
+    /// It is dead.
+    Dead,
+}
+
 impl Lifecycle {
     pub(super) async fn starting(
         &mut self,
@@ -99,7 +110,7 @@ impl Lifecycle {
                 info!("serving; the predecessor watches");
                 State::Probation(serving, predecessor)
             }
-            adopt::Consent::Inherited => State::Serving(self.settled(serving, predecessor, adopt::Event::Gone)),
+            adopt::Consent::Inherited => State::Serving(self.settled(serving, predecessor, LetGo::Dead)),
         })
     }
 
@@ -122,7 +133,8 @@ impl Lifecycle {
                 },
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone => {
-                        let serving = self.settled(serving, predecessor, event);
+                        let how = if event == adopt::Event::Gone { LetGo::Dead } else { LetGo::Said };
+                        let serving = self.settled(serving, predecessor, how);
                         return match forwarded {
                             Some(Verb::Stop) => self.stop(serving, Told::ByPredecessor).await,
                             Some(Verb::Restart) => self.restart(serving),
@@ -158,18 +170,16 @@ impl Lifecycle {
                 }
             }
         };
-        let event = match time::timeout(LEAVE, let_go).await {
-            Ok(event) => event,
-            Err(_elapsed) => {
-                warn!("the predecessor does not let go; going on without its word");
-                adopt::Event::Gone
-            }
+        let how = match time::timeout(LEAVE, let_go).await {
+            Ok(adopt::Event::Gone) => LetGo::Dead,
+            Ok(_settled) => LetGo::Said,
+            Err(_elapsed) => LetGo::Silent,
         };
-        self.settled(serving, predecessor, event)
+        self.settled(serving, predecessor, how)
     }
 
     /// This process is the service from now on: what names it is made to name this one.
-    pub(super) fn settled(&mut self, mut serving: Serving, predecessor: Predecessor, how: adopt::Event) -> Serving {
+    fn settled(&mut self, mut serving: Serving, predecessor: Predecessor, how: LetGo) -> Serving {
         serving.own(self.config.backlog);
         if let Some(path) = &self.config.pidfile {
             match PidFile::take_over(path) {
@@ -177,19 +187,20 @@ impl Lifecycle {
                 Err(error) => error!("the pidfile still names the predecessor: {error}"),
             }
         }
-        // A predecessor that started this process has told the service manager; one that is dead, or of another unit, has not.
-        if how == adopt::Event::Gone || predecessor.origin() == Origin::Stranger {
+        // A predecessor that let go has told the service manager who comes next, if they have the same.
+        if how != LetGo::Said || predecessor.origin() == Origin::Stranger {
             self.notifier.ready_as(std::process::id(), &self.status("serves"));
         }
         match how {
-            adopt::Event::Gone => warn!("the predecessor is gone before it let go; serving alone"),
-            _ => {
-                if let (Some(before), Some(peer)) = (self.generation.previous(), predecessor.peer()) {
-                    serving.remember(before, peer);
-                }
-                serving.predecessor = Some(predecessor);
-                info!("settled: this process is the service");
+            LetGo::Said => info!("settled: this process is the service"),
+            LetGo::Silent => warn!("settled without the predecessor's word, for which there was no more time"),
+            LetGo::Dead => warn!("the predecessor is gone before it let go; serving alone"),
+        }
+        if how != LetGo::Dead {
+            if let (Some(before), Some(peer)) = (self.generation.previous(), predecessor.peer()) {
+                serving.remember(before, peer);
             }
+            serving.predecessor = Some(predecessor);
         }
         serving
     }

@@ -36,15 +36,16 @@ pub(crate) fn sections(bench: &Bench<'_>) -> anyhow::Result<(Section, Section)> 
         ]);
     let mut at_rest = Section::new("What is left")
         .text(
-            "The service before the restarts and after all of them, each time warmed up by the same clients for 1 s, at rest and with \
-             earlier generations gone: what the process that serves has open, in memory (VmRSS) and mapped (lines of its \
+            "The service before the restarts, after one and after all of them, each time warmed up by the same clients for \
+             1 s, at rest and with earlier generations gone. A second generation differs from the first by what it keeps of \
+             its predecessor; the last must not differ from the second. Told is what the process that serves has open, in memory (VmRSS) and mapped (lines of its \
              `maps`); the processes that descend from the first; ended ones for which nobody waits; and the files in the \
              service's folder, which are the pidfile and the socket.",
         )
         .columns([
             "Transport",
             "Clients",
-            "When",
+            "Generation",
             "Descriptors",
             "VmRSS, KiB",
             "Mappings",
@@ -68,6 +69,9 @@ fn measure(
 ) -> anyhow::Result<()> {
     let mut service = bench.start(&bench.options.plugin, transport, Logged::Service)?;
     let before = warm_at_rest(bench, &service, clients)?;
+    service.restart()?;
+    service.drained()?;
+    let after_one = warm_at_rest(bench, &service, clients)?;
     let reads_before = service.pidfile_reads();
     let load = Load::start(service.address(), clients, 0, Answers::Counted)?;
     load.goes_on(clients as u64)?;
@@ -97,12 +101,12 @@ fn measure(
         median,
         highest,
     ]);
-    for (when, resources) in [("before", before), ("after", after)] {
+    for (which, resources) in [("first generation", before), ("second", after_one), ("last", after)] {
         let Resources { descriptors, resident, mappings, processes, zombies, files } = resources;
         at_rest.row(vec![
             transport.to_string(),
             clients.to_string(),
-            when.to_owned(),
+            which.to_owned(),
             descriptors.to_string(),
             grouped(resident as f64),
             grouped(mappings as f64),

@@ -84,6 +84,13 @@ fn every_message_is_read_as_it_is_written() {
     }
 }
 
+#[test]
+fn what_is_no_message_is_told_in_one_short_line() {
+    let noisy = format!("{{\"message\":\"{}\\n\"}}", "\\u001b".repeat(4000));
+    let told = Message::decode(noisy.as_bytes()).unwrap_err().to_string();
+    assert!(told.len() < LONGEST / 6 && !told.contains(char::is_control), "{} bytes", told.len());
+}
+
 /// One packet, made from its number.
 fn packet(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
     let mut dice = Dice(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));

@@ -1,0 +1,137 @@
+//! Clients that ask without a pause and may lose their connection: who has, and whose it was.
+
+use crate::harness::{Address, PATIENCE, Stream, wait_for};
+use rustix::{
+    net::getpeername,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+};
+use std::{
+    collections::HashSet,
+    fs,
+    io::{self, Read, Write},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A connection that was not answered as it should have been.
+#[derive(Debug)]
+pub struct Loss {
+    /// The client's port; `None` where it could not even connect.
+    pub port: Option<u16>,
+    /// When it had connected, or had tried to.
+    pub at: Instant,
+    #[expect(dead_code, reason = "for whoever reads why a test has failed")]
+    error: String,
+}
+
+/// Between a client's answer and its next request: a few hundred clients a second leave the processes room to restart in.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Clients of `hello`.
+pub struct Clients {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    threads: Vec<thread::JoinHandle<Vec<Loss>>>,
+}
+
+impl Clients {
+    /// So many, each of which asks until it is told to stop or cannot connect.
+    pub fn start(address: Address, count: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicU64::new(0));
+        let threads = (0..count)
+            .map(|_| {
+                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+                thread::spawn(move || {
+                    let mut losses = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        match ask(address) {
+                            Ok(()) => _ = answered.fetch_add(1, Ordering::Relaxed),
+                            Err(loss) => {
+                                losses.push(loss);
+                                if losses.last().is_some_and(|loss| loss.port.is_none()) {
+                                    break;
+                                }
+                            }
+                        }
+                        thread::park_timeout(PAUSE);
+                    }
+                    losses
+                })
+            })
+            .collect();
+        Self { stop, answered, threads }
+    }
+
+    /// Waits until so many more were answered.
+    pub fn goes_on(&self, count: u64) {
+        let goal = self.answered.load(Ordering::Relaxed) + count;
+        wait_for("answers to clients", || (self.answered.load(Ordering::Relaxed) >= goal).then_some(()));
+    }
+
+    /// Ends them: what they have lost.
+    pub fn stop(self) -> Vec<Loss> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    }
+}
+
+fn ask(address: Address) -> Result<(), Loss> {
+    let at = Instant::now();
+    let mut stream = address.try_connect().map_err(|error| Loss { port: None, at, error: error.to_string() })?;
+    let (port, at) = (stream.tcp().local_addr().unwrap().port(), Instant::now());
+    answer(&mut stream).map_err(|error| Loss { port: Some(port), at, error: error.to_string() })
+}
+
+fn answer(stream: &mut Stream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"bob\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer == "Hello bob!\n" { Ok(()) } else { Err(io::Error::other(format!("{answer:?}"))) }
+}
+
+/// The client ports of the connections that a process has, which must be stopped for this to be the truth.
+pub fn ports_of_connections(pid: i32) -> HashSet<u16> {
+    descriptors(pid).into_iter().flatten().map(|peer| peer.port()).collect()
+}
+
+/// How many descriptors a process has that are no connections of clients.
+pub fn descriptors_of_its_own(pid: i32) -> usize {
+    descriptors(pid).into_iter().filter(Option::is_none).count()
+}
+
+/// The descriptors of a process, with the peers of those that are tcp connections.
+fn descriptors(pid: i32) -> Vec<Option<SocketAddr>> {
+    // Not by way of /proc/net/tcp, which takes seconds where many connections have just been closed.
+    let process = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+    let listed = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    listed
+        .filter_map(|entry| {
+            let number = entry.unwrap().file_name().to_str()?.parse().ok()?;
+            // It may have been closed meanwhile.
+            let copy = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?;
+            Some(getpeername(copy).ok().flatten().and_then(|peer| SocketAddr::try_from(peer).ok()))
+        })
+        .collect()
+}
+
+/// Whether every thread of a process has come to rest after STOP.
+pub fn is_stopped(pid: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| state(&thread.path().join("stat")) == Some('T'))
+}
+
+/// Whether a process has ended, reaped or not.
+pub fn has_ended(pid: i32) -> bool {
+    matches!(state(format!("/proc/{pid}/stat").as_ref()), None | Some('Z' | 'X'))
+}
+
+fn state(stat: &std::path::Path) -> Option<char> {
+    fs::read_to_string(stat).ok()?.rsplit_once(") ")?.1.chars().next()
+}

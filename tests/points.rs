@@ -1,0 +1,300 @@
+//! Every point of a handoff at which either side can be killed, can stop, or can say what it should not: what becomes of the
+//! service, and of its clients.
+
+use crate::{
+    clients::{Clients, Loss, has_ended, is_stopped, ports_of_connections},
+    harness::{Setup, wait_for},
+    service::{Generation, Service, exit_code, generation},
+};
+use Fault::{Cut, Descriptor, Freeze, Garbage, Kill, Murder, Other, Version};
+use Side::{Predecessor, Successor};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{collections::HashSet, fmt, fs, sync::Mutex, thread, time::Instant};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Predecessor,
+    Successor,
+}
+
+/// Messages in their order, and who sends them.
+const MESSAGES: [(&str, Side); 6] = [
+    ("hello", Successor),
+    ("offer", Predecessor),
+    ("prepared", Successor),
+    ("commit", Predecessor),
+    ("serving", Successor),
+    ("settled", Predecessor),
+];
+
+/// What happens at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The process dies.
+    Kill,
+    /// It is stopped, and goes on when the other side has done what it does then.
+    Freeze,
+    /// It is stopped, so that it can be known which connections it has, and dies.
+    Murder,
+    /// What it says is no message.
+    Garbage,
+    /// It is half of one.
+    Cut,
+    /// It comes with a descriptor too many.
+    Descriptor,
+    /// It is of another version.
+    Version,
+    /// It is a message that is not due.
+    Other,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Point {
+    victim: Side,
+    moment: &'static str,
+    /// Which message, by its place.
+    message: usize,
+    fault: Fault,
+}
+
+/// Who serves in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    PredecessorServes,
+    SuccessorServes,
+    /// The only process that could have served was killed.
+    NobodyServes,
+}
+
+const OFFER: usize = 1;
+const COMMIT: usize = 3;
+const SERVING: usize = 4;
+const SETTLED: usize = 5;
+
+impl Point {
+    fn all() -> Vec<Self> {
+        let mut points = Vec::new();
+        for (message, (_, sender)) in MESSAGES.into_iter().enumerate() {
+            let receiver = if sender == Successor { Predecessor } else { Successor };
+            let moments = [(sender, "before-sending"), (sender, "after-sending"), (receiver, "after-receiving")];
+            for (victim, moment) in moments {
+                points.extend([Freeze, Kill, Murder].map(|fault| Self { victim, moment, message, fault }));
+            }
+            let faults = [Garbage, Cut, Descriptor, Version, Other];
+            points.extend(faults.map(|fault| Self { victim: sender, moment: "before-sending", message, fault }));
+        }
+        points.retain(Self::makes_sense);
+
+        // What takes longest comes first.
+        points.sort_by_key(|point| point.fault != Freeze);
+        points
+    }
+
+    fn makes_sense(&self) -> bool {
+        match self.fault {
+            // To see whose connections are lost, there must be some, and somebody who can tell.
+            Murder => self.victim_serves() && self.outcome() != Outcome::NobodyServes,
+            Version => self.message <= OFFER,
+            _ => true,
+        }
+    }
+
+    /// How far the exchange has come: whether this message was sent, as whoever is not the victim sees it.
+    fn is_sent(&self, message: usize) -> bool {
+        self.message > message || self.message == message && self.moment != "before-sending"
+    }
+
+    fn victim_serves(&self) -> bool {
+        self.victim == Predecessor || self.is_sent(SERVING)
+    }
+
+    /// Whether the predecessor can wait for the successor no longer than a message may take, and the other way round.
+    fn other_side_gives_up(&self) -> bool {
+        !self.is_sent(if self.victim == Predecessor { COMMIT } else { SERVING })
+    }
+
+    fn outcome(&self) -> Outcome {
+        match (self.fault, self.victim) {
+            (Kill | Murder, Predecessor) if !self.is_sent(OFFER) => Outcome::NobodyServes,
+            (Kill | Murder, Predecessor) => Outcome::SuccessorServes,
+            (Kill | Murder, Successor) if self.is_sent(SETTLED) => Outcome::NobodyServes,
+            (Kill | Murder, Successor) => Outcome::PredecessorServes,
+            (Freeze, _) if self.other_side_gives_up() => Outcome::PredecessorServes,
+            (Freeze, _) => Outcome::SuccessorServes,
+            // The successor has served for a while, and learns nothing of use.
+            (_, _) if self.message == SETTLED => Outcome::SuccessorServes,
+            (_, _) => Outcome::PredecessorServes,
+        }
+    }
+
+    fn order(&self) -> String {
+        let (name, _) = MESSAGES[self.message];
+        let action = match self.fault {
+            Kill => "kill",
+            Freeze | Murder => "stop",
+            Garbage => "garbage",
+            Cut => "cut",
+            Descriptor => "descriptor",
+            Version if name == "hello" => r#"say {"message":"hello","versions":[0,2],"release":"2.0.0"}"#,
+            Version => {
+                r#"say {"message":"offer","version":2,"release":"2.0.0","generation":1,"part":1,"parts":1,"entries":[{"role":"listener","key":"tcp://127.0.0.1:0#0"}]}"#
+            }
+            Other => r#"say {"message":"draining","connections":1}"#,
+        };
+        let side = if self.victim == Predecessor { "predecessor" } else { "successor" };
+        format!("{side} {} {name} {action}", self.moment)
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.fault, self.order())
+    }
+}
+
+/// Says at which point a test has failed.
+struct Witness(Point);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("this was the point: {}", self.0);
+        }
+    }
+}
+
+#[test]
+fn a_service_survives_whatever_happens_at_any_point_of_a_handoff() {
+    /// Most of the time is spent waiting for what does not come.
+    const AT_ONCE: usize = 14;
+    let points = Mutex::new(Point::all().into_iter());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let mut service = None;
+                loop {
+                    let next = points.lock().unwrap().next();
+                    let Some(point) = next else { break };
+                    service = survive(point, service.take().unwrap_or_else(start));
+                }
+            });
+        }
+    });
+}
+
+fn start() -> Service {
+    let setup = Setup::serving("hello")
+        .without_records_of_connections()
+        // Room for more would be most of what a start costs.
+        .option("--max-connections", "64")
+        .option("--ready-timeout", "8s")
+        // Long enough that a process which is to die within the window does.
+        .option("--rollback-window", "2s");
+    Service::start(setup)
+}
+
+/// Has it happen. The service, where there still is one.
+fn survive(point: Point, mut service: Service) -> Option<Service> {
+    let _witness = Witness(point);
+    let clients = Clients::start(service.host.addresses[0], 2);
+    clients.goes_on(5);
+    let predecessor = service.current();
+    let failures = failures(&service);
+    service.order(&point.order());
+    service.signal(Signal::SIGUSR1);
+    let successor = wait_for("a successor", || successor_of(&service, predecessor, failures));
+    let victim = if point.victim == Predecessor { predecessor.pid } else { successor };
+    let mut doomed = HashSet::new();
+    match point.fault {
+        Kill => wait_for("a death", || has_ended(victim).then_some(())),
+        Freeze | Murder => {
+            wait_for("a stop", || is_stopped(victim).then_some(()));
+            service.order("");
+            if point.fault == Murder {
+                doomed = ports_of_connections(victim);
+                kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+            } else if point.victim == Predecessor && point.other_side_gives_up() {
+                wait_for("the end of a successor that is told nothing", || has_ended(successor).then_some(()));
+            }
+            // One that the predecessor has killed need not be woken.
+            if !(point.victim == Successor && point.other_side_gives_up()) {
+                kill(Pid::from_raw(victim), Signal::SIGCONT).ok();
+            }
+        }
+        _ => {}
+    }
+    let killed = point.victim == Predecessor && matches!(point.fault, Kill | Murder);
+    match point.outcome() {
+        Outcome::PredecessorServes => {
+            wait_for("a record of the failure", || (self::failures(&service) > failures).then_some(()));
+            assert_eq!(service.current().pid, predecessor.pid);
+            assert!(!fs::exists(format!("/proc/{successor}")).unwrap(), "the successor is still there");
+        }
+        Outcome::SuccessorServes => {
+            wait_for("a service of the successor's own", || (service.current().pid == successor).then_some(()));
+            bury(&mut service, predecessor.pid, killed);
+        }
+        Outcome::NobodyServes => {
+            bury(&mut service, predecessor.pid, killed);
+            exit_code(successor);
+            clients.stop();
+            service.is_over();
+            return None;
+        }
+    }
+    let over = Instant::now();
+    service.order("");
+    clients.goes_on(5);
+    let before = service.current();
+    service.restart();
+    bury(&mut service, before.pid, false);
+    clients.goes_on(5);
+    judge(point, &clients.stop(), &doomed, over);
+    Some(service)
+}
+
+/// Nobody has lost more than the judging rule allows.
+fn judge(point: Point, losses: &[Loss], doomed: &HashSet<u16>, over: Instant) {
+    let allowed = |loss: &Loss| match (point.fault, loss.port) {
+        (_, None) => false,
+        (Murder, Some(port)) => doomed.contains(&port),
+        // Which connections it had, nobody can tell any more.
+        (Kill, Some(_)) => point.victim_serves() && loss.at < over,
+        // A process that thinks it serves, and has not been able to say so, is ended.
+        (Garbage | Cut | Descriptor | Other, Some(_)) => point.message == SERVING && loss.at < over,
+        (Freeze | Version, Some(_)) => false,
+    };
+    let innocent: Vec<_> = losses.iter().filter(|loss| !allowed(loss)).collect();
+    assert!(innocent.is_empty(), "lost without need: {innocent:?}");
+}
+
+/// The successor that a process has started last, once it has.
+fn successor_of(service: &Service, predecessor: Generation, failures: usize) -> Option<i32> {
+    let log = service.host.log();
+    let mut starts = log
+        .lines()
+        .filter(|line| line.contains("restarting: a successor was started") && generation(line).pid == predecessor.pid);
+    // Each one before has failed, as far as this process has started any.
+    let failed = log.lines().filter(|line| is_failure(line) && generation(line).pid == predecessor.pid).count();
+    let before = failed.min(failures);
+    let record = starts.nth(before)?;
+    Some(record.rsplit_once("successor=")?.1.trim().parse().unwrap())
+}
+
+fn failures(service: &Service) -> usize {
+    service.host.log().lines().filter(|line| is_failure(line)).count()
+}
+
+fn is_failure(record: &str) -> bool {
+    record.contains("the restart failed, this process serves on")
+        || record.contains("the successor died within the rollback window")
+}
+
+/// Waits for the end of a process of a service, and reaps it: after a kill, or else after it has finished well.
+fn bury(service: &mut Service, pid: i32, killed: bool) {
+    let code = if pid == service.host.pid() { service.host.await_end().code() } else { exit_code(pid) };
+    assert_eq!(code, (!killed).then_some(0));
+}
