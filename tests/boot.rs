@@ -285,7 +285,7 @@ fn a_closed_standard_output_and_error_harm_nothing() {
 }
 
 /// A plugin whose start function counts to `turns`, and whose handler returns at once.
-fn spinning(turns: u64) -> Vec<u8> {
+pub fn spinning(turns: u64) -> Vec<u8> {
     returning(
         "",
         &format!(

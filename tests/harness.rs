@@ -10,7 +10,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -173,6 +173,8 @@ pub struct Setup {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    /// The end of a handoff's channel that it inherits.
+    channel: Option<OwnedFd>,
     /// Where its sockets are; removed when neither this nor a host that it has started is left.
     sockets: Option<Arc<tempfile::TempDir>>,
 }
@@ -193,7 +195,7 @@ pub fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
-        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), sockets: None }
+        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), channel: None, sockets: None }
     }
 
     /// A host that serves a plugin on a port of the system's choice and logs everything.
@@ -201,12 +203,18 @@ impl Setup {
         Self::serving_over(Transport::Tcp, name)
     }
 
+    /// The same with a plugin that a test has put somewhere.
+    pub fn serving_file(plugin: &Path) -> Self {
+        Self::loading(plugin).option("--bind", "tcp://127.0.0.1:0")
+    }
+
+    fn loading(plugin: &Path) -> Self {
+        Self::bare().option("--plugin", plugin).option("--cache-dir", shared_cache()).option("--log-level", "debug")
+    }
+
     /// The same over a transport: a port of the system's choice, or a socket in a directory of its own.
     pub fn serving_over(transport: Transport, name: &str) -> Self {
-        let setup = Self::bare()
-            .option("--plugin", plugin(name))
-            .option("--cache-dir", shared_cache())
-            .option("--log-level", "debug");
+        let setup = Self::loading(&plugin(name));
         match transport {
             Transport::Tcp => setup.option("--bind", "tcp://127.0.0.1:0"),
             Transport::Unix => {
@@ -245,6 +253,13 @@ impl Setup {
         self
     }
 
+    /// As the successor of whoever holds the other end of this channel.
+    pub fn inheriting(mut self, channel: OwnedFd) -> Self {
+        self.channel = Some(channel);
+        // By way of standard input, so that nothing else which this process starts meanwhile inherits it too.
+        self.by_way_of(["sh", "-c", "exec \"$@\" 3<&0 </dev/null", "sh"]).environment("UNINTERRUPTIBLE_HANDOFF_FD", "3")
+    }
+
     fn command(&self) -> Command {
         let host = OsString::from(env!("CARGO_BIN_EXE_uninterruptible-host"));
         let mut words = self.wrapper.iter().chain([&host]).chain(&self.arguments);
@@ -252,6 +267,9 @@ impl Setup {
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
             command.env_remove(name);
+        }
+        if let Some(channel) = &self.channel {
+            command.stdin(channel.try_clone().unwrap());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command

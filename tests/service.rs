@@ -16,6 +16,7 @@ use std::{fs, path::PathBuf};
 pub struct Service {
     pub host: Host,
     faults: PathBuf,
+    /// Its end was awaited.
     over: bool,
     _directory: tempfile::TempDir,
 }
@@ -49,7 +50,7 @@ impl Service {
     pub fn current(&self) -> Generation {
         let log = self.host.log();
         let says_so = |line: &&str| {
-            ["settled: this process is the service", "serves again", "serving alone"]
+            ["settled: this process is the service", "settled without", "this process serves again", "serving alone"]
                 .iter()
                 .any(|word| line.contains(word))
         };
@@ -86,6 +87,37 @@ impl Service {
         let before = failures(&self.host.log()).len();
         self.signal(Signal::SIGUSR1);
         wait_for("a restart that fails", || failures(&self.host.log()).get(before).cloned())
+    }
+
+    /// Waits for the end of the first generation and of a successor that were told to stop: both end well.
+    pub fn ends(mut self, successor: i32) {
+        self.over = true;
+        assert_eq!(self.host.exit_code(), 0, "the first generation's end; it said:\n{}", self.host.log());
+        assert_eq!(exit_code(successor), Some(0), "the successor's end; it said:\n{}", self.host.log());
+    }
+
+    /// Ends whoever serves, well, where the first generation has ended before.
+    pub fn stops(mut self) {
+        self.over = true;
+        let current = self.current().pid;
+        kill(Pid::from_raw(current), Signal::SIGTERM).unwrap();
+        assert_eq!(exit_code(current), Some(0), "the service's end; it said:\n{}", self.host.log());
+    }
+
+    /// Ends a service whose last successor is still watched: whoever watches forwards the stop to it.
+    pub fn forgo_window(mut self) {
+        self.over = true;
+        let served = |line: &&str| line.contains("serving; the predecessor watches");
+        let log = self.host.log();
+        let last = generation(log.lines().rev().find(served).unwrap());
+        let watching = self.current().pid;
+        kill(Pid::from_raw(watching), Signal::SIGTERM).unwrap();
+        if watching == self.host.pid() {
+            assert_eq!(self.host.exit_code(), 0, "the first generation's end; it said:\n{}", self.host.log());
+        } else {
+            assert_eq!(exit_code(watching), Some(0), "the predecessor's end; it said:\n{}", self.host.log());
+        }
+        assert_eq!(exit_code(last.pid), Some(0), "the successor's end; it said:\n{}", self.host.log());
     }
 }
 

@@ -160,7 +160,7 @@ fn signals_while_starting() {
 }
 
 /// Whether a process catches a signal, as its status says.
-fn handles(pid: i32, signal: Signal) -> bool {
+pub fn handles(pid: i32, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status
         .lines()

@@ -16,8 +16,8 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, bind, setsockopt, socket, sockopt},
 };
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, geteuid, getpid, pidfd_open, pidfd_send_signal,
-    set_child_subreaper, wait,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, geteuid, getpid, pidfd_open,
+    pidfd_send_signal, set_child_subreaper, wait, waitid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::{
@@ -45,7 +45,8 @@ const MOST_DESCRIPTORS: usize = 16;
 /// Notifications that are read before signals are looked at again; more than the kernel queues.
 const NOTIFICATIONS_AT_ONCE: usize = 1024;
 
-/// How long a generation that has just handed over may take to say that it serves again, because the next one died meanwhile.
+/// How long whoever comes next may take to say so, after the current generation has ended: a successor that was on probation, or
+/// a predecessor that watched.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(2);
 
 /// Generations of processes between the anchor and who speaks to it. Each restart adds one until its predecessor ends.
@@ -97,7 +98,7 @@ pub fn run(launch: &Launch, mut handlers: signals::Handlers) -> Result<ExitCode,
     let (inbox, name) = inbox().map_err(refused("a socket"))?;
     let current = start(launch, name)?;
     let supervisor = Notifier::new(launch.notify_socket.as_deref());
-    let mut anchor = Anchor { inbox, supervisor, current, named: Instant::now(), older: Vec::new() };
+    let mut anchor = Anchor { inbox, supervisor, current, ended: None, older: Vec::new() };
     loop {
         anchor.wait(&handlers);
         // In this order: whose end is seen here has said all that it had to say, and is reaped where it is a child.
@@ -146,12 +147,18 @@ fn start(launch: &Launch, notify_socket: OsString) -> Result<Generation, Error> 
     Generation::hold(pid.map_err(refused("a process id"))?).map_err(refused("a pidfd"))
 }
 
+/// Whether no process is left that this one would have to reap: no generation, and no orphan of one.
+fn nobody_is_left() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::All, look).is_err()
+}
+
 struct Anchor {
     inbox: UnixDatagram,
     supervisor: Notifier,
     current: Generation,
-    /// Since when it is current.
-    named: Instant,
+    /// When its end was seen.
+    ended: Option<Instant>,
     /// Those that were current and have not ended: they drain.
     older: Vec<Generation>,
 }
@@ -205,6 +212,9 @@ impl Anchor {
             let mut ended = [PollFd::new(generation.pidfd.as_fd(), PollFlags::POLLIN)];
             generation.gone |= poll(&mut ended, PollTimeout::ZERO).is_ok_and(|count| count > 0);
         }
+        if self.current.gone {
+            self.ended.get_or_insert_with(Instant::now);
+        }
         self.older.retain(|generation| !generation.gone);
     }
 
@@ -236,15 +246,20 @@ impl Anchor {
 
     /// How long it is not certain that the end of the current generation is the end of the service.
     fn second_thoughts(&self) -> Duration {
-        match self.current.status() {
-            Some(0) | None => Duration::MAX,
-            Some(_) => SECOND_THOUGHTS.saturating_sub(self.named.elapsed()),
+        match (self.current.status(), self.ended) {
+            // Older ones end in their own time.
+            (Some(0), _) if !self.older.is_empty() => Duration::MAX,
+            (Some(_), _) if nobody_is_left() => Duration::ZERO,
+            // Somebody lives, who may be a successor that has yet to say that it serves alone.
+            (Some(_), Some(ended)) => SECOND_THOUGHTS.saturating_sub(ended.elapsed()),
+            _ => Duration::MAX,
         }
     }
 
-    /// How the service has ended, where it has: at once where the current generation has failed, else with the last.
+    /// How the service has ended, where it has: where the current generation has failed, as soon as nobody can be its heir, else
+    /// with the last.
     fn outcome(&self) -> Option<u8> {
-        self.current.status().filter(|_| self.older.is_empty() || self.second_thoughts().is_zero())
+        self.current.status().filter(|_| self.second_thoughts().is_zero())
     }
 
     /// Reads what is in the inbox.
@@ -311,7 +326,7 @@ impl Anchor {
         if previous.status().is_none() {
             self.older.push(previous);
         }
-        self.named = Instant::now();
+        self.ended = None;
         true
     }
 }

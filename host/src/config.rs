@@ -24,7 +24,10 @@ use std::{
 };
 
 /// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
-const RESERVED_DESCRIPTORS: u64 = 64;
+const RESERVED_DESCRIPTORS: u64 = 48;
+
+/// For each listener: itself, what it is accepted from, and a copy during a restart.
+const DESCRIPTORS_PER_LISTENER: u64 = 3;
 
 /// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
 /// `vm.max_map_count` bears (65,530 by default; a live guest takes some eight mappings).
@@ -224,6 +227,8 @@ impl Config {
             return Err(Error::Gem);
         }
         let binds = binds(&arguments.bind)?;
+        let max_draining = parse::<Count>("--max-draining", &arguments.max_draining)?.0;
+        let reserved = reserved_descriptors(&binds, max_draining);
         Ok(Self {
             plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
             cache_dir: match arguments.cache_dir {
@@ -236,7 +241,7 @@ impl Config {
             binds,
             backlog: parse::<Count>("--backlog", &arguments.backlog)?.0.get(),
             limits: Limits {
-                max_connections: max_connections(arguments.max_connections.as_deref())?,
+                max_connections: max_connections(arguments.max_connections.as_deref(), reserved)?,
                 guest_memory: size("--guest-memory", &arguments.guest_memory)?,
                 guest_cpu_time: duration("--guest-cpu-time", &arguments.guest_cpu_time)?,
                 connection_timeout: optional_duration("--connection-timeout", &arguments.connection_timeout)?,
@@ -263,12 +268,15 @@ impl Config {
                     window => duration("--rollback-window", window)?,
                 },
                 drain_timeout: optional_duration("--handoff-drain-timeout", &arguments.handoff_drain_timeout)?,
-                max_draining: parse::<Count>("--max-draining", &arguments.max_draining)?.0,
+                max_draining,
                 socket: socket_path("--handoff-socket", arguments.handoff_socket)?,
                 take_over: socket_path("--take-over", arguments.take_over)?,
             },
             pidfile: match arguments.pidfile {
                 // By its absolute path, since a successor may start in another directory.
+                Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {
+                    Some(boot_directory().map_err(Error::Directory)?.join(path))
+                }
                 Some(path) => Some(path::absolute(&path).map_err(|_error| {
                     Error::value(
                         "--pidfile",
@@ -380,26 +388,26 @@ fn size(option: &'static str, text: &str) -> Result<usize, Error> {
     }
 }
 
-fn max_connections(asked: Option<&str>) -> Result<NonZeroU32, Error> {
+/// What is not for connections. Each generation that drains is held by a descriptor.
+fn reserved_descriptors(binds: &[Bind], max_draining: NonZeroU32) -> u64 {
+    RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * binds.len() as u64 + u64::from(max_draining.get())
+}
+
+fn max_connections(asked: Option<&str>, reserved: u64) -> Result<NonZeroU32, Error> {
     // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
         Ok((soft, _)) => soft,
         Err(_) => u64::MAX,
     };
-    let room = limit.saturating_sub(RESERVED_DESCRIPTORS);
+    let room = limit.saturating_sub(reserved);
     match asked {
         Some(text) => {
             let Count(asked) = parse("--max-connections", text)?;
             if u64::from(asked.get()) <= room {
                 Ok(asked)
             } else {
-                Err(Error::Descriptors {
-                    asked: asked.get(),
-                    limit,
-                    room,
-                    needed: u64::from(asked.get()) + RESERVED_DESCRIPTORS,
-                })
+                Err(Error::Descriptors { asked: asked.get(), limit, room, needed: u64::from(asked.get()) + reserved })
             }
         }
         None => {
@@ -452,15 +460,16 @@ fn boot_directory() -> io::Result<PathBuf> {
     Ok(told.filter(|told| told.canonicalize().is_ok_and(|told| told == real)).unwrap_or(real))
 }
 
-/// The path of a program as a shell finds it, links not followed.
+/// The path of a program as a shell finds it, links not followed: neither its own nor those of the boot directory.
 fn absolute(name: &Path) -> Option<PathBuf> {
-    if name.components().count() > 1 {
-        return path::absolute(name).ok();
+    let base = boot_directory().ok()?;
+    if name.components().count() > 1 || name.starts_with(".") {
+        return Some(base.join(name));
     }
     let executable =
         |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
     let places = env::var_os("PATH")?;
-    env::split_paths(&places).filter_map(|place| path::absolute(place.join(name)).ok()).find(executable)
+    env::split_paths(&places).map(|place| base.join(place).join(name)).find(executable)
 }
 
 /// A command line as it was typed, less `--take-over`: the successor is given what that would ask for.

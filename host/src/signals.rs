@@ -53,9 +53,11 @@ pub fn install() -> io::Result<Handlers> {
     meaningful().thread_block()?;
     let (reader, writer) = UnixStream::pair()?;
     // XFSZ has death as its default; caught, the write that was too large fails instead, and says so.
-    let caught = [SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXFSZ];
+    // An ignored CHLD, which may be inherited, would have the kernel reap children before anyone has asked for their status.
+    let caught = [SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXFSZ, SIGCHLD];
     let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, caught)?;
-    meaningful().thread_unblock()?;
+    // All of them: the mask is inherited by successors, who should start without one.
+    SigSet::all().thread_unblock()?;
     Ok(Handlers(delivery))
 }
 

@@ -19,14 +19,21 @@
 
 mod cores;
 mod load;
+#[path = "../machine.rs"]
 mod machine;
 mod measure;
+#[path = "../median.rs"]
+mod median;
 mod native;
 mod options;
 mod process;
 mod report;
 mod resources;
+#[path = "../section.rs"]
+mod section;
 mod servers;
+#[path = "../sources.rs"]
+mod sources;
 mod statistics;
 
 use std::process::ExitCode;
@@ -59,7 +66,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     process::raise_descriptor_limit()?;
     let bench = Bench::prepare(options)?;
-    let mut report = Report::new(options, machine::facts(bench.cores()));
+    let mut report = Report::new(options, machine::facts(bench.cores().describe()));
     for part in options.parts() {
         eprintln!("measuring {part}");
         let section: Section = match part {

@@ -8,6 +8,11 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::options::Options;
+pub(crate) use crate::section::{Section, grouped, milliseconds};
+use crate::section::{Table, scaled};
+
+/// Where to look for what this benchmark does not measure.
+const RESTARTS: &str = include_str!("restarts.md");
 
 /// All that was measured in one run.
 pub(crate) struct Report {
@@ -57,91 +62,9 @@ impl fmt::Display for Report {
             facts.rows.push(vec![(*name).to_owned(), value.clone()]);
         }
         write!(f, "{facts}")?;
-        self.sections.iter().try_for_each(|section| write!(f, "\n{section}"))
+        self.sections.iter().try_for_each(|section| write!(f, "\n{section}"))?;
+        write!(f, "\n{RESTARTS}")
     }
-}
-
-/// One part of what was measured.
-pub(crate) struct Section {
-    title: &'static str,
-    before: String,
-    table: Table,
-    after: String,
-}
-
-impl Section {
-    pub(crate) fn new(title: &'static str) -> Self {
-        Self { title, before: String::new(), table: Table::default(), after: String::new() }
-    }
-
-    /// A paragraph: above the table until it has rows, below it then.
-    pub(crate) fn text(mut self, text: impl Into<String>) -> Self {
-        let place = if self.table.rows.is_empty() { &mut self.before } else { &mut self.after };
-        *place = text.into();
-        self
-    }
-
-    pub(crate) fn columns<const N: usize>(mut self, columns: [&'static str; N]) -> Self {
-        self.table = Table::new(columns);
-        self
-    }
-
-    pub(crate) fn row(&mut self, row: Vec<String>) {
-        self.table.rows.push(row);
-    }
-}
-
-impl fmt::Display for Section {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "## {}\n\n{}\n\n{}", self.title, self.before, self.table)?;
-        if self.after.is_empty() { Ok(()) } else { writeln!(f, "\n{}", self.after) }
-    }
-}
-
-#[derive(Default)]
-struct Table {
-    columns: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new<const N: usize>(columns: [&'static str; N]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: usize, name: &str| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).chain([name.chars().count(), 3]).max().unwrap_or(3)
-        };
-        let widths: Vec<usize> = self.columns.iter().enumerate().map(|(column, name)| width(column, name)).collect();
-        let header = self.columns.iter().zip(&widths).map(|(name, width)| format!(" {name:width$} |"));
-        writeln!(f, "|{}", header.collect::<String>())?;
-        writeln!(f, "|{}", widths.iter().map(|width| format!("{:-<1$}|", "", width + 2)).collect::<String>())?;
-        for row in &self.rows {
-            writeln!(
-                f,
-                "|{}",
-                row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:width$} |")).collect::<String>()
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// A whole number with its thousands set apart.
-pub(crate) fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Seconds as microseconds: fractions only where they matter.
@@ -149,16 +72,7 @@ pub(crate) fn microseconds(seconds: f64) -> String {
     scaled(seconds * 1e6)
 }
 
-/// Seconds as milliseconds: fractions only where they matter.
-pub(crate) fn milliseconds(seconds: f64) -> String {
-    scaled(seconds * 1e3)
-}
-
 /// Bytes as kilobytes of 1,000.
 pub(crate) fn kilobytes(bytes: f64) -> String {
     format!("{:.1}", bytes / 1e3)
-}
-
-fn scaled(number: f64) -> String {
-    if number < 100.0 { format!("{number:.1}") } else { grouped(number) }
 }

@@ -36,6 +36,9 @@ use wasmtime::{
 const SPEECH_BURST: u32 = 1000;
 const SPEECH_RATE: u32 = 100;
 
+/// The largest plugin, in bytes: ten times what an interpreter with its library takes.
+const LARGEST: u64 = 256 << 20;
+
 /// How long the first instance may take, at boot: a start function might wait for ever.
 const LONGEST_START: Duration = Duration::from_secs(60);
 
@@ -74,6 +77,9 @@ pub enum Problem {
     /// It is a directory, a pipe, a device.
     #[error("is not a regular file: name the component itself, as in target/plugins/hello.wasm")]
     NotAFile,
+    /// Reading it would take memory from those who are served.
+    #[error("is {0} bytes, and a plugin has at most {LARGEST}: is it the right file?")]
+    TooLarge(u64),
     /// It is not a plugin.
     #[error(transparent)]
     Contract(#[from] contract::Error),
@@ -293,8 +299,12 @@ impl Plugin {
 
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     // Opening a pipe would wait for its writer.
-    if !fs::metadata(path).map_err(Problem::Unreadable)?.is_file() {
+    let file = fs::metadata(path).map_err(Problem::Unreadable)?;
+    if !file.is_file() {
         return Err(Problem::NotAFile);
+    }
+    if file.len() > LARGEST {
+        return Err(Problem::TooLarge(file.len()));
     }
     fs::read(path).map_err(Problem::Unreadable)
 }

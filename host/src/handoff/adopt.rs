@@ -13,9 +13,13 @@ use nix::{
         AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, send, setsockopt, socket, sockopt,
     },
 };
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    fs, io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::fs::FileTypeExt,
+    },
     sync::Arc,
 };
 use tokio::time;
@@ -130,7 +134,9 @@ pub enum Event {
     Forward(Verb),
     /// So many connections are left to it.
     Draining(u64),
-    /// It is gone.
+    /// It lives, and says nothing any more that could be understood.
+    Silent,
+    /// It is dead.
     Gone,
 }
 
@@ -180,15 +186,15 @@ impl Predecessor {
             let flags = SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
             setsockopt(&socket, sockopt::PassCred, &true)?;
+            // It waits where the queue of those who ask is full.
+            set_socket_timeout(&socket, Timeout::Send, Some(MESSAGE_TIMEOUT))?;
             connect(socket.as_raw_fd(), &UnixAddr::new(path.as_ref())?)?;
             rustix::io::ioctl_fionbio(&socket, true)?;
             Ok::<_, io::Error>(socket)
         };
         match reach() {
             Ok(socket) => Self::on(socket, Origin::Stranger).map(Some).map_err(Error::System),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                Ok(None)
-            }
+            Err(error) if is_nobody(&error, path) => Ok(None),
             Err(source) => Err(Error::Unreachable { path: path.clone(), source }),
         }
     }
@@ -305,7 +311,10 @@ impl Predecessor {
                 },
                 Err(error) => {
                     debug!(%error, "the predecessor says no more");
-                    return Event::Gone;
+                    return match self.inherit().await {
+                        Ok(_) => Event::Gone,
+                        Err(_) => Event::Silent,
+                    };
                 }
             }
         }
@@ -360,6 +369,16 @@ impl Predecessor {
             Some(peer) if time::timeout(MESSAGE_TIMEOUT, peer.ended()).await.is_ok() => Ok(Consent::Inherited),
             _ => Err(Error::Abandoned),
         }
+    }
+}
+
+/// Whether an error of connect means that there is no socket, or one that nobody listens on.
+fn is_nobody(error: &io::Error, path: &SocketPath) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound => true,
+        // What is no socket refuses as well.
+        io::ErrorKind::ConnectionRefused => fs::metadata(path).is_ok_and(|found| found.file_type().is_socket()),
+        _ => false,
     }
 }
 

@@ -85,6 +85,9 @@ pub enum Error {
         /// How many there are.
         came: usize,
     },
+    /// Descriptors come with a message that has none.
+    #[error("descriptors come with a message that has none")]
+    Uninvited,
     /// It cannot be read.
     #[error(transparent)]
     Garbled(#[from] Garbled),
@@ -164,6 +167,11 @@ impl Channel {
         }
     }
 
+    /// Sends a message without descriptors where there is room for it now. Whether it was sent.
+    pub fn send_now(&self, message: &Message) -> bool {
+        self.socket.try_send(&message.encode()).is_ok()
+    }
+
     /// The next message. May be dropped and called again.
     ///
     /// # Errors
@@ -213,6 +221,9 @@ impl Channel {
         let message = Message::decode(&bytes)?;
         let sys::Packet { descriptors, lost_descriptors, sender, .. } = packet;
         let announced = message.descriptors();
+        if lost_descriptors && announced == 0 {
+            return Err(Error::Uninvited);
+        }
         if lost_descriptors || descriptors.len() != announced.min(self.most_descriptors()) {
             return Err(Error::Descriptors { announced, came: descriptors.len() });
         }

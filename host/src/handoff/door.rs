@@ -10,7 +10,7 @@ use crate::{
     bind::{Mode, Obstacle, SocketFile, SocketPath},
     sys,
 };
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::future::BoxFuture;
 use nix::{
     sys::socket::{getsockopt, sockopt::PeerCredentials},
     unistd::geteuid,
@@ -18,9 +18,12 @@ use nix::{
 use rustix::net::{SocketFlags, SocketType, accept_with, sockopt};
 use socket2::Type;
 use std::{
+    collections::VecDeque,
+    future::poll_fn,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -29,10 +32,11 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// How many may be listened to at once. Further ones wait in the kernel's queue.
+/// How many may be listened to at once. A further one takes the place of the oldest: a successor speaks at once, so that those who
+/// say nothing cannot keep it waiting.
 const MOST_VISITORS: usize = 16;
 
-/// As many again may wait.
+/// As many again may wait in the kernel's queue.
 const BACKLOG: i32 = 16;
 
 /// After an error of accept, such as a lack of descriptors.
@@ -43,7 +47,10 @@ pub struct Door {
     socket: Arc<AsyncFd<OwnedFd>>,
     path: SocketPath,
     file: Option<SocketFile>,
-    visitors: FuturesUnordered<BoxFuture<'static, Result<Visitor, channel::Error>>>,
+    /// Whether the path is this process's to remove: between two generations it is always one's only.
+    owns_path: bool,
+    /// The oldest first.
+    visitors: VecDeque<BoxFuture<'static, Result<Visitor, channel::Error>>>,
 }
 
 /// Somebody who has said `hello`.
@@ -62,10 +69,10 @@ impl Door {
     /// Where the path is somebody else's, or the system refuses.
     pub fn open(path: &SocketPath) -> Result<Self, Obstacle> {
         let (socket, file) = SocketFile::bind_as(Type::SEQPACKET, path, Some(Mode::OWNER), BACKLOG)?;
-        Ok(Self::on(socket, path, Some(file))?)
+        Ok(Self::on(socket, path, Some(file), true)?)
     }
 
-    /// Takes over the one of a predecessor.
+    /// Takes over the one of a predecessor. Its path stays the predecessor's until [`Self::settled`].
     ///
     /// # Errors
     ///
@@ -75,14 +82,14 @@ impl Door {
         if !listens {
             return Err(Obstacle::NoSocket);
         }
-        Ok(Self::on(socket, path, SocketFile::at(path)?)?)
+        Ok(Self::on(socket, path, SocketFile::at(path)?, false)?)
     }
 
-    fn on(socket: OwnedFd, path: &SocketPath, file: Option<SocketFile>) -> io::Result<Self> {
+    fn on(socket: OwnedFd, path: &SocketPath, file: Option<SocketFile>, owns_path: bool) -> io::Result<Self> {
         // What a visitor says before it is accepted must tell who said it, too.
         sockopt::set_socket_passcred(&socket, true)?;
         let socket = Arc::new(sys::watched(socket)?);
-        Ok(Self { socket, path: path.clone(), file, visitors: FuturesUnordered::new() })
+        Ok(Self { socket, path: path.clone(), file, owns_path, visitors: VecDeque::new() })
     }
 
     /// Where it is.
@@ -95,9 +102,14 @@ impl Door {
         Arc::clone(&self.socket) as _
     }
 
-    /// Removes it from the file system, where it is still this one.
+    /// The predecessor has let go of it: the path is owned from here on.
+    pub fn settled(&mut self) {
+        self.owns_path = true;
+    }
+
+    /// Removes it from the file system, where it is this process's to remove and still this one.
     pub fn remove(&self) {
-        if let Some(Err(error)) = self.file.as_ref().map(SocketFile::remove) {
+        if let Some(Err(error)) = self.file.as_ref().filter(|_| self.owns_path).map(SocketFile::remove) {
             warn!(path = %self.path, %error, "the handoff socket could not be removed");
         }
     }
@@ -106,14 +118,22 @@ impl Door {
     pub async fn visitor(&mut self) -> Visitor {
         loop {
             tokio::select! {
-                Some(heard) = self.visitors.next() => match heard {
+                // Whoever has spoken is heard before anybody else may push it out.
+                biased;
+                heard = heard(&mut self.visitors) => match heard {
                     Ok(visitor) => return visitor,
                     Err(error) => debug!(%error, "somebody at the handoff socket has nothing to say"),
                 },
                 accepted = self.socket.async_io(Interest::READABLE, |socket| {
                     Ok(accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
-                }), if self.visitors.len() < MOST_VISITORS => match accepted.and_then(admit) {
-                    Ok(Some(channel)) => self.visitors.push(Box::pin(listen(channel))),
+                }) => match accepted.and_then(admit) {
+                    Ok(Some(channel)) => {
+                        if self.visitors.len() == MOST_VISITORS {
+                            debug!("somebody at the handoff socket has said nothing, and gives way to the next");
+                            self.visitors.pop_front();
+                        }
+                        self.visitors.push_back(Box::pin(listen(channel)));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         warn!(%error, "nobody can be heard at the handoff socket");
@@ -123,6 +143,22 @@ impl Door {
             }
         }
     }
+}
+
+/// What the first that speaks has said, or why it does not.
+async fn heard(
+    visitors: &mut VecDeque<BoxFuture<'static, Result<Visitor, channel::Error>>>,
+) -> Result<Visitor, channel::Error> {
+    poll_fn(|context| {
+        for index in 0..visitors.len() {
+            if let Poll::Ready(heard) = visitors[index].as_mut().poll(context) {
+                drop(visitors.remove(index));
+                return Poll::Ready(heard);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// A channel to whoever may hand over at all: the same user, and root.

@@ -4,9 +4,12 @@
 //! this version does not know is ignored, so that a later one can add some; a message that it does not know is an error, since
 //! none is ever sent that the agreed version does not have.
 
-use crate::bind::{Key, SocketPath};
+use crate::{
+    bind::{Key, SocketPath},
+    log,
+};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 /// The version of the exchange that this program speaks.
 pub const VERSION: u32 = 1;
@@ -49,6 +52,9 @@ pub enum Message {
         claimed: Vec<Key>,
         /// Listeners of the offer that it will not serve.
         unclaimed: Vec<Key>,
+        /// The pidfile that it will write once the window is over; the predecessor removes its own where that is another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pidfile: Option<PathBuf>,
     },
     /// Predecessor: go.
     Commit {},
@@ -165,7 +171,7 @@ impl Message {
     ///
     /// Whatever is no message. It never panics.
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
-        serde_json::from_slice(packet).map_err(|error| Garbled(error.to_string()))
+        serde_json::from_slice(packet).map_err(|error| Garbled(log::escaped(&error.to_string())))
     }
 
     /// How many descriptors come with it.
@@ -217,3 +223,6 @@ impl fmt::Display for Verb {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

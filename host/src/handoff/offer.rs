@@ -13,6 +13,7 @@ use crate::{bind::Key, log};
 use std::{
     collections::{HashSet, VecDeque},
     os::fd::AsFd,
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
     time::Duration,
@@ -22,6 +23,9 @@ use tracing::{debug, warn};
 
 /// How long a successor that has failed may take to end by itself, so that its own exit status can be told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many versions of a successor are told, of thousands that one message has room for.
+const MOST_VERSIONS_TOLD: usize = 8;
 
 /// What is handed over.
 pub struct Estate {
@@ -42,11 +46,13 @@ pub struct Successor {
     ready_timeout: Duration,
     /// When the next message is overdue.
     due: Instant,
-    estate: Estate,
+    /// The pidfile that it will write.
+    pidfile: Option<PathBuf>,
 }
 
 enum Progress {
-    Starting,
+    /// What it will be offered is let go of as soon as it is sent: the listeners must not be held open here.
+    Starting(Estate),
     Offering {
         parts: VecDeque<Part>,
         offered: Vec<Key>,
@@ -123,10 +129,10 @@ impl Successor {
             channel,
             child: Some(child),
             peer: None,
-            progress: Progress::Starting,
+            progress: Progress::Starting(estate),
             ready_timeout,
             due: Instant::now() + ready_timeout,
-            estate,
+            pidfile: None,
         })
     }
 
@@ -141,10 +147,10 @@ impl Successor {
             channel,
             child: None,
             peer: None,
-            progress: Progress::Starting,
+            progress: Progress::Starting(estate),
             ready_timeout: MESSAGE_TIMEOUT,
             due: Instant::now() + MESSAGE_TIMEOUT,
-            estate,
+            pidfile: None,
         };
         match successor.greeted(&hello) {
             Ok(()) => Ok(successor),
@@ -155,6 +161,11 @@ impl Successor {
     /// Its process id, as far as it is known.
     pub fn pid(&self) -> i32 {
         self.peer.as_ref().map(Peer::pid).or(self.child.as_ref().map(start::Successor::pid)).unwrap_or_default()
+    }
+
+    /// The pidfile that it will write, where it will write any.
+    pub fn pidfile(&self) -> Option<&Path> {
+        self.pidfile.as_deref()
     }
 
     /// Whether this process started it.
@@ -177,8 +188,11 @@ impl Successor {
             if let Progress::Offering { parts, offered } = &mut self.progress {
                 while let Some(part) = parts.front() {
                     let descriptors: Vec<_> = part.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-                    self.channel.send(&part.message, &descriptors).await?;
-                    parts.pop_front();
+                    match self.channel.send(&part.message, &descriptors).await {
+                        // What it said before it closed is the answer, and comes next.
+                        Ok(()) | Err(channel::Error::Closed) => drop(parts.pop_front()),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 self.progress = Progress::Offered { offered: std::mem::take(offered) };
                 self.due = Instant::now() + MESSAGE_TIMEOUT;
@@ -188,16 +202,16 @@ impl Successor {
                 (_, Message::Failed { stage, reason }) => {
                     return Err(Failure::Failed { stage: *stage, reason: log::escaped(reason) });
                 }
-                (Progress::Starting, Message::Hello { .. }) => self.greeted(&received)?,
-                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed }) => {
+                (Progress::Starting(_), Message::Hello { .. }) => self.greeted(&received)?,
+                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed, pidfile }) => {
                     let answered: HashSet<_> = claimed.iter().chain(unclaimed).collect();
                     // As many as there are, none twice, none other.
                     let complete = answered.len() == claimed.len() + unclaimed.len();
-                    return if complete && answered == offered.iter().collect() {
-                        Ok(claimed.clone())
-                    } else {
-                        Err(Failure::Claims)
-                    };
+                    if !complete || answered != offered.iter().collect() {
+                        return Err(Failure::Claims);
+                    }
+                    self.pidfile = pidfile.clone();
+                    return Ok(claimed.clone());
                 }
                 (_, message) => return Err(self.unexpected(message)),
             }
@@ -210,7 +224,19 @@ impl Successor {
     ///
     /// Where it is gone.
     pub async fn commit(&mut self) -> Result<(), Failure> {
-        self.channel.send(&Message::Commit {}, &[]).await?;
+        match self.channel.send(&Message::Commit {}, &[]).await {
+            Ok(()) => {}
+            // What it said before it went is why it went.
+            Err(channel::Error::Closed) => {
+                return Err(match self.channel.receive_queued() {
+                    Ok(Some(Received { message: Message::Failed { stage, reason }, .. })) => {
+                        Failure::Failed { stage, reason: log::escaped(&reason) }
+                    }
+                    _ => Failure::Ended { awaited: self.awaited() },
+                });
+            }
+            Err(error) => return Err(error.into()),
+        }
         self.progress = Progress::Committed;
         self.due = Instant::now() + MESSAGE_TIMEOUT;
         Ok(())
@@ -272,6 +298,11 @@ impl Successor {
         }
     }
 
+    /// Says something that is said again later, and never waits for room. Whether it was said.
+    pub fn mention(&self, message: &Message) -> bool {
+        self.channel.send_now(message)
+    }
+
     /// Says something that changes nothing where it does not arrive.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
@@ -305,13 +336,18 @@ impl Successor {
 
     /// Waits until it has ended, and reaps it if it is a child. May be dropped and called again; comes true once.
     pub async fn reaped(&mut self) {
-        match &mut self.child {
-            Some(child) => {
+        match (&mut self.child, &self.peer) {
+            (Some(child), _) => {
                 child.ended().await;
                 child.status();
                 self.child = None;
+                self.peer = None;
             }
-            None => std::future::pending().await,
+            (None, Some(peer)) => {
+                peer.ended().await;
+                self.peer = None;
+            }
+            (None, None) => std::future::pending().await,
         }
     }
 
@@ -319,15 +355,17 @@ impl Successor {
     fn greeted(&mut self, hello: &Received) -> Result<(), Failure> {
         let Message::Hello { versions, release } = &hello.message else { return Err(self.unexpected(&hello.message)) };
         if !versions.contains(&VERSION) {
-            return Err(Failure::Version { theirs: versions.clone() });
+            return Err(Failure::Version { theirs: versions.iter().copied().take(MOST_VERSIONS_TOLD).collect() });
         }
         debug!(?hello.sender, release = log::escaped(release), "the successor is ready for what it is offered");
         self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);
-        let offered = self.estate.things.iter().filter_map(|(entry, _)| match entry {
-            Entry::Listener { key } => Some(key.clone()),
-            _ => None,
-        });
-        self.progress = Progress::Offering { parts: self.estate.parts(), offered: offered.collect() };
+        if let Progress::Starting(estate) = &self.progress {
+            let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
+                Entry::Listener { key } => Some(key.clone()),
+                _ => None,
+            });
+            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts() };
+        }
         Ok(())
     }
 
@@ -353,7 +391,7 @@ impl Successor {
     /// Waits until nobody is left who could answer.
     async fn ended(&self) {
         match (&self.progress, &self.child) {
-            (Progress::Starting, Some(child)) => {
+            (Progress::Starting(_), Some(child)) => {
                 child.ended().await;
                 // A wrapper may go early, and well, while what it started gets ready.
                 if !child.has_failed() {
@@ -373,14 +411,14 @@ impl Successor {
 
     fn patience(&self) -> Duration {
         match self.progress {
-            Progress::Starting => self.ready_timeout,
+            Progress::Starting(_) => self.ready_timeout,
             _ => MESSAGE_TIMEOUT,
         }
     }
 
     fn awaited(&self) -> &'static str {
         match self.progress {
-            Progress::Starting => "hello",
+            Progress::Starting(_) => "hello",
             Progress::Offering { .. } | Progress::Offered { .. } => "prepared",
             Progress::Committed => "serving",
             Progress::Serving | Progress::Silent => "nothing",

@@ -2,10 +2,10 @@
 
 use super::{
     Failure, Lifecycle,
-    serving::{Serving, Shared},
+    serving::{Ready, Serving, Shared},
 };
 use crate::{
-    bind::{Bind, Key, Listener, ListenerAddress, SocketPath},
+    bind::{Key, Listener, ListenerAddress},
     config::Config,
     connection::Service,
     drain::Connections,
@@ -22,6 +22,7 @@ use crate::{
 use std::{
     collections::HashMap,
     io::{self, Write},
+    mem,
     os::fd::OwnedFd,
     sync::Arc,
     thread,
@@ -30,8 +31,10 @@ use tracing::{info, warn};
 
 /// What a process serves with, from nowhere or from a predecessor.
 pub(super) struct Opened {
-    listeners: Vec<(Listener, Bind, Shared)>,
-    door: Option<(Door, Shared)>,
+    listeners: Vec<Ready>,
+    door: Option<Door>,
+    /// Handoff sockets that the predecessor has and this process will not.
+    unclaimed_doors: Vec<Door>,
     earlier: Vec<(Generation, Peer)>,
     pub(super) generation: Generation,
     pub(super) consent: Consent,
@@ -44,17 +47,18 @@ impl Lifecycle {
         let mut opened = Opened {
             listeners: Vec::new(),
             door: None,
+            unclaimed_doors: Vec::new(),
             earlier: Vec::new(),
             generation: Generation::FIRST,
             consent: Consent::Inherited,
         };
         let mut open = || {
             open_listeners(config, &mut HashMap::new(), &mut opened.listeners)?;
-            opened.door = open_door(config, Vec::new())?;
+            opened.door = open_door(config, None)?;
             Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
         };
-        let pidfile = open().inspect_err(|_| opened.withdraw())?;
-        let mut serving = self.accept(plugin, opened)?;
+        let pidfile = open()?;
+        let mut serving = self.accept(plugin, opened);
         serving.pidfile = pidfile;
         self.notifier.ready(&match serving.addresses().len() {
             1 => self.status("serves 1 listener"),
@@ -64,12 +68,13 @@ impl Lifecycle {
     }
 
     /// Begins to accept, and says so.
-    pub(super) fn accept(&self, plugin: Plugin, opened: Opened) -> Result<Serving, Failure> {
+    pub(super) fn accept(&self, plugin: Plugin, mut opened: Opened) -> Serving {
         let connections = Connections::new(self.config.limits.max_connections);
         let service = Service::new(plugin, self.config.limits);
-        let mut serving = Serving::new(opened.listeners, service, connections).map_err(Failure::Runtime)?;
-        serving.door = opened.door.map(|(door, _)| door);
-        for (generation, peer) in opened.earlier {
+        let mut serving = Serving::new(mem::take(&mut opened.listeners), service, connections);
+        serving.door = opened.door.take();
+        serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
+        for (generation, peer) in mem::take(&mut opened.earlier) {
             serving.remember(generation, Arc::new(peer));
         }
         let addresses = serving.addresses();
@@ -77,7 +82,7 @@ impl Lifecycle {
             info!(%address, "listening");
         }
         announce(addresses);
-        Ok(serving)
+        serving
     }
 }
 
@@ -101,43 +106,38 @@ pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Res
     let mut opened = Opened {
         listeners: Vec::new(),
         door: None,
+        unclaimed_doors: Vec::new(),
         earlier,
         generation: offered.generation.next(),
         consent: Consent::Commit,
     };
-    let taken = async {
-        let claimed = open_listeners(config, &mut listeners, &mut opened.listeners)?;
-        opened.door = open_door(config, doors)?;
-        if let Some(path) = &config.pidfile {
-            pidfile::check(path)?;
-        }
-        let unclaimed = listeners.drain().map(|(key, _closed)| key).collect();
-        opened.consent = predecessor.prepared(Message::Prepared { claimed, unclaimed }).await?;
-        if opened.consent == Consent::Commit {
-            opened.consent = predecessor.serving().await?;
-        }
-        Ok(())
-    };
-    match taken.await {
-        Ok(()) => Ok(opened),
-        Err(failure) => {
-            opened.withdraw();
-            Err(failure)
-        }
+    let claimed = open_listeners(config, &mut listeners, &mut opened.listeners)?;
+    let (wanted, unwanted): (Vec<_>, Vec<_>) =
+        doors.into_iter().partition(|(path, _)| config.handoff.socket.as_ref() == Some(path));
+    opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
+    opened.unclaimed_doors =
+        unwanted.into_iter().filter_map(|(path, descriptor)| Door::adopt(descriptor, &path).ok()).collect();
+    if let Some(path) = &config.pidfile {
+        pidfile::check(path)?;
     }
+    let unclaimed = listeners.drain().map(|(key, _closed)| key).collect();
+    let prepared = Message::Prepared { claimed, unclaimed, pidfile: config.pidfile.clone() };
+    opened.consent = predecessor.prepared(prepared).await?;
+    if opened.consent == Consent::Commit {
+        opened.consent = predecessor.serving().await?;
+    }
+    Ok(opened)
 }
 
-impl Opened {
-    /// Nothing will be served: what was bound in vain leaves no trace.
-    fn withdraw(&self) {
-        for (listener, _, shared) in &self.listeners {
+impl Drop for Opened {
+    /// What was bound in vain leaves no trace. Whatever is served has been taken out by then.
+    fn drop(&mut self) {
+        for Ready { listener, shared, .. } in &self.listeners {
             if *shared == Shared::No {
                 listener.unlink().ok();
             }
         }
-        if let Some((door, Shared::No)) = &self.door {
-            door.remove();
-        }
+        self.door.iter().for_each(Door::remove);
     }
 }
 
@@ -145,27 +145,37 @@ impl Opened {
 fn open_listeners(
     config: &Config,
     offered: &mut HashMap<Key, OwnedFd>,
-    listeners: &mut Vec<(Listener, Bind, Shared)>,
+    listeners: &mut Vec<Ready>,
 ) -> Result<Vec<Key>, Failure> {
     let mut claimed = Vec::new();
     for (bind, key) in config.binds.iter().zip(Key::of(&config.binds)) {
-        if let Some(descriptor) = offered.remove(&key) {
-            listeners.push((Listener::adopt(descriptor, key.clone())?, bind.clone(), Shared::WithPredecessor));
-            claimed.push(key);
+        let (listener, shared) = if let Some(descriptor) = offered.remove(&key) {
+            claimed.push(key.clone());
+            (Listener::adopt(descriptor, key)?, Shared::WithPredecessor)
         } else if let Some(served) = offered.keys().find(|offered| key.contradicts(offered)) {
             return Err(Failure::Contradiction { wanted: key, served: served.clone() });
         } else {
-            listeners.push((Listener::bind(bind, key, config.backlog)?, bind.clone(), Shared::No));
+            (Listener::bind(bind, key, config.backlog)?, Shared::No)
+        };
+        // All that can fail is done here, and nobody accepts yet.
+        match listener.incoming() {
+            Ok(incoming) => listeners.push(Ready { listener, incoming, bind: bind.clone(), shared }),
+            Err(error) => {
+                if shared == Shared::No {
+                    listener.unlink().ok();
+                }
+                return Err(Failure::Runtime(error));
+            }
         }
     }
     Ok(claimed)
 }
 
-fn open_door(config: &Config, offered: Vec<(SocketPath, OwnedFd)>) -> Result<Option<(Door, Shared)>, Failure> {
+fn open_door(config: &Config, offered: Option<OwnedFd>) -> Result<Option<Door>, Failure> {
     let Some(wanted) = &config.handoff.socket else { return Ok(None) };
-    let opened = match offered.into_iter().find(|(path, _)| path == wanted) {
-        Some((_, descriptor)) => Door::adopt(descriptor, wanted).map(|door| (door, Shared::WithPredecessor)),
-        None => Door::open(wanted).map(|door| (door, Shared::No)),
+    let opened = match offered {
+        Some(descriptor) => Door::adopt(descriptor, wanted),
+        None => Door::open(wanted),
     };
     opened.map(Some).map_err(|obstacle| Failure::Door { path: wanted.clone(), obstacle })
 }

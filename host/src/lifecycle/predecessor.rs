@@ -2,6 +2,7 @@
 
 use super::{
     Lifecycle, State, bug,
+    end::Told,
     serving::{Event, Serving},
 };
 use crate::{
@@ -19,7 +20,12 @@ use tokio::time::{self, Instant};
 use tracing::{error, info, warn};
 
 /// How long the service manager may take to take notice of its new main process.
-const NOTICE: Duration = Duration::from_secs(1);
+///
+/// Less than a successor that was told to stop waits for this process to let go.
+const NOTICE: Duration = Duration::from_millis(300);
+
+/// How long a successor may take to read that the handoff is off, and to end by itself.
+const ABORT: Duration = Duration::from_millis(200);
 
 /// What was asked for while a restart is under way, to be done when its outcome is known.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,39 +34,63 @@ pub(super) struct Deferred {
     reload: bool,
 }
 
+/// What ends a window before its time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// Nothing: it is over.
+    Nothing,
+    /// This process was told, and the successor will be.
+    OfThis(Verb),
+    /// The successor was told.
+    OfSuccessor(Verb),
+}
+
 impl Lifecycle {
     pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
         tokio::select! {
             biased;
             signal = self.signals.next() => match signal {
-                Signal::Terminate => self.stop(serving).await,
+                Signal::Terminate => self.stop(serving, Told::BySignal).await,
                 Signal::Restart => self.restart(serving),
                 Signal::Reload => {
-                    serving.reload(self.source());
+                    self.reload(&mut serving);
                     State::Serving(serving)
                 }
             },
             event = serving.event(None) => match event {
                 Event::Visitor(visitor) => self.visited(serving, visitor).await,
+                Event::Reloaded(does) => {
+                    self.notifier.ready(&self.status(does));
+                    State::Serving(serving)
+                }
                 bug => self::bug(bug),
             }
         }
     }
 
+    /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
+    fn reload(&self, serving: &mut Serving) {
+        self.notifier.reloading(&self.status("serves, and reads its plugin anew"));
+        serving.reload(self.source());
+    }
+
     pub(super) fn restart(&mut self, mut serving: Serving) -> State {
+        // Before anything can fail: a service manager that has sent the signal waits for both words.
+        self.notifier.reloading(&self.status("serves, and gets a successor ready"));
         if let Some(reason) = self.too_many(&mut serving) {
             error!("the restart is refused: {reason}");
+            self.notifier.ready(&self.status("serves; its last restart was refused"));
             return State::Serving(serving);
         }
         let estate = serving.estate(self.generation);
         match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: a successor was started");
-                self.notifier.reloading(&self.status("serves, and gets a successor ready"));
                 State::Offering(serving, successor, Deferred::default())
             }
             Err(failure) => {
                 error!("the restart failed, this process serves on: {failure}");
+                self.notifier.ready(&self.status("serves; its last restart failed"));
                 State::Serving(serving)
             }
         }
@@ -111,8 +141,8 @@ impl Lifecycle {
             signal = self.signals.next() => match signal {
                 Signal::Terminate => {
                     info!(successor = successor.pid(), "the restart is called off by a signal to stop");
-                    successor.discard("the service was told to stop", Duration::ZERO).await;
-                    return self.stop(serving).await;
+                    successor.discard("the service was told to stop", ABORT).await;
+                    return self.stop(serving, Told::BySignal).await;
                 }
                 Signal::Restart => info!("USR1 is part of the restart under way"),
                 Signal::Reload => deferred.defer_reload(),
@@ -160,10 +190,10 @@ impl Lifecycle {
                 }
                 let window = self.config.handoff.rollback_window;
                 if deferred.stop {
-                    return self.settle(serving, successor, claimed, Some(Verb::Stop)).await;
+                    return self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await;
                 }
                 if window.is_zero() || !successor.can_be_watched() {
-                    return self.settle(serving, successor, claimed, None).await;
+                    return self.settle(serving, successor, claimed, Asked::Nothing).await;
                 }
                 return State::Watching(serving, successor, claimed, Instant::now() + window);
             }
@@ -186,10 +216,10 @@ impl Lifecycle {
         error!(successor = pid, "the restart failed, this process serves on: {failure}{status}");
         self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
-            return self.stop(serving).await;
+            return self.stop(serving, Told::BySignal).await;
         }
         if deferred.reload {
-            serving.reload(self.source());
+            self.reload(&mut serving);
         }
         State::Serving(serving)
     }
@@ -204,8 +234,8 @@ impl Lifecycle {
         tokio::select! {
             biased;
             signal = self.signals.next() => match signal {
-                Signal::Terminate => self.settle(serving, successor, claimed, Some(Verb::Stop)).await,
-                Signal::Restart => self.settle(serving, successor, claimed, Some(Verb::Restart)).await,
+                Signal::Terminate => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await,
+                Signal::Restart => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Restart)).await,
                 Signal::Reload => {
                     info!("HUP is forwarded to the successor");
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
@@ -215,13 +245,13 @@ impl Lifecycle {
             event = successor.event() => match event {
                 offer::Event::Leaving(verb) => {
                     info!(successor = successor.pid(), "the successor was told to {verb}");
-                    self.settle(serving, successor, claimed, None).await
+                    self.settle(serving, successor, claimed, Asked::OfSuccessor(verb)).await
                 }
                 offer::Event::Yield => self.resume(serving, successor).await,
                 offer::Event::Died => self.bereaved(serving, successor).await,
             },
             event = serving.event(Some("a successor serves already")) => bug(event),
-            () = time::sleep_until(until) => self.settle(serving, successor, claimed, None).await,
+            () = time::sleep_until(until) => self.settle(serving, successor, claimed, Asked::Nothing).await,
         }
     }
 
@@ -254,8 +284,7 @@ impl Lifecycle {
 
     pub(super) fn accept_again(&mut self, serving: &mut Serving) {
         if let Err(error) = serving.accept() {
-            // The descriptors of paused listeners were given back a moment ago.
-            error!(%error, "cannot accept on every listener again");
+            error!(%error, "cannot accept on every listener yet; trying again");
         }
     }
 
@@ -265,7 +294,7 @@ impl Lifecycle {
         mut serving: Serving,
         successor: Successor,
         claimed: Vec<Key>,
-        forward: Option<Verb>,
+        asked: Asked,
     ) -> State {
         if successor.is_child() {
             // Before the successor may act as the service, the service manager must know it as that.
@@ -274,18 +303,31 @@ impl Lifecycle {
             if let Err(error) = self.notifier.barrier(NOTICE).await {
                 warn!("the service manager has not taken notice of its new main process: {error}");
             }
-            if successor.has_ended() {
+        }
+        // The last look: after this there is no way back.
+        if successor.has_ended() {
+            if successor.is_child() {
                 self.notifier.ready_as(std::process::id(), &self.status("serves"));
-                return self.bereaved(serving, successor).await;
             }
-        } else {
+            let verb = match asked {
+                Asked::Nothing => None,
+                Asked::OfThis(verb) | Asked::OfSuccessor(verb) => Some(verb),
+            };
+            return match self.bereaved(serving, successor).await {
+                State::Serving(serving) => self.obey(serving, verb, Told::BySignal).await,
+                state => state,
+            };
+        }
+        if !successor.is_child() {
             self.notifier.stopping(&self.status("has handed over, and waits for connections to finish"));
         }
         serving.hand_over(&claimed).await;
-        if let Some(pidfile) = serving.pidfile.take() {
+        if let Some(pidfile) = serving.pidfile.take()
+            && self.config.pidfile.as_deref() == successor.pidfile()
+        {
             pidfile.release();
         }
-        if let Some(verb) = forward {
+        if let Asked::OfThis(verb) = asked {
             successor.tell(Message::Forward { verb }).await;
         }
         successor.tell(Message::Settled {}).await;

@@ -2,7 +2,7 @@
 
 use crate::{
     accept,
-    bind::{Bind, Key, Listener, ListenerAddress},
+    bind::{Bind, Incoming, Key, Listener, ListenerAddress},
     connection::Service,
     drain::Connections,
     guest::{LoadError, Plugin, Source},
@@ -16,13 +16,25 @@ use crate::{
     },
     pidfile::PidFile,
 };
+use futures::future::select_all;
 use std::{
     future::pending,
     os::fd::AsFd,
+    path::PathBuf,
     sync::{Arc, Weak},
+    time::Duration,
 };
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::{
+    task::{AbortHandle, JoinHandle, JoinSet},
+    time,
+};
 use tracing::{debug, error, info, warn};
+
+/// How often it is tried to accept where descriptors had run out.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often it is tried to write a pidfile that could not be written.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Everything that a process has once it serves.
 pub(super) struct Serving {
@@ -36,13 +48,27 @@ pub(super) struct Serving {
     service: Arc<Service>,
     reload: Option<Reload>,
     pub(super) door: Option<Door>,
+    /// Handoff sockets of the predecessor that nobody will have when it has let go.
+    pub(super) unclaimed_doors: Vec<Door>,
     pub(super) pidfile: Option<PidFile>,
+    /// A pidfile that could not be written yet.
+    pub(super) unwritten: Option<PathBuf>,
     /// Earlier generations that drained when they were last heard of.
     earlier: Vec<(Generation, Arc<Peer>)>,
     /// The one before this, as long as it has something to say.
     pub(super) predecessor: Option<Predecessor>,
     /// Successors that gave the service back, until they have ended.
     released: Vec<Successor>,
+    /// Whether there are listeners on which nobody accepts for want of a descriptor.
+    incomplete: bool,
+}
+
+/// A listener on which it can be accepted at once.
+pub(super) struct Ready {
+    pub(super) listener: Listener,
+    pub(super) incoming: Incoming,
+    pub(super) bind: Bind,
+    pub(super) shared: Shared,
 }
 
 /// A listener, and who accepts on it, where anybody does.
@@ -74,25 +100,17 @@ struct Reload {
 pub(super) enum Event {
     /// A successor that nobody here started asks for the service.
     Visitor(Visitor),
+    /// A reload is over: what this process does since, for the service manager.
+    Reloaded(&'static str),
     /// Something that cannot happen: a listener is no longer served.
     Bug(String),
 }
 
 impl Serving {
-    /// Begins to accept.
-    pub(super) fn new(
-        listeners: Vec<(Listener, Bind, Shared)>,
-        service: Service,
-        connections: Connections,
-    ) -> std::io::Result<Self> {
-        let open = listeners.into_iter().map(|(listener, bind, shared)| Open {
-            listener: Arc::new(listener),
-            bind,
-            shared,
-            acceptor: None,
-        });
+    /// Begins to accept. Nothing here can fail: a predecessor relies on it.
+    pub(super) fn new(listeners: Vec<Ready>, service: Service, connections: Connections) -> Self {
         let mut serving = Self {
-            open: open.collect(),
+            open: Vec::new(),
             acceptors: JoinSet::new(),
             retiring: JoinSet::new(),
             retired: Vec::new(),
@@ -100,29 +118,40 @@ impl Serving {
             service: Arc::new(service),
             reload: None,
             door: None,
+            unclaimed_doors: Vec::new(),
             pidfile: None,
+            unwritten: None,
             earlier: Vec::new(),
             predecessor: None,
             released: Vec::new(),
+            incomplete: false,
         };
-        serving.accept()?;
-        Ok(serving)
+        for Ready { listener, incoming, bind, shared } in listeners {
+            let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&serving.service));
+            let acceptor = Some(serving.acceptors.spawn(accepting));
+            serving.open.push(Open { listener: Arc::new(listener), bind, shared, acceptor });
+        }
+        serving
     }
 
-    /// Accepts on every listener on which nobody does.
+    /// Accepts on every listener on which nobody does. Where that fails for one, it is tried again by and by.
     ///
     /// # Errors
     ///
-    /// Where the system has no descriptors left.
+    /// The first, where descriptors have run out.
     pub(super) fn accept(&mut self) -> std::io::Result<()> {
-        for Open { listener, acceptor, .. } in &mut self.open {
-            if acceptor.is_none() {
-                let accepting =
-                    accept::serve(listener.incoming()?, self.connections.clone(), Arc::clone(&self.service));
-                *acceptor = Some(self.acceptors.spawn(accepting));
+        let mut outcome = Ok(());
+        for Open { listener, acceptor, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
+            match listener.incoming() {
+                Ok(incoming) => {
+                    let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&self.service));
+                    *acceptor = Some(self.acceptors.spawn(accepting));
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        Ok(())
+        self.incomplete = outcome.is_err();
+        outcome
     }
 
     /// Stops accepting on these listeners, which stay open, and out of the reactor's sight.
@@ -140,12 +169,16 @@ impl Serving {
     pub(super) async fn hand_over(&mut self, claimed: &[Key]) {
         self.pause(claimed);
         self.open.retain(|open| !claimed.contains(open.listener.key()));
+        // Whoever asks for the service from here on must not wait for a process that no longer has it.
+        self.door = None;
         self.retire().await;
     }
 
     /// Retires every listener: serves what is queued there, and closes it.
     async fn retire(&mut self) {
         self.connections.begin_draining();
+        // Nobody here will listen to it any more, and it must not wait for that.
+        self.predecessor = None;
         // Each has a copy of its socket: only when that is closed can the listener be.
         self.acceptors.shutdown().await;
         for Open { listener, .. } in self.open.drain(..) {
@@ -197,6 +230,13 @@ impl Serving {
             }
             *shared = Shared::No;
         }
+        if let Some(door) = &mut self.door {
+            door.settled();
+        }
+        for mut door in self.unclaimed_doors.drain(..) {
+            door.settled();
+            door.remove();
+        }
     }
 
     /// A successor that serves no more, and finishes what it has accepted.
@@ -212,8 +252,9 @@ impl Serving {
             .filter(|open| open.shared == Shared::WithPredecessor)
             .map(|open| open.listener.key().clone())
             .collect();
+        self.door.iter().for_each(Door::remove);
+        self.unclaimed_doors.clear();
         self.hand_over(&shared).await;
-        self.door = None;
     }
 
     /// Ends serving for good: nobody takes over.
@@ -249,7 +290,7 @@ impl Serving {
     }
 
     /// Waits for what goes on besides signals and handoffs, and does what needs no decision. Where `busy` says why, visitors are
-    /// refused. May be dropped and called again.
+    /// refused, and the outcome of a reload is not told: that of the handoff follows. May be dropped and called again.
     pub(super) async fn event(&mut self, busy: Option<&str>) -> Event {
         loop {
             tokio::select! {
@@ -258,7 +299,15 @@ impl Serving {
                     // An accept loop ends only when it is told to.
                     ended => return Event::Bug(format!("a listener is no longer served ({ended:?})")),
                 },
-                loaded = loaded(&mut self.reload) => self.reloaded(loaded),
+                () = time::sleep(ACCEPT_AGAIN), if self.incomplete => {
+                    if self.accept().is_ok() {
+                        info!("accepting on every listener again");
+                    }
+                }
+                () = time::sleep(WRITE_AGAIN), if self.unwritten.is_some() => self.write_pidfile(),
+                loaded = loaded(&mut self.reload) => if let (Some(does), None) = (self.reloaded(loaded), busy) {
+                    return Event::Reloaded(does);
+                },
                 () = ended(&mut self.released) => {}
                 event = told(&mut self.predecessor) => self.predecessor_said(event),
                 visitor = visitor(&mut self.door) => match busy {
@@ -269,11 +318,20 @@ impl Serving {
         }
     }
 
-    fn reloaded(&mut self, loaded: Result<Plugin, String>) {
-        let Some(Reload { source, again, .. }) = self.reload.take() else { return };
+    fn write_pidfile(&mut self) {
+        if let Some(Ok(pidfile)) = self.unwritten.as_deref().map(PidFile::take_over) {
+            info!("the pidfile names this process now");
+            self.pidfile = Some(pidfile);
+            self.unwritten = None;
+        }
+    }
+
+    /// What this process does since, where that is certain.
+    fn reloaded(&mut self, loaded: Result<Plugin, String>) -> Option<&'static str> {
+        let Reload { source, again, .. } = self.reload.take()?;
         if again {
             self.reload(source);
-            return;
+            return None;
         }
         match loaded {
             Ok(plugin) => {
@@ -294,8 +352,12 @@ impl Serving {
                     }
                 }
                 info!("reloaded: new connections get the new plugin");
+                Some("serves a plugin that was reloaded")
             }
-            Err(reason) => error!("the reload failed, everything stays as it was: {reason}"),
+            Err(reason) => {
+                error!("the reload failed, everything stays as it was: {reason}");
+                Some("serves; its last reload failed")
+            }
         }
     }
 
@@ -306,6 +368,7 @@ impl Serving {
                 info!("the predecessor has finished");
                 self.predecessor = None;
             }
+            adopt::Event::Silent => self.predecessor = None,
             event => debug!(?event, "the predecessor says what is not due; it is ignored"),
         }
     }
@@ -323,13 +386,12 @@ async fn loaded(reload: &mut Option<Reload>) -> Result<Plugin, String> {
 
 /// Waits until one of them has ended, and reaps it.
 async fn ended(released: &mut Vec<Successor>) {
-    match released.last_mut() {
-        Some(successor) => {
-            successor.reaped().await;
-            released.pop();
-        }
-        None => pending().await,
+    if released.is_empty() {
+        return pending().await;
     }
+    let ends = released.iter_mut().map(|successor| Box::pin(successor.reaped()));
+    let ((), first, _) = select_all(ends).await;
+    released.swap_remove(first);
 }
 
 async fn told(predecessor: &mut Option<Predecessor>) -> adopt::Event {

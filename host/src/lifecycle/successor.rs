@@ -1,6 +1,6 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, State, boot, bug, failure::Failure, serving::Serving};
+use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
@@ -14,11 +14,35 @@ use crate::{
     signals::Signal,
 };
 use std::{pin::pin, time::Duration};
-use tokio::{task::JoinHandle, time};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
 use tracing::{error, info, warn};
 
 /// How long a successor that was told to stop or restart within the window waits for its predecessor to let go.
 const LEAVE: Duration = Duration::from_secs(1);
+
+/// How a predecessor has ceased to be the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LetGo {
+    /// It has said so.
+    Said,
+    /// It says nothing, and could not be waited for.
+    Silent,
+    /// It is dead.
+    Dead,
+}
+
+impl From<adopt::Event> for LetGo {
+    fn from(event: adopt::Event) -> Self {
+        match event {
+            adopt::Event::Gone => Self::Dead,
+            adopt::Event::Silent => Self::Silent,
+            _ => Self::Said,
+        }
+    }
+}
 
 impl Lifecycle {
     pub(super) async fn starting(
@@ -93,13 +117,13 @@ impl Lifecycle {
         self.generation = adopted.generation;
         log::identify(self.generation);
         let consent = adopted.consent;
-        let serving = self.accept(plugin, adopted)?;
+        let serving = self.accept(plugin, adopted);
         Ok(match consent {
             adopt::Consent::Commit => {
                 info!("serving; the predecessor watches");
                 State::Probation(serving, predecessor)
             }
-            adopt::Consent::Inherited => State::Serving(self.settled(serving, predecessor, adopt::Event::Gone)),
+            adopt::Consent::Inherited => State::Serving(self.settled(serving, predecessor, LetGo::Dead)),
         })
     }
 
@@ -110,24 +134,18 @@ impl Lifecycle {
             tokio::select! {
                 biased;
                 signal = self.signals.next() => match signal {
-                    Signal::Terminate => {
-                        let serving = self.leave(serving, predecessor, Verb::Stop).await;
-                        return self.stop(serving).await;
-                    }
+                    Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await,
+                    // A stop that was forwarded comes first, whatever the order.
                     Signal::Restart => {
-                        let serving = self.leave(serving, predecessor, Verb::Restart).await;
-                        return self.restart(serving);
+                        let asked = forwarded.unwrap_or(Verb::Restart);
+                        return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
                     }
                     Signal::Reload => serving.reload(self.source()),
                 },
                 event = predecessor.event() => match event {
-                    adopt::Event::Settled | adopt::Event::Gone => {
-                        let serving = self.settled(serving, predecessor, event);
-                        return match forwarded {
-                            Some(Verb::Stop) => self.stop(serving).await,
-                            Some(Verb::Restart) => self.restart(serving),
-                            Some(Verb::Reload) | None => State::Serving(serving),
-                        };
+                    adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
+                        let serving = self.settled(serving, predecessor, event.into());
+                        return self.obey(serving, forwarded, Told::ByPredecessor).await;
                     }
                     adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
@@ -147,49 +165,58 @@ impl Lifecycle {
         }
     }
 
-    /// Says to the predecessor that it must let go now, and waits until it has.
-    pub(super) async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, to: Verb) -> Serving {
-        predecessor.tell(Message::Leaving { to }).await;
-        let let_go = async {
-            loop {
-                let event = predecessor.event().await;
-                if matches!(event, adopt::Event::Settled | adopt::Event::Gone) {
-                    return event;
-                }
+    /// Says to the predecessor that it must let go now, waits until it has, and does what was asked.
+    async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, mut asked: Verb, told: Told) -> State {
+        predecessor.tell(Message::Leaving { to: asked }).await;
+        let until = Instant::now() + LEAVE;
+        let how = loop {
+            match time::timeout_at(until, predecessor.event()).await {
+                Ok(adopt::Event::Resumed) => return self.hand_back(serving).await,
+                Ok(adopt::Event::Forward(Verb::Stop)) => asked = Verb::Stop,
+                Ok(event @ (adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent)) => break event.into(),
+                Ok(adopt::Event::Forward(_) | adopt::Event::Draining(_)) => {}
+                Err(_elapsed) => break LetGo::Silent,
             }
         };
-        let event = match time::timeout(LEAVE, let_go).await {
-            Ok(event) => event,
-            Err(_elapsed) => {
-                warn!("the predecessor does not let go; going on without its word");
-                adopt::Event::Gone
-            }
-        };
-        self.settled(serving, predecessor, event)
+        let serving = self.settled(serving, predecessor, how);
+        self.obey(serving, Some(asked), told).await
+    }
+
+    /// As the service, does what was asked of it before it was.
+    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>, told: Told) -> State {
+        match asked {
+            Some(Verb::Stop) => self.stop(serving, told).await,
+            Some(Verb::Restart) => self.restart(serving),
+            Some(Verb::Reload) | None => State::Serving(serving),
+        }
     }
 
     /// This process is the service from now on: what names it is made to name this one.
-    pub(super) fn settled(&mut self, mut serving: Serving, predecessor: Predecessor, how: adopt::Event) -> Serving {
+    fn settled(&mut self, mut serving: Serving, predecessor: Predecessor, how: LetGo) -> Serving {
         serving.own(self.config.backlog);
         if let Some(path) = &self.config.pidfile {
             match PidFile::take_over(path) {
                 Ok(pidfile) => serving.pidfile = Some(pidfile),
-                Err(error) => error!("the pidfile still names the predecessor: {error}"),
+                Err(error) => {
+                    error!("the pidfile still names the predecessor, and is tried again by and by: {error}");
+                    serving.unwritten = Some(path.clone());
+                }
             }
         }
-        // A predecessor that started this process has told the service manager; one that is dead, or of another unit, has not.
-        if how == adopt::Event::Gone || predecessor.origin() == Origin::Stranger {
+        // A predecessor that let go has told the service manager who comes next, if they have the same.
+        if how != LetGo::Said || predecessor.origin() == Origin::Stranger {
             self.notifier.ready_as(std::process::id(), &self.status("serves"));
         }
         match how {
-            adopt::Event::Gone => warn!("the predecessor is gone before it let go; serving alone"),
-            _ => {
-                if let (Some(before), Some(peer)) = (self.generation.previous(), predecessor.peer()) {
-                    serving.remember(before, peer);
-                }
-                serving.predecessor = Some(predecessor);
-                info!("settled: this process is the service");
+            LetGo::Said => info!("settled: this process is the service"),
+            LetGo::Silent => warn!("settled without the predecessor's word, for which there was no more time"),
+            LetGo::Dead => warn!("the predecessor is gone before it let go; serving alone"),
+        }
+        if how != LetGo::Dead {
+            if let (Some(before), Some(peer)) = (self.generation.previous(), predecessor.peer()) {
+                serving.remember(before, peer);
             }
+            serving.predecessor = Some(predecessor);
         }
         serving
     }

@@ -5,17 +5,16 @@ use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::SystemTime;
 
-use crate::cores::Cores;
 use crate::options::root;
 
 /// Names and values, for the head of the report. What cannot be found out is told as unknown.
-pub(crate) fn facts(cores: &Cores) -> Vec<(&'static str, String)> {
+pub(crate) fn facts(cores: &str) -> Vec<(&'static str, String)> {
     let count = available_parallelism().map_or_else(|_| "unknown".to_owned(), |count| count.to_string());
     vec![
         ("Date", humantime::format_rfc3339_seconds(SystemTime::now()).to_string()),
         ("Commit", commit()),
         ("CPU", cpu_model()),
-        ("Cores", format!("{count}: {}", cores.describe())),
+        ("Cores", format!("{count}: {cores}")),
         ("Kernel", output("uname", &["-sr"])),
         ("Compiler", output("rustc", &["--version"])),
         ("Profile", if cfg!(debug_assertions) { "debug: do not quote these numbers" } else { "release" }.to_owned()),

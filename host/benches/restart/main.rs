@@ -1,0 +1,85 @@
+//! What the outside sees of hot restarts, on loopback, in one command:
+//!
+//! ```text
+//! plugins/build hello && cargo bench --bench restart
+//! ```
+//!
+//! ```text
+//!        this process: clients that ask all the time, and signals
+//!          │                    │ USR1              │ TERM
+//!          │            generation 1 ──► generation 2 ──► … ──► the last
+//!          └── connections ──────┴───────────────────┴── one listener ──┘
+//! ```
+//!
+//! All is seen from outside: answers, the pidfile, `/proc`, and the moments at which lines of the log arrive here. This
+//! process is the one to which successors are left when their predecessors have ended, so that it sees how each of them
+//! ends, and that nothing is left. How long things take is told and never judged; a client that is not answered, a
+//! pidfile that is not whole or a process that ends badly fails the run.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
+
+mod family;
+mod load;
+mod log;
+#[path = "../machine.rs"]
+mod machine;
+mod measure;
+#[path = "../median.rs"]
+mod median;
+mod options;
+mod patience;
+mod pidfile;
+mod report;
+mod resources;
+#[path = "../section.rs"]
+mod section;
+mod service;
+#[path = "../sources.rs"]
+mod sources;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::measure::Bench;
+use crate::options::{CommandLine, Options};
+
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let outcome = if command_line.bench {
+        measure(&command_line.options)
+    } else {
+        println!("nothing measured: this is a benchmark, run it with `cargo bench --bench restart`");
+        Ok(ExitCode::SUCCESS)
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Measures, prints the report, and writes it where it belongs if nothing failed.
+fn measure(options: &Options) -> anyhow::Result<ExitCode> {
+    patience::end_on_signals()?;
+    // Before anything is started here: the facts come from programs that are waited for in another way.
+    let facts = machine::facts("hosts and clients share all of them");
+    family::adopt_orphans()?;
+    let bench = Bench::prepare(options)?;
+    let (outcome, at_rest) = measure::restarts::sections(&bench).context("measure restarts")?;
+    let longest = measure::longest::section(&bench).context("measure the longest waits")?;
+    let starting = measure::succession::section(&bench).context("measure the succession")?;
+    let signals = measure::signals::section(&bench).context("measure the answers to signals")?;
+    let report = report::render(&facts, &[outcome, at_rest, longest, starting, signals]);
+    println!("{report}");
+    let failures = bench.failures();
+    if failures.is_empty() {
+        report::write(&options.output, &report)?;
+        eprintln!("written to {}", options.output.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("not written to a file, since there were {} failures:", failures.len());
+    for failure in failures {
+        eprintln!("  {failure}");
+    }
+    Ok(ExitCode::FAILURE)
+}

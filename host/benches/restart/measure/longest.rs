@@ -1,0 +1,71 @@
+//! The longest that anybody waits around a restart, beside the longest when there is none.
+
+use std::time::{Duration, Instant};
+
+use super::{Bench, Section, median_and_highest};
+use crate::load::{Answers, Load};
+use crate::patience::pass;
+use crate::service::Logged;
+
+/// How long a round lasts, at least.
+const ROUND: Duration = Duration::from_secs(2);
+/// How much of a round goes by before its restart, and after it at least.
+const BEFORE: Duration = Duration::from_millis(500);
+const AFTER: Duration = Duration::from_millis(500);
+
+pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
+    let mut section = Section::new("The longest wait")
+        .text(
+            "The longest request of any client, from connecting to the end of the answer, in each round: 2 s with a restart \
+             after 0.5 s, then just as long without one, and so on in turn. Told are the median and the maximum of the \
+             rounds. With as many clients as there are, the longest of thousands of requests says what else the machine does \
+             too: what counts is the difference between the two.",
+        )
+        .columns([
+            "Transport",
+            "Clients",
+            "Rounds",
+            "With a restart, ms: median",
+            "maximum",
+            "Without, ms: median",
+            "maximum",
+        ]);
+    let rounds = bench.options.rounds as usize;
+    for (transport, clients) in bench.combinations() {
+        eprintln!("measuring the longest waits over {transport} with {clients} clients");
+        let mut service = bench.start(&bench.options.plugin, transport, Logged::Service)?;
+        // Window 0 is for what is in nobody's round: the clients' own start.
+        let load = Load::start(service.address(), clients, 2 * rounds + 1, Answers::Counted)?;
+        pass(ROUND)?;
+        for round in 0..rounds {
+            load.enter(2 * round + 1);
+            let begin = Instant::now();
+            pass(BEFORE)?;
+            service.restart()?;
+            // A slow machine gets a longer round instead of one that ends before its restart.
+            pass(AFTER.max(ROUND.saturating_sub(begin.elapsed())))?;
+            let length = begin.elapsed();
+            load.enter(2 * round + 2);
+            pass(length)?;
+        }
+        load.enter(0);
+        let seen = load.stop()?;
+        bench.note_outcome(&seen);
+        bench.note(service.stop()?);
+        let of = |first: usize| -> Vec<f64> {
+            seen.longest.iter().skip(first).step_by(2).map(Duration::as_secs_f64).collect()
+        };
+        let [restarted, restarted_highest] = median_and_highest(&of(1));
+        let [undisturbed, undisturbed_highest] = median_and_highest(&of(2));
+        section.row(vec![
+            transport.to_string(),
+            clients.to_string(),
+            rounds.to_string(),
+            restarted,
+            restarted_highest,
+            undisturbed,
+            undisturbed_highest,
+        ]);
+    }
+    Ok(section)
+}

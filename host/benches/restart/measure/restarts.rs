@@ -1,0 +1,129 @@
+//! Restarts back to back under load: whether everybody is answered, and whether anything is left over.
+
+use std::time::{Duration, Instant};
+
+use super::{Bench, Section, median_and_highest};
+use crate::load::{Answers, Load};
+use crate::options::Transport;
+use crate::patience::pass;
+use crate::resources::Resources;
+use crate::section::grouped;
+use crate::service::{Logged, Service};
+
+/// How long clients ask before what a process has is counted: its pool and its buffers are as they stay.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// The table of what clients saw, and that of what the service has before and after.
+pub(crate) fn sections(bench: &Bench<'_>) -> anyhow::Result<(Section, Section)> {
+    let mut outcome = Section::new("Restarts under load")
+        .text(
+            "Each client connects, sends `bob` and a newline, reads `Hello bob!` to the end of the connection, and begins \
+             again, while restarts follow each other: USR1, then the wait until the pidfile names the successor, then as \
+             many answers as there are clients. A failure is a connection that was refused, reset, cut, answered wrongly \
+             or not within 10 s. Each read of the pidfile found it whole. Named after: from USR1 to the first read that \
+             found the successor's number.",
+        )
+        .columns([
+            "Transport",
+            "Clients",
+            "Restarts",
+            "Answered",
+            "Failures",
+            "Answers/s",
+            "Pidfile reads",
+            "Named after, ms: median",
+            "maximum",
+        ]);
+    let mut at_rest = Section::new("What is left")
+        .text(
+            "The service before the restarts, after one and after all of them, each time warmed up by the same clients for \
+             1 s, at rest and with earlier generations gone. A second generation differs from the first by what it keeps of \
+             its predecessor; the last must not differ from the second. Told is what the process that serves has open, in memory (VmRSS) and mapped (lines of its \
+             `maps`); the processes that descend from the first; ended ones for which nobody waits; and the files in the \
+             service's folder, which are the pidfile and the socket.",
+        )
+        .columns([
+            "Transport",
+            "Clients",
+            "Generation",
+            "Descriptors",
+            "VmRSS, KiB",
+            "Mappings",
+            "Processes",
+            "Zombies",
+            "Files",
+        ]);
+    for (transport, clients) in bench.combinations() {
+        eprintln!("measuring {} restarts over {transport} with {clients} clients", bench.options.restarts);
+        measure(bench, transport, clients, &mut outcome, &mut at_rest)?;
+    }
+    Ok((outcome, at_rest))
+}
+
+fn measure(
+    bench: &Bench<'_>,
+    transport: Transport,
+    clients: usize,
+    outcome: &mut Section,
+    at_rest: &mut Section,
+) -> anyhow::Result<()> {
+    let mut service = bench.start(&bench.options.plugin, transport, Logged::Service)?;
+    let before = warm_at_rest(bench, &service, clients)?;
+    service.restart()?;
+    service.drained()?;
+    let after_one = warm_at_rest(bench, &service, clients)?;
+    let reads_before = service.pidfile_reads();
+    let load = Load::start(service.address(), clients, 0, Answers::Counted)?;
+    load.goes_on(clients as u64)?;
+    let (start, answered_before) = (Instant::now(), load.answered());
+    let mut named = Vec::new();
+    for _ in 0..bench.options.restarts {
+        let restart = service.restart()?;
+        named.push(restart.named.duration_since(restart.asked).as_secs_f64());
+        load.goes_on(clients as u64)?;
+    }
+    let rate = (load.answered() - answered_before) as f64 / start.elapsed().as_secs_f64();
+    let seen = load.stop()?;
+    bench.note_outcome(&seen);
+    let reads = service.pidfile_reads() - reads_before;
+    service.drained()?;
+    let after = warm_at_rest(bench, &service, clients)?;
+    bench.note(service.stop()?);
+    let [median, highest] = median_and_highest(&named);
+    outcome.row(vec![
+        transport.to_string(),
+        clients.to_string(),
+        named.len().to_string(),
+        grouped(seen.answered as f64),
+        seen.failures.len().to_string(),
+        grouped(rate),
+        grouped(reads as f64),
+        median,
+        highest,
+    ]);
+    for (which, resources) in [("first generation", before), ("second", after_one), ("last", after)] {
+        let Resources { descriptors, resident, mappings, processes, zombies, files } = resources;
+        at_rest.row(vec![
+            transport.to_string(),
+            clients.to_string(),
+            which.to_owned(),
+            descriptors.to_string(),
+            grouped(resident as f64),
+            grouped(mappings as f64),
+            processes.to_string(),
+            zombies.to_string(),
+            files.to_string(),
+        ]);
+    }
+    Ok(())
+}
+
+/// What the service has when clients have been there and are gone.
+fn warm_at_rest(bench: &Bench<'_>, service: &Service, clients: usize) -> anyhow::Result<Resources> {
+    let load = Load::start(service.address(), clients, 0, Answers::Counted)?;
+    pass(WARM_UP)?;
+    bench.note_outcome(&load.stop()?);
+    // The host closes its side of the last connections a moment after their clients have.
+    pass(WARM_UP / 4)?;
+    Resources::of(service.current(), service.folder())
+}
