@@ -3,17 +3,19 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::evidence;
 use crate::patience::{PATIENCE, wait_for};
 use crate::sources::connect;
 
@@ -47,13 +49,8 @@ pub(crate) enum Answers {
     Remembered,
 }
 
-/// How far a request had come when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Connecting,
-    /// From this address, where the transport has any.
-    Connected(Option<SocketAddr>),
-}
+/// That a request has connected, and from which address, where the transport has any. Not set before that.
+type Connected = OnceLock<Option<SocketAddr>>;
 
 /// Running clients. Dropping it ends them.
 pub(crate) struct Load {
@@ -156,10 +153,12 @@ async fn client(index: usize, begin: Instant, seen: Arc<Seen>) {
     while !seen.stop.load(Ordering::Relaxed) {
         let start = Instant::now();
         let window = seen.window.load(Ordering::Relaxed);
-        let mut phase = Phase::Connecting;
-        let outcome = match timeout(LIMIT, ask(&seen, index, &mut phase)).await {
+        let connected = Connected::new();
+        // Kept beyond its time, so that what the kernel knows of a connection can be asked before it is closed.
+        let mut asking = pin!(ask(&seen, index, &connected));
+        let outcome = match timeout(LIMIT, &mut asking).await {
             Ok(outcome) => outcome,
-            Err(_elapsed) => Err(anyhow::anyhow!("no complete answer within {LIMIT:?}")),
+            Err(_elapsed) => Err(late(&connected)),
         };
         match outcome {
             Ok(()) => {
@@ -168,11 +167,12 @@ async fn client(index: usize, begin: Instant, seen: Arc<Seen>) {
                     longest.fetch_max(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 }
             }
-            Err(_) if phase == Phase::Connecting && seen.refusals_expected.load(Ordering::SeqCst) => return,
+            Err(_) if connected.get().is_none() && seen.refusals_expected.load(Ordering::SeqCst) => return,
             Err(error) => {
                 let failure = format!(
-                    "client {index} over {}, {phase:?}, begun {:?} after the load, failed after {:?}: {error:#}",
+                    "client {index} over {}, {}, begun {:?} after the load, failed after {:?}: {error:#}",
                     seen.address,
+                    stage(&connected),
                     start.duration_since(begin),
                     start.elapsed()
                 );
@@ -184,12 +184,25 @@ async fn client(index: usize, begin: Instant, seen: Arc<Seen>) {
     }
 }
 
-async fn ask(seen: &Seen, index: usize, phase: &mut Phase) -> anyhow::Result<()> {
+fn late(connected: &Connected) -> anyhow::Error {
+    let evidence = connected.get().copied().flatten().map(evidence::of).unwrap_or_default();
+    anyhow!("no complete answer within {LIMIT:?}{evidence}")
+}
+
+fn stage(connected: &Connected) -> String {
+    match connected.get() {
+        None => "not connected".to_owned(),
+        Some(None) => "connected".to_owned(),
+        Some(Some(client)) => format!("connected from {client}"),
+    }
+}
+
+async fn ask(seen: &Seen, index: usize, connected: &Connected) -> anyhow::Result<()> {
     match &seen.address {
         Address::Tcp(address) => {
             let connection = connect(*address, index).await.context("connect")?;
             let client = connection.local_addr().context("tell the client's own address")?;
-            *phase = Phase::Connected(Some(client));
+            connected.set(Some(client)).ok();
             talk(connection).await?;
             if seen.answers == Answers::Remembered {
                 lock(&seen.remembered).push(Answer { client, complete: Instant::now() });
@@ -198,7 +211,7 @@ async fn ask(seen: &Seen, index: usize, phase: &mut Phase) -> anyhow::Result<()>
         }
         Address::Unix(path) => {
             let connection = UnixStream::connect(path).await.context("connect")?;
-            *phase = Phase::Connected(None);
+            connected.set(None).ok();
             talk(connection).await
         }
     }

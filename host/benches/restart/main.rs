@@ -17,6 +17,7 @@
 //! pidfile that is not whole or a process that ends badly fails the run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
 
+mod evidence;
 mod family;
 mod load;
 mod log;
