@@ -127,9 +127,14 @@ pub fn is_stopped(pid: i32) -> bool {
     threads.flatten().all(|thread| state(&thread.path().join("stat")) == Some('T'))
 }
 
-/// Whether a process has ended, reaped or not.
+/// Whether a process has ended with all its threads, reaped or not.
 pub fn has_ended(pid: i32) -> bool {
-    matches!(state(format!("/proc/{pid}/stat").as_ref()), None | Some('Z' | 'X'))
+    match state(format!("/proc/{pid}/stat").as_ref()) {
+        None => true,
+        // The first thread may be done before the others are.
+        Some('Z' | 'X') => fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |threads| threads.count() <= 1),
+        Some(_) => false,
+    }
 }
 
 fn state(stat: &std::path::Path) -> Option<char> {

@@ -63,10 +63,10 @@ struct Point {
 /// Who serves in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    PredecessorServes,
-    SuccessorServes,
+    Predecessor,
+    Successor,
     /// The only process that could have served was killed.
-    NobodyServes,
+    Nobody,
 }
 
 const OFFER: usize = 1;
@@ -96,7 +96,7 @@ impl Point {
     fn makes_sense(&self) -> bool {
         match self.fault {
             // To see whose connections are lost, there must be some, and somebody who can tell.
-            Murder => self.victim_serves() && self.outcome() != Outcome::NobodyServes,
+            Murder => self.victim_serves() && self.outcome() != Outcome::Nobody,
             Version => self.message <= OFFER,
             _ => true,
         }
@@ -118,15 +118,15 @@ impl Point {
 
     fn outcome(&self) -> Outcome {
         match (self.fault, self.victim) {
-            (Kill | Murder, Predecessor) if !self.is_sent(OFFER) => Outcome::NobodyServes,
-            (Kill | Murder, Predecessor) => Outcome::SuccessorServes,
-            (Kill | Murder, Successor) if self.is_sent(SETTLED) => Outcome::NobodyServes,
-            (Kill | Murder, Successor) => Outcome::PredecessorServes,
-            (Freeze, _) if self.other_side_gives_up() => Outcome::PredecessorServes,
-            (Freeze, _) => Outcome::SuccessorServes,
+            (Kill | Murder, Predecessor) if !self.is_sent(OFFER) => Outcome::Nobody,
+            (Kill | Murder, Predecessor) => Outcome::Successor,
+            (Kill | Murder, Successor) if self.is_sent(SETTLED) => Outcome::Nobody,
+            (Kill | Murder, Successor) => Outcome::Predecessor,
+            (Freeze, _) if self.other_side_gives_up() => Outcome::Predecessor,
+            (Freeze, _) => Outcome::Successor,
             // The successor has served for a while, and learns nothing of use.
-            (_, _) if self.message == SETTLED => Outcome::SuccessorServes,
-            (_, _) => Outcome::PredecessorServes,
+            (_, _) if self.message == SETTLED => Outcome::Successor,
+            (_, _) => Outcome::Predecessor,
         }
     }
 
@@ -228,20 +228,20 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
     }
     let killed = point.victim == Predecessor && matches!(point.fault, Kill | Murder);
     match point.outcome() {
-        Outcome::PredecessorServes => {
+        Outcome::Predecessor => {
             wait_for("a record of the failure", || (self::failures(&service) > failures).then_some(()));
             assert_eq!(service.current().pid, predecessor.pid);
             assert!(!fs::exists(format!("/proc/{successor}")).unwrap(), "the successor is still there");
         }
-        Outcome::SuccessorServes => {
+        Outcome::Successor => {
             wait_for("a service of the successor's own", || (service.current().pid == successor).then_some(()));
             bury(&mut service, predecessor.pid, killed);
         }
-        Outcome::NobodyServes => {
+        Outcome::Nobody => {
             bury(&mut service, predecessor.pid, killed);
             exit_code(successor);
             clients.stop();
-            service.is_over();
+            service.abandon();
             return None;
         }
     }

@@ -61,7 +61,7 @@ impl Service {
     }
 
     /// Nobody serves any more, as the test has seen: there is nothing left to stop.
-    pub fn is_over(mut self) {
+    pub fn abandon(mut self) {
         self.over = true;
     }
 
@@ -145,9 +145,6 @@ pub fn exit_code(pid: i32) -> Option<i32> {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if self.over && !std::thread::panicking() {
-            return;
-        }
         let current = self.current();
         if std::thread::panicking() {
             kill(Pid::from_raw(current.pid), Signal::SIGKILL).ok();

@@ -370,6 +370,26 @@ fn a_stop_while_watching_is_the_successors() {
     }
 }
 
+/// Whoever signals every process of a service (an anchor, systemd) reaches the successor twice, and asks only once.
+#[test]
+fn a_stop_that_was_forwarded_is_not_the_first_of_two_signals() {
+    let mut service = Service::start(Setup::serving("speaks-first").option("--rollback-window", "60s"));
+    let pid = under_watch(&service);
+    let (mut finishing, mut cut) = (service.host.connect(), service.host.connect());
+    assert_eq!((read_line(&mut finishing), read_line(&mut cut)), ("ready\n".into(), "ready\n".into()));
+    service.host.signal(Signal::SIGTERM);
+    said(&service, pid, "stopping: no new arrivals");
+    assert_eq!(service.host.exit_code(), 0);
+    send(pid, Signal::SIGTERM);
+    said(&service, pid, "stopping already");
+    finishing.write_all(b"bye\n").unwrap();
+    assert_eq!(read_to_end(&mut finishing), b"you said: bye\n");
+    send(pid, Signal::SIGTERM);
+    assert_eq!(exit_code(pid), Some(1));
+    assert_eq!(read_to_end(&mut cut), b"");
+    service.abandon();
+}
+
 #[test]
 fn a_restart_while_watching_is_the_successors() {
     let mut service = Service::start(watched());

@@ -254,9 +254,11 @@ impl Config {
                         return Err(Error::value("--workers", count, "is more than 1024; one a processor serves best"));
                     }
                 },
+                // A guest that computes holds its worker: with a single one, everybody else would wait for it.
                 None => thread::available_parallelism()
                     .ok()
-                    .and_then(|n| u32::try_from(n.get()).ok()?.try_into().ok())
+                    .and_then(|n| u32::try_from(n.get()).ok())
+                    .and_then(|n| NonZeroU32::new(n.max(2)))
                     .unwrap_or(NonZeroU32::MIN),
             },
             drain_timeout: duration("--drain-timeout", &arguments.drain_timeout)?,

@@ -128,10 +128,7 @@ impl Meter {
 
     fn slice_ends(&self) {
         self.account();
-        // One that yields keeps its permit until it is polled again, so that the reactor and all others come before the next.
-        if !self.yielding.load(Ordering::Relaxed) {
-            self.release();
-        }
+        self.release();
     }
 
     /// Counts what was used since it was last counted. A running guest is interrupted at every tick: where a tick seems to

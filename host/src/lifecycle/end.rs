@@ -24,6 +24,14 @@ pub(super) struct Draining {
     exit: Exit,
 }
 
+/// By what a process has learned that it is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    BySignal,
+    /// By the predecessor, which got the signal. Whoever signals every process of a service reaches this one as well.
+    ByPredecessor,
+}
+
 impl Lifecycle {
     /// Somebody else serves: what this process has accepted is finished, and reported to a `successor`.
     pub(super) fn drain(&self, serving: Serving, successor: Option<Successor>, exit: Exit) -> State {
@@ -31,11 +39,11 @@ impl Lifecycle {
         State::Draining(Draining { serving, successor, deadline, reported: None, told_to_stop: false, exit })
     }
 
-    pub(super) async fn stop(&mut self, mut serving: Serving) -> State {
+    pub(super) async fn stop(&mut self, mut serving: Serving, told: Told) -> State {
         info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
         self.notifier.stopping(&self.status("stops, and waits for connections to finish"));
         serving.stop().await;
-        State::Stopping(serving, Instant::now() + self.config.drain_timeout)
+        State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
     }
 
     pub(super) async fn draining(&mut self, mut draining: Draining) -> State {
@@ -69,10 +77,14 @@ impl Lifecycle {
         State::Draining(draining)
     }
 
-    pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant) -> State {
+    pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut told: Told) -> State {
         tokio::select! {
             biased;
             signal = self.signals.next() => match signal {
+                Signal::Terminate if told == Told::ByPredecessor => {
+                    info!(open = serving.connections.open(), "stopping already, as the predecessor was told to; a second signal cuts");
+                    told = Told::BySignal;
+                }
                 Signal::Terminate => {
                     warn!(open = serving.connections.open(), "stopped at once by a second signal");
                     return State::Ended(Exit::CutShort);
@@ -89,7 +101,7 @@ impl Lifecycle {
                 return State::Ended(Exit::CutShort);
             }
         }
-        State::Stopping(serving, deadline)
+        State::Stopping(serving, deadline, told)
     }
 }
 

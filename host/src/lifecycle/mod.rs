@@ -19,6 +19,8 @@
 //! | Draining           | first: goes on; second: exit 1   | refused                       | refused                 |
 //! | Stopping           | exit 1 at once                   | refused                       | refused                 |
 //!
+//! A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
+//!
 //! It runs on the main thread, apart from the workers: no load on these delays it.
 mod boot;
 mod end;
@@ -44,7 +46,7 @@ use crate::{
     pidfile,
     signals::Signals,
 };
-use end::Draining;
+use end::{Draining, Told};
 use predecessor::Deferred;
 use serving::{Event, Serving};
 use std::time::Duration;
@@ -92,7 +94,7 @@ enum State {
     Committed(Serving, Successor, Vec<Key>, Deferred),
     Watching(Serving, Successor, Vec<Key>, Instant),
     Draining(Draining),
-    Stopping(Serving, Instant),
+    Stopping(Serving, Instant, Told),
     Ended(Exit),
 }
 
@@ -121,7 +123,7 @@ impl Lifecycle {
                     self.watching(serving, successor, claimed, until).await
                 }
                 State::Draining(draining) => self.draining(draining).await,
-                State::Stopping(serving, deadline) => self.stopping(serving, deadline).await,
+                State::Stopping(serving, deadline, told) => self.stopping(serving, deadline, told).await,
                 State::Ended(exit) => return Ok(exit),
             };
         }

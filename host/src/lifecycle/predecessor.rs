@@ -2,6 +2,7 @@
 
 use super::{
     Lifecycle, State, bug,
+    end::Told,
     serving::{Event, Serving},
 };
 use crate::{
@@ -49,7 +50,7 @@ impl Lifecycle {
         tokio::select! {
             biased;
             signal = self.signals.next() => match signal {
-                Signal::Terminate => self.stop(serving).await,
+                Signal::Terminate => self.stop(serving, Told::BySignal).await,
                 Signal::Restart => self.restart(serving),
                 Signal::Reload => {
                     self.reload(&mut serving);
@@ -141,7 +142,7 @@ impl Lifecycle {
                 Signal::Terminate => {
                     info!(successor = successor.pid(), "the restart is called off by a signal to stop");
                     successor.discard("the service was told to stop", ABORT).await;
-                    return self.stop(serving).await;
+                    return self.stop(serving, Told::BySignal).await;
                 }
                 Signal::Restart => info!("USR1 is part of the restart under way"),
                 Signal::Reload => deferred.defer_reload(),
@@ -215,7 +216,7 @@ impl Lifecycle {
         error!(successor = pid, "the restart failed, this process serves on: {failure}{status}");
         self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
-            return self.stop(serving).await;
+            return self.stop(serving, Told::BySignal).await;
         }
         if deferred.reload {
             self.reload(&mut serving);
@@ -313,7 +314,7 @@ impl Lifecycle {
                 Asked::OfThis(verb) | Asked::OfSuccessor(verb) => Some(verb),
             };
             return match self.bereaved(serving, successor).await {
-                State::Serving(serving) => self.obey(serving, verb).await,
+                State::Serving(serving) => self.obey(serving, verb, Told::BySignal).await,
                 state => state,
             };
         }

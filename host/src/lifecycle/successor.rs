@@ -1,6 +1,6 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, State, boot, bug, failure::Failure, serving::Serving};
+use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
@@ -134,17 +134,18 @@ impl Lifecycle {
             tokio::select! {
                 biased;
                 signal = self.signals.next() => match signal {
-                    Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop).await,
+                    Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await,
                     // A stop that was forwarded comes first, whatever the order.
                     Signal::Restart => {
-                        return self.leave(serving, predecessor, forwarded.unwrap_or(Verb::Restart)).await;
+                        let asked = forwarded.unwrap_or(Verb::Restart);
+                        return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
                     }
                     Signal::Reload => serving.reload(self.source()),
                 },
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
                         let serving = self.settled(serving, predecessor, event.into());
-                        return self.obey(serving, forwarded).await;
+                        return self.obey(serving, forwarded, Told::ByPredecessor).await;
                     }
                     adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
@@ -165,8 +166,7 @@ impl Lifecycle {
     }
 
     /// Says to the predecessor that it must let go now, waits until it has, and does what was asked.
-    async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, asked: Verb) -> State {
-        let mut asked = asked;
+    async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, mut asked: Verb, told: Told) -> State {
         predecessor.tell(Message::Leaving { to: asked }).await;
         let until = Instant::now() + LEAVE;
         let how = loop {
@@ -179,13 +179,13 @@ impl Lifecycle {
             }
         };
         let serving = self.settled(serving, predecessor, how);
-        self.obey(serving, Some(asked)).await
+        self.obey(serving, Some(asked), told).await
     }
 
     /// As the service, does what was asked of it before it was.
-    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>) -> State {
+    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>, told: Told) -> State {
         match asked {
-            Some(Verb::Stop) => self.stop(serving).await,
+            Some(Verb::Stop) => self.stop(serving, told).await,
             Some(Verb::Restart) => self.restart(serving),
             Some(Verb::Reload) | None => State::Serving(serving),
         }
