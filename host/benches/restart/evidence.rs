@@ -12,7 +12,7 @@ pub(crate) fn of(client: SocketAddr) -> String {
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     let Some(client) = hexadecimal(client) else { return String::new() };
     let mut ends = String::new();
-    for line in table.lines() {
+    for line in table.lines().filter(|line| line.contains(&client)) {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, local, remote, state, queues, _, _, _, _, inode, ..] = fields[..] else { continue };
         let end = match () {

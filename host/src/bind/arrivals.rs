@@ -79,12 +79,17 @@ fn tcp_queue(inode: u64, port: u16) -> Option<Queue> {
         };
         for row in rows.lines() {
             // Ordinal, local, remote, state, queues (sending:receiving), three that do not matter here, timeouts, inode.
-            let columns: Vec<&str> = row.split_ascii_whitespace().collect();
-            let [_, local, _, state, queues, _, _, _, _, row_inode, ..] = columns.as_slice() else { continue };
-            if *state == SYN_RECEIVED && local.ends_with(&port) {
+            // Nearly all rows are connections, which may be a hundred thousand: of these no more is read than their state.
+            let mut columns = row.split_ascii_whitespace();
+            let (Some(local), Some(state)) = (columns.nth(1), columns.nth(1)) else { continue };
+            if state == SYN_RECEIVED && local.ends_with(&port) {
                 queue.handshakes = true;
-            } else if *state == LISTENING && *row_inode == inode {
-                let waiting = queues.split_once(':').and_then(|(_, waiting)| u32::from_str_radix(waiting, 16).ok());
+            } else if state == LISTENING {
+                let queues = columns.next().and_then(|queues| queues.split_once(':'));
+                if columns.nth(4) != Some(inode.as_str()) {
+                    continue;
+                }
+                let waiting = queues.and_then(|(_, waiting)| u32::from_str_radix(waiting, 16).ok());
                 queue.waiting = waiting.unwrap_or_default();
             }
         }

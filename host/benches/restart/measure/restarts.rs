@@ -20,7 +20,7 @@ pub(crate) fn sections(bench: &Bench<'_>) -> anyhow::Result<(Section, Section)> 
             "Each client connects, sends `bob` and a newline, reads `Hello bob!` to the end of the connection, and begins \
              again, while restarts follow each other: USR1, then the wait until the pidfile names the successor, then as \
              many answers as there are clients. A failure is a connection that was refused, reset, cut, answered wrongly \
-             or not within 10 s. Each read of the pidfile found it whole. Named after: from USR1 to the first read that \
+             or not within 60 s. Each read of the pidfile found it whole. Named after: from USR1 to the first read that \
              found the successor's number.",
         )
         .columns([
