@@ -2,9 +2,17 @@
 
 use crate::{
     harness::{Load, Setup, read_line, read_to_end, wait_for},
-    service::Service,
+    service::{Service, generation},
 };
-use std::{fs, io::Write, os::unix::fs::MetadataExt};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{MetadataExt, symlink},
+};
 
 fn setup() -> Setup {
     Setup::serving("hello").option("--rollback-window", "50ms")
@@ -67,4 +75,89 @@ fn listening(pid: i32) -> usize {
     found.sort_unstable();
     found.dedup();
     found.len()
+}
+
+#[test]
+fn a_link_that_is_flipped_starts_the_new_release() {
+    for named in ["absolute", "relative"] {
+        let directory = crate::harness::directory();
+        let place = |name: &str| directory.path().join(name);
+        for release in ["r1", "r2"] {
+            fs::create_dir(place(release)).unwrap();
+            let host = place(release).join("host");
+            // A copy where the file systems differ.
+            if fs::hard_link(env!("CARGO_BIN_EXE_uninterruptible-host"), &host).is_err() {
+                fs::copy(env!("CARGO_BIN_EXE_uninterruptible-host"), &host).unwrap();
+            }
+        }
+        symlink("r1", place("current")).unwrap();
+        let host = if named == "absolute" { place("current/host") } else { "./host".into() };
+        // The shell enters the link as a user does, and drops the name of the program that the harness would start.
+        let script = r#"cd "$1" && name=$2 && shift 3 && exec "$name" "$@""#;
+        let by_way =
+            ["sh", "-c", script, "sh", place("current").to_str().unwrap(), host.to_str().unwrap()].map(str::to_owned);
+        let service = Service::start(setup().by_way_of(by_way));
+        symlink("r2", place("next")).unwrap();
+        fs::rename(place("next"), place("current")).unwrap();
+        let successor = service.restart();
+        let of_successor = |what: &str| fs::read_link(format!("/proc/{}/{what}", successor.pid)).unwrap();
+        assert_eq!(of_successor("exe"), place("r2/host"), "{named}");
+        assert_eq!(of_successor("cwd"), place("r2"), "{named}");
+    }
+}
+
+#[test]
+fn a_predecessor_that_wakes_late_obeys_the_stop_that_its_successor_was_told() {
+    let service = Service::start(Setup::serving("hello").option("--rollback-window", "1h"));
+    service.signal(Signal::SIGUSR1);
+    let successor = generation(&service.host.logged(&["serving; the predecessor watches"]));
+    service.host.signal(Signal::SIGSTOP);
+    kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
+    // It goes without a word from the predecessor, and has retired what both have.
+    service.host.logged(&["settled without the predecessor's word"]);
+    service.host.logged(&[&format!("[{}/2]", successor.pid), "every connection has finished"]);
+    service.host.signal(Signal::SIGCONT);
+    service.host.logged(&[&format!("[{}/1]", service.host.pid()), "every connection has finished"]);
+    service.ends(successor.pid);
+}
+
+#[test]
+fn a_pidfile_that_the_successor_does_not_have_is_removed() {
+    let directory = crate::harness::directory();
+    let pidfile = directory.path().join("pid");
+    let mut setup = setup().option("--pidfile", &pidfile);
+    let host = env!("CARGO_BIN_EXE_uninterruptible-host");
+    let plugin = crate::harness::plugin("hello");
+    let command = format!("{host} --plugin {} --bind tcp://127.0.0.1:0 --rollback-window 50ms", plugin.display());
+    setup = setup.option("--start-command", command);
+    let service = Service::start(setup);
+    assert!(pidfile.exists());
+    service.restart();
+    wait_for("the end of the pidfile", || (!pidfile.exists()).then_some(()));
+}
+
+#[test]
+fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
+    let directory = crate::harness::directory();
+    let socket = directory.path().join("new.sock");
+    let host = env!("CARGO_BIN_EXE_uninterruptible-host");
+    let plugin = crate::harness::plugin("hello");
+    let command = format!(
+        "{host} --plugin {} --bind tcp://127.0.0.1:0 --bind unix://{} --log-level debug",
+        plugin.display(),
+        socket.display()
+    );
+    let service = Service::start(setup().option("--start-command", command));
+    // The predecessor hangs before it commits; its successor has bound by then.
+    service.order("predecessor before-sending commit stop");
+    service.signal(Signal::SIGUSR1);
+    let successor = generation(&service.host.logged(&["offered", "generation=1"]));
+    wait_for("a new socket", || socket.exists().then_some(()));
+    kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
+    service.host.logged(&["stopped before anything was served"]);
+    wait_for("the end of the socket", || (!socket.exists()).then_some(()));
+    service.order("");
+    service.host.signal(Signal::SIGCONT);
+    let record = service.host.logged(&["the restart failed"]);
+    assert!(record.contains("it was told to stop"), "{record}");
 }
