@@ -322,3 +322,16 @@ fn a_restart_into_another_configuration_does_not_anchor() {
     assert!(children(second.pid).is_empty());
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
 }
+
+#[test]
+fn a_successor_whose_predecessor_is_killed_within_the_window_is_the_service() {
+    let mut host = Setup::serving("hello").argument("--anchor=always").option("--rollback-window", "1h").start();
+    let first = writer(&host.logged(&["listening", "/1]"]));
+    host.signal(Signal::SIGUSR1);
+    host.logged(&["serving; the predecessor watches"]);
+    // Nobody has told the anchor yet who comes next.
+    kill(Pid::from_raw(first.pid), Signal::SIGKILL).unwrap();
+    host.logged(&["serving alone"]);
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    assert_eq!(host.terminate(), 0, "{}", host.log());
+}
