@@ -177,8 +177,6 @@ impl Serving {
     /// Retires every listener: serves what is queued there, and closes it.
     async fn retire(&mut self) {
         self.connections.begin_draining();
-        // Nobody here will listen to it any more, and it must not wait for that.
-        self.predecessor = None;
         // Each has a copy of its socket: only when that is closed can the listener be.
         self.acceptors.shutdown().await;
         for Open { listener, .. } in self.open.drain(..) {
