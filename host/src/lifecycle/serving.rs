@@ -365,6 +365,7 @@ impl Serving {
             adopt::Event::Gone => {
                 info!("the predecessor has finished");
                 self.predecessor = None;
+                self.earlier();
             }
             adopt::Event::Silent => self.predecessor = None,
             event => debug!(?event, "the predecessor says what is not due; it is ignored"),
