@@ -318,8 +318,12 @@ impl Setup {
 
     /// Starts it and waits until it listens.
     pub fn start(&self) -> Host {
+        self.start_on(self.arguments.iter().filter(|argument| *argument == "--bind").count().max(1))
+    }
+
+    /// The same where a file says on how many listeners.
+    pub fn start_on(&self, listeners: usize) -> Host {
         let mut host = self.spawn();
-        let listeners = self.arguments.iter().filter(|argument| *argument == "--bind").count().max(1);
         for _ in 0..listeners {
             let line = host.line();
             host.addresses.push(Address::of_ready_line(&line));

@@ -13,6 +13,7 @@ mod anchor;
 mod boot;
 mod cache;
 mod clients;
+mod configuration;
 mod contract;
 mod failures;
 mod handoff;

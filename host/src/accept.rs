@@ -3,8 +3,9 @@
 
 use crate::{
     bind::{Incoming, Listener, ListenerAddress, PeerAddress, Queue},
-    connection::{Connection, Service},
+    connection::Connection,
     drain::{Connections, Slot},
+    service::Service,
 };
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::time;

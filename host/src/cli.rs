@@ -1,20 +1,61 @@
 //! What was typed: the options, their help, their environment variables. Nothing is judged here; `config` does that.
 
 use crate::{exit::Exit, log};
-use clap::{Parser, error::ErrorKind};
+use clap::{
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource,
+};
+use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
 
 /// Serves each connection with a fresh instance of a WebAssembly plugin.
-#[derive(Debug, Default, Parser)]
-#[command(version, max_term_width = 100, next_line_help = false)]
-#[command(after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin, \
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, next_line_help = false, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Signals: USR1 restarts without losing a connection, HUP reads plugins and listeners' options anew, \
     TERM or INT shuts down gracefully, a second one at once.\n\
     Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
-    75 the service was handed back.")]
-pub struct Arguments {
-    /// The component that serves each connection.
-    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
-    pub plugin: Option<PathBuf>,
+    75 the service was handed back."
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check everything that serving checks at boot, print the resolved configuration, and exit.
+    Check {
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To serve.
+    Serve,
+    /// To say whether serving would begin, and with what.
+    Check,
+}
+
+/// The options. As words, which `config` turns into what they mean; a configuration file has the same names for them.
+#[derive(Args, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Options {
+    /// File with further options, in TOML: those that are given neither here nor in the environment.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_CONFIG", help_heading = "Configuration")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "documentation here would become the help's")]
+    pub listener: ListenerOptions,
 
     /// Where compiled plugins are kept; only a directory that nobody else can write is used. `none` keeps nothing.
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR", help_heading = "Plugin")]
@@ -213,6 +254,35 @@ pub struct Arguments {
     pub log_format: String,
 }
 
+/// Those options of which each listener may have its own, in a section of the configuration file.
+#[derive(Args, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ListenerOptions {
+    /// The component that serves each connection.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
+    pub plugin: Option<PathBuf>,
+}
+
+/// What was typed.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    /// What for.
+    pub task: Task,
+    /// The options, with the defaults of those that were not given.
+    pub options: Options,
+    /// Those that were given.
+    pub given: Vec<Given>,
+}
+
+/// An option that was given.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Its long name.
+    pub name: String,
+    /// The variable by which it was, where it was not typed.
+    pub variable: Option<String>,
+}
+
 /// The command line was not one to serve with: help was asked for, or it does not parse.
 #[derive(Debug)]
 pub struct Refused(clap::Error);
@@ -224,8 +294,31 @@ impl Arguments {
     ///
     /// Where help or the version was asked for, or where an option is unknown or lacks its value.
     pub fn from_process() -> Result<Self, Refused> {
-        Self::try_parse().map_err(Refused)
+        let mut matches = CommandLine::command().try_get_matches().map_err(Refused)?;
+        let given = given(matches.subcommand().map_or(&matches, |(_verb, matches)| matches));
+        let CommandLine { verb, options } = CommandLine::from_arg_matches_mut(&mut matches).map_err(Refused)?;
+        let (task, options) = match verb {
+            None => (Task::Serve, options),
+            Some(Verb::Check { options }) => (Task::Check, options),
+        };
+        Ok(Self { task, options, given })
     }
+}
+
+fn given(matches: &ArgMatches) -> Vec<Given> {
+    let command = CommandLine::command();
+    let given = command.get_arguments().filter_map(|option| {
+        // Where they are asked for in another verb, there may be no such option.
+        let source =
+            matches.ids().find(|id| *id == option.get_id()).and_then(|id| matches.value_source(id.as_str()))?;
+        let variable = match source {
+            ValueSource::CommandLine => None,
+            ValueSource::EnvVariable => Some(option.get_env()?.to_string_lossy().into_owned()),
+            _ => return None,
+        };
+        Some(Given { name: option.get_long()?.to_owned(), variable })
+    });
+    given.collect()
 }
 
 impl fmt::Display for Refused {

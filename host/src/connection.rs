@@ -5,8 +5,8 @@ use crate::{
     bind::{ListenerAddress, PeerAddress},
     config::Limits,
     drain::Slot,
-    guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
-    log::Limiter,
+    guest::{ConnectionId, Facts, Failure, Fault, Reason},
+    service::Service,
     wire::Wire,
 };
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Duration};
@@ -19,14 +19,6 @@ use tracing::{debug, error, warn};
 /// How long a peer may take nothing of what its guest has left behind, where there is no idle timeout.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// What all connections share.
-pub struct Service {
-    plugin: Plugin,
-    limits: Limits,
-    /// For the records of failed guests: a hostile peer must not be able to flood the log.
-    faults: Limiter,
-}
-
 /// One connection, accepted and counted.
 #[derive(Debug)]
 pub struct Connection {
@@ -34,13 +26,6 @@ pub struct Connection {
     peer: PeerAddress,
     listener: ListenerAddress,
     slot: Slot,
-}
-
-impl Service {
-    /// Serves with `plugin` within `limits`.
-    pub fn new(plugin: Plugin, limits: Limits) -> Self {
-        Self { plugin, limits, faults: Limiter::new(100, 10) }
-    }
 }
 
 impl Connection {

@@ -19,6 +19,7 @@
 pub mod accept;
 pub mod anchor;
 pub mod bind;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod connection;
@@ -31,6 +32,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod notify;
 pub mod pidfile;
+pub mod service;
 pub mod signals;
 mod sys;
 pub mod wire;

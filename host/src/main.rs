@@ -7,9 +7,9 @@ use std::{
     thread,
 };
 use uninterruptible_host::{
-    anchor,
-    cli::Arguments,
-    config::{self, Config},
+    anchor, check,
+    cli::{Arguments, Task},
+    config::{self, Config, Layers},
     exit::Exit,
     fault,
     handoff::adopt::Inheritance,
@@ -34,7 +34,7 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
     if let Some(orders) = config::fault_orders() {
         fault::arm(orders);
     }
-    let inheritance = config::handoff_channel().map(Inheritance::take).transpose()?;
+    let inheritance = config::handoff_channel()?.map(Inheritance::take).transpose()?;
     let fail = |error: &dyn Display| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string()));
     let arguments = match Arguments::from_process() {
         Ok(arguments) => arguments,
@@ -43,13 +43,18 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
             return Ok(refused.answer().into());
         }
     };
+    let task = arguments.task;
+    let layers = Layers::read(arguments).inspect_err(|error| fail(error))?;
+    if task == Task::Check {
+        return Ok(check::run(layers)?.into());
+    }
     // Before any thread exists. A successor does not step back behind a process that its predecessor does not wait for.
-    let launch = config::anchor(&arguments).inspect_err(|error| fail(error))?;
+    let launch = config::anchor(&layers).inspect_err(|error| fail(error))?;
     if let Some(launch) = launch.filter(|_| inheritance.is_none()) {
         return Ok(anchor::run(&launch, handlers)?);
     }
     let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
-    let config = Config::resolve(arguments).inspect_err(|error| fail(error))?;
+    let config = Config::resolve(layers).inspect_err(|error| fail(error))?;
     let _flush_on_exit = log::start(config.log);
     let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
     let outcome = lifecycle::run(config, signals, inheritance);

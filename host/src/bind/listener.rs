@@ -256,6 +256,13 @@ fn length(backlog: u32) -> i32 {
 }
 
 fn tcp(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = bound(address)?;
+    socket.listen(length(backlog))?;
+    let real = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((socket.into(), real))
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // What `[::]` means must not depend on net.ipv6.bindv6only.
@@ -266,9 +273,7 @@ fn tcp(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAddr)> {
     // Guests write whole answers; waiting for more to send with them would only delay those. Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(length(backlog))?;
-    let real = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((socket.into(), real))
+    Ok(socket)
 }
 
 /// The address of a socket that is bound as `key` says.
@@ -280,6 +285,18 @@ fn matching(key: &Key, found: &SockAddr) -> Option<ListenerAddress> {
             found.as_socket().filter(is_it).map(ListenerAddress::Tcp)
         }
         Name::Unix(path) => (found.as_pathname() == Some(path.as_ref())).then(|| ListenerAddress::Unix(path.clone())),
+    }
+}
+
+/// Binds without listening, and lets go.
+pub(super) fn check(bind: &Bind) -> Result<(), Error> {
+    let refused = |obstacle| Error { bind: bind.clone(), obstacle };
+    match bind {
+        Bind::Tcp(address) => match bound(*address) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => Err(refused(Obstruction::Tcp(error))),
+            _ => Ok(()),
+        },
+        Bind::Unix(path, _) => SocketFile::check(path).map_err(|obstacle| refused(Obstruction::Unix(obstacle))),
     }
 }
 

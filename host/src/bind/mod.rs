@@ -104,6 +104,16 @@ impl fmt::Display for Bind {
     }
 }
 
+/// Whether it can be listened there, as far as that can be told without: whoever listens there already is taken for the
+/// predecessor.
+///
+/// # Errors
+///
+/// What would be in the way.
+pub fn check(bind: &Bind) -> Result<(), Error> {
+    listener::check(bind)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

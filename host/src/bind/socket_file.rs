@@ -3,7 +3,7 @@
 
 use super::{Mode, SocketPath};
 use rustix::{
-    fs::{FileType, FlockOperation, flock, lstat},
+    fs::{Access, FileType, FlockOperation, access, flock, lstat},
     io::Errno,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -102,7 +102,7 @@ impl SocketFile {
         mode: Option<Mode>,
         backlog: i32,
     ) -> Result<(OwnedFd, Self), Obstacle> {
-        let _lock = lock(path.as_ref().parent().unwrap_or(Path::new("/")))?;
+        let _lock = lock(parent(path))?;
         if let Some(dead) = Self::probe(path)? {
             dead.remove()?;
         }
@@ -115,6 +115,21 @@ impl SocketFile {
             return Err(error.into());
         }
         Ok((socket.into(), file))
+    }
+
+    /// Whether one could be bound, asked without touching what may be a live socket.
+    ///
+    /// # Errors
+    ///
+    /// Where something else is at the path, or its directory cannot be written.
+    pub fn check(path: &SocketPath) -> Result<(), Obstacle> {
+        let directory = parent(path);
+        open_directory(directory)?;
+        access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+        match Self::at(path)? {
+            None if fs::symlink_metadata(path).is_ok() => Err(Obstacle::NoSocket),
+            _ => Ok(()),
+        }
     }
 
     /// The socket that is there; `None` where there is nothing, or something else.
@@ -165,12 +180,7 @@ impl SocketFile {
 /// Keeps other hosts from the directory's sockets for as long as the result lives: of two that find the same dead socket, the
 /// second must find that the first has replaced it.
 fn lock(directory: &Path) -> Result<File, Obstacle> {
-    let open = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(directory);
-    let file = open.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Obstacle::NoDirectory("does not exist"),
-        io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is no directory"),
-        _ => Obstacle::System(error),
-    })?;
+    let file = open_directory(directory)?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -181,6 +191,19 @@ fn lock(directory: &Path) -> Result<File, Obstacle> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn open_directory(directory: &Path) -> Result<File, Obstacle> {
+    let open = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(directory);
+    open.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Obstacle::NoDirectory("does not exist"),
+        io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is no directory"),
+        _ => Obstacle::System(error),
+    })
+}
+
+fn parent(path: &SocketPath) -> &Path {
+    path.as_ref().parent().unwrap_or(Path::new("/"))
 }
 
 #[cfg(test)]

@@ -1,57 +1,59 @@
 //! What was meant: every option parsed into a type that needs no further check. The only room that reads the
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
+mod descriptors;
+mod error;
+mod file;
+mod layers;
+mod printed;
+mod program;
+mod value;
+
+pub use error::Error;
+pub use file::{FileError, Place};
+pub use layers::Layers;
+
 use crate::{
     anchor::{self, Launch},
     bind::{Bind, Key, SocketPath},
-    cli::Arguments,
+    cli::ListenerOptions,
+    guest::Source,
     handoff::start::{self, StartCommand},
     log,
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use program::{absolute, boot_directory, start_command};
 use std::{
     env,
     ffi::OsString,
-    fmt::Display,
-    io,
     num::NonZeroU32,
-    os::{fd::RawFd, unix::fs::PermissionsExt},
+    os::fd::RawFd,
     path::{self, Path, PathBuf},
     process,
     str::FromStr,
     thread,
     time::Duration,
 };
-
-/// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
-const RESERVED_DESCRIPTORS: u64 = 48;
-
-/// For each listener: itself, what it is accepted from, and a copy during a restart.
-const DESCRIPTORS_PER_LISTENER: u64 = 3;
-
-/// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
-/// `vm.max_map_count` bears (65,530 by default; a live guest takes some eight mappings).
-const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
+use value::{Count, duration, optional_duration, parse, size};
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
 
-/// Their keys, of at most 114 bytes each, go into one message of a handoff, which has room for 32 KiB.
-const MOST_LISTENERS: usize = 200;
+/// What the listeners' keys may take, in bytes: they go into one message of a handoff, which has room for 32 KiB.
+const LONGEST_KEYS: usize = 28 << 10;
 
 /// The resolved configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// The plugin's file.
-    pub plugin: PathBuf,
+    /// What it was resolved from, to be resolved anew.
+    pub layers: Layers,
+    /// What to listen on, and what connections get there; never empty.
+    pub listeners: Vec<Listener>,
     /// Where compiled plugins are kept; `None` where they are not.
     pub cache_dir: Option<PathBuf>,
     /// When a guest starts.
     pub guest_start: GuestStart,
     /// Whether plugins of WASI 0.3 are served.
     pub wasi_0_3: Wasi03,
-    /// What to listen on; never empty.
-    pub binds: Vec<Bind>,
     /// The kernel's queue for each listener.
     pub backlog: u32,
     /// What one connection and one guest may use.
@@ -66,10 +68,32 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// Where the supervisor wants to be told how the service is.
     pub notify_socket: Option<OsString>,
+    /// Who started this process, as far as it matters.
+    pub supervisor: Supervisor,
     /// Whether an anchor wants to be told how this process ends.
     pub anchored: bool,
     /// What is logged, and how.
     pub log: log::Options,
+}
+
+/// Who started the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervisor {
+    /// systemd.
+    Systemd,
+    /// Something else, or nobody.
+    Other,
+}
+
+/// One listener, and what connections get there.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub bind: Bind,
+    /// Its name, by which it is handed over.
+    pub key: Key,
+    /// The file of the plugin that serves.
+    pub plugin: PathBuf,
 }
 
 /// How the service passes from one process to the next.
@@ -126,78 +150,22 @@ pub enum Wasi03 {
     Disabled,
 }
 
-/// A configuration that cannot be served, as one line that names the option, the value and the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The gem's way of handing over was asked for.
-    #[error(
-        "FILE_DESCRIPTOR_SERVER_PATH is the protocol of the gem uninterruptible, which this program does not speak; unset it, and use \
-         --handoff-socket and --take-over where the successor is not started by this process"
-    )]
-    Gem,
-    /// The boot directory is gone, or cannot be named.
-    #[error("the working directory cannot be found out ({0}); start in one that exists, or set APP_ROOT")]
-    Directory(io::Error),
-    /// Whoever started this program gave it no name.
-    #[error("the name of this program cannot be found out (argv[0] is {0:?}); give --start-command")]
-    Program(OsString),
-    /// A required option is missing.
-    #[error("--plugin is missing: name the component to serve, as in --plugin hello.wasm")]
-    NoPlugin,
-    /// A value does not parse.
-    #[error("{option} {value:?}: {remedy}")]
-    Value {
-        /// The option, as typed.
-        option: &'static str,
-        /// What it was given.
-        value: String,
-        /// What it takes.
-        remedy: String,
-    },
-    /// More listeners than can be handed over.
-    #[error("--bind: {count} listeners are more than the {MOST_LISTENERS} that can be handed over; bind fewer")]
-    TooManyListeners {
-        /// What was asked for.
-        count: usize,
-    },
-    /// No descriptors for any connection.
-    #[error(
-        "the descriptor limit of {limit} leaves room for no connection; raise it (ulimit -n 1024, or LimitNOFILE=)"
-    )]
-    NoDescriptors {
-        /// The hard limit.
-        limit: u64,
-    },
-    /// More connections than descriptors.
-    #[error(
-        "--max-connections {asked}: the descriptor limit of {limit} leaves room for {room}; raise it (ulimit -n {needed}, or LimitNOFILE= in \
-         the systemd unit) or ask for fewer"
-    )]
-    Descriptors {
-        /// What was asked for.
-        asked: u32,
-        /// The hard limit.
-        limit: u64,
-        /// What fits.
-        room: u64,
-        /// What the limit would have to be.
-        needed: u64,
-    },
-}
-
 /// Whether this process is to be the anchor of those that serve, and what it needs to know then. To be asked before any thread
 /// exists.
 ///
 /// # Errors
 ///
 /// Where the option has no meaning, or this program cannot be found again.
-pub fn anchor(arguments: &Arguments) -> Result<Option<Launch>, Error> {
+pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
     let first = process::id() == 1;
-    let wanted = match arguments.anchor.as_str() {
+    let wanted = match layers.options.anchor.as_str() {
         "auto" => first,
         "always" => true,
         "never" => false,
-        other => return Err(Error::value("--anchor", other, "is none of auto, always, never")),
+        other => {
+            let error = Error::value("--anchor", other, "is none of auto, always, never");
+            return Err(error.located(&layers.origins));
+        }
     };
     // The first process of all has no anchor above it, whatever its environment says.
     if !wanted || (is_anchored() && !first) {
@@ -222,32 +190,37 @@ impl Config {
     /// # Errors
     ///
     /// The first value that cannot be served.
-    pub fn resolve(arguments: Arguments) -> Result<Self, Error> {
+    pub fn resolve(layers: Layers) -> Result<Self, Error> {
         if env::var_os("FILE_DESCRIPTOR_SERVER_PATH").is_some() {
             return Err(Error::Gem);
         }
-        let binds = binds(&arguments.bind)?;
-        let max_draining = parse::<Count>("--max-draining", &arguments.max_draining)?.0;
-        let reserved = reserved_descriptors(&binds, max_draining);
+        Self::of(&layers).map_err(|error| error.located(&layers.origins))
+    }
+
+    fn of(layers: &Layers) -> Result<Self, Error> {
+        let listeners = listeners(layers)?;
+        let options = layers.options.clone();
+        let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
+        let reserved = descriptors::reserved(listeners.len(), max_draining);
         Ok(Self {
-            plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
-            cache_dir: match arguments.cache_dir {
+            layers: layers.clone(),
+            listeners,
+            cache_dir: match options.cache_dir {
                 Some(none) if none.as_os_str() == "none" => None,
                 Some(dir) => Some(dir),
                 None => default_cache_dir(),
             },
-            guest_start: parse("--guest-start", &arguments.guest_start)?,
-            wasi_0_3: if arguments.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
-            binds,
-            backlog: parse::<Count>("--backlog", &arguments.backlog)?.0.get(),
+            guest_start: parse("--guest-start", &options.guest_start)?,
+            wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
+            backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
             limits: Limits {
-                max_connections: max_connections(arguments.max_connections.as_deref(), reserved)?,
-                guest_memory: size("--guest-memory", &arguments.guest_memory)?,
-                guest_cpu_time: duration("--guest-cpu-time", &arguments.guest_cpu_time)?,
-                connection_timeout: optional_duration("--connection-timeout", &arguments.connection_timeout)?,
-                idle_timeout: optional_duration("--idle-timeout", &arguments.idle_timeout)?,
+                max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved)?,
+                guest_memory: size("--guest-memory", &options.guest_memory)?,
+                guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
+                connection_timeout: optional_duration("--connection-timeout", &options.connection_timeout)?,
+                idle_timeout: optional_duration("--idle-timeout", &options.idle_timeout)?,
             },
-            workers: match arguments.workers {
+            workers: match options.workers {
                 Some(count) => match parse::<Count>("--workers", &count)?.0 {
                     workers if workers.get() <= MOST_WORKERS => workers,
                     _ => {
@@ -261,20 +234,20 @@ impl Config {
                     .and_then(|n| NonZeroU32::new(n.max(2)))
                     .unwrap_or(NonZeroU32::MIN),
             },
-            drain_timeout: duration("--drain-timeout", &arguments.drain_timeout)?,
+            drain_timeout: duration("--drain-timeout", &options.drain_timeout)?,
             handoff: Handoff {
-                start: start_command(arguments.start_command.as_deref())?,
-                ready_timeout: duration("--ready-timeout", &arguments.ready_timeout)?,
-                rollback_window: match arguments.rollback_window.as_str() {
+                start: start_command(options.start_command.as_deref())?,
+                ready_timeout: duration("--ready-timeout", &options.ready_timeout)?,
+                rollback_window: match options.rollback_window.as_str() {
                     "0" | "0s" => Duration::ZERO,
                     window => duration("--rollback-window", window)?,
                 },
-                drain_timeout: optional_duration("--handoff-drain-timeout", &arguments.handoff_drain_timeout)?,
+                drain_timeout: optional_duration("--handoff-drain-timeout", &options.handoff_drain_timeout)?,
                 max_draining,
-                socket: socket_path("--handoff-socket", arguments.handoff_socket)?,
-                take_over: socket_path("--take-over", arguments.take_over)?,
+                socket: socket_path("--handoff-socket", options.handoff_socket)?,
+                take_over: socket_path("--take-over", options.take_over)?,
             },
-            pidfile: match arguments.pidfile {
+            pidfile: match options.pidfile {
                 // By its absolute path, since a successor may start in another directory.
                 Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {
                     Some(boot_directory().map_err(Error::Directory)?.join(path))
@@ -289,41 +262,98 @@ impl Config {
                 None => None,
             },
             notify_socket: env::var_os("NOTIFY_SOCKET"),
+            // It names each start of a unit by this variable.
+            supervisor: if env::var_os("INVOCATION_ID").is_some() { Supervisor::Systemd } else { Supervisor::Other },
             anchored: is_anchored(),
             log: log::Options {
-                level: parse("--log-level", &arguments.log_level)?,
-                format: parse("--log-format", &arguments.log_format)?,
+                level: parse("--log-level", &options.log_level)?,
+                format: parse("--log-format", &options.log_format)?,
             },
         })
     }
 }
 
-impl Error {
-    fn value(option: &'static str, value: impl Display, remedy: impl Display) -> Self {
-        Self::Value { option, value: value.to_string(), remedy: remedy.to_string() }
+/// Those that have a table in the file, or else those of the addresses that are given for all.
+fn listeners(layers: &Layers) -> Result<Vec<Listener>, Error> {
+    let alike = |bind: &String| (bind.clone(), &layers.options.listener, &layers.origins);
+    let asked: Vec<_> = if layers.listeners.is_empty() {
+        layers.options.bind.iter().map(alike).collect()
+    } else {
+        layers.listeners.iter().map(|own| (own.bind.clone(), &own.options, &own.origins)).collect()
+    };
+    let parsed = asked.iter().map(|(uri, _, origins)| parse("--bind", uri).map_err(|error| error.located(origins)));
+    let binds = parsed.collect::<Result<Vec<Bind>, _>>()?;
+    let keys = Key::of(&binds);
+    let bytes = keys.iter().filter_map(|key| Some(serde_json::to_string(key).ok()?.len() + 1)).sum();
+    if bytes > LONGEST_KEYS {
+        return Err(Error::TooManyListeners { count: keys.len(), bytes });
     }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for ((bind, key), (_, options, origins)) in binds.into_iter().zip(keys).zip(asked) {
+        let listener = listener(bind, key, options, &listeners).map_err(|error| error.located(origins))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
 }
 
-fn binds(uris: &[String]) -> Result<Vec<Bind>, Error> {
-    let binds = uris.iter().map(|uri| parse("--bind", uri)).collect::<Result<Vec<Bind>, _>>()?;
-    if binds.len() > MOST_LISTENERS {
-        return Err(Error::TooManyListeners { count: binds.len() });
-    }
-    let keys = Key::of(&binds);
-    for (index, (bind, key)) in binds.iter().zip(&keys).enumerate() {
-        let earlier = keys.get(..index).unwrap_or_default();
-        if earlier.contains(key) {
+fn listener(bind: Bind, key: Key, options: &ListenerOptions, earlier: &[Listener]) -> Result<Listener, Error> {
+    for Listener { key: other, .. } in earlier {
+        if *other == key {
             return Err(Error::value("--bind", bind, "is given twice; give each address once"));
         }
-        if let Some(other) = earlier.iter().find(|other| other.contradicts(key)) {
-            return Err(Error::value(
-                "--bind",
-                bind,
-                format!("cannot be bound beside {other}; give the wider one alone"),
-            ));
+        if other.contradicts(&key) {
+            let remedy = format!("cannot be bound beside {other}; give the wider one alone");
+            return Err(Error::value("--bind", bind, remedy));
         }
     }
-    Ok(binds)
+    let plugin = options.plugin.clone().filter(|path| !path.as_os_str().is_empty());
+    Ok(Listener { plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?, bind, key })
+}
+
+impl Config {
+    /// How the plugin of a listener is to be loaded.
+    pub fn source(&self, listener: &Listener) -> Source {
+        Source {
+            path: listener.plugin.clone(),
+            cache_dir: self.cache_dir.clone(),
+            start: self.guest_start,
+            wasi_0_3: self.wasi_0_3,
+            limits: self.limits,
+            workers: self.workers,
+        }
+    }
+
+    /// Resolves it anew, from the file as it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::resolve`].
+    pub fn again(&self) -> Result<Self, Error> {
+        Self::resolve(self.layers.again()?)
+    }
+
+    /// As a file that says the same.
+    ///
+    /// # Errors
+    ///
+    /// Where a word is no text.
+    pub fn as_file(&self) -> Result<String, Error> {
+        let cache = self.cache_dir.as_ref().map_or_else(|| "none".into(), |path| path.to_string_lossy().into_owned());
+        self.layers.as_file([
+            ("cache-dir", cache),
+            ("max-connections", self.limits.max_connections.to_string()),
+            ("workers", self.workers.to_string()),
+        ])
+    }
+
+    /// The options of the process that `fresh` has otherwise, which only a restart changes.
+    ///
+    /// # Errors
+    ///
+    /// Where they cannot be compared.
+    pub fn differing(&self, fresh: &Self) -> Result<Vec<String>, Error> {
+        self.layers.differing(&fresh.layers)
+    }
 }
 
 impl FromStr for GuestStart {
@@ -339,152 +369,22 @@ impl FromStr for GuestStart {
     }
 }
 
-fn parse<T: FromStr<Err: Display>>(option: &'static str, text: &str) -> Result<T, Error> {
-    text.parse().map_err(|remedy| Error::value(option, text, remedy))
-}
-
-struct Count(NonZeroU32);
-
-impl FromStr for Count {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Bounded by what the runtime counts with, far beyond what a machine can hold.
-        match text.parse() {
-            Ok(count @ 1..=1_000_000) => NonZeroU32::new(count).map(Self).ok_or("is not a count"),
-            _ => Err("is not a whole number from 1 to 1000000"),
-        }
-    }
-}
-
-fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
-    const REMEDY: &str = "is not a time with its unit, as in 500ms, 30s or 5m";
-    // A year is longer than any process here lives, and keeps every deadline far from overflow.
-    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err(Error::value(option, text, "is no time at all; give at least 1ms")),
-        Ok(time) if time <= LONGEST => Ok(time),
-        Ok(_) => Err(Error::value(option, text, "is longer than a year; give less")),
-        Err(_) => Err(Error::value(option, text, REMEDY)),
-    }
-}
-
-fn optional_duration(option: &'static str, text: &str) -> Result<Option<Duration>, Error> {
-    if text == "none" { Ok(None) } else { duration(option, text).map(Some) }
-}
-
-/// Binary units as in `64MiB`, decimal ones as in `64MB`.
-fn size(option: &'static str, text: &str) -> Result<usize, Error> {
-    const UNITS: [(&str, usize); 6] =
-        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
-    // A guest of wasm32 cannot address more.
-    const LARGEST: usize = 4 << 30;
-    let parsed = UNITS.iter().find_map(|(unit, factor)| {
-        Some(text.strip_suffix(unit)?.trim_end().parse::<usize>().ok()?.checked_mul(*factor))
-    });
-    match parsed.flatten() {
-        Some(0) => Err(Error::value(option, text, "is no memory at all; a small guest needs 2MiB")),
-        Some(bytes) if bytes <= LARGEST => Ok(bytes),
-        Some(_) => Err(Error::value(option, text, "is more than 4GiB, which a guest cannot address")),
-        None => Err(Error::value(option, text, "is not a whole number with its unit, as in 64MiB")),
-    }
-}
-
-/// What is not for connections. Each generation that drains is held by a descriptor.
-fn reserved_descriptors(binds: &[Bind], max_draining: NonZeroU32) -> u64 {
-    RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * binds.len() as u64 + u64::from(max_draining.get())
-}
-
-fn max_connections(asked: Option<&str>, reserved: u64) -> Result<NonZeroU32, Error> {
-    // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
-    let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
-        Ok((soft, _)) => soft,
-        Err(_) => u64::MAX,
-    };
-    let room = limit.saturating_sub(reserved);
-    match asked {
-        Some(text) => {
-            let Count(asked) = parse("--max-connections", text)?;
-            if u64::from(asked.get()) <= room {
-                Ok(asked)
-            } else {
-                Err(Error::Descriptors { asked: asked.get(), limit, room, needed: u64::from(asked.get()) + reserved })
-            }
-        }
-        None => {
-            let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
-            NonZeroU32::new(fitting).ok_or(Error::NoDescriptors { limit })
-        }
-    }
-}
-
 /// The descriptor of the channel that a predecessor has left to this process, if it has.
 ///
 /// Whoever reads the environment of this process later, as its children, must not find it: `start` leaves it out.
-pub fn handoff_channel() -> Option<RawFd> {
-    env::var(start::CHANNEL_VARIABLE).ok()?.parse().ok()
+///
+/// # Errors
+///
+/// Where the variable names none.
+pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
+    let Some(number) = env::var_os(start::CHANNEL_VARIABLE) else { return Ok(None) };
+    let parsed = number.to_str().and_then(|number| number.parse().ok()).filter(|number| *number > 2);
+    parsed.map(Some).ok_or(Error::Channel(number))
 }
 
 /// The file in which tests order faults, in builds that have them.
 pub fn fault_orders() -> Option<PathBuf> {
     env::var_os("UNINTERRUPTIBLE_FAULTS").map(PathBuf::from)
-}
-
-/// What starts a successor: as handoff.md says, this program by the path by which it was started, symbolic links and all, so that a
-/// link that points to another release by then starts that one.
-fn start_command(words: Option<&str>) -> Result<StartCommand, Error> {
-    let directory = match env::var_os("APP_ROOT") {
-        Some(root) => PathBuf::from(root),
-        None => boot_directory().map_err(Error::Directory)?,
-    };
-    let mut words: Vec<OsString> = match words {
-        Some(words) => shell_words::split(words)
-            .map_err(|error| Error::value("--start-command", words, format!("is not a list of words ({error})")))?
-            .into_iter()
-            .map(OsString::from)
-            .collect(),
-        None => without_take_over(env::args_os()),
-    };
-    if words.is_empty() {
-        return Err(Error::value("--start-command", "", "has no words; leave it out to start this program again"));
-    }
-    let arguments = words.split_off(1);
-    let name = words.swap_remove(0);
-    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
-    Ok(StartCommand { program, arguments, directory })
-}
-
-/// The boot directory by the path by which it was entered, where the shell has told that.
-fn boot_directory() -> io::Result<PathBuf> {
-    let real = env::current_dir()?;
-    let told = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
-    Ok(told.filter(|told| told.canonicalize().is_ok_and(|told| told == real)).unwrap_or(real))
-}
-
-/// The path of a program as a shell finds it, links not followed: neither its own nor those of the boot directory.
-fn absolute(name: &Path) -> Option<PathBuf> {
-    let base = boot_directory().ok()?;
-    if name.components().count() > 1 || name.starts_with(".") {
-        return Some(base.join(name));
-    }
-    let executable =
-        |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
-    let places = env::var_os("PATH")?;
-    env::split_paths(&places).map(|place| base.join(place).join(name)).find(executable)
-}
-
-/// A command line as it was typed, less `--take-over`: the successor is given what that would ask for.
-fn without_take_over(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut kept = Vec::new();
-    while let Some(word) = words.next() {
-        if word == "--take-over" {
-            words.next();
-        } else if !word.as_encoded_bytes().starts_with(b"--take-over=") {
-            kept.push(word);
-        }
-    }
-    kept
 }
 
 fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {

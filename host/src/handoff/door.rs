@@ -16,7 +16,7 @@ use nix::{
     unistd::geteuid,
 };
 use rustix::net::{SocketFlags, SocketType, accept_with, sockopt};
-use socket2::Type;
+use socket2::{SockRef, Type};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -69,6 +69,8 @@ impl Door {
     /// Where the path is somebody else's, or the system refuses.
     pub fn open(path: &SocketPath) -> Result<Self, Obstacle> {
         let (socket, file) = SocketFile::bind_as(Type::SEQPACKET, path, Some(Mode::OWNER), BACKLOG)?;
+        // What a visitor says before it is accepted must tell who said it, too.
+        sockopt::set_socket_passcred(&socket, true)?;
         Ok(Self::on(socket, path, Some(file), true)?)
     }
 
@@ -79,15 +81,14 @@ impl Door {
     /// Where it is no such socket.
     pub fn adopt(socket: OwnedFd, path: &SocketPath) -> Result<Self, Obstacle> {
         let listens = sockopt::socket_acceptconn(&socket)? && sockopt::socket_type(&socket)? == SocketType::SEQPACKET;
-        if !listens {
+        let there = SockRef::from(&socket).local_addr()?.as_pathname() == Some(path.as_ref());
+        if !listens || !there {
             return Err(Obstacle::NoSocket);
         }
         Ok(Self::on(socket, path, SocketFile::at(path)?, false)?)
     }
 
     fn on(socket: OwnedFd, path: &SocketPath, file: Option<SocketFile>, owns_path: bool) -> io::Result<Self> {
-        // What a visitor says before it is accepted must tell who said it, too.
-        sockopt::set_socket_passcred(&socket, true)?;
         let socket = Arc::new(sys::watched(socket)?);
         Ok(Self { socket, path: path.clone(), file, owns_path, visitors: VecDeque::new() })
     }

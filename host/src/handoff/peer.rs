@@ -8,8 +8,8 @@ use nix::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 use tokio::io::unix::AsyncFd;
 
@@ -28,16 +28,23 @@ impl Peer {
     /// Where it is gone, or cannot be seen from here.
     pub fn hold(pid: i32) -> io::Result<Self> {
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
-        Self::held(pid, pidfd_open(number, PidfdFlags::empty())?)
+        Ok(Self { pid, pidfd: sys::watched(pidfd_open(number, PidfdFlags::empty())?)? })
     }
 
     /// One that another process held.
     ///
     /// # Errors
     ///
-    /// Where the reactor cannot watch it.
+    /// Where the descriptor is not that process's, or the reactor cannot watch it.
     pub fn held(pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { pid, pidfd: sys::watched(pidfd)? })
+        // Of a process that is gone the kernel says -1, and of one in a pid namespace that cannot be seen 0.
+        let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        let named =
+            about.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse::<i32>().ok());
+        match named {
+            Some(named) if named == pid || named <= 0 => Ok(Self { pid, pidfd: sys::watched(pidfd)? }),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     /// Its process id.

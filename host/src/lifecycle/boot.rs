@@ -6,10 +6,8 @@ use super::{
 };
 use crate::{
     bind::{Key, Listener, ListenerAddress},
-    config::Config,
-    connection::Service,
+    config::{self, Config, Supervisor},
     drain::Connections,
-    guest::Plugin,
     handoff::{
         Generation,
         adopt::{Consent, Predecessor},
@@ -18,6 +16,7 @@ use crate::{
         peer::Peer,
     },
     pidfile::{self, PidFile},
+    service::Services,
 };
 use std::{
     collections::HashMap,
@@ -42,7 +41,7 @@ pub(super) struct Opened {
 
 impl Lifecycle {
     /// Opens everything anew.
-    pub(super) fn start_cold(&self, plugin: Plugin) -> Result<Serving, Failure> {
+    pub(super) fn start_cold(&self, services: &Services) -> Result<Serving, Failure> {
         let config = &self.config;
         let mut opened = Opened {
             listeners: Vec::new(),
@@ -53,25 +52,30 @@ impl Lifecycle {
             consent: Consent::Inherited,
         };
         let mut open = || {
-            open_listeners(config, &mut HashMap::new(), &mut opened.listeners)?;
+            open_listeners(config, services, &mut HashMap::new(), &mut opened.listeners)?;
             opened.door = open_door(config, None)?;
             Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
         };
         let pidfile = open()?;
-        let mut serving = self.accept(plugin, opened);
+        let mut serving = self.accept(opened);
         serving.pidfile = pidfile;
         self.notifier.ready(&match serving.addresses().len() {
             1 => self.status("serves 1 listener"),
             listeners => self.status(&format!("serves {listeners} listeners")),
         });
+        if config.supervisor == Supervisor::Systemd && config.notify_socket.is_some() && !config.anchored {
+            warn!(
+                "systemd gives time to finish to its own children alone: give --anchor, or stopping the service after a hot restart cuts its \
+                 connections"
+            );
+        }
         Ok(serving)
     }
 
     /// Begins to accept, and says so.
-    pub(super) fn accept(&self, plugin: Plugin, mut opened: Opened) -> Serving {
+    pub(super) fn accept(&self, mut opened: Opened) -> Serving {
         let connections = Connections::new(self.config.limits.max_connections);
-        let service = Service::new(plugin, self.config.limits);
-        let mut serving = Serving::new(mem::take(&mut opened.listeners), service, connections);
+        let mut serving = Serving::new(mem::take(&mut opened.listeners), connections);
         serving.door = opened.door.take();
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
         for (generation, peer) in mem::take(&mut opened.earlier) {
@@ -87,7 +91,11 @@ impl Lifecycle {
 }
 
 /// The successor's part of the exchange, until it may accept.
-pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Result<Opened, Failure> {
+pub(super) async fn adopt(
+    config: &Config,
+    services: &Services,
+    predecessor: &mut Predecessor,
+) -> Result<Opened, Failure> {
     let offered = predecessor.hello().await?;
     let mut listeners = HashMap::new();
     let mut doors = Vec::new();
@@ -111,7 +119,7 @@ pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Res
         generation: offered.generation.next(),
         consent: Consent::Commit,
     };
-    let claimed = open_listeners(config, &mut listeners, &mut opened.listeners)?;
+    let claimed = open_listeners(config, services, &mut listeners, &mut opened.listeners)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
         doors.into_iter().partition(|(path, _)| config.handoff.socket.as_ref() == Some(path));
     opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
@@ -144,11 +152,14 @@ impl Drop for Opened {
 /// Takes the listeners that are offered, and binds the others: those that were taken.
 fn open_listeners(
     config: &Config,
+    services: &Services,
     offered: &mut HashMap<Key, OwnedFd>,
     listeners: &mut Vec<Ready>,
 ) -> Result<Vec<Key>, Failure> {
     let mut claimed = Vec::new();
-    for (bind, key) in config.binds.iter().zip(Key::of(&config.binds)) {
+    for config::Listener { bind, key, .. } in &config.listeners {
+        let key = key.clone();
+        let service = services.of(&key).ok_or_else(|| Failure::Bug(format!("{key} has no service")))?;
         let (listener, shared) = if let Some(descriptor) = offered.remove(&key) {
             claimed.push(key.clone());
             (Listener::adopt(descriptor, key)?, Shared::WithPredecessor)
@@ -159,7 +170,9 @@ fn open_listeners(
         };
         // All that can fail is done here, and nobody accepts yet.
         match listener.incoming() {
-            Ok(incoming) => listeners.push(Ready { listener, incoming, bind: bind.clone(), shared }),
+            Ok(incoming) => {
+                listeners.push(Ready { listener, incoming, bind: bind.clone(), shared, service: Arc::clone(service) })
+            }
             Err(error) => {
                 if shared == Shared::No {
                     listener.unlink().ok();

@@ -5,9 +5,9 @@ use crate::{
     bind::{self, Key, SocketPath},
     config,
     exit::Exit,
-    guest::LoadError,
     handoff::adopt,
     pidfile,
+    service::LoadError,
 };
 use std::io;
 
@@ -17,9 +17,9 @@ pub enum Failure {
     /// The configuration cannot be served.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The plugin cannot be served.
+    /// What is configured cannot be served.
     #[error(transparent)]
-    Plugin(#[from] LoadError),
+    Service(#[from] LoadError),
     /// The system refused a listener.
     #[error(transparent)]
     Bind(#[from] bind::Error),
@@ -70,8 +70,8 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Contradiction { .. } => Exit::Usage,
-            Self::Plugin(error) if error.is_refusal_of_the_system() => Exit::System,
-            Self::Plugin(_) => Exit::Usage,
+            Self::Service(error) if error.is_refusal_of_the_system() => Exit::System,
+            Self::Service(_) => Exit::Usage,
             Self::PidFile(error) if error.is_refusal_of_the_system() => Exit::System,
             Self::PidFile(_) => Exit::Usage,
             Self::Handoff(error) if error.is_refusal_of_the_predecessor() => Exit::HandedBack,

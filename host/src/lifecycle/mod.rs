@@ -35,7 +35,6 @@ use crate::{
     bind::Key,
     config::Config,
     exit::Exit,
-    guest::{LoadError, Plugin, Source},
     handoff::{
         Generation,
         adopt::{Inheritance, Predecessor},
@@ -44,12 +43,13 @@ use crate::{
     },
     notify::Notifier,
     pidfile,
+    service::Services,
     signals::Signals,
 };
 use end::{Draining, Told};
 use predecessor::Deferred;
 use serving::{Event, Serving};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{runtime, task::JoinHandle, time::Instant};
 use tracing::error;
 
@@ -71,7 +71,7 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
-        Lifecycle { config, signals, notifier, generation: Generation::FIRST }.run(predecessor).await
+        Lifecycle { config: Arc::new(config), signals, notifier, generation: Generation::FIRST }.run(predecessor).await
     });
     // Connections that are left are closed here, each with its record in the log.
     runtime.shutdown_timeout(LET_GO);
@@ -79,15 +79,18 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
 }
 
 struct Lifecycle {
-    config: Config,
+    config: Arc<Config>,
     signals: Signals,
     notifier: Notifier,
     generation: Generation,
 }
 
+/// What is served, and the one that hands over though it did not start this process.
+type Loaded = (Services, Option<Predecessor>);
+
 enum State {
-    Starting(JoinHandle<Result<Plugin, LoadError>>, Option<Predecessor>),
-    Adopting(Plugin, Predecessor),
+    Starting(JoinHandle<Result<Loaded, Failure>>, Option<Predecessor>),
+    Adopting(Services, Predecessor),
     Probation(Serving, Predecessor),
     Serving(Serving),
     Offering(Serving, Successor, Deferred),
@@ -106,13 +109,19 @@ impl Lifecycle {
             }
             return Err(error.into());
         }
-        let source = self.source();
-        let loading = tokio::task::spawn_blocking(move || Plugin::load(&source));
+        let config = Arc::clone(&self.config);
+        let child = predecessor.is_some();
+        let loading = tokio::task::spawn_blocking(move || {
+            let services = Services::load(&config)?;
+            // Last, since whoever hands over waits for what follows for a few seconds only.
+            let stranger = config.handoff.take_over.as_ref().filter(|_| !child).map(Predecessor::at).transpose()?;
+            Ok((services, stranger.flatten()))
+        });
         let mut state = State::Starting(loading, predecessor);
         loop {
             state = match state {
                 State::Starting(loading, predecessor) => self.starting(loading, predecessor).await?,
-                State::Adopting(plugin, predecessor) => self.adopting(plugin, predecessor).await?,
+                State::Adopting(services, predecessor) => self.adopting(services, predecessor).await?,
                 State::Probation(serving, predecessor) => self.probation(serving, predecessor).await,
                 State::Serving(serving) => self.serving(serving).await,
                 State::Offering(serving, successor, deferred) => self.offering(serving, successor, deferred).await,
@@ -126,17 +135,6 @@ impl Lifecycle {
                 State::Stopping(serving, deadline, told) => self.stopping(serving, deadline, told).await,
                 State::Ended(exit) => return Ok(exit),
             };
-        }
-    }
-
-    fn source(&self) -> Source {
-        Source {
-            path: self.config.plugin.clone(),
-            cache_dir: self.config.cache_dir.clone(),
-            start: self.config.guest_start,
-            wasi_0_3: self.config.wasi_0_3,
-            limits: self.config.limits,
-            workers: self.config.workers,
         }
     }
 

@@ -70,8 +70,8 @@ impl Lifecycle {
 
     /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
     fn reload(&self, serving: &mut Serving) {
-        self.notifier.reloading(&self.status("serves, and reads its plugin anew"));
-        serving.reload(self.source());
+        self.notifier.reloading(&self.status("serves, and reads its configuration anew"));
+        serving.reload(&self.config);
     }
 
     pub(super) fn restart(&mut self, mut serving: Serving) -> State {
@@ -118,14 +118,13 @@ impl Lifecycle {
 
     /// Why one more generation cannot drain, where it cannot.
     pub(super) fn too_many(&self, serving: &mut Serving) -> Option<String> {
-        let draining = serving.earlier();
+        let draining = serving.draining();
         let most = self.config.handoff.max_draining.get();
         (draining.len() >= most as usize).then(|| {
-            let named = draining.iter().map(|(generation, peer)| format!("{generation} (pid {})", peer.pid()));
             format!(
                 "--max-draining {most} generations still serve connections: {}; wait for them, end them with two TERMs each, or set \
                  --handoff-drain-timeout",
-                named.collect::<Vec<_>>().join(", ")
+                draining.join(", ")
             )
         })
     }

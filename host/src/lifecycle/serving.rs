@@ -3,9 +3,8 @@
 use crate::{
     accept,
     bind::{Bind, Incoming, Key, Listener, ListenerAddress},
-    connection::Service,
+    config::Config,
     drain::Connections,
-    guest::{LoadError, Plugin, Source},
     handoff::{
         Generation,
         adopt::{self, Predecessor},
@@ -15,6 +14,7 @@ use crate::{
         peer::Peer,
     },
     pidfile::PidFile,
+    service::{Service, Services},
 };
 use futures::future::select_all;
 use std::{
@@ -45,7 +45,6 @@ pub(super) struct Serving {
     /// Of those, for the count of what they leave behind.
     retired: Vec<Weak<Listener>>,
     pub(super) connections: Connections,
-    service: Arc<Service>,
     reload: Option<Reload>,
     pub(super) door: Option<Door>,
     /// Handoff sockets of the predecessor that nobody will have when it has let go.
@@ -69,6 +68,7 @@ pub(super) struct Ready {
     pub(super) incoming: Incoming,
     pub(super) bind: Bind,
     pub(super) shared: Shared,
+    pub(super) service: Arc<Service>,
 }
 
 /// A listener, and who accepts on it, where anybody does.
@@ -76,6 +76,7 @@ struct Open {
     listener: Arc<Listener>,
     bind: Bind,
     shared: Shared,
+    service: Arc<Service>,
     acceptor: Option<AbortHandle>,
 }
 
@@ -88,12 +89,19 @@ pub(super) enum Shared {
     No,
 }
 
-/// A plugin that is being loaded to replace the one that is served.
+/// What is being read to replace what is served.
 struct Reload {
-    loading: JoinHandle<Result<Plugin, LoadError>>,
-    source: Source,
+    loading: JoinHandle<Result<Fresh, String>>,
+    config: Arc<Config>,
     /// It was asked for once more meanwhile: what is being read may be out of date.
     again: bool,
+}
+
+/// What a reload has read.
+struct Fresh {
+    services: Services,
+    /// The options that stay as they are until the next restart.
+    differing: Vec<String>,
 }
 
 /// What goes on besides signals and handoffs.
@@ -108,14 +116,13 @@ pub(super) enum Event {
 
 impl Serving {
     /// Begins to accept. Nothing here can fail: a predecessor relies on it.
-    pub(super) fn new(listeners: Vec<Ready>, service: Service, connections: Connections) -> Self {
+    pub(super) fn new(listeners: Vec<Ready>, connections: Connections) -> Self {
         let mut serving = Self {
             open: Vec::new(),
             acceptors: JoinSet::new(),
             retiring: JoinSet::new(),
             retired: Vec::new(),
             connections,
-            service: Arc::new(service),
             reload: None,
             door: None,
             unclaimed_doors: Vec::new(),
@@ -126,10 +133,10 @@ impl Serving {
             released: Vec::new(),
             incomplete: false,
         };
-        for Ready { listener, incoming, bind, shared } in listeners {
-            let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&serving.service));
+        for Ready { listener, incoming, bind, shared, service } in listeners {
+            let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&service));
             let acceptor = Some(serving.acceptors.spawn(accepting));
-            serving.open.push(Open { listener: Arc::new(listener), bind, shared, acceptor });
+            serving.open.push(Open { listener: Arc::new(listener), bind, shared, service, acceptor });
         }
         serving
     }
@@ -141,10 +148,10 @@ impl Serving {
     /// The first, where descriptors have run out.
     pub(super) fn accept(&mut self) -> std::io::Result<()> {
         let mut outcome = Ok(());
-        for Open { listener, acceptor, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
+        for Open { listener, acceptor, service, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
             match listener.incoming() {
                 Ok(incoming) => {
-                    let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&self.service));
+                    let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(service));
                     *acceptor = Some(self.acceptors.spawn(accepting));
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
@@ -179,9 +186,9 @@ impl Serving {
         self.connections.begin_draining();
         // Each has a copy of its socket: only when that is closed can the listener be.
         self.acceptors.shutdown().await;
-        for Open { listener, .. } in self.open.drain(..) {
+        for Open { listener, service, .. } in self.open.drain(..) {
             self.retired.push(Arc::downgrade(&listener));
-            self.retiring.spawn(accept::retire(listener, self.connections.clone(), Arc::clone(&self.service)));
+            self.retiring.spawn(accept::retire(listener, self.connections.clone(), service));
         }
     }
 
@@ -268,21 +275,31 @@ impl Serving {
         self.earlier.push((generation, peer));
     }
 
-    /// The generations that drain.
-    pub(super) fn earlier(&mut self) -> &[(Generation, Arc<Peer>)] {
+    /// Those that drain, as they are named to an operator.
+    pub(super) fn draining(&mut self) -> Vec<String> {
+        let earlier = self.earlier().iter().map(|(generation, peer)| format!("{generation} (pid {})", peer.pid()));
+        let mut draining: Vec<_> = earlier.collect();
+        draining.extend(
+            self.released.iter().map(|successor| format!("one that was rolled back (pid {})", successor.pid())),
+        );
+        draining
+    }
+
+    /// The earlier generations that drain.
+    fn earlier(&mut self) -> &[(Generation, Arc<Peer>)] {
         self.earlier.retain(|(_, peer)| !peer.has_ended());
         &self.earlier
     }
 
-    /// Reads the plugin anew. Nothing changes before it is certain that it can be served.
-    pub(super) fn reload(&mut self, source: Source) {
+    /// Reads anew what the listeners of `config` get. Nothing changes before it is certain that all of it can be served.
+    pub(super) fn reload(&mut self, config: &Arc<Config>) {
         match &mut self.reload {
             Some(reload) => reload.again = true,
             None => {
-                info!("reloading the plugin");
-                let read = source.clone();
-                let loading = tokio::task::spawn_blocking(move || Plugin::load(&read));
-                self.reload = Some(Reload { loading, source, again: false });
+                info!("reloading what the listeners get");
+                let served = Arc::clone(config);
+                let loading = tokio::task::spawn_blocking(move || Fresh::read(&served));
+                self.reload = Some(Reload { loading, config: Arc::clone(config), again: false });
             }
         }
     }
@@ -325,37 +342,50 @@ impl Serving {
     }
 
     /// What this process does since, where that is certain.
-    fn reloaded(&mut self, loaded: Result<Plugin, String>) -> Option<&'static str> {
-        let Reload { source, again, .. } = self.reload.take()?;
+    fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<&'static str> {
+        let Reload { config, again, .. } = self.reload.take()?;
         if again {
-            self.reload(source);
+            self.reload(&config);
             return None;
         }
         match loaded {
-            Ok(plugin) => {
-                self.service = Arc::new(Service::new(plugin, source.limits));
-                // Listeners on which nobody accepts now are served by somebody else.
-                for open in self.open.iter_mut().filter(|open| open.acceptor.is_some()) {
-                    match open.listener.incoming() {
-                        Ok(incoming) => {
-                            let accepting =
-                                accept::serve(incoming, self.connections.clone(), Arc::clone(&self.service));
-                            let old = open.acceptor.replace(self.acceptors.spawn(accepting));
-                            old.iter().for_each(AbortHandle::abort);
-                        }
-                        Err(error) => {
-                            let address = open.listener.address();
-                            error!(%address, %error, "this listener goes on with the plugin that it had");
-                        }
-                    }
-                }
-                info!("reloaded: new connections get the new plugin");
-                Some("serves a plugin that was reloaded")
+            Ok(fresh) => {
+                self.replace(&fresh);
+                info!("reloaded: new connections get what was read");
+                Some("serves what was reloaded")
             }
             Err(reason) => {
                 error!("the reload failed, everything stays as it was: {reason}");
                 Some("serves; its last reload failed")
             }
+        }
+    }
+
+    /// From here on, connections get what was read.
+    fn replace(&mut self, Fresh { services, differing }: &Fresh) {
+        for Open { listener, service, acceptor, .. } in &mut self.open {
+            let address = listener.address();
+            let Some(fresh) = services.of(listener.key()) else {
+                warn!(%address, "this listener is configured no more; it goes on as it was until the next restart (USR1)");
+                continue;
+            };
+            *service = Arc::clone(fresh);
+            // Those on which nobody accepts now are served by somebody else.
+            if let Some(acceptor) = acceptor {
+                match listener.incoming() {
+                    Ok(incoming) => {
+                        let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(service));
+                        std::mem::replace(acceptor, self.acceptors.spawn(accepting)).abort();
+                    }
+                    Err(error) => error!(%address, %error, "this listener goes on as it was"),
+                }
+            }
+        }
+        for key in services.listeners().filter(|key| self.open.iter().all(|open| open.listener.key() != *key)) {
+            warn!(address = %key, "this listener is new in the configuration; it is opened at the next restart (USR1)");
+        }
+        if !differing.is_empty() {
+            warn!("changed, and in force from the next restart (USR1) on: {}", differing.join(", "));
         }
     }
 
@@ -373,10 +403,19 @@ impl Serving {
     }
 }
 
-async fn loaded(reload: &mut Option<Reload>) -> Result<Plugin, String> {
+impl Fresh {
+    fn read(served: &Config) -> Result<Self, String> {
+        let config = served.again().map_err(|error| error.to_string())?;
+        let services = Services::load(&config).map_err(|error| error.to_string())?;
+        let differing = served.differing(&config).map_err(|error| error.to_string())?;
+        Ok(Self { services, differing })
+    }
+}
+
+async fn loaded(reload: &mut Option<Reload>) -> Result<Fresh, String> {
     match reload {
         Some(Reload { loading, .. }) => match loading.await {
-            Ok(loaded) => loaded.map_err(|error| error.to_string()),
+            Ok(loaded) => loaded,
             Err(panic) => Err(panic.to_string()),
         },
         None => pending().await,

@@ -1,0 +1,38 @@
+//! `check`: whether serving would begin, found out without disturbing whoever serves already.
+//!
+//! Everything that booting reads is read, and everything that it loads is loaded; listeners are tried without listening. What is
+//! printed is a configuration file that says the same as all the layers together.
+
+use crate::{
+    bind,
+    config::{Config, Layers},
+    exit::Exit,
+    lifecycle::Failure,
+    pidfile,
+    service::Services,
+};
+use std::io::{self, Write};
+use tokio::runtime;
+
+/// Checks a configuration, and prints what it comes to.
+///
+/// # Errors
+///
+/// The first thing that would keep the process from serving.
+pub fn run(layers: Layers) -> Result<Exit, Failure> {
+    let config = Config::resolve(layers)?;
+    let runtime =
+        runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Failure::Runtime)?;
+    {
+        let _runtime = runtime.enter();
+        Services::load(&config)?;
+    }
+    config.pidfile.as_deref().map(pidfile::check).transpose()?;
+    for listener in &config.listeners {
+        bind::check(&listener.bind)?;
+    }
+    let resolved = config.as_file()?;
+    // A closed standard output is the reader's choice.
+    io::stdout().lock().write_all(resolved.as_bytes()).ok();
+    Ok(Exit::Finished)
+}

@@ -1,0 +1,47 @@
+//! How many connections the descriptor limit leaves room for.
+
+use super::{
+    Error,
+    value::{Count, parse},
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::num::NonZeroU32;
+
+/// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
+const RESERVED: u64 = 48;
+
+/// For each listener: itself, what it is accepted from, and a copy during a restart.
+const PER_LISTENER: u64 = 3;
+
+/// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
+/// `vm.max_map_count` bears (65,530 by default; a live guest takes some eight mappings).
+const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
+
+/// What is not for connections. Each generation that drains is held by a descriptor.
+pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32) -> u64 {
+    RESERVED + PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
+}
+
+pub(super) fn max_connections(asked: Option<&str>, reserved: u64) -> Result<NonZeroU32, Error> {
+    // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
+    let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
+        Ok((soft, _)) => soft,
+        Err(_) => u64::MAX,
+    };
+    let room = limit.saturating_sub(reserved);
+    match asked {
+        Some(text) => {
+            let Count(asked) = parse("--max-connections", text)?;
+            if u64::from(asked.get()) <= room {
+                Ok(asked)
+            } else {
+                Err(Error::Descriptors { asked: asked.get(), limit, room, needed: u64::from(asked.get()) + reserved })
+            }
+        }
+        None => {
+            let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
+            NonZeroU32::new(fitting).ok_or(Error::NoDescriptors { limit })
+        }
+    }
+}

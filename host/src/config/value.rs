@@ -1,0 +1,56 @@
+//! Words turned into values: counts, times, sizes. Each refusal names the option, the word and what it takes.
+
+use super::Error;
+use std::{fmt::Display, num::NonZeroU32, str::FromStr, time::Duration};
+
+pub(super) fn parse<T: FromStr<Err: Display>>(option: &'static str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|remedy| Error::value(option, text, remedy))
+}
+
+/// A whole number that is not zero.
+pub(super) struct Count(pub(super) NonZeroU32);
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Bounded by what the runtime counts with, far beyond what a machine can hold.
+        match text.parse() {
+            Ok(count @ 1..=1_000_000) => NonZeroU32::new(count).map(Self).ok_or("is not a count"),
+            _ => Err("is not a whole number from 1 to 1000000"),
+        }
+    }
+}
+
+pub(super) fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
+    const REMEDY: &str = "is not a time with its unit, as in 500ms, 30s or 5m";
+    // A year is longer than any process here lives, and keeps every deadline far from overflow.
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err(Error::value(option, text, "is no time at all; give at least 1ms")),
+        Ok(time) if time <= LONGEST => Ok(time),
+        Ok(_) => Err(Error::value(option, text, "is longer than a year; give less")),
+        Err(_) => Err(Error::value(option, text, REMEDY)),
+    }
+}
+
+pub(super) fn optional_duration(option: &'static str, text: &str) -> Result<Option<Duration>, Error> {
+    if text == "none" { Ok(None) } else { duration(option, text).map(Some) }
+}
+
+/// Binary units as in `64MiB`, decimal ones as in `64MB`.
+pub(super) fn size(option: &'static str, text: &str) -> Result<usize, Error> {
+    const UNITS: [(&str, usize); 6] =
+        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    // A guest of wasm32 cannot address more.
+    const LARGEST: usize = 4 << 30;
+    let parsed = UNITS.iter().find_map(|(unit, factor)| {
+        Some(text.strip_suffix(unit)?.trim_end().parse::<usize>().ok()?.checked_mul(*factor))
+    });
+    match parsed.flatten() {
+        Some(0) => Err(Error::value(option, text, "is no memory at all; a small guest needs 2MiB")),
+        Some(bytes) if bytes <= LARGEST => Ok(bytes),
+        Some(_) => Err(Error::value(option, text, "is more than 4GiB, which a guest cannot address")),
+        None => Err(Error::value(option, text, "is not a whole number with its unit, as in 64MiB")),
+    }
+}

@@ -1,0 +1,78 @@
+//! What the connections of each listener get: loaded as a whole, so that a configuration is served in full or not at all.
+
+use crate::{
+    bind::Key,
+    config::{Config, Limits},
+    guest::{self, Plugin},
+    log::Limiter,
+};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::PathBuf,
+    sync::Arc,
+};
+
+/// Records of failed guests at once, and a second after that: a hostile peer must not be able to flood the log.
+const FAULT_BURST: u32 = 100;
+const FAULT_RATE: u32 = 10;
+
+/// What all connections of one listener share.
+pub struct Service {
+    /// What serves them.
+    pub plugin: Arc<Plugin>,
+    /// What each may use.
+    pub limits: Limits,
+    /// For the records of failed guests.
+    pub faults: Limiter,
+}
+
+/// The services of a configuration, by their listeners.
+pub struct Services(HashMap<Key, Arc<Service>>);
+
+/// A configuration that resolves, and cannot be served all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A plugin cannot be served.
+    #[error(transparent)]
+    Plugin(#[from] guest::LoadError),
+}
+
+impl LoadError {
+    /// Whether what was configured may be fine.
+    pub fn is_refusal_of_the_system(&self) -> bool {
+        match self {
+            Self::Plugin(error) => error.is_refusal_of_the_system(),
+        }
+    }
+}
+
+impl Services {
+    /// Reads everything that the listeners need, each file once. To be called where blocking is allowed, within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be served.
+    pub fn load(config: &Config) -> Result<Self, LoadError> {
+        let mut plugins: HashMap<PathBuf, Arc<Plugin>> = HashMap::new();
+        let mut services = HashMap::new();
+        for listener in &config.listeners {
+            let plugin = match plugins.entry(listener.plugin.clone()) {
+                Entry::Occupied(loaded) => Arc::clone(loaded.get()),
+                Entry::Vacant(place) => Arc::clone(place.insert(Arc::new(Plugin::load(&config.source(listener))?))),
+            };
+            let service = Service { plugin, limits: config.limits, faults: Limiter::new(FAULT_BURST, FAULT_RATE) };
+            services.insert(listener.key.clone(), Arc::new(service));
+        }
+        Ok(Self(services))
+    }
+
+    /// That of a listener.
+    pub fn of(&self, listener: &Key) -> Option<&Arc<Service>> {
+        self.0.get(listener)
+    }
+
+    /// Whose they are.
+    pub fn listeners(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys()
+    }
+}
