@@ -53,11 +53,12 @@ fn refused(setup: &Setup, needles: &[&str]) {
 #[test]
 fn every_malformed_value_is_named_with_a_remedy() {
     for (option, value, remedy) in [
-        ("--bind", "localhost:7000", "does not start with tcp:// or unix://"),
+        ("--bind", "localhost:7000", "does not start with tcp://, unix:// or systemd:"),
         ("--bind", "tcp://127.0.0.1:99999", "no number from 0 to 65535"),
         ("--bind", "tcp://127.0.0.1", "has no port"),
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
+        ("--bind", "systemd://web", "as in systemd:web"),
         ("--bind", "unix://run/host.sock", "no absolute path, which makes three slashes"),
         ("--bind", "unix:///run/host.sock/", "ends with a slash"),
         ("--bind", "unix:///run/../host.sock", "write it in its shortest form"),

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and says on standard error what it saw"
 )]
 
+mod activation;
 mod anchor;
 mod boot;
 mod cache;

@@ -36,7 +36,8 @@ pub struct Arguments {
     pub disable_wasi_0_3: bool,
 
     /// Where to listen, as tcp://HOST:PORT or unix:///PATH?mode=0660; may be given more than once. With port 0 the system
-    /// chooses; without a mode the umask decides who may connect.
+    /// chooses; without a mode the umask decides who may connect. systemd:NAME serves what a socket unit passes under that name,
+    /// systemd: all that it passes.
     #[arg(
         long,
         value_name = "URI",

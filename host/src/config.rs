@@ -3,7 +3,7 @@
 
 use crate::{
     anchor::{self, Launch},
-    bind::{Bind, Key, SocketPath},
+    bind::{Activation, ActivationError, Bind, Key, SocketPath, Variables},
     cli::Arguments,
     handoff::start::{self, StartCommand},
     log,
@@ -15,7 +15,10 @@ use std::{
     fmt::Display,
     io,
     num::NonZeroU32,
-    os::{fd::RawFd, unix::fs::PermissionsExt},
+    os::{
+        fd::RawFd,
+        unix::{fs::PermissionsExt, process::parent_id},
+    },
     path::{self, Path, PathBuf},
     process,
     str::FromStr,
@@ -52,6 +55,8 @@ pub struct Config {
     pub wasi_0_3: Wasi03,
     /// What to listen on; never empty.
     pub binds: Vec<Bind>,
+    /// What the service manager has passed, until it is served.
+    pub activation: Activation,
     /// The kernel's queue for each listener.
     pub backlog: u32,
     /// What one connection and one guest may use.
@@ -160,6 +165,9 @@ pub enum Error {
         /// What was asked for.
         count: usize,
     },
+    /// Sockets were passed in a way that cannot be understood.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// No descriptors for any connection.
     #[error(
         "the descriptor limit of {limit} leaves room for no connection; raise it (ulimit -n 1024, or LimitNOFILE=)"
@@ -206,7 +214,8 @@ pub fn anchor(arguments: &Arguments) -> Result<Option<Launch>, Error> {
     let mut words = env::args_os();
     let name = words.next().unwrap_or_default();
     let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
-    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET") }))
+    let passed = passed_sockets().count_for(process::id())?;
+    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET"), passed }))
 }
 
 /// Whether an anchor has started this process, or one that came before it.
@@ -227,8 +236,13 @@ impl Config {
             return Err(Error::Gem);
         }
         let binds = binds(&arguments.bind)?;
+        let activation = activation()?;
+        let listeners = binds.len() + activation.sockets.len();
+        if listeners > MOST_LISTENERS {
+            return Err(Error::TooManyListeners { count: listeners });
+        }
         let max_draining = parse::<Count>("--max-draining", &arguments.max_draining)?.0;
-        let reserved = reserved_descriptors(&binds, max_draining);
+        let reserved = reserved_descriptors(listeners, max_draining);
         Ok(Self {
             plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
             cache_dir: match arguments.cache_dir {
@@ -239,6 +253,7 @@ impl Config {
             guest_start: parse("--guest-start", &arguments.guest_start)?,
             wasi_0_3: if arguments.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             binds,
+            activation,
             backlog: parse::<Count>("--backlog", &arguments.backlog)?.0.get(),
             limits: Limits {
                 max_connections: max_connections(arguments.max_connections.as_deref(), reserved)?,
@@ -306,9 +321,6 @@ impl Error {
 
 fn binds(uris: &[String]) -> Result<Vec<Bind>, Error> {
     let binds = uris.iter().map(|uri| parse("--bind", uri)).collect::<Result<Vec<Bind>, _>>()?;
-    if binds.len() > MOST_LISTENERS {
-        return Err(Error::TooManyListeners { count: binds.len() });
-    }
     let keys = Key::of(&binds);
     for (index, (bind, key)) in binds.iter().zip(&keys).enumerate() {
         let earlier = keys.get(..index).unwrap_or_default();
@@ -391,8 +403,8 @@ fn size(option: &'static str, text: &str) -> Result<usize, Error> {
 }
 
 /// What is not for connections. Each generation that drains is held by a descriptor.
-fn reserved_descriptors(binds: &[Bind], max_draining: NonZeroU32) -> u64 {
-    RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * binds.len() as u64 + u64::from(max_draining.get())
+fn reserved_descriptors(listeners: usize, max_draining: NonZeroU32) -> u64 {
+    RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
 }
 
 fn max_connections(asked: Option<&str>, reserved: u64) -> Result<NonZeroU32, Error> {
@@ -417,6 +429,21 @@ fn max_connections(asked: Option<&str>, reserved: u64) -> Result<NonZeroU32, Err
             NonZeroU32::new(fitting).ok_or(Error::NoDescriptors { limit })
         }
     }
+}
+
+/// What the service manager has passed: to this process, or to the anchor that has just started it.
+fn activation() -> Result<Activation, ActivationError> {
+    let anchor = env::var(anchor::ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
+    let parent = anchor.filter(|anchor| *anchor == parent_id());
+    let recipients: Vec<u32> = [process::id()].into_iter().chain(parent).collect();
+    Activation::take(&passed_sockets(), &recipients)
+}
+
+/// Whoever reads the environment of this process later must not take them for its own: `start` leaves them out.
+fn passed_sockets() -> Variables {
+    let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
+        .map(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+    Variables { pid, count, names }
 }
 
 /// The descriptor of the channel that a predecessor has left to this process, if it has.

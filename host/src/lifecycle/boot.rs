@@ -2,10 +2,11 @@
 
 use super::{
     Failure, Lifecycle,
+    listeners::{Given, Heir},
     serving::{Ready, Serving, Shared},
 };
 use crate::{
-    bind::{Key, Listener, ListenerAddress},
+    bind::{Activation, ListenerAddress},
     config::Config,
     connection::Service,
     drain::Connections,
@@ -20,7 +21,6 @@ use crate::{
     pidfile::{self, PidFile},
 };
 use std::{
-    collections::HashMap,
     io::{self, Write},
     mem,
     os::fd::OwnedFd,
@@ -42,7 +42,8 @@ pub(super) struct Opened {
 
 impl Lifecycle {
     /// Opens everything anew.
-    pub(super) fn start_cold(&self, plugin: Plugin) -> Result<Serving, Failure> {
+    pub(super) fn start_cold(&mut self, plugin: Plugin) -> Result<Serving, Failure> {
+        let mut given = Given::passed(mem::take(&mut self.config.activation), Heir::OfNobody);
         let config = &self.config;
         let mut opened = Opened {
             listeners: Vec::new(),
@@ -53,7 +54,8 @@ impl Lifecycle {
             consent: Consent::Inherited,
         };
         let mut open = || {
-            open_listeners(config, &mut HashMap::new(), &mut opened.listeners)?;
+            given.open(config, &mut opened.listeners)?;
+            given.is_taken()?;
             opened.door = open_door(config, None)?;
             Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
         };
@@ -87,14 +89,18 @@ impl Lifecycle {
 }
 
 /// The successor's part of the exchange, until it may accept.
-pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Result<Opened, Failure> {
+pub(super) async fn adopt(
+    config: &Config,
+    activation: Activation,
+    predecessor: &mut Predecessor,
+) -> Result<Opened, Failure> {
     let offered = predecessor.hello().await?;
-    let mut listeners = HashMap::new();
+    let mut given = Given::passed(activation, Heir::OfPredecessor);
     let mut doors = Vec::new();
     let mut earlier = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
-            Entry::Listener { key } => drop(listeners.insert(key, descriptor)),
+            Entry::Listener { key } => given.offered(key, descriptor),
             Entry::HandoffSocket { path } => doors.push((path, descriptor)),
             Entry::Generation { generation, pid } => {
                 earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
@@ -111,7 +117,7 @@ pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Res
         generation: offered.generation.next(),
         consent: Consent::Commit,
     };
-    let claimed = open_listeners(config, &mut listeners, &mut opened.listeners)?;
+    let claimed = given.open(config, &mut opened.listeners)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
         doors.into_iter().partition(|(path, _)| config.handoff.socket.as_ref() == Some(path));
     opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
@@ -120,8 +126,7 @@ pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Res
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
-    let unclaimed = listeners.drain().map(|(key, _closed)| key).collect();
-    let prepared = Message::Prepared { claimed, unclaimed, pidfile: config.pidfile.clone() };
+    let prepared = Message::Prepared { claimed, unclaimed: given.unclaimed(), pidfile: config.pidfile.clone() };
     opened.consent = predecessor.prepared(prepared).await?;
     if opened.consent == Consent::Commit {
         opened.consent = predecessor.serving().await?;
@@ -139,36 +144,6 @@ impl Drop for Opened {
         }
         self.door.iter().for_each(Door::remove);
     }
-}
-
-/// Takes the listeners that are offered, and binds the others: those that were taken.
-fn open_listeners(
-    config: &Config,
-    offered: &mut HashMap<Key, OwnedFd>,
-    listeners: &mut Vec<Ready>,
-) -> Result<Vec<Key>, Failure> {
-    let mut claimed = Vec::new();
-    for (bind, key) in config.binds.iter().zip(Key::of(&config.binds)) {
-        let (listener, shared) = if let Some(descriptor) = offered.remove(&key) {
-            claimed.push(key.clone());
-            (Listener::adopt(descriptor, key)?, Shared::WithPredecessor)
-        } else if let Some(served) = offered.keys().find(|offered| key.contradicts(offered)) {
-            return Err(Failure::Contradiction { wanted: key, served: served.clone() });
-        } else {
-            (Listener::bind(bind, key, config.backlog)?, Shared::No)
-        };
-        // All that can fail is done here, and nobody accepts yet.
-        match listener.incoming() {
-            Ok(incoming) => listeners.push(Ready { listener, incoming, bind: bind.clone(), shared }),
-            Err(error) => {
-                if shared == Shared::No {
-                    listener.unlink().ok();
-                }
-                return Err(Failure::Runtime(error));
-            }
-        }
-    }
-    Ok(claimed)
 }
 
 fn open_door(config: &Config, offered: Option<OwnedFd>) -> Result<Option<Door>, Failure> {

@@ -25,6 +25,7 @@
 mod boot;
 mod end;
 mod failure;
+mod listeners;
 mod predecessor;
 mod serving;
 mod successor;

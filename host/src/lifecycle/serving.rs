@@ -180,6 +180,10 @@ impl Serving {
         // Each has a copy of its socket: only when that is closed can the listener be.
         self.acceptors.shutdown().await;
         for Open { listener, .. } in self.open.drain(..) {
+            if listener.key().is_passed() {
+                info!(address = %listener.address(), "listener closed here; what is queued there waits for whoever serves it next");
+                continue;
+            }
             self.retired.push(Arc::downgrade(&listener));
             self.retiring.spawn(accept::retire(listener, self.connections.clone(), Arc::clone(&self.service)));
         }

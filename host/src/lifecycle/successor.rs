@@ -13,7 +13,7 @@ use crate::{
     pidfile::PidFile,
     signals::Signal,
 };
-use std::{pin::pin, time::Duration};
+use std::{mem, pin::pin, time::Duration};
 use tokio::{
     task::JoinHandle,
     time::{self, Instant},
@@ -89,7 +89,8 @@ impl Lifecycle {
 
     pub(super) async fn adopting(&mut self, plugin: Plugin, mut predecessor: Predecessor) -> Result<State, Failure> {
         let outcome = {
-            let mut exchange = pin!(boot::adopt(&self.config, &mut predecessor));
+            let passed = mem::take(&mut self.config.activation);
+            let mut exchange = pin!(boot::adopt(&self.config, passed, &mut predecessor));
             loop {
                 tokio::select! {
                     biased;
