@@ -276,6 +276,7 @@ impl Setup {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
             command.env_remove(name);
         }
+        command.env_remove("PORT");
         if let Some(inherited) = &self.inherited {
             command.stdin(inherited.try_clone().unwrap());
         }

@@ -43,8 +43,11 @@ pub struct Arguments {
         value_name = "URI",
         env = "UNINTERRUPTIBLE_BIND",
         value_delimiter = ',',
-        default_value = "tcp://127.0.0.1:7000",
         help_heading = "Listeners"
+    )]
+    #[arg(
+        help = "Where to listen: tcp://HOST:PORT, unix:///PATH?mode=0660, systemd:NAME or systemd:, any number of times [default: \
+                   tcp://0.0.0.0:$PORT where PORT is set, else tcp://127.0.0.1:7000]"
     )]
     pub bind: Vec<String>,
 

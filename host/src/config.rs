@@ -14,6 +14,7 @@ use std::{
     ffi::OsString,
     fmt::Display,
     io,
+    net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
     os::{
         fd::RawFd,
@@ -35,6 +36,9 @@ const DESCRIPTORS_PER_LISTENER: u64 = 3;
 /// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
 /// `vm.max_map_count` bears (65,530 by default; a live guest takes some eight mappings).
 const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
+
+/// Where to listen when nothing says where.
+const DEFAULT_PORT: u16 = 7000;
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
@@ -235,7 +239,7 @@ impl Config {
         if env::var_os("FILE_DESCRIPTOR_SERVER_PATH").is_some() {
             return Err(Error::Gem);
         }
-        let binds = binds(&arguments.bind)?;
+        let binds = if arguments.bind.is_empty() { vec![default_bind()?] } else { binds(&arguments.bind)? };
         let activation = activation()?;
         let listeners = binds.len() + activation.sockets.len();
         if listeners > MOST_LISTENERS {
@@ -316,6 +320,20 @@ impl Config {
 impl Error {
     fn value(option: &'static str, value: impl Display, remedy: impl Display) -> Self {
         Self::Value { option, value: value.to_string(), remedy: remedy.to_string() }
+    }
+}
+
+/// Where nothing says where to listen: the port that a platform has chosen, or an address that only this machine reaches.
+fn default_bind() -> Result<Bind, Error> {
+    let Some(port) = env::var_os("PORT") else {
+        return Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))));
+    };
+    let port = port.to_string_lossy();
+    // `parse` alone would take a sign.
+    let number = Some(&*port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    match number.and_then(|port| port.parse().ok()) {
+        Some(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
+        None => Err(Error::value("PORT", port, "is no number from 0 to 65535; set one, unset it, or give --bind")),
     }
 }
 
