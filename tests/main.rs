@@ -20,6 +20,7 @@ mod handoff;
 mod harness;
 mod isolation;
 mod limits;
+mod log_file;
 mod notify;
 mod pidfile;
 mod player;

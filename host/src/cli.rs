@@ -196,6 +196,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
 
+    /// File to which records are appended; HUP opens it anew, so that it can be rotated.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_LOG_FILE", help_heading = "Logs")]
+    #[arg(help = "File to which records are appended; HUP opens it anew [default: standard error]")]
+    pub log_file: Option<PathBuf>,
+
     /// What is logged: error, warn, info, debug or trace.
     #[arg(
         long,

@@ -77,7 +77,7 @@ pub struct Config {
     pub notify_socket: Option<OsString>,
     /// Whether an anchor wants to be told how this process ends.
     pub anchored: bool,
-    /// What is logged, and how.
+    /// What is logged, how and where.
     pub log: log::Options,
 }
 
@@ -293,25 +293,13 @@ impl Config {
                 socket: socket_path("--handoff-socket", arguments.handoff_socket)?,
                 take_over: socket_path("--take-over", arguments.take_over)?,
             },
-            pidfile: match arguments.pidfile {
-                // By its absolute path, since a successor may start in another directory.
-                Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {
-                    Some(boot_directory().map_err(Error::Directory)?.join(path))
-                }
-                Some(path) => Some(path::absolute(&path).map_err(|_error| {
-                    Error::value(
-                        "--pidfile",
-                        path.display(),
-                        "names no file: give one, as in /run/uninterruptible-host.pid",
-                    )
-                })?),
-                None => None,
-            },
+            pidfile: file("--pidfile", arguments.pidfile, "/run/uninterruptible-host.pid")?,
             notify_socket: env::var_os("NOTIFY_SOCKET"),
             anchored: is_anchored(),
             log: log::Options {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,
+                file: file("--log-file", arguments.log_file, "/var/log/uninterruptible-host.log")?,
             },
         })
     }
@@ -534,6 +522,20 @@ fn without_take_over(mut words: impl Iterator<Item = OsString>) -> Vec<OsString>
 
 fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {
     path.map(|path| parse(option, &path)).transpose()
+}
+
+/// By its absolute path, since a successor may start in another directory.
+fn file(option: &'static str, path: Option<PathBuf>, example: &str) -> Result<Option<PathBuf>, Error> {
+    match path {
+        Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {
+            Ok(Some(boot_directory().map_err(Error::Directory)?.join(path)))
+        }
+        Some(path) => {
+            let remedy = |_error| Error::value(option, path.display(), format!("names no file: give one, as in {example}"));
+            path::absolute(&path).map(Some).map_err(remedy)
+        }
+        None => Ok(None),
+    }
 }
 
 fn default_cache_dir() -> Option<PathBuf> {

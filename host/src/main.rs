@@ -50,7 +50,7 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
     }
     let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
     let config = Config::resolve(arguments).inspect_err(|error| fail(error))?;
-    let _flush_on_exit = log::start(config.log);
+    let _flush_on_exit = log::start(&config.log).inspect_err(|error| fail(error))?;
     let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
     let outcome = lifecycle::run(config, signals, inheritance);
     anchor.ending(outcome.as_ref().map_or_else(lifecycle::Failure::exit, |exit| *exit).code());

@@ -7,7 +7,7 @@ use crate::{
     exit::Exit,
     guest::LoadError,
     handoff::adopt,
-    pidfile,
+    log, pidfile,
 };
 use std::{io, os::fd::RawFd};
 
@@ -78,6 +78,9 @@ pub enum Failure {
     /// The file with the process id.
     #[error(transparent)]
     PidFile(#[from] pidfile::Error),
+    /// The file of the log.
+    #[error(transparent)]
+    Log(#[from] log::Error),
     /// The predecessor does not hand over.
     #[error(transparent)]
     Handoff(#[from] adopt::Error),
@@ -105,6 +108,8 @@ impl Failure {
             Self::Plugin(_) => Exit::Usage,
             Self::PidFile(error) if error.is_refusal_of_the_system() => Exit::System,
             Self::PidFile(_) => Exit::Usage,
+            Self::Log(error) if error.is_refusal_of_the_system() => Exit::System,
+            Self::Log(_) => Exit::Usage,
             Self::Handoff(error) if error.is_refusal_of_the_predecessor() => Exit::HandedBack,
             Self::Anchor(_)
             | Self::Bind(_)

@@ -16,10 +16,10 @@
 //! | Committed          | after the outcome                | part of the one under way     | after the outcome       |
 //! | Watching           | `forward` stop, settle, Draining | `forward` restart, settle, Draining | `forward` reload  |
 //! | Probation          | `leaving`, then Stopping         | `leaving`, then Offering      | reload                  |
-//! | Draining           | first: goes on; second: exit 1   | refused                       | refused                 |
-//! | Stopping           | exit 1 at once                   | refused                       | refused                 |
+//! | Draining           | first: goes on; second: exit 1   | refused                       | the log alone           |
+//! | Stopping           | exit 1 at once                   | refused                       | the log alone           |
 //!
-//! A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
+//! In every state HUP has the log file opened anew, at once, by this process and by earlier generations that drain. A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
 //!
 //! It runs on the main thread, apart from the workers: no load on these delays it.
 mod boot;
@@ -43,9 +43,10 @@ use crate::{
         message::Stage,
         offer::Successor,
     },
+    log,
     notify::Notifier,
     pidfile,
-    signals::Signals,
+    signals::{Signal, Signals},
 };
 use end::{Draining, Told};
 use predecessor::Deferred;
@@ -145,6 +146,15 @@ impl Lifecycle {
     fn status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation)
     }
+}
+
+/// The next signal. What HUP means for the log depends on no state: whoever rotates it has moved it away already.
+async fn heard(signals: &mut Signals) -> Signal {
+    let signal = signals.next().await;
+    if signal == Signal::Reload {
+        log::reopen();
+    }
+    signal
 }
 
 fn bug(event: Event) -> State {

@@ -278,6 +278,11 @@ impl Serving {
         &self.earlier
     }
 
+    /// Has earlier generations open the log anew, which no pidfile names any more.
+    pub(super) fn reopen_earlier_logs(&mut self) {
+        self.earlier().iter().for_each(|(_, peer)| peer.hang_up());
+    }
+
     /// Reads the plugin anew. Nothing changes before it is certain that it can be served.
     pub(super) fn reload(&mut self, source: Source) {
         match &mut self.reload {

@@ -1,6 +1,6 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, serving::Serving};
+use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, heard, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
@@ -52,7 +52,7 @@ impl Lifecycle {
     ) -> Result<State, Failure> {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => {
                     info!("stopped before anything was served");
                     if let Some(predecessor) = predecessor {
@@ -94,7 +94,7 @@ impl Lifecycle {
             loop {
                 tokio::select! {
                     biased;
-                    signal = self.signals.next() => match signal {
+                    signal = heard(&mut self.signals) => match signal {
                         Signal::Terminate => break None,
                         Signal::Restart => warn!("USR1 is refused: still starting"),
                         Signal::Reload => info!("HUP is ignored: still starting, the configuration is fresh"),
@@ -134,7 +134,7 @@ impl Lifecycle {
         loop {
             tokio::select! {
                 biased;
-                signal = self.signals.next() => match signal {
+                signal = heard(&mut self.signals) => match signal {
                     Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await,
                     // A stop that was forwarded comes first, whatever the order.
                     Signal::Restart => {
@@ -148,7 +148,10 @@ impl Lifecycle {
                         let serving = self.settled(serving, predecessor, event.into());
                         return self.obey(serving, forwarded, Told::ByPredecessor).await;
                     }
-                    adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
+                    adopt::Event::Forward(Verb::Reload) => {
+                        log::reopen();
+                        serving.reload(self.source());
+                    }
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
                     adopt::Event::Resumed => return self.hand_back(serving).await,
