@@ -128,7 +128,7 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ),
         (
             "plugin = \"x\"\n[[listener]]\nbind = \"7000\"\n",
-            "--bind \"7000\" (FILE, line 3): does not start with tcp:// or unix://, as in tcp://127.0.0.1:7000",
+            "--bind \"7000\" (FILE, line 3): does not start with tcp://, unix:// or systemd:, as in tcp://127.0.0.1:7000",
         ),
         (
             "[[listener]]\nbind = \"tcp://127.0.0.1:1\"\n",

@@ -173,8 +173,8 @@ pub struct Setup {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
-    /// The end of a handoff's channel that it inherits.
-    channel: Option<OwnedFd>,
+    /// What it inherits as descriptor 3.
+    inherited: Option<OwnedFd>,
     /// Where its sockets are; removed when neither this nor a host that it has started is left.
     sockets: Option<Arc<tempfile::TempDir>>,
 }
@@ -195,7 +195,7 @@ pub fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
-        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), channel: None, sockets: None }
+        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), inherited: None, sockets: None }
     }
 
     /// A host that serves a plugin on a port of the system's choice and logs everything.
@@ -255,9 +255,17 @@ impl Setup {
 
     /// As the successor of whoever holds the other end of this channel.
     pub fn inheriting(mut self, channel: OwnedFd) -> Self {
-        self.channel = Some(channel);
+        self.inherited = Some(channel);
         // By way of standard input, so that nothing else which this process starts meanwhile inherits it too.
         self.by_way_of(["sh", "-c", "exec \"$@\" 3<&0 </dev/null", "sh"]).environment("UNINTERRUPTIBLE_HANDOFF_FD", "3")
+    }
+
+    /// As a service manager starts it, with one socket of that name.
+    pub fn passed(mut self, socket: impl Into<OwnedFd>, name: &str) -> Self {
+        self.inherited = Some(socket.into());
+        self.by_way_of(["sh", "-c", "export LISTEN_PID=$$; exec \"$@\" 3<&0 </dev/null", "sh"])
+            .environment("LISTEN_FDS", "1")
+            .environment("LISTEN_FDNAMES", name)
     }
 
     fn command(&self) -> Command {
@@ -268,8 +276,9 @@ impl Setup {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
             command.env_remove(name);
         }
-        if let Some(channel) = &self.channel {
-            command.stdin(channel.try_clone().unwrap());
+        command.env_remove("PORT");
+        if let Some(inherited) = &self.inherited {
+            command.stdin(inherited.try_clone().unwrap());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and says on standard error what it saw"
 )]
 
+mod activation;
 mod anchor;
 mod boot;
 mod cache;
@@ -20,6 +21,7 @@ mod handoff;
 mod harness;
 mod isolation;
 mod limits;
+mod log_file;
 mod notify;
 mod pidfile;
 mod player;

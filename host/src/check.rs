@@ -20,7 +20,7 @@ use tokio::runtime;
 ///
 /// The first thing that would keep the process from serving.
 pub fn run(layers: Layers) -> Result<Exit, Failure> {
-    let config = Config::resolve(layers)?;
+    let config = Config::resolve(layers, 0)?;
     let runtime =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Failure::Runtime)?;
     {

@@ -77,14 +77,12 @@ pub struct Options {
     pub disable_wasi_0_3: bool,
 
     /// Where to listen, as tcp://HOST:PORT or unix:///PATH?mode=0660; may be given more than once. With port 0 the system
-    /// chooses; without a mode the umask decides who may connect.
+    /// chooses; without a mode the umask decides who may connect. systemd:NAME serves what a socket unit passes under that name,
+    /// systemd: all that it passes.
+    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_BIND", value_delimiter = ',', help_heading = "Listeners")]
     #[arg(
-        long,
-        value_name = "URI",
-        env = "UNINTERRUPTIBLE_BIND",
-        value_delimiter = ',',
-        default_value = "tcp://127.0.0.1:7000",
-        help_heading = "Listeners"
+        help = "Where to listen: tcp://HOST:PORT, unix:///PATH?mode=0660, systemd:NAME or systemd:, any number of times [default: \
+                   tcp://0.0.0.0:$PORT where PORT is set, else tcp://127.0.0.1:7000]"
     )]
     pub bind: Vec<String>,
 
@@ -232,6 +230,11 @@ pub struct Options {
     /// File that names the process that serves, for scripts that signal it.
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
+
+    /// File to which records are appended; HUP opens it anew, so that it can be rotated.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_LOG_FILE", help_heading = "Logs")]
+    #[arg(help = "File to which records are appended; HUP opens it anew [default: standard error]")]
+    pub log_file: Option<PathBuf>,
 
     /// What is logged: error, warn, info, debug or trace.
     #[arg(

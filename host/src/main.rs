@@ -54,10 +54,11 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
         return Ok(anchor::run(&launch, handlers)?);
     }
     let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
-    let config = Config::resolve(layers).inspect_err(|error| fail(error))?;
-    let _flush_on_exit = log::start(config.log);
+    let activation = config::activation().map_err(config::Error::from).inspect_err(|error| fail(error))?;
+    let config = Config::resolve(layers, activation.sockets.len()).inspect_err(|error| fail(error))?;
+    let _flush_on_exit = log::start(&config.log).inspect_err(|error| fail(error))?;
     let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
-    let outcome = lifecycle::run(config, signals, inheritance);
+    let outcome = lifecycle::run(config, activation, signals, inheritance);
     anchor.ending(outcome.as_ref().map_or_else(lifecycle::Failure::exit, |exit| *exit).code());
     outcome.map(ExitCode::from)
 }

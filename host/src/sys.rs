@@ -84,18 +84,22 @@ impl Artifact {
 }
 
 /// Takes possession of a descriptor that this process was started with, where `is_it` recognises it, and closes it for processes
-/// that this one starts.
-///
-/// To be called once for a number, and with an `is_it` that no descriptor of this process's own making passes.
+/// that this one starts. A number that was taken before, or that is this process's own, is not.
 pub(crate) fn inherited(number: RawFd, is_it: impl FnOnce(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
     if number <= 2 {
         return None;
     }
     // SAFETY: borrowed for system calls only, which report a number that is not open.
     let probe = unsafe { BorrowedFd::borrow_raw(number) };
+    // What this process opens is closed on exec from the start, and what has come through one is not.
+    let flags = FdFlag::from_bits_retain(fcntl(probe, FcntlArg::F_GETFD).ok()?);
+    if flags.contains(FdFlag::FD_CLOEXEC) || !is_it(probe) {
+        return None;
+    }
     fcntl(probe, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-    // SAFETY: it is open, as the call above has shown, and what it is shows that whoever started this process left it.
-    is_it(probe).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    // SAFETY: it is open, as the calls above have shown; whoever started this process left it, as its flag has shown, and nobody
+    // here has taken it before, or would again.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// A packet that was received.

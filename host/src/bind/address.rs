@@ -16,7 +16,7 @@ use std::{
 const LONGEST_PATH: usize = 107;
 
 /// The absolute path of a unix listener, in its shortest form: paths are compared as they are written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SocketPath(Arc<str>);
 

@@ -1,4 +1,5 @@
-//! A socket that listens, bound by this process or adopted from its predecessor: from then on nobody can tell the difference.
+//! A socket that listens, bound by this process or adopted from its predecessor or the service manager: from then on nobody can
+//! tell the difference, but for what a service manager keeps to itself.
 
 use super::{
     Bind, Key, ListenerAddress, PeerAddress,
@@ -37,6 +38,8 @@ enum Obstruction {
     Tcp(io::Error),
     #[error(transparent)]
     Unix(Obstacle),
+    #[error("only the service manager opens it")]
+    Passed,
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -106,8 +109,24 @@ impl Listener {
                 let (socket, file) = bound.map_err(|obstacle| refused(Obstruction::Unix(obstacle)))?;
                 (socket, ListenerAddress::Unix(path.clone()), Some(file))
             }
+            Bind::Systemd(_) => return Err(refused(Obstruction::Passed)),
         };
         Ok(Self { socket, key, address, file, owns_path: AtomicBool::new(true) })
+    }
+
+    /// Takes a socket that the service manager has passed. What it keeps of it stays as its unit says: the length of the queue, who
+    /// may connect, the path.
+    ///
+    /// # Errors
+    ///
+    /// Where it is none that can be served.
+    pub fn passed(socket: OwnedFd, key: Key) -> Result<Self, AdoptError> {
+        let listener = Self::adopt(socket, key)?;
+        if let ListenerAddress::Tcp(_) = listener.address {
+            let delay_nothing = SockRef::from(&listener.socket).set_tcp_nodelay(true);
+            delay_nothing.map_err(|error| AdoptError::System(listener.key.clone(), error))?;
+        }
+        Ok(listener)
     }
 
     /// Takes over a socket that a predecessor has bound as `key` and still serves. So nothing is changed on it but what concerns
@@ -140,15 +159,17 @@ impl Listener {
             return Err(AdoptError::Elsewhere { key, found });
         };
         let here = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(system)?;
-        if sys::network_namespace(socket.as_fd()).map_err(system)?
-            != sys::network_namespace(here.as_fd()).map_err(system)?
+        // A service without a network of its own may well be passed sockets of another.
+        if !key.is_passed()
+            && sys::network_namespace(socket.as_fd()).map_err(system)?
+                != sys::network_namespace(here.as_fd()).map_err(system)?
         {
             return Err(AdoptError::OtherNetwork(key));
         }
         keep_to_ourselves(&socket).map_err(|error| system(error.into()))?;
         let file = match &address {
-            ListenerAddress::Tcp(_) => None,
-            ListenerAddress::Unix(path) => SocketFile::at(path).map_err(system)?,
+            ListenerAddress::Unix(path) if !key.is_passed() => SocketFile::at(path).map_err(system)?,
+            _ => None,
         };
         Ok(Self { socket, key, address, file, owns_path: AtomicBool::new(false) })
     }
@@ -160,6 +181,9 @@ impl Listener {
     ///
     /// What the system refused; the listener serves on as it was.
     pub fn settled(&self, bind: &Bind, backlog: u32) -> io::Result<()> {
+        if self.key.is_passed() {
+            return Ok(());
+        }
         self.owns_path.store(true, Ordering::Relaxed);
         if let (Some(file), Bind::Unix(_, Some(mode))) = (&self.file, bind) {
             file.set_mode(*mode)?;
@@ -285,6 +309,11 @@ fn matching(key: &Key, found: &SockAddr) -> Option<ListenerAddress> {
             found.as_socket().filter(is_it).map(ListenerAddress::Tcp)
         }
         Name::Unix(path) => (found.as_pathname() == Some(path.as_ref())).then(|| ListenerAddress::Unix(path.clone())),
+        Name::Passed(..) => {
+            let path = || found.as_pathname()?.to_str()?.parse().ok().map(ListenerAddress::Unix);
+            found.as_socket().map(ListenerAddress::Tcp).or_else(path)
+        }
+        Name::AllPassed(_) => None,
     }
 }
 
@@ -297,6 +326,8 @@ pub(super) fn check(bind: &Bind) -> Result<(), Error> {
             _ => Ok(()),
         },
         Bind::Unix(path, _) => SocketFile::check(path).map_err(|obstacle| refused(Obstruction::Unix(obstacle))),
+        // What a service manager will pass is known when it does.
+        Bind::Systemd(_) => Ok(()),
     }
 }
 

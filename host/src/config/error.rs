@@ -1,7 +1,7 @@
 //! A configuration that cannot be served, told so that whoever reads it knows what to change, and where.
 
 use super::{LONGEST_KEYS, file::FileError, layers::Origins};
-use crate::bind::Bind;
+use crate::bind::{ActivationError, Bind};
 use std::{ffi::OsString, fmt::Display, io};
 
 /// A configuration that cannot be served, as one line that names the option, the value and the remedy.
@@ -61,6 +61,9 @@ pub enum Error {
         /// What their names take.
         bytes: usize,
     },
+    /// Sockets were passed in a way that cannot be understood.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// No descriptors for any connection.
     #[error(
         "the descriptor limit of {limit} leaves room for no connection; raise it (ulimit -n 1024, or LimitNOFILE=)"

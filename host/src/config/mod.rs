@@ -15,7 +15,7 @@ pub use layers::Layers;
 
 use crate::{
     anchor::{self, Launch},
-    bind::{Bind, Key, SocketPath},
+    bind::{Activation, ActivationError, Bind, Key, SocketPath, Variables},
     cli::ListenerOptions,
     guest::Source,
     handoff::start::{self, StartCommand},
@@ -25,8 +25,9 @@ use program::{absolute, boot_directory, start_command};
 use std::{
     env,
     ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
-    os::fd::RawFd,
+    os::{fd::RawFd, unix::process::parent_id},
     path::{self, Path, PathBuf},
     process,
     str::FromStr,
@@ -34,6 +35,9 @@ use std::{
     time::Duration,
 };
 use value::{Count, duration, optional_duration, parse, size};
+
+/// Where to listen when nothing says where.
+const DEFAULT_PORT: u16 = 7000;
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
@@ -48,6 +52,8 @@ pub struct Config {
     pub layers: Layers,
     /// What to listen on, and what connections get there; never empty.
     pub listeners: Vec<Listener>,
+    /// How many sockets a service manager has passed.
+    pub passed: usize,
     /// Where compiled plugins are kept; `None` where they are not.
     pub cache_dir: Option<PathBuf>,
     /// When a guest starts.
@@ -174,7 +180,8 @@ pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
     let mut words = env::args_os();
     let name = words.next().unwrap_or_default();
     let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
-    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET") }))
+    let passed = passed_sockets().count_for(process::id())?;
+    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET"), passed }))
 }
 
 /// Whether an anchor has started this process, or one that came before it.
@@ -183,28 +190,29 @@ fn is_anchored() -> bool {
 }
 
 impl Config {
-    /// Turns what was typed into what was meant.
+    /// Turns what was typed into what was meant, where a service manager has `passed` so many sockets.
     ///
     /// Raises the soft limit of descriptors to the hard one, since the default of 1,024 serves nobody.
     ///
     /// # Errors
     ///
     /// The first value that cannot be served.
-    pub fn resolve(layers: Layers) -> Result<Self, Error> {
+    pub fn resolve(layers: Layers, passed: usize) -> Result<Self, Error> {
         if env::var_os("FILE_DESCRIPTOR_SERVER_PATH").is_some() {
             return Err(Error::Gem);
         }
-        Self::of(&layers).map_err(|error| error.located(&layers.origins))
+        Self::of(&layers, passed).map_err(|error| error.located(&layers.origins))
     }
 
-    fn of(layers: &Layers) -> Result<Self, Error> {
+    fn of(layers: &Layers, passed: usize) -> Result<Self, Error> {
         let listeners = listeners(layers)?;
         let options = layers.options.clone();
         let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
-        let reserved = descriptors::reserved(listeners.len(), max_draining);
+        let reserved = descriptors::reserved(listeners.len() + passed, max_draining);
         Ok(Self {
             layers: layers.clone(),
             listeners,
+            passed,
             cache_dir: match options.cache_dir {
                 Some(none) if none.as_os_str() == "none" => None,
                 Some(dir) => Some(dir),
@@ -247,20 +255,7 @@ impl Config {
                 socket: socket_path("--handoff-socket", options.handoff_socket)?,
                 take_over: socket_path("--take-over", options.take_over)?,
             },
-            pidfile: match options.pidfile {
-                // By its absolute path, since a successor may start in another directory.
-                Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {
-                    Some(boot_directory().map_err(Error::Directory)?.join(path))
-                }
-                Some(path) => Some(path::absolute(&path).map_err(|_error| {
-                    Error::value(
-                        "--pidfile",
-                        path.display(),
-                        "names no file: give one, as in /run/uninterruptible-host.pid",
-                    )
-                })?),
-                None => None,
-            },
+            pidfile: file("--pidfile", options.pidfile, "/run/uninterruptible-host.pid")?,
             notify_socket: env::var_os("NOTIFY_SOCKET"),
             // It names each start of a unit by this variable.
             supervisor: if env::var_os("INVOCATION_ID").is_some() { Supervisor::Systemd } else { Supervisor::Other },
@@ -268,6 +263,7 @@ impl Config {
             log: log::Options {
                 level: parse("--log-level", &options.log_level)?,
                 format: parse("--log-format", &options.log_format)?,
+                file: file("--log-file", options.log_file, "/var/log/uninterruptible-host.log")?,
             },
         })
     }
@@ -275,13 +271,16 @@ impl Config {
 
 /// Those that have a table in the file, or else those of the addresses that are given for all.
 fn listeners(layers: &Layers) -> Result<Vec<Listener>, Error> {
-    let alike = |bind: &String| (bind.clone(), &layers.options.listener, &layers.origins);
-    let asked: Vec<_> = if layers.listeners.is_empty() {
-        layers.options.bind.iter().map(alike).collect()
-    } else {
-        layers.listeners.iter().map(|own| (own.bind.clone(), &own.options, &own.origins)).collect()
+    let alike = |bind| (bind, &layers.options.listener, &layers.origins);
+    let asked: Vec<_> = match (&*layers.listeners, &*layers.options.bind) {
+        ([], []) => vec![alike(None)],
+        ([], binds) => binds.iter().map(Some).map(alike).collect(),
+        (listeners, _) => listeners.iter().map(|own| (Some(&own.bind), &own.options, &own.origins)).collect(),
     };
-    let parsed = asked.iter().map(|(uri, _, origins)| parse("--bind", uri).map_err(|error| error.located(origins)));
+    let parsed = asked.iter().map(|(uri, _, origins)| match uri {
+        Some(uri) => parse("--bind", uri).map_err(|error| error.located(origins)),
+        None => default_bind(),
+    });
     let binds = parsed.collect::<Result<Vec<Bind>, _>>()?;
     let keys = Key::of(&binds);
     let bytes = keys.iter().filter_map(|key| Some(serde_json::to_string(key).ok()?.len() + 1)).sum();
@@ -329,7 +328,7 @@ impl Config {
     ///
     /// As [`Self::resolve`].
     pub fn again(&self) -> Result<Self, Error> {
-        Self::resolve(self.layers.again()?)
+        Self::resolve(self.layers.again()?, self.passed)
     }
 
     /// As a file that says the same.
@@ -339,10 +338,12 @@ impl Config {
     /// Where a word is no text.
     pub fn as_file(&self) -> Result<String, Error> {
         let cache = self.cache_dir.as_ref().map_or_else(|| "none".into(), |path| path.to_string_lossy().into_owned());
+        let binds: Vec<String> = self.listeners.iter().map(|listener| listener.bind.to_string()).collect();
         self.layers.as_file([
-            ("cache-dir", cache),
-            ("max-connections", self.limits.max_connections.to_string()),
-            ("workers", self.workers.to_string()),
+            ("bind", binds.into()),
+            ("cache-dir", cache.into()),
+            ("max-connections", self.limits.max_connections.to_string().into()),
+            ("workers", self.workers.to_string().into()),
         ])
     }
 
@@ -369,6 +370,39 @@ impl FromStr for GuestStart {
     }
 }
 
+/// What the service manager has passed: to this process, or to the anchor that has just started it. To be asked once.
+///
+/// # Errors
+///
+/// Where its variables cannot be understood.
+pub fn activation() -> Result<Activation, ActivationError> {
+    let anchor = env::var(anchor::ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
+    let parent = anchor.filter(|anchor| *anchor == parent_id());
+    let recipients: Vec<u32> = [process::id()].into_iter().chain(parent).collect();
+    Activation::take(&passed_sockets(), &recipients)
+}
+
+/// Whoever reads the environment of this process later must not take them for its own: `start` leaves them out.
+fn passed_sockets() -> Variables {
+    let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
+        .map(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+    Variables { pid, count, names }
+}
+
+/// Where nothing says where to listen: the port that a platform has chosen, or an address that only this machine reaches.
+fn default_bind() -> Result<Bind, Error> {
+    let Some(port) = env::var_os("PORT") else {
+        return Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))));
+    };
+    let port = port.to_string_lossy();
+    // `parse` alone would take a sign.
+    let number = Some(&*port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    match number.and_then(|port| port.parse().ok()) {
+        Some(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
+        None => Err(Error::value("PORT", port, "is no number from 0 to 65535; set one, unset it, or give --bind")),
+    }
+}
+
 /// The descriptor of the channel that a predecessor has left to this process, if it has.
 ///
 /// Whoever reads the environment of this process later, as its children, must not find it: `start` leaves it out.
@@ -389,6 +423,21 @@ pub fn fault_orders() -> Option<PathBuf> {
 
 fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {
     path.map(|path| parse(option, &path)).transpose()
+}
+
+/// By its absolute path, since a successor may start in another directory.
+fn file(option: &'static str, path: Option<PathBuf>, example: &str) -> Result<Option<PathBuf>, Error> {
+    match path {
+        Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {
+            Ok(Some(boot_directory().map_err(Error::Directory)?.join(path)))
+        }
+        Some(path) => {
+            let remedy =
+                |_error| Error::value(option, path.display(), format!("names no file: give one, as in {example}"));
+            path::absolute(&path).map(Some).map_err(remedy)
+        }
+        None => Ok(None),
+    }
 }
 
 fn default_cache_dir() -> Option<PathBuf> {

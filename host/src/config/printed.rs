@@ -16,9 +16,9 @@ impl Layers {
     /// # Errors
     ///
     /// Where a word is no text.
-    pub(super) fn as_file(&self, found: impl IntoIterator<Item = (&'static str, String)>) -> Result<String, Error> {
+    pub(super) fn as_file(&self, found: impl IntoIterator<Item = (&'static str, Json)>) -> Result<String, Error> {
         let mut process = words(&self.options)?;
-        process.extend(found.into_iter().map(|(name, word)| (name.to_owned(), word.into())));
+        process.extend(found.into_iter().map(|(name, word)| (name.to_owned(), word)));
         let of_all = words(&self.options.listener)?;
         if !self.listeners.is_empty() {
             // Each listener says its own.

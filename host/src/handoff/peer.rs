@@ -12,6 +12,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 use tokio::io::unix::AsyncFd;
+use tracing::debug;
 
 /// A process that lives, or has lived.
 #[derive(Debug)]
@@ -70,6 +71,13 @@ impl Peer {
     /// Whether this process may signal it.
     pub fn can_be_signalled(&self) -> bool {
         signal::kill(unistd::Pid::from_raw(self.pid), None).is_ok()
+    }
+
+    /// Sends it HUP, where it can be signalled.
+    pub fn hang_up(&self) {
+        if let Err(error) = pidfd_send_signal(self, Signal::HUP) {
+            debug!(pid = self.pid, %error, "an earlier generation could not be signalled");
+        }
     }
 
     /// Kills it.

@@ -2,11 +2,12 @@
 
 use super::{
     Failure, Lifecycle,
+    listeners::{Given, Heir},
     serving::{Ready, Serving, Shared},
 };
 use crate::{
-    bind::{Key, Listener, ListenerAddress},
-    config::{self, Config, Supervisor},
+    bind::{Activation, ListenerAddress},
+    config::{Config, Supervisor},
     drain::Connections,
     handoff::{
         Generation,
@@ -19,7 +20,6 @@ use crate::{
     service::Services,
 };
 use std::{
-    collections::HashMap,
     io::{self, Write},
     mem,
     os::fd::OwnedFd,
@@ -41,7 +41,8 @@ pub(super) struct Opened {
 
 impl Lifecycle {
     /// Opens everything anew.
-    pub(super) fn start_cold(&self, services: &Services) -> Result<Serving, Failure> {
+    pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Failure> {
+        let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
         let config = &self.config;
         let mut opened = Opened {
             listeners: Vec::new(),
@@ -52,7 +53,8 @@ impl Lifecycle {
             consent: Consent::Inherited,
         };
         let mut open = || {
-            open_listeners(config, services, &mut HashMap::new(), &mut opened.listeners)?;
+            given.open(config, services, &mut opened.listeners)?;
+            given.is_taken()?;
             opened.door = open_door(config, None)?;
             Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
         };
@@ -94,15 +96,16 @@ impl Lifecycle {
 pub(super) async fn adopt(
     config: &Config,
     services: &Services,
+    activation: Activation,
     predecessor: &mut Predecessor,
 ) -> Result<Opened, Failure> {
     let offered = predecessor.hello().await?;
-    let mut listeners = HashMap::new();
+    let mut given = Given::passed(activation, Heir::OfPredecessor);
     let mut doors = Vec::new();
     let mut earlier = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
-            Entry::Listener { key } => drop(listeners.insert(key, descriptor)),
+            Entry::Listener { key } => given.offered(key, descriptor),
             Entry::HandoffSocket { path } => doors.push((path, descriptor)),
             Entry::Generation { generation, pid } => {
                 earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
@@ -119,7 +122,7 @@ pub(super) async fn adopt(
         generation: offered.generation.next(),
         consent: Consent::Commit,
     };
-    let claimed = open_listeners(config, services, &mut listeners, &mut opened.listeners)?;
+    let claimed = given.open(config, services, &mut opened.listeners)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
         doors.into_iter().partition(|(path, _)| config.handoff.socket.as_ref() == Some(path));
     opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
@@ -128,8 +131,7 @@ pub(super) async fn adopt(
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
-    let unclaimed = listeners.drain().map(|(key, _closed)| key).collect();
-    let prepared = Message::Prepared { claimed, unclaimed, pidfile: config.pidfile.clone() };
+    let prepared = Message::Prepared { claimed, unclaimed: given.unclaimed(), pidfile: config.pidfile.clone() };
     opened.consent = predecessor.prepared(prepared).await?;
     if opened.consent == Consent::Commit {
         opened.consent = predecessor.serving().await?;
@@ -147,41 +149,6 @@ impl Drop for Opened {
         }
         self.door.iter().for_each(Door::remove);
     }
-}
-
-/// Takes the listeners that are offered, and binds the others: those that were taken.
-fn open_listeners(
-    config: &Config,
-    services: &Services,
-    offered: &mut HashMap<Key, OwnedFd>,
-    listeners: &mut Vec<Ready>,
-) -> Result<Vec<Key>, Failure> {
-    let mut claimed = Vec::new();
-    for config::Listener { bind, key, .. } in &config.listeners {
-        let key = key.clone();
-        let service = services.of(&key).ok_or_else(|| Failure::Bug(format!("{key} has no service")))?;
-        let (listener, shared) = if let Some(descriptor) = offered.remove(&key) {
-            claimed.push(key.clone());
-            (Listener::adopt(descriptor, key)?, Shared::WithPredecessor)
-        } else if let Some(served) = offered.keys().find(|offered| key.contradicts(offered)) {
-            return Err(Failure::Contradiction { wanted: key, served: served.clone() });
-        } else {
-            (Listener::bind(bind, key, config.backlog)?, Shared::No)
-        };
-        // All that can fail is done here, and nobody accepts yet.
-        match listener.incoming() {
-            Ok(incoming) => {
-                listeners.push(Ready { listener, incoming, bind: bind.clone(), shared, service: Arc::clone(service) })
-            }
-            Err(error) => {
-                if shared == Shared::No {
-                    listener.unlink().ok();
-                }
-                return Err(Failure::Runtime(error));
-            }
-        }
-    }
-    Ok(claimed)
 }
 
 fn open_door(config: &Config, offered: Option<OwnedFd>) -> Result<Option<Door>, Failure> {

@@ -16,15 +16,16 @@
 //! | Committed          | after the outcome                | part of the one under way     | after the outcome       |
 //! | Watching           | `forward` stop, settle, Draining | `forward` restart, settle, Draining | `forward` reload  |
 //! | Probation          | `leaving`, then Stopping         | `leaving`, then Offering      | reload                  |
-//! | Draining           | first: goes on; second: exit 1   | refused                       | refused                 |
-//! | Stopping           | exit 1 at once                   | refused                       | refused                 |
+//! | Draining           | first: goes on; second: exit 1   | refused                       | the log alone           |
+//! | Stopping           | exit 1 at once                   | refused                       | the log alone           |
 //!
-//! A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
+//! In every state HUP has the log file opened anew, at once, by this process and by earlier generations that drain. A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
 //!
 //! It runs on the main thread, apart from the workers: no load on these delays it.
 mod boot;
 mod end;
 mod failure;
+mod listeners;
 mod predecessor;
 mod serving;
 mod successor;
@@ -32,7 +33,7 @@ mod successor;
 pub use failure::Failure;
 
 use crate::{
-    bind::Key,
+    bind::{Activation, Key},
     config::Config,
     exit::Exit,
     handoff::{
@@ -41,10 +42,11 @@ use crate::{
         message::Stage,
         offer::Successor,
     },
+    log,
     notify::Notifier,
     pidfile,
     service::Services,
-    signals::Signals,
+    signals::{Signal, Signals},
 };
 use end::{Draining, Told};
 use predecessor::Deferred;
@@ -56,12 +58,17 @@ use tracing::error;
 /// How long the workers may take to let go of what is left, when the process ends before its connections do.
 const LET_GO: Duration = Duration::from_millis(500);
 
-/// Runs the process until it has served: as the successor of whoever has left an `inheritance`, where anybody has.
+/// Runs the process until it has served what it binds, adopts or was passed: as the successor of whoever has left an `inheritance`, where anybody has.
 ///
 /// # Errors
 ///
 /// Where it cannot start.
-pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -> Result<Exit, Failure> {
+pub fn run(
+    config: Config,
+    activation: Activation,
+    signals: Signals,
+    inheritance: Option<Inheritance>,
+) -> Result<Exit, Failure> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
         .thread_name("worker")
@@ -71,7 +78,9 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
-        Lifecycle { config: Arc::new(config), signals, notifier, generation: Generation::FIRST }.run(predecessor).await
+        Lifecycle { config: Arc::new(config), activation, signals, notifier, generation: Generation::FIRST }
+            .run(predecessor)
+            .await
     });
     // Connections that are left are closed here, each with its record in the log.
     runtime.shutdown_timeout(LET_GO);
@@ -80,6 +89,8 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
 
 struct Lifecycle {
     config: Arc<Config>,
+    /// What the service manager has passed, until it is served.
+    activation: Activation,
     signals: Signals,
     notifier: Notifier,
     generation: Generation,
@@ -142,6 +153,15 @@ impl Lifecycle {
     fn status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation)
     }
+}
+
+/// The next signal. What HUP means for the log depends on no state: whoever rotates it has moved it away already.
+async fn heard(signals: &mut Signals) -> Signal {
+    let signal = signals.next().await;
+    if signal == Signal::Reload {
+        log::reopen();
+    }
+    signal
 }
 
 fn bug(event: Event) -> State {

@@ -3,6 +3,7 @@
 use super::{
     Lifecycle, State, bug,
     end::Told,
+    heard,
     serving::{Event, Serving},
 };
 use crate::{
@@ -49,10 +50,11 @@ impl Lifecycle {
     pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => self.stop(serving, Told::BySignal).await,
                 Signal::Restart => self.restart(serving),
                 Signal::Reload => {
+                    serving.reopen_earlier_logs();
                     self.reload(&mut serving);
                     State::Serving(serving)
                 }
@@ -137,14 +139,14 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => {
                     info!(successor = successor.pid(), "the restart is called off by a signal to stop");
                     successor.discard("the service was told to stop", ABORT).await;
                     return self.stop(serving, Told::BySignal).await;
                 }
                 Signal::Restart => info!("USR1 is part of the restart under way"),
-                Signal::Reload => deferred.defer_reload(),
+                Signal::Reload => deferred.defer_reload(&mut serving),
             },
             prepared = successor.prepared() => {
                 let committed = match prepared {
@@ -170,13 +172,13 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => {
                     info!("stopping when the restart under way is done");
                     deferred.stop = true;
                 }
                 Signal::Restart => info!("USR1 is part of the restart under way"),
-                Signal::Reload => deferred.defer_reload(),
+                Signal::Reload => deferred.defer_reload(&mut serving),
             },
             serves = successor.serving() => {
                 if let Err(failure) = serves {
@@ -232,11 +234,12 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await,
                 Signal::Restart => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Restart)).await,
                 Signal::Reload => {
                     info!("HUP is forwarded to the successor");
+                    serving.reopen_earlier_logs();
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                     State::Watching(serving, successor, claimed, until)
                 }
@@ -340,7 +343,8 @@ impl Lifecycle {
 }
 
 impl Deferred {
-    fn defer_reload(&mut self) {
+    fn defer_reload(&mut self, serving: &mut Serving) {
+        serving.reopen_earlier_logs();
         info!("HUP waits for the outcome of the restart under way");
         self.reload = true;
     }

@@ -67,6 +67,8 @@ pub(super) struct Ready {
     pub(super) listener: Listener,
     pub(super) incoming: Incoming,
     pub(super) bind: Bind,
+    /// The name under which the configuration asks for it, which may ask for several.
+    pub(super) wanted: Key,
     pub(super) shared: Shared,
     pub(super) service: Arc<Service>,
 }
@@ -75,6 +77,7 @@ pub(super) struct Ready {
 struct Open {
     listener: Arc<Listener>,
     bind: Bind,
+    wanted: Key,
     shared: Shared,
     service: Arc<Service>,
     acceptor: Option<AbortHandle>,
@@ -133,10 +136,10 @@ impl Serving {
             released: Vec::new(),
             incomplete: false,
         };
-        for Ready { listener, incoming, bind, shared, service } in listeners {
+        for Ready { listener, incoming, bind, wanted, shared, service } in listeners {
             let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&service));
             let acceptor = Some(serving.acceptors.spawn(accepting));
-            serving.open.push(Open { listener: Arc::new(listener), bind, shared, service, acceptor });
+            serving.open.push(Open { listener: Arc::new(listener), bind, wanted, shared, service, acceptor });
         }
         serving
     }
@@ -187,6 +190,10 @@ impl Serving {
         // Each has a copy of its socket: only when that is closed can the listener be.
         self.acceptors.shutdown().await;
         for Open { listener, service, .. } in self.open.drain(..) {
+            if listener.key().is_passed() {
+                info!(address = %listener.address(), "listener closed here; what is queued there waits for whoever serves it next");
+                continue;
+            }
             self.retired.push(Arc::downgrade(&listener));
             self.retiring.spawn(accept::retire(listener, self.connections.clone(), service));
         }
@@ -291,6 +298,11 @@ impl Serving {
         &self.earlier
     }
 
+    /// Has earlier generations open the log anew, which no pidfile names any more.
+    pub(super) fn reopen_earlier_logs(&mut self) {
+        self.earlier().iter().for_each(|(_, peer)| peer.hang_up());
+    }
+
     /// Reads anew what the listeners of `config` get. Nothing changes before it is certain that all of it can be served.
     pub(super) fn reload(&mut self, config: &Arc<Config>) {
         match &mut self.reload {
@@ -363,9 +375,9 @@ impl Serving {
 
     /// From here on, connections get what was read.
     fn replace(&mut self, Fresh { services, differing }: &Fresh) {
-        for Open { listener, service, acceptor, .. } in &mut self.open {
+        for Open { listener, wanted, service, acceptor, .. } in &mut self.open {
             let address = listener.address();
-            let Some(fresh) = services.of(listener.key()) else {
+            let Some(fresh) = services.of(wanted) else {
                 warn!(%address, "this listener is configured no more; it goes on as it was until the next restart (USR1)");
                 continue;
             };
@@ -381,7 +393,7 @@ impl Serving {
                 }
             }
         }
-        for key in services.listeners().filter(|key| self.open.iter().all(|open| open.listener.key() != *key)) {
+        for key in services.listeners().filter(|key| self.open.iter().all(|open| open.wanted != **key)) {
             warn!(address = %key, "this listener is new in the configuration; it is opened at the next restart (USR1)");
         }
         if !differing.is_empty() {

@@ -1,6 +1,6 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, Loaded, State, boot, bug, end::Told, failure::Failure, serving::Serving};
+use super::{Lifecycle, Loaded, State, boot, bug, end::Told, failure::Failure, heard, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
@@ -13,7 +13,7 @@ use crate::{
     service::Services,
     signals::Signal,
 };
-use std::{pin::pin, time::Duration};
+use std::{mem, pin::pin, time::Duration};
 use tokio::{
     task::JoinHandle,
     time::{self, Instant},
@@ -52,7 +52,7 @@ impl Lifecycle {
     ) -> Result<State, Failure> {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => {
                     info!("stopped before anything was served");
                     if let Some(predecessor) = predecessor {
@@ -88,11 +88,12 @@ impl Lifecycle {
         mut predecessor: Predecessor,
     ) -> Result<State, Failure> {
         let outcome = {
-            let mut exchange = pin!(boot::adopt(&self.config, &services, &mut predecessor));
+            let passed = mem::take(&mut self.activation);
+            let mut exchange = pin!(boot::adopt(&self.config, &services, passed, &mut predecessor));
             loop {
                 tokio::select! {
                     biased;
-                    signal = self.signals.next() => match signal {
+                    signal = heard(&mut self.signals) => match signal {
                         Signal::Terminate => break None,
                         Signal::Restart => warn!("USR1 is refused: still starting"),
                         Signal::Reload => info!("HUP is ignored: still starting, the configuration is fresh"),
@@ -132,7 +133,7 @@ impl Lifecycle {
         loop {
             tokio::select! {
                 biased;
-                signal = self.signals.next() => match signal {
+                signal = heard(&mut self.signals) => match signal {
                     Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await,
                     // A stop that was forwarded comes first, whatever the order.
                     Signal::Restart => {
@@ -146,7 +147,10 @@ impl Lifecycle {
                         let serving = self.settled(serving, predecessor, event.into());
                         return self.obey(serving, forwarded, Told::ByPredecessor).await;
                     }
-                    adopt::Event::Forward(Verb::Reload) => serving.reload(&self.config),
+                    adopt::Event::Forward(Verb::Reload) => {
+                        log::reopen();
+                        serving.reload(&self.config);
+                    }
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
                     adopt::Event::Resumed => return self.hand_back(serving).await,
