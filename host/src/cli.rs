@@ -38,13 +38,7 @@ pub struct Arguments {
     /// Where to listen, as tcp://HOST:PORT or unix:///PATH?mode=0660; may be given more than once. With port 0 the system
     /// chooses; without a mode the umask decides who may connect. systemd:NAME serves what a socket unit passes under that name,
     /// systemd: all that it passes.
-    #[arg(
-        long,
-        value_name = "URI",
-        env = "UNINTERRUPTIBLE_BIND",
-        value_delimiter = ',',
-        help_heading = "Listeners"
-    )]
+    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_BIND", value_delimiter = ',', help_heading = "Listeners")]
     #[arg(
         help = "Where to listen: tcp://HOST:PORT, unix:///PATH?mode=0660, systemd:NAME or systemd:, any number of times [default: \
                    tcp://0.0.0.0:$PORT where PORT is set, else tcp://127.0.0.1:7000]"
@@ -191,6 +185,14 @@ pub struct Arguments {
         help_heading = "Process"
     )]
     pub anchor: String,
+
+    /// User to become once everything is bound; its group is the one of the user database.
+    #[arg(long, value_name = "USER", env = "UNINTERRUPTIBLE_USER", help_heading = "Process")]
+    pub user: Option<String>,
+
+    /// Group to become with it, by name or number.
+    #[arg(long, value_name = "GROUP", env = "UNINTERRUPTIBLE_GROUP", help_heading = "Process")]
+    pub group: Option<String>,
 
     /// File that names the process that serves, for scripts that signal it.
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]

@@ -7,6 +7,7 @@ use crate::{
     cli::Arguments,
     handoff::start::{self, StartCommand},
     log,
+    privilege::Identity,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -71,6 +72,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How the service passes from one process to the next.
     pub handoff: Handoff,
+    /// Whom to become once everything is bound.
+    pub identity: Option<Identity>,
     /// The file that names the process that serves, by its absolute path.
     pub pidfile: Option<PathBuf>,
     /// Where the supervisor wants to be told how the service is.
@@ -245,6 +248,7 @@ impl Config {
         if listeners > MOST_LISTENERS {
             return Err(Error::TooManyListeners { count: listeners });
         }
+        let identity = identity(arguments.user.as_deref(), arguments.group.as_deref())?;
         let max_draining = parse::<Count>("--max-draining", &arguments.max_draining)?.0;
         let reserved = reserved_descriptors(listeners, max_draining);
         Ok(Self {
@@ -300,7 +304,9 @@ impl Config {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,
                 file: file("--log-file", arguments.log_file, "/var/log/uninterruptible-host.log")?,
+                owner: identity.as_ref().and_then(Identity::owner),
             },
+            identity,
         })
     }
 }
@@ -520,6 +526,12 @@ fn without_take_over(mut words: impl Iterator<Item = OsString>) -> Vec<OsString>
     kept
 }
 
+fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, Error> {
+    let user = user.map(|user| parse("--user", user)).transpose()?;
+    let group = group.map(|group| parse("--group", group)).transpose()?;
+    Identity::new(user, group).map_err(|(user, remedy)| Error::value("--user", user, remedy))
+}
+
 fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {
     path.map(|path| parse(option, &path)).transpose()
 }
@@ -531,7 +543,8 @@ fn file(option: &'static str, path: Option<PathBuf>, example: &str) -> Result<Op
             Ok(Some(boot_directory().map_err(Error::Directory)?.join(path)))
         }
         Some(path) => {
-            let remedy = |_error| Error::value(option, path.display(), format!("names no file: give one, as in {example}"));
+            let remedy =
+                |_error| Error::value(option, path.display(), format!("names no file: give one, as in {example}"));
             path::absolute(&path).map(Some).map_err(remedy)
         }
         None => Ok(None),

@@ -31,6 +31,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod notify;
 pub mod pidfile;
+pub mod privilege;
 pub mod signals;
 mod sys;
 pub mod wire;

@@ -7,7 +7,7 @@ mod file;
 
 pub use file::Error;
 
-use crate::handoff::Generation;
+use crate::{handoff::Generation, privilege::Owner};
 use file::LogFile;
 use nix::unistd::getpid;
 use std::{
@@ -47,6 +47,8 @@ pub struct Options {
     pub format: Shape,
     /// The file, by its absolute path; without one, standard error.
     pub file: Option<PathBuf>,
+    /// Whose it is where it is made.
+    pub owner: Option<Owner>,
 }
 
 /// The least important level that is logged.
@@ -110,7 +112,7 @@ impl Drop for Flush {
 /// Where the file cannot be opened.
 pub fn start(options: &Options) -> Result<Flush, Error> {
     let sink = match &options.file {
-        Some(path) => Sink::File(LogFile::open(path)?),
+        Some(path) => Sink::File(LogFile::open(path, options.owner)?),
         None => Sink::StandardError,
     };
     let queue = Queue::start(sink);
@@ -200,7 +202,10 @@ impl Queue {
                         Ok(()) => {
                             told = counted.swap(0, Ordering::Relaxed);
                             if told > 0 {
-                                warn!(dropped = told, "log records were dropped: their reader was too slow, or the disk was full");
+                                warn!(
+                                    dropped = told,
+                                    "log records were dropped: their reader was too slow, or the disk was full"
+                                );
                             }
                         }
                         Err(_lost) => {

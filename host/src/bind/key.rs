@@ -190,7 +190,14 @@ mod tests {
 
     #[test]
     fn a_key_is_read_as_it_is_written() {
-        for text in ["tcp://127.0.0.1:80", "tcp://[::1]:80", "tcp://127.0.0.1:0#7", "unix:///run/a", "systemd:a#0", "systemd:a#1#2"] {
+        for text in [
+            "tcp://127.0.0.1:80",
+            "tcp://[::1]:80",
+            "tcp://127.0.0.1:0#7",
+            "unix:///run/a",
+            "systemd:a#0",
+            "systemd:a#1#2",
+        ] {
             let key: Key = text.parse().unwrap();
             assert_eq!(key.to_string(), text);
             assert_eq!(serde_json::to_string(&key).unwrap(), format!("{text:?}"));

@@ -2,8 +2,9 @@
 //! still that file.
 
 use super::{Mode, SocketPath};
+use crate::privilege::Owner;
 use rustix::{
-    fs::{FileType, FlockOperation, flock, lstat},
+    fs::{AtFlags, FileType, FlockOperation, Gid, OFlags, Uid, chownat, flock, fstat, lstat, open},
     io::Errno,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -150,6 +151,25 @@ impl SocketFile {
         if self.is_there()? { fs::set_permissions(&self.path, fs::Permissions::from_mode(mode.bits())) } else { Ok(()) }
     }
 
+    /// Gives it to another user, where it is still the file that it was: held by a descriptor meanwhile, so that nobody can have
+    /// root give away something else.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        let file = match open(
+            self.path.as_ref(),
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        ) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        let stat = fstat(&file)?;
+        if (stat.st_dev, stat.st_ino) == (self.device, self.inode) {
+            let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
+            chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?;
+        }
+        Ok(())
+    }
+
     /// Removes it, where it is still the file that it was.
     pub fn remove(&self) -> io::Result<()> {
         if self.is_there()? { fs::remove_file(&self.path) } else { Ok(()) }
@@ -165,8 +185,8 @@ impl SocketFile {
 /// Keeps other hosts from the directory's sockets for as long as the result lives: of two that find the same dead socket, the
 /// second must find that the first has replaced it.
 fn lock(directory: &Path) -> Result<File, Obstacle> {
-    let open = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(directory);
-    let file = open.map_err(|error| match error.kind() {
+    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(directory);
+    let file = opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Obstacle::NoDirectory("does not exist"),
         io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is no directory"),
         _ => Obstacle::System(error),

@@ -99,9 +99,11 @@ impl Given {
     fn why_not_passed(&self) -> String {
         let passed = self.sockets.keys().filter(|key| key.is_passed()).map(Key::to_string);
         match (passed.reduce(|all, one| format!("{all}, {one}")), self.meant_for, self.heir) {
-            (_, _, Heir::OfPredecessor) => "the predecessor has no such socket, and a service manager passes new ones at a cold start \
+            (_, _, Heir::OfPredecessor) => {
+                "the predecessor has no such socket, and a service manager passes new ones at a cold start \
                 only: stop and start"
-                .into(),
+                    .into()
+            }
             (Some(others), ..) => {
                 format!("what was passed is {others}: bind that, or set FileDescriptorName= in the socket unit")
             }
