@@ -7,12 +7,14 @@ use crate::{
     bind,
     config::{Config, Layers},
     exit::Exit,
-    lifecycle::Failure,
-    pidfile,
+    lifecycle::{Failure, reopen},
+    log, pidfile,
+    privilege::Identity,
     service::Services,
 };
 use std::io::{self, Write};
 use tokio::runtime;
+use tracing::warn;
 
 /// Checks a configuration, and prints what it comes to.
 ///
@@ -21,6 +23,9 @@ use tokio::runtime;
 /// The first thing that would keep the process from serving.
 pub fn run(layers: Layers) -> Result<Exit, Failure> {
     let config = Config::resolve(layers, 0)?;
+    // What is found is told here, and not among the records of a host that serves.
+    let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
+    log::check(&config.log)?;
     let runtime =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Failure::Runtime)?;
     {
@@ -30,6 +35,10 @@ pub fn run(layers: Layers) -> Result<Exit, Failure> {
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
     for listener in &config.listeners {
         bind::check(&listener.bind)?;
+    }
+    // Last, since it is for good: what is left is what the next generation will be able to do.
+    if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
+        reopen::troubles(&config).iter().for_each(|trouble| warn!("{trouble}"));
     }
     let resolved = config.as_file()?;
     // A closed standard output is the reader's choice.

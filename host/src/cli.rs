@@ -227,6 +227,14 @@ pub struct Options {
     )]
     pub anchor: String,
 
+    /// User to become once everything is bound; its group is the one of the user database.
+    #[arg(long, value_name = "USER", env = "UNINTERRUPTIBLE_USER", help_heading = "Process")]
+    pub user: Option<String>,
+
+    /// Group to become with it, by name or number.
+    #[arg(long, value_name = "GROUP", env = "UNINTERRUPTIBLE_GROUP", help_heading = "Process")]
+    pub group: Option<String>,
+
     /// File that names the process that serves, for scripts that signal it.
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,

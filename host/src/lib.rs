@@ -32,6 +32,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod notify;
 pub mod pidfile;
+pub mod privilege;
 pub mod service;
 pub mod signals;
 mod sys;

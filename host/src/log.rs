@@ -7,7 +7,7 @@ mod file;
 
 pub use file::Error;
 
-use crate::handoff::Generation;
+use crate::{handoff::Generation, privilege::Owner};
 use file::LogFile;
 use nix::unistd::getpid;
 use std::{
@@ -47,6 +47,8 @@ pub struct Options {
     pub format: Shape,
     /// The file, by its absolute path; without one, standard error.
     pub file: Option<PathBuf>,
+    /// Whose it is where it is made.
+    pub owner: Option<Owner>,
 }
 
 /// The least important level that is logged.
@@ -103,6 +105,15 @@ impl Drop for Flush {
     }
 }
 
+/// Whether the file can be appended to.
+///
+/// # Errors
+///
+/// Where it cannot.
+pub fn check(options: &Options) -> Result<(), Error> {
+    options.file.as_deref().map(|path| LogFile::open(path, options.owner)).transpose().map(drop)
+}
+
 /// Starts logging for the life of what is returned.
 ///
 /// # Errors
@@ -110,7 +121,7 @@ impl Drop for Flush {
 /// Where the file cannot be opened.
 pub fn start(options: &Options) -> Result<Flush, Error> {
     let sink = match &options.file {
-        Some(path) => Sink::File(LogFile::open(path)?),
+        Some(path) => Sink::File(LogFile::open(path, options.owner)?),
         None => Sink::StandardError,
     };
     let queue = Queue::start(sink);

@@ -6,7 +6,7 @@ use super::{
     key::Name,
     socket_file::{Obstacle, SocketFile},
 };
-use crate::sys;
+use crate::{privilege::Owner, sys};
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd},
@@ -46,7 +46,9 @@ fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another process listens there: stop it, or bind another port",
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address: bind one that it has, or 0.0.0.0",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE: bind a higher one",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher one, or stop and start"
+        }
         _ => "",
     }
 }
@@ -189,6 +191,15 @@ impl Listener {
             file.set_mode(*mode)?;
         }
         Ok(listen(&self.socket, length(backlog))?)
+    }
+
+    /// Gives the path of a unix listener to whom this process becomes, so that those that come after it may change and remove it.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not allow it.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.give_to(owner))
     }
 
     /// Removes the path of a unix listener, where this process owns it and it still leads to this socket. For a listener that is

@@ -2,8 +2,9 @@
 //! still that file.
 
 use super::{Mode, SocketPath};
+use crate::privilege::Owner;
 use rustix::{
-    fs::{Access, FileType, FlockOperation, access, flock, lstat},
+    fs::{Access, AtFlags, FileType, FlockOperation, Gid, OFlags, Uid, access, chownat, flock, fstat, lstat, open},
     io::Errno,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -163,6 +164,25 @@ impl SocketFile {
     /// Lets those connect that `mode` lets, where this is still the file that it was.
     pub fn set_mode(&self, mode: Mode) -> io::Result<()> {
         if self.is_there()? { fs::set_permissions(&self.path, fs::Permissions::from_mode(mode.bits())) } else { Ok(()) }
+    }
+
+    /// Gives it to another user, where it is still the file that it was: held by a descriptor meanwhile, so that nobody can have
+    /// root give away something else.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        let file = match open(
+            self.path.as_ref(),
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        ) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        let stat = fstat(&file)?;
+        if (stat.st_dev, stat.st_ino) == (self.device, self.inode) {
+            let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
+            chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?;
+        }
+        Ok(())
     }
 
     /// Removes it, where it is still the file that it was.

@@ -20,6 +20,7 @@ use crate::{
     guest::Source,
     handoff::start::{self, StartCommand},
     log,
+    privilege::Identity,
 };
 use program::{absolute, boot_directory, start_command};
 use std::{
@@ -70,6 +71,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How the service passes from one process to the next.
     pub handoff: Handoff,
+    /// Whom to become once everything is bound.
+    pub identity: Option<Identity>,
     /// The file that names the process that serves, by its absolute path.
     pub pidfile: Option<PathBuf>,
     /// Where the supervisor wants to be told how the service is.
@@ -207,6 +210,7 @@ impl Config {
     fn of(layers: &Layers, passed: usize) -> Result<Self, Error> {
         let listeners = listeners(layers)?;
         let options = layers.options.clone();
+        let identity = identity(options.user.as_deref(), options.group.as_deref())?;
         let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
         let reserved = descriptors::reserved(listeners.len() + passed, max_draining);
         Ok(Self {
@@ -264,7 +268,9 @@ impl Config {
                 level: parse("--log-level", &options.log_level)?,
                 format: parse("--log-format", &options.log_format)?,
                 file: file("--log-file", options.log_file, "/var/log/uninterruptible-host.log")?,
+                owner: identity.as_ref().and_then(Identity::owner),
             },
+            identity,
         })
     }
 }
@@ -309,7 +315,19 @@ fn listener(bind: Bind, key: Key, options: &ListenerOptions, earlier: &[Listener
     Ok(Listener { plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?, bind, key })
 }
 
+impl Listener {
+    /// The files that it is made of, with the options that name them.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        [("--plugin", self.plugin.as_path())].into_iter()
+    }
+}
+
 impl Config {
+    /// The configuration file.
+    pub fn file(&self) -> Option<&Path> {
+        self.layers.options.config.as_deref()
+    }
+
     /// How the plugin of a listener is to be loaded.
     pub fn source(&self, listener: &Listener) -> Source {
         Source {
@@ -419,6 +437,12 @@ pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
 /// The file in which tests order faults, in builds that have them.
 pub fn fault_orders() -> Option<PathBuf> {
     env::var_os("UNINTERRUPTIBLE_FAULTS").map(PathBuf::from)
+}
+
+fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, Error> {
+    let user = user.map(|user| parse("--user", user)).transpose()?;
+    let group = group.map(|group| parse("--group", group)).transpose()?;
+    Identity::new(user, group).map_err(|(user, remedy)| Error::value("--user", user, remedy))
 }
 
 fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {

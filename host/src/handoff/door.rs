@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     bind::{Mode, Obstacle, SocketFile, SocketPath},
+    privilege::Owner,
     sys,
 };
 use futures::future::BoxFuture;
@@ -106,6 +107,15 @@ impl Door {
     /// The predecessor has let go of it: the path is owned from here on.
     pub fn settled(&mut self) {
         self.owns_path = true;
+    }
+
+    /// Gives its path to whom this process becomes: successors will be that, and must be able to connect.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not allow it.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        self.file.as_ref().filter(|_| self.owns_path).map_or(Ok(()), |file| file.give_to(owner))
     }
 
     /// Removes it from the file system, where it is this process's to remove and still this one.

@@ -3,6 +3,7 @@
 use super::{
     Failure, Lifecycle,
     listeners::{Given, Heir},
+    reopen,
     serving::{Ready, Serving, Shared},
 };
 use crate::{
@@ -56,7 +57,9 @@ impl Lifecycle {
             given.open(config, services, &mut opened.listeners)?;
             given.is_taken()?;
             opened.door = open_door(config, None)?;
-            Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
+            let pidfile = config.pidfile.as_deref().map(PidFile::claim).transpose()?;
+            opened.become_user(config, pidfile.as_ref())?;
+            Ok::<_, Failure>(pidfile)
         };
         let pidfile = open()?;
         let mut serving = self.accept(opened);
@@ -128,6 +131,7 @@ pub(super) async fn adopt(
     opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
     opened.unclaimed_doors =
         unwanted.into_iter().filter_map(|(path, descriptor)| Door::adopt(descriptor, &path).ok()).collect();
+    opened.become_user(config, None)?;
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
@@ -137,6 +141,28 @@ pub(super) async fn adopt(
         opened.consent = predecessor.serving().await?;
     }
     Ok(opened)
+}
+
+impl Opened {
+    /// Once all is bound, and before anything is accepted: what this process has made is given to whom it becomes, so that it and
+    /// all that come after it can replace and remove it.
+    fn become_user(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Failure> {
+        let Some(identity) = &config.identity else { return Ok(()) };
+        if let Some(owner) = identity.owner() {
+            let bound = self.listeners.iter().filter(|ready| ready.shared == Shared::No).map(|ready| &ready.listener);
+            let listeners = bound.map(|listener| (listener.address().to_string(), listener.give_to(owner)));
+            let doors = self.door.iter().map(|door| (format!("--handoff-socket {}", door.path()), door.give_to(owner)));
+            for (what, given) in listeners.chain(doors) {
+                given.map_err(|source| Failure::Ownership { what, source })?;
+            }
+            pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?;
+        }
+        if identity.assume()? {
+            info!("this process is {identity} from here on");
+            reopen::troubles(config).iter().for_each(|trouble| warn!("{trouble}"));
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Opened {

@@ -6,7 +6,7 @@ use crate::{
     config,
     exit::Exit,
     handoff::adopt,
-    log, pidfile,
+    log, pidfile, privilege,
     service::LoadError,
 };
 use std::{io, os::fd::RawFd};
@@ -78,6 +78,17 @@ pub enum Failure {
     /// The file with the process id.
     #[error(transparent)]
     PidFile(#[from] pidfile::Error),
+    /// The user to become.
+    #[error(transparent)]
+    Privilege(#[from] privilege::Error),
+    /// A path cannot be given to that user.
+    #[error("--user: {what} cannot be given to that user: {source}")]
+    Ownership {
+        /// Which.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The file of the log.
     #[error(transparent)]
     Log(#[from] log::Error),
@@ -116,6 +127,8 @@ impl Failure {
             | Self::Offered(_)
             | Self::Door { .. }
             | Self::Handoff(_)
+            | Self::Privilege(_)
+            | Self::Ownership { .. }
             | Self::Signals(_)
             | Self::Runtime(_) => Exit::System,
             Self::Bug(_) => Exit::Bug,

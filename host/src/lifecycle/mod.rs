@@ -27,6 +27,7 @@ mod end;
 mod failure;
 mod listeners;
 mod predecessor;
+pub mod reopen;
 mod serving;
 mod successor;
 

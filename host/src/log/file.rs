@@ -1,10 +1,11 @@
 //! The file of `--log-file`: opened for appending, written a record at a time, and opened anew so that it can be rotated.
 
+use crate::privilege::Owner;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,8 @@ const MODE: u32 = 0o640;
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
+    /// Whose it becomes where it is made.
+    owner: Option<Owner>,
     file: File,
     /// Whether the last line has no end: the disk was full in the midst of it.
     torn: bool,
@@ -56,9 +59,9 @@ impl LogFile {
     /// # Errors
     ///
     /// Where it could not be written.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        match open(path) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file, torn: false }),
+    pub(super) fn open(path: &Path, owner: Option<Owner>) -> Result<Self, Error> {
+        match open(path, owner) {
+            Ok(file) => Ok(Self { path: path.to_owned(), owner, file, torn: false }),
             Err(source) => Err(Error { path: path.to_owned(), source }),
         }
     }
@@ -69,7 +72,7 @@ impl LogFile {
     ///
     /// Where that could not be written; then what is open stays so.
     pub(super) fn reopen(&mut self) -> Result<(), Error> {
-        *self = Self::open(&self.path)?;
+        *self = Self::open(&self.path, self.owner)?;
         Ok(())
     }
 
@@ -99,10 +102,21 @@ impl LogFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, owner: Option<Owner>) -> io::Result<File> {
     // A pipe without a reader is not waited for, and a terminal does not become this process's.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new().append(true).create(true).mode(MODE).custom_flags(flags).open(path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).mode(MODE).custom_flags(flags);
+    let file = match (owner, options.clone().create_new(true).open(path)) {
+        // What is there already may be anybody's, and stays so.
+        (_, Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => options.create(true).open(path)?,
+        (None, made) => made?,
+        (Some(owner), made) => {
+            let made = made?;
+            fchown(&made, owner.user, owner.group)?;
+            made
+        }
+    };
     // From here on whatever takes long is waited for by the thread that writes, and by nobody else.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
@@ -117,7 +131,7 @@ mod tests {
     fn a_line_that_was_cut_is_ended_before_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let mut log = LogFile::open(&path).unwrap();
+        let mut log = LogFile::open(&path, None).unwrap();
         log.write(b"one\n").unwrap();
         log.write(b"cut").unwrap();
         log.write(b"two\n").unwrap();
@@ -129,7 +143,7 @@ mod tests {
     fn what_was_moved_away_is_made_anew_and_what_cannot_be_opened_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
-        let mut log = LogFile::open(&path).unwrap();
+        let mut log = LogFile::open(&path, None).unwrap();
         log.write(b"one\n").unwrap();
         fs::rename(&path, &moved).unwrap();
         log.write(b"two\n").unwrap();
@@ -145,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_of() {
-        let mut log = LogFile::open(Path::new("/dev/full")).unwrap();
+        let mut log = LogFile::open(Path::new("/dev/full"), None).unwrap();
         assert_eq!(log.write(b"one\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }
