@@ -125,7 +125,7 @@ fn a_log_that_cannot_be_written_is_named_before_anything_is_bound() {
         (inside("file/host.log"), 2, "name a file"),
         (directory.path().to_owned(), 2, "name a file"),
         (pipe, 3, "start its reader first"),
-        (PathBuf::new(), 2, "names no file: give one, as in /var/log"),
+        (PathBuf::new(), 2, "a value is required"),
     ] {
         let (exit, out, err) = logging_to(&path, "hello").run();
         assert_eq!((exit, out.as_str()), (code, ""), "{err}");

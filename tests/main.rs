@@ -26,6 +26,7 @@ mod notify;
 mod pidfile;
 mod player;
 mod points;
+mod privilege;
 mod protocol;
 mod reload;
 mod service;
