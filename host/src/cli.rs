@@ -1,17 +1,21 @@
 //! What was typed: the options, their help, their environment variables. Nothing is judged here; `config` does that.
 
 use crate::{exit::Exit, log};
-use clap::{Parser, error::ErrorKind};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use std::{fmt, path::PathBuf};
 
 /// Serves each connection with a fresh instance of a WebAssembly plugin.
 #[derive(Debug, Default, Parser)]
-#[command(version, max_term_width = 100, next_line_help = false)]
+#[command(version, max_term_width = 100, next_line_help = false, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin, \
     TERM or INT shuts down gracefully, a second one at once.\n\
     Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
     75 the service was handed back.")]
 pub struct Arguments {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// The component that serves each connection.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
     pub plugin: Option<PathBuf>,
@@ -34,6 +38,49 @@ pub struct Arguments {
     /// Refuse plugins of WASI 0.3, whose support in the engine is younger than that of 0.2.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
+
+    /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
+    #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
+    pub plugin_sha256: Option<String>,
+
+    /// An environment variable of the guests', as NAME=VALUE, or NAME=@FILE for what is secret; may be given more than once.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "UNINTERRUPTIBLE_GUEST_ENV",
+        hide_env_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_env: Vec<String>,
+
+    /// An argument of the guests'; may be given more than once.
+    #[arg(
+        long,
+        value_name = "WORD",
+        env = "UNINTERRUPTIBLE_GUEST_ARG",
+        allow_hyphen_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_arg: Vec<String>,
+
+    /// A directory that guests have, as HOST::GUEST, read only unless :rw follows; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST::GUEST[:rw]",
+        env = "UNINTERRUPTIBLE_GUEST_DIR",
+        help_heading = "What a guest gets"
+    )]
+    pub guest_dir: Vec<String>,
+
+    /// Where guests may connect by tcp: an address, a network or a name, and a port or *; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST-OR-CIDR:PORT",
+        env = "UNINTERRUPTIBLE_GUEST_CONNECT",
+        value_delimiter = ',',
+        help_heading = "What a guest gets"
+    )]
+    pub guest_connect: Vec<String>,
 
     /// Where to listen, as tcp://HOST:PORT or unix:///PATH?mode=0660; may be given more than once. With port 0 the system
     /// chooses; without a mode the umask decides who may connect.
@@ -211,6 +258,35 @@ pub struct Arguments {
         help_heading = "Logs"
     )]
     pub log_format: String,
+}
+
+/// What this program does besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a plugin is, what it exports and imports, and what of that a guest is given and denied.
+    Inspect(PluginFile),
+    /// Compile a plugin into the cache, so that neither a start nor a reload has to.
+    Compile(PluginFile),
+}
+
+/// A plugin that is looked at and not served.
+#[derive(Args, Debug)]
+pub struct PluginFile {
+    /// The component.
+    #[arg(value_name = "PLUGIN")]
+    pub plugin: PathBuf,
+
+    /// Where compiled plugins are kept, or `none` [default: as for serving].
+    #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Refuse plugins of WASI 0.3.
+    #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3")]
+    pub disable_wasi_0_3: bool,
+
+    /// Memory that one guest may have.
+    #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB")]
+    pub guest_memory: String,
 }
 
 /// The command line was not one to serve with: help was asked for, or it does not parse.

@@ -4,7 +4,8 @@
 use crate::{
     anchor::{self, Launch},
     bind::{Bind, Key, SocketPath},
-    cli::Arguments,
+    cli::{Arguments, PluginFile},
+    guest::{Digest, Grants, grants},
     handoff::start::{self, StartCommand},
     log,
 };
@@ -39,11 +40,18 @@ const MOST_WORKERS: u32 = 1024;
 /// Their keys, of at most 114 bytes each, go into one message of a handoff, which has room for 32 KiB.
 const MOST_LISTENERS: usize = 200;
 
+/// Variables, arguments, directories and places to connect to, of each: every guest that asks gets them all.
+const MOST_GRANTS: usize = 256;
+
 /// The resolved configuration.
 #[derive(Debug)]
 pub struct Config {
     /// The plugin's file.
     pub plugin: PathBuf,
+    /// What the plugin must be.
+    pub plugin_sha256: Option<Digest>,
+    /// What its guests are granted.
+    pub grants: Grants,
     /// Where compiled plugins are kept; `None` where they are not.
     pub cache_dir: Option<PathBuf>,
     /// When a guest starts.
@@ -170,7 +178,7 @@ pub enum Error {
     },
     /// More connections than descriptors.
     #[error(
-        "--max-connections {asked}: the descriptor limit of {limit} leaves room for {room}; raise it (ulimit -n {needed}, or LimitNOFILE= in \
+        "--max-connections {asked}: the descriptor limit of {limit} leaves room for {room}{each}; raise it (ulimit -n {needed}, or LimitNOFILE= in \
          the systemd unit) or ask for fewer"
     )]
     Descriptors {
@@ -180,6 +188,8 @@ pub enum Error {
         limit: u64,
         /// What fits.
         room: u64,
+        /// Why a connection takes more than one, where it does.
+        each: &'static str,
         /// What the limit would have to be.
         needed: u64,
     },
@@ -229,19 +239,17 @@ impl Config {
         let binds = binds(&arguments.bind)?;
         let max_draining = parse::<Count>("--max-draining", &arguments.max_draining)?.0;
         let reserved = reserved_descriptors(&binds, max_draining);
+        let grants = grants(&arguments)?;
         Ok(Self {
+            plugin_sha256: arguments.plugin_sha256.map(|digest| parse("--plugin-sha256", &digest)).transpose()?,
             plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
-            cache_dir: match arguments.cache_dir {
-                Some(none) if none.as_os_str() == "none" => None,
-                Some(dir) => Some(dir),
-                None => default_cache_dir(),
-            },
+            cache_dir: cache_dir(arguments.cache_dir),
             guest_start: parse("--guest-start", &arguments.guest_start)?,
             wasi_0_3: if arguments.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             binds,
             backlog: parse::<Count>("--backlog", &arguments.backlog)?.0.get(),
             limits: Limits {
-                max_connections: max_connections(arguments.max_connections.as_deref(), reserved)?,
+                max_connections: max_connections(arguments.max_connections.as_deref(), reserved, grants.descriptors())?,
                 guest_memory: size("--guest-memory", &arguments.guest_memory)?,
                 guest_cpu_time: duration("--guest-cpu-time", &arguments.guest_cpu_time)?,
                 connection_timeout: optional_duration("--connection-timeout", &arguments.connection_timeout)?,
@@ -294,6 +302,36 @@ impl Config {
                 level: parse("--log-level", &arguments.log_level)?,
                 format: parse("--log-format", &arguments.log_format)?,
             },
+            grants,
+        })
+    }
+}
+
+/// What is to be known for looking at a plugin.
+#[derive(Debug)]
+pub struct Looking {
+    /// The plugin's file.
+    pub plugin: PathBuf,
+    /// Where compiled plugins are kept; `None` where they are not.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether plugins of WASI 0.3 would be served.
+    pub wasi_0_3: Wasi03,
+    /// Bytes of memory a guest would have.
+    pub guest_memory: usize,
+}
+
+impl Looking {
+    /// Turns what was typed into what was meant.
+    ///
+    /// # Errors
+    ///
+    /// The first value that has no meaning.
+    pub fn resolve(file: PluginFile) -> Result<Self, Error> {
+        Ok(Self {
+            plugin: file.plugin,
+            cache_dir: cache_dir(file.cache_dir),
+            wasi_0_3: if file.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
+            guest_memory: size("--guest-memory", &file.guest_memory)?,
         })
     }
 }
@@ -324,6 +362,35 @@ fn binds(uris: &[String]) -> Result<Vec<Bind>, Error> {
         }
     }
     Ok(binds)
+}
+
+fn grants(arguments: &Arguments) -> Result<Grants, Error> {
+    Ok(Grants {
+        environment: distinct("--guest-env", &arguments.guest_env, grants::Variable::name)?,
+        arguments: distinct("--guest-arg", &arguments.guest_arg, |_| "")?,
+        directories: distinct("--guest-dir", &arguments.guest_dir, grants::Directory::guest_path)?,
+        targets: distinct("--guest-connect", &arguments.guest_connect, |_| "")?,
+    })
+}
+
+/// Parses each value; what they name, where they name something, must differ.
+fn distinct<T: FromStr<Err: Display>>(
+    option: &'static str,
+    texts: &[String],
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<T>, Error> {
+    let mut values: Vec<T> = Vec::new();
+    for text in texts {
+        let value: T = parse(option, text)?;
+        if values.iter().any(|earlier| !name(earlier).is_empty() && name(earlier) == name(&value)) {
+            return Err(Error::value(option, text, format!("gives {} a second time; give it once", name(&value))));
+        }
+        values.push(value);
+    }
+    if values.len() > MOST_GRANTS {
+        return Err(Error::value(option, values.len(), format!("is more than {MOST_GRANTS} of them; give fewer")));
+    }
+    Ok(values)
 }
 
 impl FromStr for GuestStart {
@@ -395,21 +462,25 @@ fn reserved_descriptors(binds: &[Bind], max_draining: NonZeroU32) -> u64 {
     RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * binds.len() as u64 + u64::from(max_draining.get())
 }
 
-fn max_connections(asked: Option<&str>, reserved: u64) -> Result<NonZeroU32, Error> {
+/// `granted` is what a guest may hold beside its connection.
+fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) -> Result<NonZeroU32, Error> {
     // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
         Ok((soft, _)) => soft,
         Err(_) => u64::MAX,
     };
-    let room = limit.saturating_sub(reserved);
+    let each = u64::from(granted) + 1;
+    let room = limit.saturating_sub(reserved) / each;
     match asked {
         Some(text) => {
             let Count(asked) = parse("--max-connections", text)?;
             if u64::from(asked.get()) <= room {
                 Ok(asked)
             } else {
-                Err(Error::Descriptors { asked: asked.get(), limit, room, needed: u64::from(asked.get()) + reserved })
+                let each_says = if granted == 0 { "" } else { ", since a guest may hold what it is granted as well" };
+                let needed = u64::from(asked.get()) * each + reserved;
+                Err(Error::Descriptors { asked: asked.get(), limit, room, each: each_says, needed })
             }
         }
         None => {
@@ -489,6 +560,14 @@ fn without_take_over(mut words: impl Iterator<Item = OsString>) -> Vec<OsString>
 
 fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {
     path.map(|path| parse(option, &path)).transpose()
+}
+
+fn cache_dir(asked: Option<PathBuf>) -> Option<PathBuf> {
+    match asked {
+        Some(none) if none.as_os_str() == "none" => None,
+        Some(dir) => Some(dir),
+        None => default_cache_dir(),
+    }
 }
 
 fn default_cache_dir() -> Option<PathBuf> {

@@ -9,6 +9,7 @@ use std::{
 use uninterruptible_host::{
     anchor,
     cli::Arguments,
+    command,
     config::{self, Config},
     exit::Exit,
     fault,
@@ -36,13 +37,16 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
     }
     let inheritance = config::handoff_channel().map(Inheritance::take).transpose()?;
     let fail = |error: &dyn Display| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string()));
-    let arguments = match Arguments::from_process() {
+    let mut arguments = match Arguments::from_process() {
         Ok(arguments) => arguments,
         Err(refused) => {
             fail(&refused);
             return Ok(refused.answer().into());
         }
     };
+    if let Some(command) = arguments.command.take() {
+        return Ok(command::run(command, handlers)?.into());
+    }
     // Before any thread exists. A successor does not step back behind a process that its predecessor does not wait for.
     let launch = config::anchor(&arguments).inspect_err(|error| fail(error))?;
     if let Some(launch) = launch.filter(|_| inheritance.is_none()) {

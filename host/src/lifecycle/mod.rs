@@ -132,6 +132,8 @@ impl Lifecycle {
     fn source(&self) -> Source {
         Source {
             path: self.config.plugin.clone(),
+            digest: self.config.plugin_sha256,
+            grants: self.config.grants.clone(),
             cache_dir: self.config.cache_dir.clone(),
             start: self.config.guest_start,
             wasi_0_3: self.config.wasi_0_3,
