@@ -11,8 +11,7 @@ use std::fmt::Write;
 
 /// Says what the file is. Ends with the code of a host that is started with it.
 pub(crate) fn run(looking: &Looking) -> Exit {
-    let survey =
-        Survey::of(&looking.plugin, looking.cache_dir.as_deref(), looking.wasi_0_3, looking.guest_memory);
+    let survey = Survey::of(&looking.plugin, looking.cache_dir.as_deref(), looking.wasi_0_3, looking.guest_memory);
     match survey {
         Ok(survey) => {
             let said = command::say(&page(looking, &survey));
@@ -40,11 +39,14 @@ fn page(looking: &Looking, survey: &Survey) -> String {
     line("sha256", &survey.digest.to_string());
     if let Some(concurrent) = survey.concurrent {
         line("engine", if concurrent { "with concurrency, as WASI 0.3 needs it" } else { "plain" });
-        line("compiled", &match &survey.compiled {
-            Some(entry) => entry.display().to_string(),
-            None if looking.cache_dir.is_none() => "no: there is no cache".to_owned(),
-            None => "not yet: `compile` does it ahead of time, else the first start does".to_owned(),
-        });
+        line(
+            "compiled",
+            &match &survey.compiled {
+                Some(entry) => entry.display().to_string(),
+                None if looking.cache_dir.is_none() => "no: there is no cache".to_owned(),
+                None => "not yet: `compile` does it ahead of time, else the first start does".to_owned(),
+            },
+        );
     }
     line("memory", &memories(survey.memories, looking.guest_memory));
     let packages = packages(survey);
@@ -52,7 +54,8 @@ fn page(looking: &Looking, survey: &Survey) -> String {
         line("packages", &packages.join(", "));
     }
     if !survey.producers.is_empty() {
-        let made_with: Vec<String> = survey.producers.iter().map(|(tool, version)| format!("{tool} {version}")).collect();
+        let made_with: Vec<String> =
+            survey.producers.iter().map(|(tool, version)| format!("{tool} {version}")).collect();
         line("made with", made_with.join(", ").trim_end());
     }
     list(&mut page, "exports", survey.exports.iter().map(|name| (name.as_str(), String::new())));

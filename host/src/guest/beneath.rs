@@ -3,9 +3,7 @@
 //! moment is opened in a way that does not wait.
 
 use rustix::{
-    fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timestamps, fstat, openat2, statat, utimensat,
-    },
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timestamps, fstat, openat2, statat, utimensat},
     io::Errno,
 };
 use std::{
@@ -151,8 +149,15 @@ mod tests {
     use super::*;
     use std::{fs, os::unix::fs::symlink};
 
-    const READ: Wish =
-        Wish { follow: true, create: false, exclusive: false, truncate: false, directory: false, read: true, write: false };
+    const READ: Wish = Wish {
+        follow: true,
+        create: false,
+        exclusive: false,
+        truncate: false,
+        directory: false,
+        read: true,
+        write: false,
+    };
 
     fn refused(dir: &File, path: &str, wish: Wish) -> Errno {
         Errno::from_io_error(&open(dir, path, wish).unwrap_err()).unwrap()

@@ -37,7 +37,9 @@ pub(super) struct Cache(Option<PathBuf>);
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
     /// There is no directory to keep it in.
-    #[error("there is no cache to compile it into: name a directory, as in --cache-dir /var/cache/uninterruptible-host")]
+    #[error(
+        "there is no cache to compile it into: name a directory, as in --cache-dir /var/cache/uninterruptible-host"
+    )]
     Nowhere,
     /// Nobody should load machine code from there.
     #[error("--cache-dir {}: {problem}", .dir.display())]

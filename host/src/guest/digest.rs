@@ -24,7 +24,8 @@ impl FromStr for Digest {
         }
         let mut digest = [0; 32];
         for (index, byte) in digest.iter_mut().enumerate() {
-            *byte = text.get(2 * index..2 * index + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(FORM)?;
+            *byte =
+                text.get(2 * index..2 * index + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(FORM)?;
         }
         Ok(Self(digest))
     }
@@ -46,7 +47,8 @@ mod tests {
         let hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         assert_eq!(Digest::of(b"hello").to_string(), hello);
         assert_eq!(hello.to_uppercase().parse(), Ok(Digest::of(b"hello")));
-        for wrong in ["", "2cf2", &hello[1..], &format!("{hello}0"), &hello.replace('2', "g"), &hello.replace('2', "+")] {
+        for wrong in ["", "2cf2", &hello[1..], &format!("{hello}0"), &hello.replace('2', "g"), &hello.replace('2', "+")]
+        {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }
     }

@@ -94,7 +94,9 @@ pub enum Problem {
     #[error("is {0} bytes, and a plugin has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
     /// It is another one than was asked for.
-    #[error("has the SHA-256 {found}, and --plugin-sha256 asks for {wanted}: put the right file there, or the right digest")]
+    #[error(
+        "has the SHA-256 {found}, and --plugin-sha256 asks for {wanted}: put the right file there, or the right digest"
+    )]
     Digest {
         /// That of the file.
         found: Digest,
@@ -193,7 +195,8 @@ impl Plugin {
     pub fn load(source: &Source) -> Result<Self, LoadError> {
         let name = source.path.file_stem().unwrap_or(source.path.as_os_str()).to_string_lossy();
         let granted = tokio::runtime::Handle::current().block_on(Granted::find(&source.grants, &name))?;
-        Self::load_file(source, &name, granted).map_err(|problem| LoadError::Plugin { path: source.path.clone(), problem })
+        Self::load_file(source, &name, granted)
+            .map_err(|problem| LoadError::Plugin { path: source.path.clone(), problem })
     }
 
     fn load_file(source: &Source, name: &str, granted: Granted) -> Result<Self, Problem> {

@@ -32,7 +32,7 @@ impl Pollable for Lookup {
 
 impl State {
     /// What is asked, without the store, which the resolver must not hold.
-    fn granted_name(&mut self, name: String) -> impl Future<Output = Option<Arc<[IpAddr]>>> + Send + 'static {
+    fn granted_name(&mut self, name: String) -> impl Future<Output = Option<Arc<[IpAddr]>>> + Send + use<> {
         self.learner.observable();
         let granted = Arc::clone(&self.granted);
         async move { granted.network()?.lookup(&name).await }

@@ -259,9 +259,18 @@ mod tests {
     #[test]
     fn kinds_are_told_by_what_is_exported() {
         for (text, kind) in [
-            (r#"(component (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#, "handler of WASI 0.2"),
-            (r#"(component (instance $h) (export "wasi:http/handler@0.3.0" (instance $h)))"#, "HTTP handler of WASI 0.3"),
-            (r#"(component (instance $h) (export "wasi:http/incoming-handler@0.2.4" (instance $h)))"#, "HTTP handler of WASI 0.2"),
+            (
+                r#"(component (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
+                "handler of WASI 0.2",
+            ),
+            (
+                r#"(component (instance $h) (export "wasi:http/handler@0.3.0" (instance $h)))"#,
+                "HTTP handler of WASI 0.3",
+            ),
+            (
+                r#"(component (instance $h) (export "wasi:http/incoming-handler@0.2.4" (instance $h)))"#,
+                "HTTP handler of WASI 0.2",
+            ),
             (r#"(component (instance $h) (export "wasi:cli/run@0.3.0" (instance $h)))"#, "command of WASI 0.3"),
             (r#"(component (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#, "command of WASI 0.2"),
             (r#"(module (func (export "_start")))"#, "a command of WASI 0.1"),

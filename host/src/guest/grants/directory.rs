@@ -53,16 +53,20 @@ impl Directory {
 
     /// Opens what is there by now.
     pub(super) fn open(&self) -> Result<(Dir, String), Error> {
-        let refused = |problem: &str| Error::new("--guest-dir", format!("{}::{}", self.host.display(), self.guest), problem);
-        let dir = open(&self.host, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| match error {
-            Errno::NOENT => refused("there is no such directory; make it first"),
-            Errno::NOTDIR => refused("is not a directory; grant the one that holds the file"),
-            error => refused(&format!("cannot be opened: {error}")),
-        })?;
+        let refused =
+            |problem: &str| Error::new("--guest-dir", format!("{}::{}", self.host.display(), self.guest), problem);
+        let dir =
+            open(&self.host, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| match error {
+                Errno::NOENT => refused("there is no such directory; make it first"),
+                Errno::NOTDIR => refused("is not a directory; grant the one that holds the file"),
+                error => refused(&format!("cannot be opened: {error}")),
+            })?;
         let dir = File::from(dir);
         // Environment, memory and descriptors of this very process are files there.
         if fstatfs(&dir).is_ok_and(|system| system.f_type == PROC_SUPER_MAGIC) {
-            return Err(refused("is the system's view of its processes, this one with its secrets among them; grant files"));
+            return Err(refused(
+                "is the system's view of its processes, this one with its secrets among them; grant files",
+            ));
         }
         let mode = match self.access {
             FsPerms::ReadOnly => OpenMode::READ,
@@ -73,7 +77,9 @@ impl Directory {
             }
         };
         beneath::supported(&dir).map_err(|error| {
-            refused(&format!("the system cannot keep a guest inside of a directory (openat2, since Linux 5.6: {error})"))
+            refused(&format!(
+                "the system cannot keep a guest inside of a directory (openat2, since Linux 5.6: {error})"
+            ))
         })?;
         Ok((Dir::new(dir, self.access, mode, false), self.guest.clone()))
     }

@@ -73,7 +73,11 @@ impl Granted {
             environment: grants.environment.iter().map(Variable::read).collect::<Result<_, _>>()?,
             arguments,
             directories: grants.directories.iter().map(Directory::open).collect::<Result<_, _>>()?,
-            network: if grants.targets.is_empty() { None } else { Some(Arc::new(Network::find(&grants.targets).await?)) },
+            network: if grants.targets.is_empty() {
+                None
+            } else {
+                Some(Arc::new(Network::find(&grants.targets).await?))
+            },
         })
     }
 

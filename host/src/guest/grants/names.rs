@@ -48,11 +48,13 @@ impl Scope {
 
     fn of_v4(address: Ipv4Addr) -> Option<Self> {
         match address.octets() {
-            [0 | 224.., ..] => None,
+            [0 | 224..=255, ..] => None,
             [127, ..] => Some(Self::Machine),
             [169, 254, ..] => Some(Self::Link),
             // The last two are for carriers' own networks (RFC 6598) and for measurements (RFC 2544).
-            [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18 | 19, ..] => Some(Self::Private),
+            [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18 | 19, ..] => {
+                Some(Self::Private)
+            }
             _ => Some(Self::Internet),
         }
     }
@@ -60,11 +62,13 @@ impl Scope {
     fn of_v6(address: Ipv6Addr) -> Option<Self> {
         match address.segments() {
             [0, 0, 0, 0, 0, 0, 0, 1] => Some(Self::Machine),
-            [0, 0, 0, 0, 0, 0, ..] | [0xff00.., ..] => None,
+            [0, 0, 0, 0, 0, 0, ..] | [0xff00..=0xffff, ..] => None,
             [0xfe80..=0xfebf, ..] => Some(Self::Link),
             [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Some(Self::Private),
             // Translated to IPv4 on the way (RFC 6052).
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Self::of_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                Self::of_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+            }
             _ => Some(Self::Internet),
         }
     }
@@ -171,7 +175,8 @@ impl Name {
             if std::mem::take(&mut known.failed) {
                 info!(name = %self.name, "a name that guests connect to is resolved again");
             }
-            let changed = !kept.is_empty() && (kept.len() != known.answer.len() || kept.iter().any(|new| !known.answer.contains(new)));
+            let changed = !kept.is_empty()
+                && (kept.len() != known.answer.len() || kept.iter().any(|new| !known.answer.contains(new)));
             if changed {
                 known.before = std::mem::replace(&mut known.answer, kept.into());
                 info!(name = %self.name, addresses = ?known.answer, "a name that guests connect to has moved");
@@ -230,7 +235,9 @@ mod tests {
         assert!(has(&db, "10.0.0.1"), "the answer before still counts");
         learn(&db, &["10.0.0.3"]);
         assert!(!has(&db, "10.0.0.1") && has(&db, "10.0.0.2") && has(&db, "10.0.0.3"));
-        for elsewhere in ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "93.184.216.34", "::", "0.0.0.0", "64:ff9b::7f00:1"] {
+        for elsewhere in
+            ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "93.184.216.34", "::", "0.0.0.0", "64:ff9b::7f00:1"]
+        {
             learn(&db, &[elsewhere]);
             assert!(!has(&db, elsewhere), "{elsewhere}");
         }

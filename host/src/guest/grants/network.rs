@@ -50,10 +50,9 @@ impl FromStr for Target {
             "*" => Ports::All,
             port => Ports::One(
                 // A sign would parse.
-                port.parse()
-                    .ok()
-                    .filter(|_| port.starts_with(|first: char| first.is_ascii_digit()))
-                    .ok_or("has a port that is no number from 1 to 65535 and not *; give the option once for each port")?,
+                port.parse().ok().filter(|_| port.starts_with(|first: char| first.is_ascii_digit())).ok_or(
+                    "has a port that is no number from 1 to 65535 and not *; give the option once for each port",
+                )?,
             ),
         };
         Ok(Self { place: place.parse()?, ports })
@@ -159,7 +158,9 @@ impl Network {
                     let resolved = match known {
                         Some(known) => known,
                         None if found.names.len() == MOST_NAMES => {
-                            return Err(refused(format!("is one name more than the {MOST_NAMES} that a plugin may have")));
+                            return Err(refused(format!(
+                                "is one name more than the {MOST_NAMES} that a plugin may have"
+                            )));
                         }
                         None => Name::find(name).await.map_err(|problem| Error {
                             // A resolver that is down for a moment looks the same as a name that never was.
@@ -186,7 +187,9 @@ impl Network {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Some(Arc::new([address.to_canonical()]));
         }
-        if let Some(Ok(address)) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::parse::<Ipv6Addr>) {
+        if let Some(Ok(address)) =
+            name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::parse::<Ipv6Addr>)
+        {
             return Some(Arc::new([IpAddr::V6(address).to_canonical()]));
         }
         Some(self.name(&plain(name))?.addresses().await)
@@ -232,13 +235,43 @@ mod tests {
     #[test]
     fn what_is_no_target_is_refused() {
         for text in [
-            "", ",", ":", ":80", "a", "a:", "a:0", "a:65536", "a:+80", "a:1-2", "::1:80", "[::1:80", "[a]:80", "[10.0.0.0/33]:1",
-            "10.0.0.1/8:80", "10.0.0.0/33:80", "127.1:80", "0x7f.0.0.1:80", "2130706433:80", "a..b:80", "a b:80", "-é:80",
-            "[::ffff:10.0.0.0/104]:80", "a/8:80", "[10.0.0.1]:80",
+            "",
+            ",",
+            ":",
+            ":80",
+            "a",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+80",
+            "a:1-2",
+            "::1:80",
+            "[::1:80",
+            "[a]:80",
+            "[10.0.0.0/33]:1",
+            "10.0.0.1/8:80",
+            "10.0.0.0/33:80",
+            "127.1:80",
+            "0x7f.0.0.1:80",
+            "2130706433:80",
+            "a..b:80",
+            "a b:80",
+            "-é:80",
+            "[::ffff:10.0.0.0/104]:80",
+            "a/8:80",
+            "[10.0.0.1]:80",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text:?}");
         }
-        for text in ["localhost:80", "DB.internal.:5432", "_srv.example:1", "a:*", "4f5d6a7b8c9d:80", "0.0.0.0/0:443", "[::/0]:443"] {
+        for text in [
+            "localhost:80",
+            "DB.internal.:5432",
+            "_srv.example:1",
+            "a:*",
+            "4f5d6a7b8c9d:80",
+            "0.0.0.0/0:443",
+            "[::/0]:443",
+        ] {
             assert!(text.parse::<Target>().is_ok(), "{text:?}");
         }
     }
