@@ -4,7 +4,7 @@
 //! printed is a configuration file that says the same as all the layers together.
 
 use crate::{
-    bind,
+    bind, command,
     config::{Config, Layers},
     exit::Exit,
     lifecycle::{Failure, reopen},
@@ -12,26 +12,19 @@ use crate::{
     privilege::Identity,
     service::Services,
 };
-use std::io::{self, Write};
-use tokio::runtime;
 use tracing::warn;
 
-/// Checks a configuration, and prints what it comes to.
+/// Checks a configuration, and prints what it comes to. To be called where blocking is allowed, within a runtime.
 ///
 /// # Errors
 ///
 /// The first thing that would keep the process from serving.
-pub fn run(layers: Layers) -> Result<Exit, Failure> {
+pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     let config = Config::resolve(layers, 0)?;
     // What is found is told here, and not among the records of a host that serves.
     let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
     log::check(&config.log)?;
-    let runtime =
-        runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Failure::Runtime)?;
-    {
-        let _runtime = runtime.enter();
-        Services::load(&config)?;
-    }
+    Services::load(&config)?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
     for listener in &config.listeners {
         bind::check(&listener.bind)?;
@@ -41,7 +34,5 @@ pub fn run(layers: Layers) -> Result<Exit, Failure> {
         reopen::troubles(&config).iter().for_each(|trouble| warn!("{trouble}"));
     }
     let resolved = config.as_file()?;
-    // A closed standard output is the reader's choice.
-    io::stdout().lock().write_all(resolved.as_bytes()).ok();
-    Ok(Exit::Finished)
+    Ok(command::say(&resolved))
 }

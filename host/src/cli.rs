@@ -30,17 +30,12 @@ enum Verb {
     /// Check everything that serving checks at boot, print the resolved configuration, and exit.
     Check {
         #[command(flatten)]
-        options: Options,
+        options: Box<Options>,
     },
-}
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// To serve.
-    Serve,
-    /// To say whether serving would begin, and with what.
-    Check,
+    /// Show what a plugin is, what it exports and imports, and what of that a guest is given and denied.
+    Inspect(PluginFile),
+    /// Compile a plugin into the cache, so that neither a start nor a reload has to.
+    Compile(PluginFile),
 }
 
 /// The options. As words, which `config` turns into what they mean; a configuration file has the same names for them.
@@ -272,17 +267,91 @@ pub struct ListenerOptions {
     /// The component that serves each connection.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
     pub plugin: Option<PathBuf>,
+
+    /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
+    #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
+    pub plugin_sha256: Option<String>,
+
+    /// An environment variable of the guests', as NAME=VALUE, or NAME=@FILE for what is secret; may be given more than once.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "UNINTERRUPTIBLE_GUEST_ENV",
+        hide_env_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_env: Vec<String>,
+
+    /// An argument of the guests'; may be given more than once.
+    #[arg(
+        long,
+        value_name = "WORD",
+        env = "UNINTERRUPTIBLE_GUEST_ARG",
+        allow_hyphen_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_arg: Vec<String>,
+
+    /// A directory that guests have, as HOST::GUEST, read only unless :rw follows; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST::GUEST[:rw]",
+        env = "UNINTERRUPTIBLE_GUEST_DIR",
+        help_heading = "What a guest gets"
+    )]
+    pub guest_dir: Vec<String>,
+
+    /// Where guests may connect by tcp: an address, a network or a name, and a port or *; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST-OR-CIDR:PORT",
+        env = "UNINTERRUPTIBLE_GUEST_CONNECT",
+        value_delimiter = ',',
+        help_heading = "What a guest gets"
+    )]
+    pub guest_connect: Vec<String>,
 }
 
 /// What was typed.
 #[derive(Clone, Debug)]
 pub struct Arguments {
-    /// What for.
-    pub task: Task,
-    /// The options, with the defaults of those that were not given.
+    /// What to do instead of serving.
+    pub command: Option<Command>,
+    /// The options of serving, with the defaults of those that were not given.
     pub options: Options,
     /// Those that were given.
     pub given: Vec<Given>,
+}
+
+/// What this program does besides serving.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// To say whether serving would begin, and with what.
+    Check,
+    /// To say what a plugin is.
+    Inspect(PluginFile),
+    /// To compile a plugin ahead of time.
+    Compile(PluginFile),
+}
+
+/// A plugin that is looked at and not served.
+#[derive(Args, Clone, Debug)]
+pub struct PluginFile {
+    /// The component.
+    #[arg(value_name = "PLUGIN")]
+    pub plugin: PathBuf,
+
+    /// Where compiled plugins are kept, or `none` [default: as for serving].
+    #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Refuse plugins of WASI 0.3.
+    #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3")]
+    pub disable_wasi_0_3: bool,
+
+    /// Memory that one guest may have.
+    #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB")]
+    pub guest_memory: String,
 }
 
 /// An option that was given.
@@ -308,11 +377,13 @@ impl Arguments {
         let mut matches = CommandLine::command().try_get_matches().map_err(Refused)?;
         let given = given(matches.subcommand().map_or(&matches, |(_verb, matches)| matches));
         let CommandLine { verb, options } = CommandLine::from_arg_matches_mut(&mut matches).map_err(Refused)?;
-        let (task, options) = match verb {
-            None => (Task::Serve, options),
-            Some(Verb::Check { options }) => (Task::Check, options),
+        let (command, options) = match verb {
+            None => (None, options),
+            Some(Verb::Check { options }) => (Some(Command::Check), *options),
+            Some(Verb::Inspect(file)) => (Some(Command::Inspect(file)), options),
+            Some(Verb::Compile(file)) => (Some(Command::Compile(file)), options),
         };
-        Ok(Self { task, options, given })
+        Ok(Self { command, options, given })
     }
 }
 

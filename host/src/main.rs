@@ -7,8 +7,9 @@ use std::{
     thread,
 };
 use uninterruptible_host::{
-    anchor, check,
-    cli::{Arguments, Task},
+    anchor,
+    cli::Arguments,
+    command,
     config::{self, Config, Layers},
     exit::Exit,
     fault,
@@ -36,18 +37,17 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
     }
     let inheritance = config::handoff_channel()?.map(Inheritance::take).transpose()?;
     let fail = |error: &dyn Display| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string()));
-    let arguments = match Arguments::from_process() {
+    let mut arguments = match Arguments::from_process() {
         Ok(arguments) => arguments,
         Err(refused) => {
             fail(&refused);
             return Ok(refused.answer().into());
         }
     };
-    let task = arguments.task;
-    let layers = Layers::read(arguments).inspect_err(|error| fail(error))?;
-    if task == Task::Check {
-        return Ok(check::run(layers)?.into());
+    if let Some(command) = arguments.command.take() {
+        return Ok(command::run(command, arguments, handlers)?.into());
     }
+    let layers = Layers::read(arguments).inspect_err(|error| fail(error))?;
     // Before any thread exists. A successor does not step back behind a process that its predecessor does not wait for.
     let launch = config::anchor(&layers).inspect_err(|error| fail(error))?;
     if let Some(launch) = launch.filter(|_| inheritance.is_none()) {

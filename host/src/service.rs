@@ -2,15 +2,11 @@
 
 use crate::{
     bind::Key,
-    config::{Config, Limits},
+    config::{Config, Limits, Listener},
     guest::{self, Plugin},
     log::Limiter,
 };
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 /// Records of failed guests at once, and a second after that: a hostile peer must not be able to flood the log.
 const FAULT_BURST: u32 = 100;
@@ -53,13 +49,16 @@ impl Services {
     ///
     /// The first thing that cannot be served.
     pub fn load(config: &Config) -> Result<Self, LoadError> {
-        let mut plugins: HashMap<PathBuf, Arc<Plugin>> = HashMap::new();
+        let mut plugins: Vec<(&Listener, Arc<Plugin>)> = Vec::new();
         let mut services = HashMap::new();
         for listener in &config.listeners {
-            let plugin = match plugins.entry(listener.plugin.clone()) {
-                Entry::Occupied(loaded) => Arc::clone(loaded.get()),
-                Entry::Vacant(place) => Arc::clone(place.insert(Arc::new(Plugin::load(&config.source(listener))?))),
+            let loaded =
+                plugins.iter().find(|(other, _)| other.has_plugin_of(listener)).map(|(_, plugin)| Arc::clone(plugin));
+            let plugin = match loaded {
+                Some(plugin) => plugin,
+                None => Arc::new(Plugin::load(&config.source(listener))?),
             };
+            plugins.push((listener, Arc::clone(&plugin)));
             let service = Service { plugin, limits: config.limits, faults: Limiter::new(FAULT_BURST, FAULT_RATE) };
             services.insert(listener.key.clone(), Arc::new(service));
         }

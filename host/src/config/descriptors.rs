@@ -22,21 +22,27 @@ pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32) -> u64 {
     RESERVED + PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
 }
 
-pub(super) fn max_connections(asked: Option<&str>, reserved: u64) -> Result<NonZeroU32, Error> {
+/// `granted` is what a guest may hold beside its connection.
+pub(super) fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) -> Result<NonZeroU32, Error> {
     // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
         Ok((soft, _)) => soft,
         Err(_) => u64::MAX,
     };
-    let room = limit.saturating_sub(reserved);
+    let each = u64::from(granted) + 1;
+    let room = limit.saturating_sub(reserved) / each;
     match asked {
         Some(text) => {
             let Count(asked) = parse("--max-connections", text)?;
             if u64::from(asked.get()) <= room {
                 Ok(asked)
             } else {
-                Err(Error::Descriptors { asked: asked.get(), limit, room, needed: u64::from(asked.get()) + reserved })
+                {
+                    let why = if granted == 0 { "" } else { ", since a guest may hold what it is granted as well" };
+                    let needed = u64::from(asked.get()) * each + reserved;
+                    Err(Error::Descriptors { asked: asked.get(), limit, room, each: why, needed })
+                }
             }
         }
         None => {

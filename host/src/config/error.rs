@@ -74,7 +74,7 @@ pub enum Error {
     },
     /// More connections than descriptors.
     #[error(
-        "--max-connections {asked}: the descriptor limit of {limit} leaves room for {room}; raise it (ulimit -n {needed}, or LimitNOFILE= in \
+        "--max-connections {asked}: the descriptor limit of {limit} leaves room for {room}{each}; raise it (ulimit -n {needed}, or LimitNOFILE= in \
          the systemd unit) or ask for fewer"
     )]
     Descriptors {
@@ -84,6 +84,8 @@ pub enum Error {
         limit: u64,
         /// What fits.
         room: u64,
+        /// Why a connection takes more than one, where it does.
+        each: &'static str,
         /// What the limit would have to be.
         needed: u64,
     },

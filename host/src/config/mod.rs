@@ -16,8 +16,8 @@ pub use layers::Layers;
 use crate::{
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, Key, SocketPath, Variables},
-    cli::ListenerOptions,
-    guest::Source,
+    cli::{ListenerOptions, PluginFile},
+    guest::{Digest, Grants, Source, grants},
     handoff::start::{self, StartCommand},
     log,
     privilege::Identity,
@@ -35,7 +35,7 @@ use std::{
     thread,
     time::Duration,
 };
-use value::{Count, duration, optional_duration, parse, size};
+use value::{Count, distinct, duration, optional_duration, parse, size};
 
 /// Where to listen when nothing says where.
 const DEFAULT_PORT: u16 = 7000;
@@ -103,6 +103,10 @@ pub struct Listener {
     pub key: Key,
     /// The file of the plugin that serves.
     pub plugin: PathBuf,
+    /// What the plugin must be.
+    pub plugin_sha256: Option<Digest>,
+    /// What its guests are granted.
+    pub grants: Grants,
 }
 
 /// How the service passes from one process to the next.
@@ -212,21 +216,18 @@ impl Config {
         let options = layers.options.clone();
         let identity = identity(options.user.as_deref(), options.group.as_deref())?;
         let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
+        let granted = listeners.iter().map(|listener| listener.grants.descriptors()).max().unwrap_or_default();
         let reserved = descriptors::reserved(listeners.len() + passed, max_draining);
         Ok(Self {
             layers: layers.clone(),
             listeners,
             passed,
-            cache_dir: match options.cache_dir {
-                Some(none) if none.as_os_str() == "none" => None,
-                Some(dir) => Some(dir),
-                None => default_cache_dir(),
-            },
+            cache_dir: cache_dir(options.cache_dir),
             guest_start: parse("--guest-start", &options.guest_start)?,
             wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
             limits: Limits {
-                max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved)?,
+                max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?,
                 guest_memory: size("--guest-memory", &options.guest_memory)?,
                 guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
                 connection_timeout: optional_duration("--connection-timeout", &options.connection_timeout)?,
@@ -275,6 +276,35 @@ impl Config {
     }
 }
 
+/// What is to be known for looking at a plugin.
+#[derive(Debug)]
+pub struct Looking {
+    /// The plugin's file.
+    pub plugin: PathBuf,
+    /// Where compiled plugins are kept; `None` where they are not.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether plugins of WASI 0.3 would be served.
+    pub wasi_0_3: Wasi03,
+    /// Bytes of memory a guest would have.
+    pub guest_memory: usize,
+}
+
+impl Looking {
+    /// Turns what was typed into what was meant.
+    ///
+    /// # Errors
+    ///
+    /// The first value that has no meaning.
+    pub fn resolve(file: PluginFile) -> Result<Self, Error> {
+        Ok(Self {
+            plugin: file.plugin,
+            cache_dir: cache_dir(file.cache_dir),
+            wasi_0_3: if file.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
+            guest_memory: size("--guest-memory", &file.guest_memory)?,
+        })
+    }
+}
+
 /// Those that have a table in the file, or else those of the addresses that are given for all.
 fn listeners(layers: &Layers) -> Result<Vec<Listener>, Error> {
     let alike = |bind| (bind, &layers.options.listener, &layers.origins);
@@ -312,10 +342,30 @@ fn listener(bind: Bind, key: Key, options: &ListenerOptions, earlier: &[Listener
         }
     }
     let plugin = options.plugin.clone().filter(|path| !path.as_os_str().is_empty());
-    Ok(Listener { plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?, bind, key })
+    Ok(Listener {
+        plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?,
+        plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
+        grants: grants(options)?,
+        bind,
+        key,
+    })
+}
+
+fn grants(options: &ListenerOptions) -> Result<Grants, Error> {
+    Ok(Grants {
+        environment: distinct("--guest-env", &options.guest_env, grants::Variable::name)?,
+        arguments: distinct("--guest-arg", &options.guest_arg, |_| "")?,
+        directories: distinct("--guest-dir", &options.guest_dir, grants::Directory::guest_path)?,
+        targets: distinct("--guest-connect", &options.guest_connect, |_| "")?,
+    })
 }
 
 impl Listener {
+    /// Whether the same plugin serves both, and with the same grants.
+    pub fn has_plugin_of(&self, other: &Self) -> bool {
+        (&self.plugin, &self.plugin_sha256, &self.grants) == (&other.plugin, &other.plugin_sha256, &other.grants)
+    }
+
     /// The files that it is made of, with the options that name them.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         [("--plugin", self.plugin.as_path())].into_iter()
@@ -332,6 +382,8 @@ impl Config {
     pub fn source(&self, listener: &Listener) -> Source {
         Source {
             path: listener.plugin.clone(),
+            digest: listener.plugin_sha256,
+            grants: listener.grants.clone(),
             cache_dir: self.cache_dir.clone(),
             start: self.guest_start,
             wasi_0_3: self.wasi_0_3,
@@ -461,6 +513,14 @@ fn file(option: &'static str, path: Option<PathBuf>, example: &str) -> Result<Op
             path::absolute(&path).map(Some).map_err(remedy)
         }
         None => Ok(None),
+    }
+}
+
+fn cache_dir(asked: Option<PathBuf>) -> Option<PathBuf> {
+    match asked {
+        Some(none) if none.as_os_str() == "none" => None,
+        Some(dir) => Some(dir),
+        None => default_cache_dir(),
     }
 }
 

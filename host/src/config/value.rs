@@ -7,6 +7,29 @@ pub(super) fn parse<T: FromStr<Err: Display>>(option: &'static str, text: &str) 
     text.parse().map_err(|remedy| Error::value(option, text, remedy))
 }
 
+/// Variables, arguments, directories and places to connect to, of each: every guest that asks gets them all.
+const MOST_GRANTS: usize = 256;
+
+/// Parses each value; what they name, where they name something, must differ.
+pub(super) fn distinct<T: FromStr<Err: Display>>(
+    option: &'static str,
+    texts: &[String],
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<T>, Error> {
+    let mut values: Vec<T> = Vec::new();
+    for text in texts {
+        let value: T = parse(option, text)?;
+        if values.iter().any(|earlier| !name(earlier).is_empty() && name(earlier) == name(&value)) {
+            return Err(Error::value(option, text, format!("gives {} a second time; give it once", name(&value))));
+        }
+        values.push(value);
+    }
+    if values.len() > MOST_GRANTS {
+        return Err(Error::value(option, values.len(), format!("is more than {MOST_GRANTS} of them; give fewer")));
+    }
+    Ok(values)
+}
+
 /// A whole number that is not zero.
 pub(super) struct Count(pub(super) NonZeroU32);
 

@@ -33,6 +33,50 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Cache(Option<PathBuf>);
 
+/// Why a compiled plugin cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// There is no directory to keep it in.
+    #[error(
+        "there is no cache to compile it into: name a directory, as in --cache-dir /var/cache/uninterruptible-host"
+    )]
+    Nowhere,
+    /// Nobody should load machine code from there.
+    #[error("--cache-dir {}: {problem}", .dir.display())]
+    Untrusted {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// It cannot be written.
+    #[error("--cache-dir: {} cannot be written: {cause}", .entry.display())]
+    Unwritten {
+        /// What was to be written.
+        entry: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The engine refuses the plugin.
+    #[error("does not compile: {0:#}")]
+    Compile(wasmtime::Error),
+}
+
+/// Compiles a plugin into a directory, where that does not have it yet. Tells the entry, and whether it is new.
+pub(super) fn keep(dir: Option<&Path>, engine: &Engine, plugin: &[u8]) -> Result<(PathBuf, bool), KeepError> {
+    let dir = dir.ok_or(KeepError::Nowhere)?;
+    let dir = prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
+    let entry = dir.join(entry_name(engine, plugin));
+    if read(&entry).is_ok() {
+        return Ok((entry, false));
+    }
+    let compiled = engine.precompile_component(plugin).map_err(KeepError::Compile)?;
+    match write(&dir, &entry, &compiled) {
+        Ok(()) => Ok((entry, true)),
+        Err(cause) => Err(KeepError::Unwritten { entry, cause }),
+    }
+}
+
 impl Cache {
     /// Opens a directory, making it where it does not exist. One that cannot be trusted is not used, with a warning.
     pub(super) fn open(dir: Option<&Path>) -> Self {
@@ -44,6 +88,12 @@ impl Cache {
                 Self(None)
             }
         }
+    }
+
+    /// The entry of a plugin, where there is one that can be trusted.
+    pub(super) fn holds(&self, engine: &Engine, plugin: &[u8]) -> Option<PathBuf> {
+        let entry = self.0.as_ref()?.join(entry_name(engine, plugin));
+        read(&entry).is_ok().then_some(entry)
     }
 
     /// The compiled form of a plugin, from the cache or from the compiler.

@@ -234,7 +234,8 @@ impl Reading {
     }
 }
 
-fn provided(import: &str) -> bool {
+/// Whether this host has an interface.
+pub(super) fn provided(import: &str) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
     PROVIDED.iter().any(|(name, generation)| {
         *name == interface

@@ -2,26 +2,39 @@
 //! connection.
 //!
 //! ```text
-//! once:        contract ─► cache ─► engine ─► plugin (linked, tried)
+//! once:        contract ─► grants ─► cache ─► engine ─► plugin (linked, tried)
 //! connection:  plugin.serve ─► state (store data) ─► streams ─► wire
-//!                 └► meter (CPU time)   └► memory, stdio, facts
+//!                 └► meter (CPU time)   ├► memory, stdio, facts
+//!                                       └► files ─► beneath, sockets: what was granted, within places
 //! ```
 
+mod ahead;
+mod beneath;
 mod bindings;
 mod cache;
 mod concurrent_streams;
 mod contract;
+mod digest;
 mod engine;
 mod facts;
 mod failure;
+mod files;
+pub mod grants;
 mod late_start;
 mod memory;
 mod meter;
+mod places;
 mod plugin;
+mod sockets;
 mod state;
 mod stdio;
 mod streams;
+mod survey;
 
+pub use ahead::{Compiled, compile};
+pub use digest::Digest;
 pub use facts::{ConnectionId, Facts};
 pub use failure::{Failure, Fault, Reason};
-pub use plugin::{LoadError, Plugin, Source};
+pub use grants::Grants;
+pub use plugin::{LoadError, Plugin, Problem, Source};
+pub use survey::{Access, Import, Memories, Survey};

@@ -4,9 +4,11 @@ use super::{
     bindings::{wasi_0_2, wasi_0_3},
     cache::{self, Cache},
     contract::{self, Contract, Generation, VERSION_0_2, VERSION_0_3},
+    digest::Digest,
     engine::{self, Concurrency, Runtime},
     facts::Facts,
     failure::{Failure, Reason},
+    grants::{self, Granted, Grants},
     late_start::{LateStart, Learner, Start},
     memory::Memory,
     meter::{Heavy, Meter, Metered},
@@ -28,7 +30,7 @@ use std::{
 use tokio::time;
 use tracing::{info, warn};
 use wasmtime::{
-    ResourcesRequired, Store, Trap, WasmBacktrace,
+    Engine, ResourcesRequired, Store, Trap, WasmBacktrace,
     component::{Component, Linker, StreamReader},
 };
 
@@ -47,6 +49,10 @@ const LONGEST_START: Duration = Duration::from_secs(60);
 pub struct Source {
     /// The file.
     pub path: PathBuf,
+    /// What it must be, where that was said.
+    pub digest: Option<Digest>,
+    /// What its guests are granted.
+    pub grants: Grants,
     /// Where its compiled form is kept.
     pub cache_dir: Option<PathBuf>,
     /// When its guests start.
@@ -59,13 +65,20 @@ pub struct Source {
     pub workers: NonZeroU32,
 }
 
-/// Why a plugin cannot be served: one line that names the file and the remedy.
+/// Why a plugin cannot be served: one line that names what is wrong and the remedy.
 #[derive(Debug, thiserror::Error)]
-#[error("--plugin {}: {problem}", .path.display())]
-pub struct LoadError {
-    path: PathBuf,
-    /// What is wrong.
-    pub problem: Problem,
+pub enum LoadError {
+    /// The file.
+    #[error("--plugin {}: {problem}", .path.display())]
+    Plugin {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// What its guests are granted.
+    #[error(transparent)]
+    Grant(#[from] grants::Error),
 }
 
 /// What is wrong with a plugin.
@@ -80,6 +93,16 @@ pub enum Problem {
     /// Reading it would take memory from those who are served.
     #[error("is {0} bytes, and a plugin has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
+    /// It is another one than was asked for.
+    #[error(
+        "has the SHA-256 {found}, and --plugin-sha256 asks for {wanted}: put the right file there, or the right digest"
+    )]
+    Digest {
+        /// That of the file.
+        found: Digest,
+        /// That of the option.
+        wanted: Digest,
+    },
     /// It is not a plugin.
     #[error(transparent)]
     Contract(#[from] contract::Error),
@@ -91,6 +114,9 @@ pub enum Problem {
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
+    /// Its compiled form was to be kept.
+    #[error(transparent)]
+    Keep(cache::KeepError),
     /// It cannot be linked: something that it needs differs from what the host has.
     #[error(
         "was built for uninterruptible:server@{built_for}, and cannot be linked with what this host has \
@@ -125,10 +151,20 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// Whether the plugin itself may be fine.
+    pub fn is_refusal_of_the_system(&self) -> bool {
+        matches!(self, Self::Room { .. } | Self::Keep(_))
+    }
+}
+
 impl LoadError {
     /// Whether the plugin itself may be fine.
     pub fn is_refusal_of_the_system(&self) -> bool {
-        matches!(self.problem, Problem::Room { .. })
+        match self {
+            Self::Plugin { problem, .. } => problem.is_refusal_of_the_system(),
+            Self::Grant(error) => error.is_refusal_of_the_system,
+        }
     }
 }
 
@@ -140,10 +176,11 @@ pub struct Plugin {
     limits: Limits,
     heavy: Heavy,
     voice: Voice,
+    granted: Arc<Granted>,
 }
 
 /// The plugin's `handle-request`, linked, its exports found.
-enum Handler {
+pub(super) enum Handler {
     Wasi02(wasi_0_2::PluginPre<State>),
     Wasi03(wasi_0_3::PluginAsyncPre<State>),
 }
@@ -156,25 +193,31 @@ impl Plugin {
     ///
     /// Everything that would keep a guest of it from starting.
     pub fn load(source: &Source) -> Result<Self, LoadError> {
-        Self::load_file(source).map_err(|problem| LoadError { path: source.path.clone(), problem })
+        let name = source.path.file_stem().unwrap_or(source.path.as_os_str()).to_string_lossy();
+        let granted = tokio::runtime::Handle::current().block_on(Granted::find(&source.grants, &name))?;
+        Self::load_file(source, &name, granted)
+            .map_err(|problem| LoadError::Plugin { path: source.path.clone(), problem })
     }
 
-    fn load_file(source: &Source) -> Result<Self, Problem> {
+    fn load_file(source: &Source, name: &str, granted: Granted) -> Result<Self, Problem> {
         let bytes = read(&source.path)?;
-        let contract = contract::read(&bytes)?;
-        if contract.concurrency == Concurrency::Concurrent && source.wasi_0_3 == Wasi03::Disabled {
-            return Err(Problem::Wasi03Disabled);
+        if let Some(wanted) = source.digest {
+            let found = Digest::of(&bytes);
+            if found != wanted {
+                return Err(Problem::Digest { found, wanted });
+            }
         }
+        let contract = accepted(&bytes, source.wasi_0_3)?;
         let (runtime, component) = prepare(source, &contract, &bytes)?;
-        let handler = link(&runtime, &component, &contract)?;
-        let name = source.path.file_stem().unwrap_or(source.path.as_os_str()).to_string_lossy();
+        let handler = link(&runtime.engine, &component, &contract)?;
         let plugin = Self {
             runtime,
             handler,
             late_start: LateStart::new(source.start),
             limits: source.limits,
             heavy: Heavy::new(source.workers),
-            voice: Voice { plugin: name.as_ref().into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
+            granted: Arc::new(granted),
+            voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
         info!(plugin = %plugin.voice.plugin, contract = contract.version, bytes = bytes.len(), "plugin loaded");
@@ -227,6 +270,7 @@ impl Plugin {
             Arc::clone(meter),
             self.voice.clone(),
             self.late_start.learner(),
+            Arc::clone(&self.granted),
         )
     }
 
@@ -297,7 +341,16 @@ impl Plugin {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+/// What the file says of itself, where that can be served.
+pub(super) fn accepted(bytes: &[u8], wasi_0_3: Wasi03) -> Result<Contract, Problem> {
+    let contract = contract::read(bytes)?;
+    if contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled {
+        return Err(Problem::Wasi03Disabled);
+    }
+    Ok(contract)
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     // Opening a pipe would wait for its writer.
     let file = fs::metadata(path).map_err(Problem::Unreadable)?;
     if !file.is_file() {
@@ -337,9 +390,9 @@ fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtim
     Ok((runtime, component))
 }
 
-fn link(runtime: &Runtime, component: &Component, contract: &Contract) -> Result<Handler, Problem> {
+pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) -> Result<Handler, Problem> {
     let linked = || {
-        let mut linker = Linker::new(&runtime.engine);
+        let mut linker = Linker::new(engine);
         state::link_wasi_0_2(&mut linker)?;
         if contract.concurrency == Concurrency::Concurrent {
             state::link_wasi_0_3(&mut linker)?;
@@ -386,6 +439,6 @@ fn described(error: &wasmtime::Error) -> String {
 }
 
 /// The chain of an error from the engine, which may be a paragraph, as one line.
-fn one_line(error: &wasmtime::Error) -> String {
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
     log::escaped(&format!("{error:#}").replace('\n', " "))
 }

@@ -3,9 +3,13 @@
 use super::{
     concurrent_streams,
     facts::Facts,
+    files,
+    grants::Granted,
     late_start::Learner,
     memory::Memory,
     meter::Meter,
+    places::Places,
+    sockets,
     stdio::{Lines, Speech},
     streams,
 };
@@ -20,10 +24,9 @@ use wasmtime_wasi::{
     WasiCtx, WasiCtxView, WasiView,
     cli::WasiCli,
     clocks::WasiClocks,
-    filesystem::WasiFilesystem,
     p2::{
         Pollable,
-        bindings::{cli, clocks, filesystem, random},
+        bindings::{cli, clocks, random},
         subscribe,
     },
     random::WasiRandom,
@@ -37,6 +40,9 @@ use wasmtime_wasi_io::{
 
 /// Resources that a guest may hold: streams, pollables, files. Python, the largest, holds a few dozen.
 const RESOURCES: usize = 4096;
+
+/// The same for a guest that was granted files or connections, each stream of which may hold 64 KiB and a thread.
+const RESOURCES_OF_FILES: usize = 256;
 
 /// What one host call may make the host allocate, in bytes. A stream takes 64 KiB at a time; paths, messages and lists of
 /// pollables are smaller.
@@ -52,6 +58,8 @@ pub(super) struct State {
     pub(super) learner: Learner,
     /// What the guest said through `fail`, first.
     pub(super) declared_failure: Option<String>,
+    pub(super) granted: Arc<Granted>,
+    pub(super) places: Places,
     facts: Facts,
     meter: Arc<Meter>,
     voice: Voice,
@@ -77,18 +85,31 @@ impl State {
         meter: Arc<Meter>,
         voice: Voice,
         learner: Learner,
+        granted: Arc<Granted>,
     ) -> Store<Self> {
+        let resources = if granted.reaches_out() { RESOURCES_OF_FILES } else { RESOURCES };
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES);
+        table.set_max_capacity(resources);
         let mut store = Store::new(
             engine,
-            Self { table, memory, learner, declared_failure: None, facts, meter, voice, wasi: None },
+            Self {
+                table,
+                memory,
+                learner,
+                declared_failure: None,
+                granted,
+                places: Places::default(),
+                facts,
+                meter,
+                voice,
+                wasi: None,
+            },
         );
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(RESOURCES);
         if let Some(table) = store.concurrent_resource_table() {
-            table.set_max_capacity(RESOURCES);
+            table.set_max_capacity(resources);
         }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| store.data().meter.tick());
@@ -127,10 +148,8 @@ impl State {
             builder
                 .stdout(Lines::new("stdout", &speech, &self.learner))
                 .stderr(Lines::new("stderr", &speech, &self.learner))
-                .max_random_size(RANDOM_BYTES)
-                .allow_tcp(false)
-                .allow_udp(false)
-                .allow_ip_name_lookup(false);
+                .max_random_size(RANDOM_BYTES);
+            self.granted.equip(&mut builder);
             Box::new(builder.build())
         });
         WasiCtxView { ctx, table: &mut self.table }
@@ -178,10 +197,8 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     cli::terminal_stdin::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
     cli::terminal_stdout::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, |state| {
-        let WasiCtxView { ctx, table } = state.quiet();
-        wasmtime_wasi::filesystem::WasiFilesystemCtxView { ctx: ctx.filesystem(), table }
-    })?;
+    files::link_wasi_0_2(linker)?;
+    sockets::link_wasi_0_2(linker)?;
     // A timer is more than a look at the clock.
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
     clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| {
@@ -219,6 +236,8 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 /// Links all of WASI 0.3 and our contract's imports of that generation, beside what [`link_wasi_0_2`] has linked.
 pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
+    files::link_wasi_0_3(linker)?;
+    sockets::link_wasi_0_3(linker)?;
     // As in 0.2, a timer is more than a look at the clock; the engine's own does not ask the state, which would notice.
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.3.0")?;
     clock.func_wrap_concurrent("wait-for", |accessor, (period,): (u64,)| {

@@ -1,0 +1,78 @@
+//! The subcommands: what this program does besides serving. Each says its result on standard output, and ends; a signal that asks
+//! a host to end, ends it at once.
+
+use crate::{
+    check,
+    cli::{Arguments, Command},
+    config::{Layers, Looking},
+    exit::Exit,
+    guest, inspect,
+    lifecycle::Failure,
+    log,
+    signals::{Handlers, Signal, Signals},
+};
+use std::io::{self, Write};
+use tokio::runtime;
+
+/// Runs one, in a process that serves nothing.
+///
+/// # Errors
+///
+/// Where an option has no meaning, where what is checked would not be served, or where the system refuses a thread.
+pub fn run(command: Command, arguments: Arguments, handlers: Handlers) -> Result<Exit, Failure> {
+    let work: Box<dyn FnOnce() -> Result<Exit, Failure> + Send> = match command {
+        Command::Check => {
+            let layers = Layers::read(arguments)?;
+            Box::new(move || check::run(layers))
+        }
+        Command::Inspect(file) => {
+            let looking = Looking::resolve(file)?;
+            Box::new(move || Ok(inspect::run(&looking)))
+        }
+        Command::Compile(file) => {
+            let looking = Looking::resolve(file)?;
+            Box::new(move || Ok(compile(&looking)))
+        }
+    };
+    let mut signals = handlers.deliver().map_err(Failure::Signals)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let exit = runtime.block_on(async {
+        tokio::select! {
+            done = tokio::task::spawn_blocking(work) => done.unwrap_or_else(|panic| Err(Failure::Bug(panic.to_string()))),
+            () = terminated(&mut signals) => Ok(Exit::CutShort),
+        }
+    });
+    runtime.shutdown_background();
+    exit
+}
+
+async fn terminated(signals: &mut Signals) {
+    while signals.next().await != Signal::Terminate {}
+}
+
+fn compile(looking: &Looking) -> Exit {
+    match guest::compile(&looking.plugin, looking.cache_dir.as_deref(), looking.wasi_0_3) {
+        Ok(guest::Compiled { entry, took: Some(took) }) => {
+            say(&format!("compiled {} in {} ms to {}\n", looking.plugin.display(), took.as_millis(), entry.display()))
+        }
+        Ok(guest::Compiled { entry, took: None }) => {
+            say(&format!("{} was compiled already: {}\n", looking.plugin.display(), entry.display()))
+        }
+        Err(problem) => {
+            log::complain(&format!("compile {}: {problem}", looking.plugin.display()));
+            if problem.is_refusal_of_the_system() { Exit::System } else { Exit::Usage }
+        }
+    }
+}
+
+/// A reader that has enough, as `head` does, is no failure of ours; one that could not take it is.
+pub(crate) fn say(result: &str) -> Exit {
+    let mut out = io::stdout().lock();
+    match out.write_all(result.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            log::complain(&format!("standard output: {error}"));
+            Exit::System
+        }
+        _ => Exit::Finished,
+    }
+}

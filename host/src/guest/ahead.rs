@@ -1,0 +1,42 @@
+//! Compiling ahead of time: into the cache, so that a start or a reload finds what it needs.
+
+use super::{
+    cache::{self, Cache, KeepError},
+    engine,
+    plugin::{self, Problem},
+};
+use crate::config::Wasi03;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// A plugin that is compiled.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Where it is kept.
+    pub entry: PathBuf,
+    /// How long it took; `None` where it was there already.
+    pub took: Option<Duration>,
+}
+
+/// Compiles a plugin into the cache, and finds out that it links.
+///
+/// # Errors
+///
+/// Where no configuration could serve it, or where it cannot be kept.
+pub fn compile(path: &Path, cache_dir: Option<&Path>, wasi_0_3: Wasi03) -> Result<Compiled, Problem> {
+    let started = Instant::now();
+    let compile_error = |error: wasmtime::Error| Problem::Compile(plugin::one_line(&error));
+    let bytes = plugin::read(path)?;
+    let contract = plugin::accepted(&bytes, wasi_0_3)?;
+    let compiler = engine::compiler(contract.concurrency).map_err(compile_error)?;
+    let (entry, is_new) = cache::keep(cache_dir, &compiler, &bytes).map_err(|error| match error {
+        KeepError::Compile(error) => compile_error(error),
+        error => Problem::Keep(error),
+    })?;
+    let took = is_new.then(|| started.elapsed());
+    let artifact = Cache::open(cache_dir).artifact(&compiler, &bytes).map_err(compile_error)?;
+    plugin::link(&compiler, &artifact.load(&compiler).map_err(compile_error)?, &contract)?;
+    Ok(Compiled { entry, took })
+}

@@ -1,0 +1,113 @@
+//! Environment variables and arguments: given on the command line, or, what is secret, read from a file.
+
+use super::Error;
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// The most that a file may hold, in bytes: a certificate chain with its key is a tenth of it.
+const LONGEST: u64 = 64 << 10;
+
+/// `NAME=VALUE` or `NAME=@FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    name: String,
+    value: Value,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Value {
+    Said(String),
+    Kept(PathBuf),
+}
+
+impl fmt::Debug for Value {
+    /// Secrets that were given on the command line after all are not passed on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(_) => f.write_str("Said"),
+            Self::Kept(path) => path.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Variable {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) =
+            text.split_once('=').ok_or("has no value; write NAME=VALUE, or NAME=@FILE for what is secret")?;
+        if name.is_empty() {
+            return Err("has no name; write NAME=VALUE");
+        }
+        if text.contains('\0') {
+            return Err("holds a zero byte, which no variable can");
+        }
+        let value = match value.strip_prefix('@') {
+            Some("") => return Err("names no file after the @; write NAME=@FILE"),
+            Some(file) => Value::Kept(file.into()),
+            None => Value::Said(value.to_owned()),
+        };
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+impl Variable {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Name and value, as the file has it by now.
+    pub(super) fn read(&self) -> Result<(String, String), Error> {
+        let value = match &self.value {
+            Value::Said(value) => value.clone(),
+            Value::Kept(path) => read(path)
+                .map_err(|problem| Error::new("--guest-env", format!("{}=@{}", self.name, path.display()), problem))?,
+        };
+        Ok((self.name.clone(), value))
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("the file cannot be read: {error}");
+    // Opening a pipe would wait for its writer, and the next reload would find it empty.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is not a regular file; keep the value in one".to_owned());
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!("the file is longer than {} KiB; is it the right one?", LONGEST >> 10));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_not_utf8| "the file is not UTF-8 text".to_owned())?;
+    if text.contains('\0') {
+        return Err("the file holds a zero byte, which no variable can".to_owned());
+    }
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// One argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word(String);
+
+impl Word {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Word {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains('\0') { Err("holds a zero byte, which no argument can") } else { Ok(Self(text.to_owned())) }
+    }
+}

@@ -1,0 +1,120 @@
+//! What the operator grants the guests of a plugin: the words of the options, then what they come to each time the plugin is
+//! loaded. Whatever is not named here no guest has.
+
+mod directory;
+mod environment;
+mod names;
+mod network;
+
+pub use directory::Directory;
+pub use environment::{Variable, Word};
+pub use network::Target;
+
+use super::places::PLACES;
+use network::Network;
+use std::{net::SocketAddr, sync::Arc};
+use wasmtime_wasi::{WasiCtxBuilder, filesystem::Dir, sockets::SocketAddrUse};
+
+/// What is granted, as it was said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// `--guest-env`; no name twice.
+    pub environment: Vec<Variable>,
+    /// `--guest-arg`, in order.
+    pub arguments: Vec<Word>,
+    /// `--guest-dir`; no path of the guest's twice.
+    pub directories: Vec<Directory>,
+    /// `--guest-connect`.
+    pub targets: Vec<Target>,
+}
+
+/// A grant that cannot be given: one line that names the option, the value and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} {value:?}: {problem}")]
+pub struct Error {
+    option: &'static str,
+    value: String,
+    problem: String,
+    /// Whether the grant itself may be fine.
+    pub(super) is_refusal_of_the_system: bool,
+}
+
+impl Error {
+    fn new(option: &'static str, value: impl ToString, problem: impl ToString) -> Self {
+        Self { option, value: value.to_string(), problem: problem.to_string(), is_refusal_of_the_system: false }
+    }
+}
+
+impl Grants {
+    /// Descriptors of this process that one guest may hold, beside its connection.
+    pub fn descriptors(&self) -> u32 {
+        if self.directories.is_empty() && self.targets.is_empty() { 0 } else { PLACES }
+    }
+}
+
+/// What is granted, as it was found when the plugin was loaded: files read, directories opened, names resolved.
+#[derive(Default)]
+pub(super) struct Granted {
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    directories: Vec<(Dir, String)>,
+    network: Option<Arc<Network>>,
+}
+
+impl Granted {
+    /// Finds everything, or the first grant that cannot be given.
+    pub(super) async fn find(grants: &Grants, plugin: &str) -> Result<Self, Error> {
+        // A program expects its own name before the first argument.
+        let mut arguments: Vec<String> = grants.arguments.iter().map(|word| word.as_str().to_owned()).collect();
+        if !arguments.is_empty() {
+            arguments.insert(0, plugin.to_owned());
+        }
+        Ok(Self {
+            environment: grants.environment.iter().map(Variable::read).collect::<Result<_, _>>()?,
+            arguments,
+            directories: grants.directories.iter().map(Directory::open).collect::<Result<_, _>>()?,
+            network: if grants.targets.is_empty() {
+                None
+            } else {
+                Some(Arc::new(Network::find(&grants.targets).await?))
+            },
+        })
+    }
+
+    /// Whether a guest may hold descriptors at all.
+    pub(super) fn reaches_out(&self) -> bool {
+        !self.directories.is_empty() || self.network.is_some()
+    }
+
+    /// The directories, by the paths at which guests have them.
+    pub(super) fn directories(&self) -> &[(Dir, String)] {
+        &self.directories
+    }
+
+    /// Where guests may connect, if anywhere.
+    pub(super) fn network(&self) -> Option<&Arc<Network>> {
+        self.network.as_ref()
+    }
+
+    /// Gives a guest what is configured by values. Directories it gets from `files`.
+    pub(super) fn equip(&self, wasi: &mut WasiCtxBuilder) {
+        wasi.envs(&self.environment).args(&self.arguments).allow_udp(false).allow_ip_name_lookup(false);
+        let Some(network) = &self.network else {
+            wasi.allow_tcp(false);
+            return;
+        };
+        let network = Arc::clone(network);
+        wasi.allow_tcp(true).socket_addr_check(move |address, purpose| {
+            Box::pin(std::future::ready(is_permitted(&network, address, purpose)))
+        });
+    }
+}
+
+fn is_permitted(network: &Network, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+    match purpose {
+        SocketAddrUse::TcpConnect => network.permits(address),
+        // What connect does by itself, and no more: a guest listens nowhere, and chooses no port to come from.
+        SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+        _ => false,
+    }
+}

@@ -1,0 +1,308 @@
+//! What a file is, for who looks at it before it is served: everything that it says of itself, and what a guest of it would be
+//! given and denied. Nothing is compiled, and what is no plugin is described too, as far as it is WebAssembly.
+
+use super::{
+    cache::Cache,
+    contract::{self, Generation},
+    digest::Digest,
+    engine::{self, Concurrency},
+    plugin::{self, Problem},
+};
+use crate::{config::Wasi03, log};
+use std::path::{Path, PathBuf};
+use wasmparser::{Encoding, KnownCustom, Parser, Payload};
+
+/// Toolchains name a handful of tools; a file that names more is not one of theirs.
+const MOST_PRODUCERS: usize = 64;
+
+/// What is known of a file.
+#[derive(Debug)]
+pub struct Survey {
+    /// Its length in bytes.
+    pub size: usize,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// What it is, in a few words.
+    pub kind: String,
+    /// Why this host does not serve it, where it does not.
+    pub refusal: Option<String>,
+    /// What it exports, in its order.
+    pub exports: Vec<String>,
+    /// What it imports, in its order.
+    pub imports: Vec<Import>,
+    /// Its linear memories.
+    pub memories: Memories,
+    /// What it was made with: a tool and its version.
+    pub producers: Vec<(String, String)>,
+    /// Whether it needs the engine that has the component model's own concurrency. Unknown of what is not served.
+    pub concurrent: Option<bool>,
+    /// Where its compiled form is, where the cache has it.
+    pub compiled: Option<PathBuf>,
+}
+
+/// Something that a file imports.
+#[derive(Debug)]
+pub struct Import {
+    /// Its name.
+    pub name: String,
+    /// What a guest gets of it.
+    pub access: Access,
+}
+
+/// What a guest gets of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It works.
+    Given,
+    /// It answers "access denied", or is empty, unless this option is given.
+    By(&'static str),
+    /// It answers "access denied".
+    Denied,
+    /// This host does not have it.
+    Missing,
+}
+
+/// The linear memories of all modules in a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memories {
+    /// How many there are.
+    pub count: usize,
+    /// Bytes at the start, all together.
+    pub initial: u64,
+    /// Bytes at the most, all together; `None` where one has no bound of its own.
+    pub maximum: Option<u64>,
+}
+
+impl Survey {
+    /// Looks at a file.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or is no WebAssembly that is whole.
+    pub fn of(path: &Path, cache_dir: Option<&Path>, wasi_0_3: Wasi03, guest_memory: usize) -> Result<Self, Problem> {
+        Self::of_bytes(&plugin::read(path)?, cache_dir, wasi_0_3, guest_memory)
+    }
+
+    fn of_bytes(
+        bytes: &[u8],
+        cache_dir: Option<&Path>,
+        wasi_0_3: Wasi03,
+        guest_memory: usize,
+    ) -> Result<Self, Problem> {
+        let contract = match contract::read(bytes) {
+            Err(error @ (contract::Error::NotWasm | contract::Error::Text | contract::Error::Damaged(_))) => {
+                return Err(error.into());
+            }
+            contract => contract,
+        };
+        let reading = Reading::of(bytes).map_err(|error| contract::Error::Damaged(error.to_string()))?;
+        let memories = reading.memories;
+        let refusal = match &contract {
+            Ok(contract) if contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled => {
+                Some(Problem::Wasi03Disabled.to_string())
+            }
+            Ok(_) if memories.initial > guest_memory as u64 => {
+                Some(Problem::Memory { needed: memories.initial, given: guest_memory }.to_string())
+            }
+            Ok(_) => None,
+            Err(error) => Some(log::escaped(&error.to_string())),
+        };
+        let kind = match &contract {
+            Ok(contract) => format!(
+                "handler of WASI {} (uninterruptible:server@{})",
+                if contract.generation == Generation::Wasi03 { "0.3" } else { "0.2" },
+                log::escaped(&contract.version)
+            ),
+            Err(_) => reading.kind().to_owned(),
+        };
+        let compiled = contract.as_ref().ok().and_then(|contract| {
+            let engine = engine::compiler(contract.concurrency).ok()?;
+            Cache::open(cache_dir).holds(&engine, bytes)
+        });
+        let import = |name: &String| Import { name: log::escaped(name), access: access(name) };
+        Ok(Self {
+            size: bytes.len(),
+            digest: Digest::of(bytes),
+            kind,
+            refusal,
+            imports: reading.imports.iter().map(import).collect(),
+            exports: reading.exports.iter().map(|name| log::escaped(name)).collect(),
+            memories,
+            producers: reading.producers,
+            concurrent: contract.ok().map(|contract| contract.concurrency == Concurrency::Concurrent),
+            compiled,
+        })
+    }
+}
+
+/// What `contract` makes of an import, and `grants` of its use.
+fn access(import: &str) -> Access {
+    let interface = import.split_once('@').map_or(import, |(interface, _version)| interface);
+    match interface {
+        _ if !contract::provided(import) => Access::Missing,
+        "wasi:cli/environment" => Access::By("--guest-env, --guest-arg"),
+        "wasi:sockets/ip-name-lookup" => Access::By("--guest-connect with a name"),
+        "wasi:sockets/udp" | "wasi:sockets/udp-create-socket" => Access::Denied,
+        _ if interface.starts_with("wasi:sockets/") => Access::By("--guest-connect"),
+        _ if interface.starts_with("wasi:filesystem/") => Access::By("--guest-dir"),
+        _ => Access::Given,
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    depth: usize,
+    is_component: bool,
+    exports: Vec<String>,
+    imports: Vec<String>,
+    memories: Memories,
+    producers: Vec<(String, String)>,
+}
+
+impl Reading {
+    fn of(bytes: &[u8]) -> Result<Self, wasmparser::BinaryReaderError> {
+        let mut reading = Self { memories: Memories { maximum: Some(0), ..Memories::default() }, ..Self::default() };
+        for payload in Parser::new(0).parse_all(bytes) {
+            reading.payload(payload?)?;
+        }
+        Ok(reading)
+    }
+
+    fn payload(&mut self, payload: Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::Version { encoding, .. } => {
+                self.depth += 1;
+                self.is_component |= encoding == Encoding::Component;
+            }
+            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::ComponentExportSection(section) if self.depth == 1 => {
+                for export in section {
+                    self.exports.push(export?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(section) if self.depth == 1 => {
+                for import in section {
+                    self.imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ExportSection(section) if self.depth == 1 => {
+                for export in section {
+                    self.exports.push(export?.name.to_owned());
+                }
+            }
+            Payload::ImportSection(section) if self.depth == 1 => {
+                for import in section.into_imports() {
+                    let module = import?.module;
+                    if !self.imports.iter().any(|known| known == module) {
+                        self.imports.push(module.to_owned());
+                    }
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory?;
+                    let bytes = |pages: u64| pages.saturating_mul(1 << memory.page_size_log2.unwrap_or(16).min(16));
+                    let Memories { count, initial, maximum } = &mut self.memories;
+                    *count += 1;
+                    *initial = initial.saturating_add(bytes(memory.initial));
+                    *maximum = maximum.zip(memory.maximum).map(|(sum, pages)| sum.saturating_add(bytes(pages)));
+                }
+            }
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Producers(fields) = section.as_known() {
+                    // Nothing depends on what is said there, so that it may be damaged.
+                    fields.into_iter().flatten().for_each(|field| self.produced_by(field));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn produced_by(&mut self, field: wasmparser::ProducersField<'_>) {
+        for value in field.values.into_iter().flatten() {
+            let producer = (log::escaped(value.name), log::escaped(value.version));
+            if self.producers.len() < MOST_PRODUCERS && !self.producers.contains(&producer) {
+                self.producers.push(producer);
+            }
+        }
+    }
+
+    /// What it is, where it is no handler.
+    fn kind(&self) -> &'static str {
+        const KINDS: [(&str, &str); 4] = [
+            ("wasi:http/handler@0.3.", "HTTP handler of WASI 0.3"),
+            ("wasi:http/incoming-handler@0.2.", "HTTP handler of WASI 0.2"),
+            ("wasi:cli/run@0.3.", "command of WASI 0.3"),
+            ("wasi:cli/run@0.2.", "command of WASI 0.2"),
+        ];
+        let exports = |prefix: &str| self.exports.iter().any(|export| export.starts_with(prefix));
+        if !self.is_component {
+            return if self.exports.iter().any(|export| export == "_start") {
+                "core module with _start: a command of WASI 0.1"
+            } else {
+                "core module"
+            };
+        }
+        KINDS.iter().find(|(prefix, _)| exports(prefix)).map_or("component", |(_, kind)| kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn survey(text: &str) -> Survey {
+        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, Wasi03::Served, 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn kinds_are_told_by_what_is_exported() {
+        for (text, kind) in [
+            (
+                r#"(component (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
+                "handler of WASI 0.2",
+            ),
+            (
+                r#"(component (instance $h) (export "wasi:http/handler@0.3.0" (instance $h)))"#,
+                "HTTP handler of WASI 0.3",
+            ),
+            (
+                r#"(component (instance $h) (export "wasi:http/incoming-handler@0.2.4" (instance $h)))"#,
+                "HTTP handler of WASI 0.2",
+            ),
+            (r#"(component (instance $h) (export "wasi:cli/run@0.3.0" (instance $h)))"#, "command of WASI 0.3"),
+            (r#"(component (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#, "command of WASI 0.2"),
+            (r#"(module (func (export "_start")))"#, "a command of WASI 0.1"),
+            (r#"(module (import "a" "b" (func)))"#, "core module"),
+            (r#"(component)"#, "component"),
+        ] {
+            let survey = survey(text);
+            assert!(survey.kind.contains(kind), "{} for {text}", survey.kind);
+            assert_eq!(survey.refusal.is_none(), kind.starts_with("handler"), "{text}");
+        }
+    }
+
+    #[test]
+    fn memories_are_summed() {
+        let bounded = survey("(component (core module (memory 1 2)) (core module (memory 3 4)))").memories;
+        assert_eq!((bounded.count, bounded.initial, bounded.maximum), (2, 4 << 16, Some(6 << 16)));
+        let unbounded = survey("(component (core module (memory 1 2)) (core module (memory 3)))").memories;
+        assert_eq!(unbounded.maximum, None);
+    }
+
+    #[test]
+    fn each_import_has_its_answer() {
+        for (import, expected) in [
+            ("wasi:clocks/wall-clock@0.2.3", Access::Given),
+            ("wasi:cli/environment@0.2.0", Access::By("--guest-env, --guest-arg")),
+            ("wasi:filesystem/types@0.3.0", Access::By("--guest-dir")),
+            ("wasi:sockets/tcp@0.2.0", Access::By("--guest-connect")),
+            ("wasi:sockets/udp@0.2.0", Access::Denied),
+            ("wasi:http/types@0.2.0", Access::Missing),
+            ("env", Access::Missing),
+        ] {
+            assert_eq!(access(import), expected, "{import}");
+        }
+    }
+}
