@@ -7,7 +7,7 @@ use std::{fmt, path::PathBuf};
 /// Serves each connection with a fresh instance of a WebAssembly plugin.
 #[derive(Debug, Default, Parser)]
 #[command(version, max_term_width = 100, next_line_help = false)]
-#[command(after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin, \
+#[command(after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin and the TLS files, \
     TERM or INT shuts down gracefully, a second one at once.\n\
     Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
     75 the service was handed back.")]
@@ -56,6 +56,56 @@ pub struct Arguments {
         help_heading = "Listeners"
     )]
     pub backlog: String,
+
+    /// The server's certificate and its chain, in PEM; with it, every listener speaks TLS. May be given more than once, each with
+    /// its key: the names in the certificates decide which a client is shown.
+    #[arg(long, value_name = "FILE", env = "TLS_CERTIFICATE", help_heading = "TLS")]
+    pub tls_certificate: Vec<PathBuf>,
+
+    /// The private key of the certificate in the same place, in PEM, not encrypted.
+    #[arg(long, value_name = "FILE", env = "TLS_KEY", help_heading = "TLS")]
+    pub tls_key: Vec<PathBuf>,
+
+    /// The oldest version of TLS that is spoken: 1.2 or 1.3.
+    #[arg(long, value_name = "VERSION", env = "TLS_VERSION", help_heading = "TLS")]
+    #[arg(help = "The oldest version of TLS that is spoken, 1.2 or 1.3 [default: 1.2]")]
+    pub tls_min_version: Option<String>,
+
+    /// An application protocol that clients can ask for (ALPN), the preferred one first; may be given more than once.
+    #[arg(
+        long,
+        value_name = "PROTOCOL",
+        env = "UNINTERRUPTIBLE_TLS_ALPN",
+        value_delimiter = ',',
+        help_heading = "TLS"
+    )]
+    pub tls_alpn: Vec<String>,
+
+    /// Certificates of authorities, in PEM: only clients with a certificate of theirs may connect.
+    #[arg(long, value_name = "FILE", env = "CLIENT_TLS_CERTIFICATE_CA", help_heading = "TLS")]
+    pub client_ca: Option<PathBuf>,
+
+    /// Whether clients have to show a certificate. `--client-ca` says so already; this refuses to start without one.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VERIFY_CLIENT_TLS_CERTIFICATE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "TLS"
+    )]
+    pub verify_client_certificate: Option<String>,
+
+    /// How long a TLS handshake may take.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_HANDSHAKE_TIMEOUT",
+        default_value = "10s",
+        help_heading = "TLS"
+    )]
+    pub handshake_timeout: String,
 
     /// Connections served at once; further ones wait in the kernel's queue.
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_MAX_CONNECTIONS", help_heading = "Limits")]

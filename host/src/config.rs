@@ -6,7 +6,7 @@ use crate::{
     bind::{Bind, Key, SocketPath},
     cli::Arguments,
     handoff::start::{self, StartCommand},
-    log,
+    log, tls,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -54,6 +54,8 @@ pub struct Config {
     pub binds: Vec<Bind>,
     /// The kernel's queue for each listener.
     pub backlog: u32,
+    /// How connections are encrypted, where they are.
+    pub tls: Option<tls::Settings>,
     /// What one connection and one guest may use.
     pub limits: Limits,
     /// Threads that serve connections.
@@ -154,6 +156,9 @@ pub enum Error {
         /// What it takes.
         remedy: String,
     },
+    /// TLS options that do not go together.
+    #[error(transparent)]
+    Tls(#[from] tls::Unusable),
     /// More listeners than can be handed over.
     #[error("--bind: {count} listeners are more than the {MOST_LISTENERS} that can be handed over; bind fewer")]
     TooManyListeners {
@@ -240,6 +245,16 @@ impl Config {
             wasi_0_3: if arguments.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             binds,
             backlog: parse::<Count>("--backlog", &arguments.backlog)?.0.get(),
+            tls: tls::Options {
+                certificates: arguments.tls_certificate,
+                keys: arguments.tls_key,
+                min_version: arguments.tls_min_version.map(|text| parse("--tls-min-version", &text)).transpose()?,
+                alpn: arguments.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
+                client_ca: arguments.client_ca,
+                verify_client: arguments.verify_client_certificate.map(|text| truth("--verify-client-certificate", &text)).transpose()?,
+                handshake_timeout: duration("--handshake-timeout", &arguments.handshake_timeout)?,
+            }
+            .settings()?,
             limits: Limits {
                 max_connections: max_connections(arguments.max_connections.as_deref(), reserved)?,
                 guest_memory: size("--guest-memory", &arguments.guest_memory)?,
@@ -355,6 +370,10 @@ impl FromStr for Count {
             _ => Err("is not a whole number from 1 to 1000000"),
         }
     }
+}
+
+fn truth(option: &'static str, text: &str) -> Result<bool, Error> {
+    text.parse().map_err(|_| Error::value(option, text, "is none of true, false"))
 }
 
 fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {

@@ -33,4 +33,5 @@ pub mod notify;
 pub mod pidfile;
 pub mod signals;
 mod sys;
+pub mod tls;
 pub mod wire;

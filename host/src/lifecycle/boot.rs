@@ -2,14 +2,13 @@
 
 use super::{
     Failure, Lifecycle,
+    load::Loaded,
     serving::{Ready, Serving, Shared},
 };
 use crate::{
     bind::{Key, Listener, ListenerAddress},
     config::Config,
-    connection::Service,
     drain::Connections,
-    guest::Plugin,
     handoff::{
         Generation,
         adopt::{Consent, Predecessor},
@@ -18,6 +17,7 @@ use crate::{
         peer::Peer,
     },
     pidfile::{self, PidFile},
+    tls::TicketKeys,
 };
 use std::{
     collections::HashMap,
@@ -42,7 +42,7 @@ pub(super) struct Opened {
 
 impl Lifecycle {
     /// Opens everything anew.
-    pub(super) fn start_cold(&self, plugin: Plugin) -> Result<Serving, Failure> {
+    pub(super) fn start_cold(&self, loaded: Loaded) -> Result<Serving, Failure> {
         let config = &self.config;
         let mut opened = Opened {
             listeners: Vec::new(),
@@ -58,7 +58,7 @@ impl Lifecycle {
             Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
         };
         let pidfile = open()?;
-        let mut serving = self.accept(plugin, opened);
+        let mut serving = self.accept(loaded, opened);
         serving.pidfile = pidfile;
         self.notifier.ready(&match serving.addresses().len() {
             1 => self.status("serves 1 listener"),
@@ -68,10 +68,9 @@ impl Lifecycle {
     }
 
     /// Begins to accept, and says so.
-    pub(super) fn accept(&self, plugin: Plugin, mut opened: Opened) -> Serving {
+    pub(super) fn accept(&self, loaded: Loaded, mut opened: Opened) -> Serving {
         let connections = Connections::new(self.config.limits.max_connections);
-        let service = Service::new(plugin, self.config.limits);
-        let mut serving = Serving::new(mem::take(&mut opened.listeners), service, connections);
+        let mut serving = Serving::new(mem::take(&mut opened.listeners), loaded.service(), connections);
         serving.door = opened.door.take();
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
         for (generation, peer) in mem::take(&mut opened.earlier) {
@@ -87,7 +86,11 @@ impl Lifecycle {
 }
 
 /// The successor's part of the exchange, until it may accept.
-pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Result<Opened, Failure> {
+pub(super) async fn adopt(
+    config: &Config,
+    ticket_keys: &TicketKeys,
+    predecessor: &mut Predecessor,
+) -> Result<Opened, Failure> {
     let offered = predecessor.hello().await?;
     let mut listeners = HashMap::new();
     let mut doors = Vec::new();
@@ -98,6 +101,12 @@ pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Res
             Entry::HandoffSocket { path } => doors.push((path, descriptor)),
             Entry::Generation { generation, pid } => {
                 earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
+            }
+            Entry::TicketKeys {} => {
+                // Without them sessions begin anew, which is no reason not to serve.
+                if let Err(error) = ticket_keys.take_over(descriptor) {
+                    warn!("sessions of the predecessor will not be resumed: {error}");
+                }
             }
             // Of a later version; closed here.
             Entry::Unknown => {}

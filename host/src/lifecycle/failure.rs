@@ -7,7 +7,7 @@ use crate::{
     exit::Exit,
     guest::LoadError,
     handoff::adopt,
-    pidfile,
+    pidfile, tls,
 };
 use std::io;
 
@@ -20,6 +20,12 @@ pub enum Failure {
     /// The plugin cannot be served.
     #[error(transparent)]
     Plugin(#[from] LoadError),
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::LoadError),
+    /// There are no keys for session tickets.
+    #[error("keys for session tickets: {0}")]
+    TicketKeys(io::Error),
     /// The system refused a listener.
     #[error(transparent)]
     Bind(#[from] bind::Error),
@@ -69,7 +75,7 @@ impl Failure {
     /// The exit code that says whose fault it is.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Contradiction { .. } => Exit::Usage,
+            Self::Config(_) | Self::Contradiction { .. } | Self::Tls(_) => Exit::Usage,
             Self::Plugin(error) if error.is_refusal_of_the_system() => Exit::System,
             Self::Plugin(_) => Exit::Usage,
             Self::PidFile(error) if error.is_refusal_of_the_system() => Exit::System,
@@ -81,7 +87,8 @@ impl Failure {
             | Self::Door { .. }
             | Self::Handoff(_)
             | Self::Signals(_)
-            | Self::Runtime(_) => Exit::System,
+            | Self::Runtime(_)
+            | Self::TicketKeys(_) => Exit::System,
             Self::Bug(_) => Exit::Bug,
         }
     }

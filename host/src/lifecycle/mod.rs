@@ -25,6 +25,7 @@
 mod boot;
 mod end;
 mod failure;
+mod load;
 mod predecessor;
 mod serving;
 mod successor;
@@ -35,7 +36,7 @@ use crate::{
     bind::Key,
     config::Config,
     exit::Exit,
-    guest::{LoadError, Plugin, Source},
+    guest::Source,
     handoff::{
         Generation,
         adopt::{Inheritance, Predecessor},
@@ -45,11 +46,13 @@ use crate::{
     notify::Notifier,
     pidfile,
     signals::Signals,
+    tls::TicketKeys,
 };
 use end::{Draining, Told};
+use load::{Loaded, Sources};
 use predecessor::Deferred;
 use serving::{Event, Serving};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{runtime, task::JoinHandle, time::Instant};
 use tracing::error;
 
@@ -71,7 +74,8 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
-        Lifecycle { config, signals, notifier, generation: Generation::FIRST }.run(predecessor).await
+        let ticket_keys = TicketKeys::new().map_err(Failure::TicketKeys)?;
+        Lifecycle { config, signals, notifier, ticket_keys, generation: Generation::FIRST }.run(predecessor).await
     });
     // Connections that are left are closed here, each with its record in the log.
     runtime.shutdown_timeout(LET_GO);
@@ -82,12 +86,13 @@ struct Lifecycle {
     config: Config,
     signals: Signals,
     notifier: Notifier,
+    ticket_keys: Arc<TicketKeys>,
     generation: Generation,
 }
 
 enum State {
-    Starting(JoinHandle<Result<Plugin, LoadError>>, Option<Predecessor>),
-    Adopting(Plugin, Predecessor),
+    Starting(JoinHandle<Result<Loaded, Failure>>, Option<Predecessor>),
+    Adopting(Loaded, Predecessor),
     Probation(Serving, Predecessor),
     Serving(Serving),
     Offering(Serving, Successor, Deferred),
@@ -106,13 +111,13 @@ impl Lifecycle {
             }
             return Err(error.into());
         }
-        let source = self.source();
-        let loading = tokio::task::spawn_blocking(move || Plugin::load(&source));
+        let sources = self.sources();
+        let loading = tokio::task::spawn_blocking(move || sources.load());
         let mut state = State::Starting(loading, predecessor);
         loop {
             state = match state {
                 State::Starting(loading, predecessor) => self.starting(loading, predecessor).await?,
-                State::Adopting(plugin, predecessor) => self.adopting(plugin, predecessor).await?,
+                State::Adopting(loaded, predecessor) => self.adopting(loaded, predecessor).await?,
                 State::Probation(serving, predecessor) => self.probation(serving, predecessor).await,
                 State::Serving(serving) => self.serving(serving).await,
                 State::Offering(serving, successor, deferred) => self.offering(serving, successor, deferred).await,
@@ -129,15 +134,16 @@ impl Lifecycle {
         }
     }
 
-    fn source(&self) -> Source {
-        Source {
+    fn sources(&self) -> Sources {
+        let plugin = Source {
             path: self.config.plugin.clone(),
             cache_dir: self.config.cache_dir.clone(),
             start: self.config.guest_start,
             wasi_0_3: self.config.wasi_0_3,
             limits: self.config.limits,
             workers: self.config.workers,
-        }
+        };
+        Sources { plugin, tls: self.config.tls.clone(), ticket_keys: Arc::clone(&self.ticket_keys) }
     }
 
     /// A sentence for the service manager.

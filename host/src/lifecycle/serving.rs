@@ -1,11 +1,14 @@
 //! What a process that serves consists of, and what goes on in it whatever its state.
 
+use super::{
+    Failure,
+    load::{Loaded, Sources},
+};
 use crate::{
     accept,
     bind::{Bind, Incoming, Key, Listener, ListenerAddress},
     connection::Service,
     drain::Connections,
-    guest::{LoadError, Plugin, Source},
     handoff::{
         Generation,
         adopt::{self, Predecessor},
@@ -19,7 +22,7 @@ use crate::{
 use futures::future::select_all;
 use std::{
     future::pending,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
@@ -88,10 +91,10 @@ pub(super) enum Shared {
     No,
 }
 
-/// A plugin that is being loaded to replace the one that is served.
+/// What is being loaded to replace what is served.
 struct Reload {
-    loading: JoinHandle<Result<Plugin, LoadError>>,
-    source: Source,
+    loading: JoinHandle<Result<Loaded, Failure>>,
+    sources: Sources,
     /// It was asked for once more meanwhile: what is being read may be out of date.
     again: bool,
 }
@@ -202,7 +205,7 @@ impl Serving {
     }
 
     /// What a successor is offered.
-    pub(super) fn estate(&self, generation: Generation) -> Estate {
+    pub(super) fn estate(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Estate {
         let mut estate = Estate { generation, things: Vec::new() };
         for Open { listener, .. } in &self.open {
             let entry = Entry::Listener { key: listener.key().clone() };
@@ -211,6 +214,7 @@ impl Serving {
         if let Some(door) = &self.door {
             estate.things.push((Entry::HandoffSocket { path: door.path().to_owned() }, door.socket()));
         }
+        estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
         for (generation, peer) in &self.earlier {
             let entry = Entry::Generation { generation: generation.number(), pid: peer.pid() };
             estate.things.push((entry, Arc::clone(peer) as _));
@@ -274,15 +278,15 @@ impl Serving {
         &self.earlier
     }
 
-    /// Reads the plugin anew. Nothing changes before it is certain that it can be served.
-    pub(super) fn reload(&mut self, source: Source) {
+    /// Reads the files anew. Nothing changes before it is certain that all of them can be served.
+    pub(super) fn reload(&mut self, sources: Sources) {
         match &mut self.reload {
             Some(reload) => reload.again = true,
             None => {
-                info!("reloading the plugin");
-                let read = source.clone();
-                let loading = tokio::task::spawn_blocking(move || Plugin::load(&read));
-                self.reload = Some(Reload { loading, source, again: false });
+                info!("reloading the plugin{}", sources.tls.as_ref().map_or("", |_| " and the TLS files"));
+                let read = sources.clone();
+                let loading = tokio::task::spawn_blocking(move || read.load());
+                self.reload = Some(Reload { loading, sources, again: false });
             }
         }
     }
@@ -325,15 +329,15 @@ impl Serving {
     }
 
     /// What this process does since, where that is certain.
-    fn reloaded(&mut self, loaded: Result<Plugin, String>) -> Option<&'static str> {
-        let Reload { source, again, .. } = self.reload.take()?;
+    fn reloaded(&mut self, loaded: Result<Loaded, String>) -> Option<&'static str> {
+        let Reload { sources, again, .. } = self.reload.take()?;
         if again {
-            self.reload(source);
+            self.reload(sources);
             return None;
         }
         match loaded {
-            Ok(plugin) => {
-                self.service = Arc::new(Service::new(plugin, source.limits));
+            Ok(loaded) => {
+                self.service = Arc::new(loaded.service());
                 // Listeners on which nobody accepts now are served by somebody else.
                 for open in self.open.iter_mut().filter(|open| open.acceptor.is_some()) {
                     match open.listener.incoming() {
@@ -345,11 +349,14 @@ impl Serving {
                         }
                         Err(error) => {
                             let address = open.listener.address();
-                            error!(%address, %error, "this listener goes on with the plugin that it had");
+                            error!(%address, %error, "this listener goes on with what it had");
                         }
                     }
                 }
-                info!("reloaded: new connections get the new plugin");
+                info!(
+                    "reloaded: new connections get the new plugin{}",
+                    sources.tls.map_or("", |_| " and the new TLS files")
+                );
                 Some("serves a plugin that was reloaded")
             }
             Err(reason) => {
@@ -373,7 +380,7 @@ impl Serving {
     }
 }
 
-async fn loaded(reload: &mut Option<Reload>) -> Result<Plugin, String> {
+async fn loaded(reload: &mut Option<Reload>) -> Result<Loaded, String> {
     match reload {
         Some(Reload { loading, .. }) => match loading.await {
             Ok(loaded) => loaded.map_err(|error| error.to_string()),

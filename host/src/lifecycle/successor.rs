@@ -1,10 +1,9 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, serving::Serving};
+use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, load::Loaded, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
-    guest::{LoadError, Plugin},
     handoff::{
         adopt::{self, Origin, Predecessor},
         message::{Message, Stage, Verb},
@@ -47,7 +46,7 @@ impl From<adopt::Event> for LetGo {
 impl Lifecycle {
     pub(super) async fn starting(
         &mut self,
-        mut loading: JoinHandle<Result<Plugin, LoadError>>,
+        mut loading: JoinHandle<Result<Loaded, Failure>>,
         mut predecessor: Option<Predecessor>,
     ) -> Result<State, Failure> {
         tokio::select! {
@@ -65,31 +64,31 @@ impl Lifecycle {
             },
             reason = called_off(&mut predecessor) => return Err(reason.into()),
             loaded = &mut loading => {
-                let loaded = loaded.map_err(|panic| Failure::Bug(panic.to_string())).and_then(|loaded| Ok(loaded?));
+                let loaded = loaded.map_err(|panic| Failure::Bug(panic.to_string())).flatten();
                 if let (Err(failure), Some(predecessor)) = (&loaded, &predecessor) {
                     predecessor.fail(Stage::Loading, &failure.to_string()).await;
                 }
-                let plugin = loaded?;
+                let loaded = loaded?;
                 let predecessor = match (predecessor, &self.config.handoff.take_over) {
                     (None, Some(path)) => Predecessor::at(path)?,
                     (predecessor, _) => predecessor,
                 };
                 return match (predecessor, &self.config.handoff.take_over) {
-                    (Some(predecessor), _) => Ok(State::Adopting(plugin, predecessor)),
+                    (Some(predecessor), _) => Ok(State::Adopting(loaded, predecessor)),
                     (None, Some(path)) => {
                         info!(%path, "nobody hands over there: starting cold");
-                        self.start_cold(plugin).map(State::Serving)
+                        self.start_cold(loaded).map(State::Serving)
                     }
-                    (None, None) => self.start_cold(plugin).map(State::Serving),
+                    (None, None) => self.start_cold(loaded).map(State::Serving),
                 };
             }
         }
         Ok(State::Starting(loading, predecessor))
     }
 
-    pub(super) async fn adopting(&mut self, plugin: Plugin, mut predecessor: Predecessor) -> Result<State, Failure> {
+    pub(super) async fn adopting(&mut self, loaded: Loaded, mut predecessor: Predecessor) -> Result<State, Failure> {
         let outcome = {
-            let mut exchange = pin!(boot::adopt(&self.config, &mut predecessor));
+            let mut exchange = pin!(boot::adopt(&self.config, &self.ticket_keys, &mut predecessor));
             loop {
                 tokio::select! {
                     biased;
@@ -117,7 +116,7 @@ impl Lifecycle {
         self.generation = adopted.generation;
         log::identify(self.generation);
         let consent = adopted.consent;
-        let serving = self.accept(plugin, adopted);
+        let serving = self.accept(loaded, adopted);
         Ok(match consent {
             adopt::Consent::Commit => {
                 info!("serving; the predecessor watches");
@@ -140,14 +139,14 @@ impl Lifecycle {
                         let asked = forwarded.unwrap_or(Verb::Restart);
                         return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
                     }
-                    Signal::Reload => serving.reload(self.source()),
+                    Signal::Reload => serving.reload(self.sources()),
                 },
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
                         let serving = self.settled(serving, predecessor, event.into());
                         return self.obey(serving, forwarded, Told::ByPredecessor).await;
                     }
-                    adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
+                    adopt::Event::Forward(Verb::Reload) => serving.reload(self.sources()),
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
                     adopt::Event::Resumed => return self.hand_back(serving).await,
