@@ -1,8 +1,8 @@
 //! Certificates for tests, made in the run: an authority, what it issues, and files of both.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SignatureAlgorithm, date_time_ymd,
 };
 use std::{
     fs,
@@ -72,7 +72,8 @@ impl Authority {
         purpose: ExtendedKeyUsagePurpose,
     ) -> Identity {
         let key = KeyPair::generate_for(kind).unwrap();
-        let mut parameters = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+        let mut parameters =
+            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, names[0]);
         parameters.extended_key_usages = vec![purpose];
         if validity == Validity::Past {

@@ -309,7 +309,9 @@ impl Setup {
         let mut words = self.wrapper.iter().chain([&host]).chain(&self.arguments);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_") || name.contains("TLS_")) {
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_") || name.contains("TLS_"))
+        {
             command.env_remove(name);
         }
         if let Some(channel) = &self.channel {

@@ -41,11 +41,7 @@ impl Secure {
         while connection.is_handshaking() {
             connection.complete_io(&mut &socket)?;
         }
-        Ok(Self {
-            socket: Arc::new(socket),
-            connection: Arc::new(Mutex::new(connection)),
-            unsent: Arc::default(),
-        })
+        Ok(Self { socket: Arc::new(socket), connection: Arc::new(Mutex::new(connection)), unsent: Arc::default() })
     }
 
     /// Announces the end of what is sent, and closes that side.

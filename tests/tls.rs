@@ -47,7 +47,14 @@ fn curl_is_answered_and_believes_the_certificate() {
     let host = setup("hello").start();
     let port = host.addresses[0].tcp().port();
     let answer = Command::new("curl")
-        .args(["--silent", "--show-error", "--http0.9", "--resolve", &format!("localhost:{port}:127.0.0.1"), "--cacert"])
+        .args([
+            "--silent",
+            "--show-error",
+            "--http0.9",
+            "--resolve",
+            &format!("localhost:{port}:127.0.0.1"),
+            "--cacert",
+        ])
         .arg(authority)
         .arg(format!("https://localhost:{port}/"))
         .output()
@@ -73,13 +80,15 @@ fn certificates_are_chosen_by_name_and_by_what_the_client_can_check() {
     let host = setup.start();
     let shown = |name: &str, algorithms: &str| {
         let client = Client::to(&host).option("-sigalgs", algorithms);
-        let said = if name.is_empty() { client.flag("-noservername") } else { client.option("-servername", name) }.ask("bob\n");
+        let said = if name.is_empty() { client.flag("-noservername") } else { client.option("-servername", name) }
+            .ask("bob\n");
         said.shows("Hello bob!");
         let subject = said.0.lines().find_map(|line| line.strip_prefix("subject=")).unwrap().replace(' ', "");
         let size = said.0.lines().find_map(|line| line.strip_prefix("Peer signature type: ")).unwrap().to_owned();
         (subject, size)
     };
-    const ALL: &str = "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:ed25519:rsa_pss_rsae_sha256";
+    const ALL: &str =
+        "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:ed25519:rsa_pss_rsae_sha256";
     for (name, expected, signature) in [
         ("", "CN=first.test", "ECDSA"),
         ("unknown.test", "CN=first.test", "ECDSA"),
@@ -96,7 +105,12 @@ fn certificates_are_chosen_by_name_and_by_what_the_client_can_check() {
     assert_eq!(shown("both.test", "rsa_pss_rsae_sha256").1, "RSA-PSS");
     // Nothing that fits the name can be checked: better another certificate than none.
     assert_eq!(shown("first.test", "rsa_pss_rsae_sha256").0, "CN=both.test");
-    Client::to(&host).option("-servername", "rsa.test").option("-sigalgs", "rsa_pkcs1_sha256").flag("-tls1_2").ask("bob\n").shows("Hello bob!");
+    Client::to(&host)
+        .option("-servername", "rsa.test")
+        .option("-sigalgs", "rsa_pkcs1_sha256")
+        .flag("-tls1_2")
+        .ask("bob\n")
+        .shows("Hello bob!");
 }
 
 #[test]
@@ -145,7 +159,8 @@ fn an_expired_certificate_is_a_warning() {
 #[test]
 fn whoever_speaks_something_else_gets_an_alert_and_no_guest() {
     let host = setup("hello").start();
-    for garbage in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0; 300], &[0xff; 70_000], &[22, 3, 1, 0, 0, 0]] {
+    for garbage in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0; 300], &[0xff; 70_000], &[22, 3, 1, 0, 0, 0]]
+    {
         let mut stream = TcpStream::connect(host.addresses[0].tcp()).unwrap();
         stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
         // It may be told to stop before it has sent all.

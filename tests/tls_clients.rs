@@ -110,7 +110,8 @@ fn a_ticket_from_before_there_was_an_authority_lets_nobody_in() {
     let directory = directory();
     let session = directory.path().join("session");
     let open = Setup::serving_over(Transport::Tls, "hello").option("--rollback-window", "0s");
-    let authority = certificates::write(&directory.path().join("clients.pem"), &Authority::new("clients").certificate());
+    let authority =
+        certificates::write(&directory.path().join("clients.pem"), &Authority::new("clients").certificate());
     let command = open.command_line(&["--client-ca", authority.to_str().unwrap()]);
     let service = crate::service::Service::start(open.option("--start-command", command));
     Client::to(&service.host).option("-sess_out", &session).ask("bob\n").shows("Hello bob!");

@@ -36,14 +36,20 @@ fn options_that_do_not_go_together_are_refused() {
     let lone = |option: &str, value: &str| bare().argument(format!("{option}={value}"));
     refused(&lone("--tls-certificate", "a.pem"), &["--tls-certificate \"a.pem\"", "--tls-key is missing"]);
     refused(&lone("--tls-key", "a.key"), &["--tls-key \"a.key\"", "--tls-certificate is missing"]);
-    refused(&with("a.pem", "a.key").option("--tls-key", "b.key"), &["--tls-key \"b.key\"", "--tls-certificate is missing"]);
+    refused(
+        &with("a.pem", "a.key").option("--tls-key", "b.key"),
+        &["--tls-key \"b.key\"", "--tls-certificate is missing"],
+    );
     refused(&lone("--client-ca", "ca.pem"), &["--client-ca is given without --tls-certificate"]);
     refused(&lone("--tls-alpn", "h2"), &["--tls-alpn is given without --tls-certificate"]);
     refused(&lone("--tls-min-version", "1.3"), &["--tls-min-version is given without --tls-certificate"]);
     refused(&bare().argument("--verify-client-certificate"), &["--verify-client-certificate is given without"]);
     refused(&with("a.pem", "a.key").argument("--verify-client-certificate"), &["nobody is trusted yet", "--client-ca"]);
     let contradiction = with("a.pem", "a.key").option("--client-ca", "ca.pem");
-    refused(&contradiction.argument("--verify-client-certificate=false"), &["--client-ca \"ca.pem\" asks for verification"]);
+    refused(
+        &contradiction.argument("--verify-client-certificate=false"),
+        &["--client-ca \"ca.pem\" asks for verification"],
+    );
     refused(&with("a.pem", "a.key").option("--tls-alpn", "h2,h3,h2"), &["--tls-alpn \"h2\"", "twice"]);
 }
 
@@ -105,7 +111,8 @@ fn a_certificate_that_cannot_be_served_is_told_at_boot() {
     let good = Files::text(&files.certificate);
     let cut = files.write("cut.pem", &good[..good.len() / 2]);
     refused(&with(cut, &files.key), &["--tls-certificate", "cut.pem", "is damaged"]);
-    let second = files.write("second.pem", &format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+    let second =
+        files.write("second.pem", &format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     refused(&with(second, &files.key), &["--tls-certificate", "second.pem", "in place 2"]);
     let large = files.directory.path().join("large.pem");
     fs::File::create(&large).unwrap().set_len(5 << 20).unwrap();
@@ -116,14 +123,18 @@ fn a_certificate_that_cannot_be_served_is_told_at_boot() {
 fn a_key_that_does_not_fit_is_told_at_boot() {
     let files = Files::new();
     let (_, other) = trusted().server(&["localhost"]).write(files.directory.path(), "other");
-    refused(&with(&files.certificate, other), &["--tls-key", "other.key", "is not the key of the first certificate", "good.pem"]);
+    refused(
+        &with(&files.certificate, other),
+        &["--tls-key", "other.key", "is not the key of the first certificate", "good.pem"],
+    );
     refused(&with(&files.certificate, &files.certificate), &["--tls-key", "good.pem", "no private key in it"]);
     let key = Files::text(&files.key);
     let two = files.write("two.key", &format!("{key}{key}"));
     refused(&with(&files.certificate, two), &["--tls-key", "two.key", "2 private keys"]);
     let garbage = files.write("garbage.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     refused(&with(&files.certificate, garbage), &["--tls-key", "garbage.key", "cannot be used"]);
-    let encrypted = files.write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    let encrypted = files
+        .write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     refused(&with(&files.certificate, encrypted), &["--tls-key", "encrypted.key", "is encrypted", "openssl pkey"]);
     let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
     refused(&with(&files.certificate, files.write("older.key", older)), &["older.key", "is encrypted"]);

@@ -7,10 +7,12 @@ use std::{fmt, path::PathBuf};
 /// Serves each connection with a fresh instance of a WebAssembly plugin.
 #[derive(Debug, Default, Parser)]
 #[command(version, max_term_width = 100, next_line_help = false)]
-#[command(after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin and the TLS files, \
+#[command(
+    after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin and the TLS files, \
     TERM or INT shuts down gracefully, a second one at once.\n\
     Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
-    75 the service was handed back.")]
+    75 the service was handed back."
+)]
 pub struct Arguments {
     /// The component that serves each connection.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]

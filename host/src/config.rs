@@ -251,7 +251,10 @@ impl Config {
                 min_version: arguments.tls_min_version.map(|text| parse("--tls-min-version", &text)).transpose()?,
                 alpn: arguments.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
                 client_ca: arguments.client_ca,
-                verify_client: arguments.verify_client_certificate.map(|text| truth("--verify-client-certificate", &text)).transpose()?,
+                verify_client: arguments
+                    .verify_client_certificate
+                    .map(|text| truth("--verify-client-certificate", &text))
+                    .transpose()?,
                 handshake_timeout: duration("--handshake-timeout", &arguments.handshake_timeout)?,
             }
             .settings()?,

@@ -68,7 +68,8 @@ impl Certificate {
         }
         // A wildcard stands for one label, the first.
         let below = name.split_once('.').map(|(_, domain)| domain);
-        let by_wildcard = self.names.iter().any(|own| own.strip_prefix("*.").is_some_and(|domain| Some(domain) == below));
+        let by_wildcard =
+            self.names.iter().any(|own| own.strip_prefix("*.").is_some_and(|domain| Some(domain) == below));
         if by_wildcard { Answer::ByWildcard } else { Answer::Not }
     }
 }
@@ -79,12 +80,13 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let Self(all) = self;
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        let answer = |certificate: &Certificate| name.as_deref().map_or(Answer::Not, |name| certificate.answers_to(name));
+        let answer =
+            |certificate: &Certificate| name.as_deref().map_or(Answer::Not, |name| certificate.answers_to(name));
         let can_be_checked =
             |certificate: &&Certificate| certificate.certified.key.choose_scheme(hello.signature_schemes()).is_some();
-        let best = [Answer::Exactly, Answer::ByWildcard, Answer::Not].into_iter().find_map(|wanted| {
-            all.iter().filter(|certificate| answer(certificate) == wanted).find(can_be_checked)
-        });
+        let best = [Answer::Exactly, Answer::ByWildcard, Answer::Not]
+            .into_iter()
+            .find_map(|wanted| all.iter().filter(|certificate| answer(certificate) == wanted).find(can_be_checked));
         // With one that it cannot check, the peer is at least told what it lacks.
         best.or(all.first()).map(|certificate| Arc::clone(&certificate.certified))
     }
@@ -109,7 +111,9 @@ fn warn_of_expiry(file: &Path, chain: &[CertificateDer<'static>]) {
     let file = file.display();
     match validity.now() {
         Standing::Valid => {}
-        Standing::Expired => warn!(%file, "--tls-certificate: it has expired, and clients will refuse it; renew it, then reload"),
+        Standing::Expired => {
+            warn!(%file, "--tls-certificate: it has expired, and clients will refuse it; renew it, then reload")
+        }
         Standing::NotYet => {
             warn!(%file, "--tls-certificate: it is not valid yet, and clients will refuse it; is the clock right?");
         }
@@ -122,7 +126,8 @@ mod tests {
     use rustls::crypto::aws_lc_rs::default_provider;
 
     fn certificate(names: &[&str]) -> Certificate {
-        let made = rcgen::generate_simple_self_signed(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+        let made =
+            rcgen::generate_simple_self_signed(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let key = default_provider().key_provider.load_private_key(key).unwrap();
         let chain = vec![made.cert.der().clone()];

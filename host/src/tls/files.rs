@@ -57,13 +57,19 @@ pub enum Problem {
     #[error("has {0} private keys in it, and one is needed; remove the others")]
     Keys(usize),
     /// A key with a passphrase.
-    #[error("is encrypted, and a host that starts by itself can ask nobody; decrypt it: openssl pkey -in FILE -out NEW-FILE")]
+    #[error(
+        "is encrypted, and a host that starts by itself can ask nobody; decrypt it: openssl pkey -in FILE -out NEW-FILE"
+    )]
     Encrypted,
     /// A key of a kind that nobody should use, or none.
-    #[error("has a key that cannot be used ({0}); RSA from 2048 bits on, ECDSA on P-256, P-384 or P-521, and Ed25519 can")]
+    #[error(
+        "has a key that cannot be used ({0}); RSA from 2048 bits on, ECDSA on P-256, P-384 or P-521, and Ed25519 can"
+    )]
     Key(String),
     /// A key of another certificate.
-    #[error("is not the key of the first certificate in {certificate:?}; give the two that belong together, the server's own certificate first")]
+    #[error(
+        "is not the key of the first certificate in {certificate:?}; give the two that belong together, the server's own certificate first"
+    )]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,

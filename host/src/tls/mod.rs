@@ -44,7 +44,8 @@ impl Acceptor {
     pub fn load(settings: &Settings, keys: &Arc<TicketKeys>) -> Result<Self, LoadError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certificates = Certificates::load(&settings.certificates, &provider)?;
-        let clients = settings.client_ca.as_deref().map(|file| Clients::load(file, &provider)).transpose()?.map(Arc::new);
+        let clients =
+            settings.client_ca.as_deref().map(|file| Clients::load(file, &provider)).transpose()?.map(Arc::new);
         let ticketer = Ticketer::new(Arc::clone(keys), clients.as_deref().map(Clients::digest));
         let config = config(settings, provider, certificates, clients.as_deref(), ticketer)
             .map_err(|error| LoadError::of_certificate(&settings.certificates, Problem::Refused(error)))?;

@@ -68,10 +68,14 @@ pub enum Unusable {
     #[error("--tls-key {0:?}: its --tls-certificate is missing; give one for each key, in the same order")]
     NoCertificate(PathBuf),
     /// TLS is off.
-    #[error("{0} is given without --tls-certificate, and nothing would be encrypted; give a certificate, or leave it out")]
+    #[error(
+        "{0} is given without --tls-certificate, and nothing would be encrypted; give a certificate, or leave it out"
+    )]
     WithoutCertificate(&'static str),
     /// Verification of nobody knows what.
-    #[error("--verify-client-certificate true: nobody is trusted yet; name the authority's certificate with --client-ca")]
+    #[error(
+        "--verify-client-certificate true: nobody is trusted yet; name the authority's certificate with --client-ca"
+    )]
     NoAuthority,
     /// An authority that is not to be asked.
     #[error("--verify-client-certificate false: --client-ca {0:?} asks for verification; leave out one of the two")]
@@ -198,7 +202,10 @@ mod tests {
     #[test]
     fn a_gap_is_told_with_the_file_that_has_no_partner() {
         let told = |options: Options| options.settings().unwrap_err().to_string();
-        assert!(told(Options { keys: vec!["a.key".into()], ..options() }).contains(r#"--tls-certificate "b.pem": its --tls-key"#));
+        assert!(
+            told(Options { keys: vec!["a.key".into()], ..options() })
+                .contains(r#"--tls-certificate "b.pem": its --tls-key"#)
+        );
         let certificates = vec!["a.pem".into()];
         assert!(told(Options { certificates, ..options() }).contains(r#"--tls-key "b.key": its --tls-certificate"#));
         assert!(told(Options { certificates: vec![], ..options() }).contains(r#"--tls-key "a.key""#));

@@ -112,9 +112,14 @@ mod tests {
 
     #[test]
     fn days_are_those_of_the_calendar() {
-        for (year, month, day, expected) in
-            [(1970, 1, 1, 0), (1969, 12, 31, -1), (2000, 2, 29, 11_016), (2000, 3, 1, 11_017), (2026, 11, 22, 20_779), (2100, 3, 1, 47_541)]
-        {
+        for (year, month, day, expected) in [
+            (1970, 1, 1, 0),
+            (1969, 12, 31, -1),
+            (2000, 2, 29, 11_016),
+            (2000, 3, 1, 11_017),
+            (2026, 11, 22, 20_779),
+            (2100, 3, 1, 47_541),
+        ] {
             assert_eq!(days(year, month, day), expected, "{year}-{month}-{day}");
         }
     }

@@ -131,9 +131,9 @@ impl Write for Transport<'_> {
     fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
         let Self(wire) = self;
         let mut nothing = SendAncillaryBuffer::default();
-        let count = wire.socket.try_io(Interest::WRITABLE, |socket| {
-            Ok(sendmsg(socket, records, &mut nothing, SendFlags::NOSIGNAL)?)
-        })?;
+        let count = wire
+            .socket
+            .try_io(Interest::WRITABLE, |socket| Ok(sendmsg(socket, records, &mut nothing, SendFlags::NOSIGNAL)?))?;
         wire.moved();
         Ok(count)
     }
