@@ -11,6 +11,7 @@ use crate::{
     log, pidfile,
     privilege::Identity,
     service::Services,
+    tls::TicketKeys,
 };
 use tracing::warn;
 
@@ -24,7 +25,7 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     // What is found is told here, and not among the records of a host that serves.
     let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
     log::check(&config.log)?;
-    Services::load(&config)?;
+    Services::load(&config, &TicketKeys::new().map_err(Failure::TicketKeys)?)?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
     for listener in &config.listeners {
         bind::check(&listener.bind)?;

@@ -310,6 +310,56 @@ pub struct ListenerOptions {
         help_heading = "What a guest gets"
     )]
     pub guest_connect: Vec<String>,
+
+    /// The server's certificate and its chain, in PEM; with it, every listener speaks TLS. May be given more than once, each with
+    /// its key: the names in the certificates decide which a client is shown.
+    #[arg(long, value_name = "FILE", env = "TLS_CERTIFICATE", help_heading = "TLS")]
+    pub tls_certificate: Vec<PathBuf>,
+
+    /// The private key of the certificate in the same place, in PEM, not encrypted.
+    #[arg(long, value_name = "FILE", env = "TLS_KEY", help_heading = "TLS")]
+    pub tls_key: Vec<PathBuf>,
+
+    /// The oldest version of TLS that is spoken: 1.2 or 1.3.
+    #[arg(long, value_name = "VERSION", env = "TLS_VERSION", help_heading = "TLS")]
+    #[arg(help = "The oldest version of TLS that is spoken, 1.2 or 1.3 [default: 1.2]")]
+    pub tls_min_version: Option<String>,
+
+    /// An application protocol that clients can ask for (ALPN), the preferred one first; may be given more than once.
+    #[arg(
+        long,
+        value_name = "PROTOCOL",
+        env = "UNINTERRUPTIBLE_TLS_ALPN",
+        value_delimiter = ',',
+        help_heading = "TLS"
+    )]
+    pub tls_alpn: Vec<String>,
+
+    /// Certificates of authorities, in PEM: only clients with a certificate of theirs may connect.
+    #[arg(long, value_name = "FILE", env = "CLIENT_TLS_CERTIFICATE_CA", help_heading = "TLS")]
+    pub client_ca: Option<PathBuf>,
+
+    /// Whether clients have to show a certificate. `--client-ca` says so already; this refuses to start without one.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VERIFY_CLIENT_TLS_CERTIFICATE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "TLS"
+    )]
+    pub verify_client_certificate: Option<String>,
+
+    /// How long a TLS handshake may take.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_HANDSHAKE_TIMEOUT",
+        default_value = "10s",
+        help_heading = "TLS"
+    )]
+    pub handshake_timeout: String,
 }
 
 /// What was typed.

@@ -6,7 +6,9 @@ use crate::{
     config::Limits,
     drain::Slot,
     guest::{ConnectionId, Facts, Failure, Fault, Reason},
+    log,
     service::Service,
+    tls::{Acceptor, HandshakeError},
     wire::Wire,
 };
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Duration};
@@ -52,6 +54,14 @@ impl Connection {
         };
         let deadlines = Deadlines::new(&wire, &service.limits);
 
+        if let Some(tls) = &service.tls {
+            // Boxed so that a plain connection is as small as if there were no TLS.
+            if let Err(failure) = Box::pin(secure(&wire, tls, &deadlines)).await {
+                record.end(Err(failure));
+                return;
+            }
+        }
+
         if service.plugin.starts_late() {
             let expired = tokio::select! {
                 biased;
@@ -93,6 +103,28 @@ impl Connection {
         drop(wire);
         drop(slot);
     }
+}
+
+/// Takes a connection into TLS. Whatever a peer does wrong here is nobody's fault.
+async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Result<(), Failure> {
+    let within = tls.handshake_timeout();
+    let end = Instant::now() + within;
+    let shaken = async {
+        let shaken = wire.secure(tls.session()?).await;
+        if shaken.is_err() {
+            // So that the peer gets the alert that says why, and no reset before it.
+            wire.conclude(within).await;
+        }
+        shaken
+    };
+    let outcome = tokio::select! {
+        biased;
+        shaken = shaken => shaken.map_err(|error: HandshakeError| (Reason::PeerReset, error.to_string())),
+        () = unconstrained(time::sleep_until(end.min(deadlines.end.unwrap_or(end)))) => {
+            Err((Reason::Idle, format!("TLS handshake: not done within {within:?}")))
+        }
+    };
+    outcome.map_err(|(reason, message)| Failure { reason, message: log::escaped(&message) })
 }
 
 /// When a connection has to end.

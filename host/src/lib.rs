@@ -38,4 +38,5 @@ pub mod privilege;
 pub mod service;
 pub mod signals;
 mod sys;
+pub mod tls;
 pub mod wire;

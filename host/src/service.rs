@@ -5,6 +5,7 @@ use crate::{
     config::{Config, Limits, Listener},
     guest::{self, Plugin},
     log::Limiter,
+    tls::{self, Acceptor, TicketKeys},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,6 +17,8 @@ const FAULT_RATE: u32 = 10;
 pub struct Service {
     /// What serves them.
     pub plugin: Arc<Plugin>,
+    /// What connections go through first, where they are encrypted.
+    pub tls: Option<Acceptor>,
     /// What each may use.
     pub limits: Limits,
     /// For the records of failed guests.
@@ -31,6 +34,9 @@ pub enum LoadError {
     /// A plugin cannot be served.
     #[error(transparent)]
     Plugin(#[from] guest::LoadError),
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::LoadError),
 }
 
 impl LoadError {
@@ -38,20 +44,23 @@ impl LoadError {
     pub fn is_refusal_of_the_system(&self) -> bool {
         match self {
             Self::Plugin(error) => error.is_refusal_of_the_system(),
+            Self::Tls(_) => false,
         }
     }
 }
 
 impl Services {
-    /// Reads everything that the listeners need, each file once. To be called where blocking is allowed, within a runtime.
+    /// Reads everything that the listeners need, each plugin once. Tickets are sealed with keys that outlive what is loaded. To be called where blocking is allowed, within a runtime.
     ///
     /// # Errors
     ///
     /// The first thing that cannot be served.
-    pub fn load(config: &Config) -> Result<Self, LoadError> {
+    pub fn load(config: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, LoadError> {
         let mut plugins: Vec<(&Listener, Arc<Plugin>)> = Vec::new();
         let mut services = HashMap::new();
         for listener in &config.listeners {
+            // First what takes no time.
+            let tls = listener.tls.as_ref().map(|settings| Acceptor::load(settings, ticket_keys)).transpose()?;
             let loaded =
                 plugins.iter().find(|(other, _)| other.has_plugin_of(listener)).map(|(_, plugin)| Arc::clone(plugin));
             let plugin = match loaded {
@@ -59,7 +68,7 @@ impl Services {
                 None => Arc::new(Plugin::load(&config.source(listener))?),
             };
             plugins.push((listener, Arc::clone(&plugin)));
-            let service = Service { plugin, limits: config.limits, faults: Limiter::new(FAULT_BURST, FAULT_RATE) };
+            let service = Service { plugin, tls, limits: config.limits, faults: Limiter::new(FAULT_BURST, FAULT_RATE) };
             services.insert(listener.key.clone(), Arc::new(service));
         }
         Ok(Self(services))

@@ -1,7 +1,10 @@
 //! A configuration that cannot be served, told so that whoever reads it knows what to change, and where.
 
 use super::{LONGEST_KEYS, file::FileError, layers::Origins};
-use crate::bind::{ActivationError, Bind};
+use crate::{
+    bind::{ActivationError, Bind},
+    tls,
+};
 use std::{ffi::OsString, fmt::Display, io};
 
 /// A configuration that cannot be served, as one line that names the option, the value and the remedy.
@@ -61,6 +64,9 @@ pub enum Error {
         /// What their names take.
         bytes: usize,
     },
+    /// TLS options that do not go together.
+    #[error(transparent)]
+    Tls(#[from] tls::Unusable),
     /// Sockets were passed in a way that cannot be understood.
     #[error(transparent)]
     Activation(#[from] ActivationError),

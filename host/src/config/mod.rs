@@ -21,6 +21,7 @@ use crate::{
     handoff::start::{self, StartCommand},
     log,
     privilege::Identity,
+    tls,
 };
 use program::{absolute, boot_directory, start_command};
 use std::{
@@ -35,7 +36,7 @@ use std::{
     thread,
     time::Duration,
 };
-use value::{Count, distinct, duration, optional_duration, parse, size};
+use value::{Count, distinct, duration, optional_duration, parse, size, truth};
 
 /// Where to listen when nothing says where.
 const DEFAULT_PORT: u16 = 7000;
@@ -107,6 +108,8 @@ pub struct Listener {
     pub plugin_sha256: Option<Digest>,
     /// What its guests are granted.
     pub grants: Grants,
+    /// How connections are encrypted, where they are.
+    pub tls: Option<tls::Settings>,
 }
 
 /// How the service passes from one process to the next.
@@ -346,6 +349,7 @@ fn listener(bind: Bind, key: Key, options: &ListenerOptions, earlier: &[Listener
         plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?,
         plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
         grants: grants(options)?,
+        tls: encryption(options)?,
         bind,
         key,
     })
@@ -360,6 +364,20 @@ fn grants(options: &ListenerOptions) -> Result<Grants, Error> {
     })
 }
 
+fn encryption(options: &ListenerOptions) -> Result<Option<tls::Settings>, Error> {
+    let verify = options.verify_client_certificate.as_deref();
+    let options = tls::Options {
+        certificates: options.tls_certificate.clone(),
+        keys: options.tls_key.clone(),
+        min_version: options.tls_min_version.as_deref().map(|text| parse("--tls-min-version", text)).transpose()?,
+        alpn: options.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
+        client_ca: options.client_ca.clone(),
+        verify_client: verify.map(|text| truth("--verify-client-certificate", text)).transpose()?,
+        handshake_timeout: duration("--handshake-timeout", &options.handshake_timeout)?,
+    };
+    Ok(options.settings()?)
+}
+
 impl Listener {
     /// Whether the same plugin serves both, and with the same grants.
     pub fn has_plugin_of(&self, other: &Self) -> bool {
@@ -368,7 +386,8 @@ impl Listener {
 
     /// The files that it is made of, with the options that name them.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        [("--plugin", self.plugin.as_path())].into_iter()
+        let tls = self.tls.iter().flat_map(tls::Settings::files);
+        [("--plugin", self.plugin.as_path())].into_iter().chain(tls)
     }
 }
 

@@ -30,6 +30,10 @@ pub(super) fn distinct<T: FromStr<Err: Display>>(
     Ok(values)
 }
 
+pub(super) fn truth(option: &'static str, text: &str) -> Result<bool, Error> {
+    text.parse().map_err(|_| Error::value(option, text, "is none of true, false"))
+}
+
 /// A whole number that is not zero.
 pub(super) struct Count(pub(super) NonZeroU32);
 

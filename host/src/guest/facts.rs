@@ -7,6 +7,7 @@ use super::{
 use crate::{
     bind::{ListenerAddress, LocalAddress, PeerAddress},
     drain::Draining,
+    tls::Session,
     wire::{InputEnd, Wire},
 };
 use std::{
@@ -122,19 +123,19 @@ impl wasi_0_2::uninterruptible::server::types::HostConnection for State {
     }
 
     fn tls_version(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
-        self.facts(&connection).map(|_| None)
+        Ok(self.facts(&connection)?.wire.session(|tls| tls.version().map(str::to_owned)).flatten())
     }
 
     fn tls_server_name(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
-        self.facts(&connection).map(|_| None)
+        Ok(self.facts(&connection)?.wire.session(|tls| tls.server_name().map(str::to_owned)).flatten())
     }
 
     fn tls_alpn(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<Vec<u8>>> {
-        self.facts(&connection).map(|_| None)
+        Ok(self.facts(&connection)?.wire.session(|tls| tls.alpn().map(<[u8]>::to_vec)).flatten())
     }
 
     fn tls_peer_certificates(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Vec<Vec<u8>>> {
-        self.facts(&connection).map(|_| Vec::new())
+        Ok(self.facts(&connection)?.wire.session(Session::peer_certificates).unwrap_or_default())
     }
 
     fn is_draining(&mut self, connection: Resource<Facts>) -> wasmtime::Result<bool> {

@@ -121,6 +121,8 @@ pub enum Entry {
         /// Its process id as the predecessor sees it.
         pid: i32,
     },
+    /// The keys of session tickets, in a sealed file: they stand in no message.
+    TicketKeys {},
     /// Something that a later version hands over; its descriptor is closed.
     #[serde(other)]
     Unknown,

@@ -19,6 +19,7 @@ use crate::{
     },
     pidfile::{self, PidFile},
     service::Services,
+    tls::TicketKeys,
 };
 use std::{
     io::{self, Write},
@@ -100,6 +101,7 @@ pub(super) async fn adopt(
     config: &Config,
     services: &Services,
     activation: Activation,
+    ticket_keys: &TicketKeys,
     predecessor: &mut Predecessor,
 ) -> Result<Opened, Failure> {
     let offered = predecessor.hello().await?;
@@ -112,6 +114,12 @@ pub(super) async fn adopt(
             Entry::HandoffSocket { path } => doors.push((path, descriptor)),
             Entry::Generation { generation, pid } => {
                 earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
+            }
+            Entry::TicketKeys {} => {
+                // Without them sessions begin anew, which is no reason not to serve.
+                if let Err(error) = ticket_keys.take_over(descriptor) {
+                    warn!("sessions of the predecessor will not be resumed: {error}");
+                }
             }
             // Of a later version; closed here.
             Entry::Unknown => {}

@@ -48,6 +48,7 @@ use crate::{
     pidfile,
     service::Services,
     signals::{Signal, Signals},
+    tls::TicketKeys,
 };
 use end::{Draining, Told};
 use predecessor::Deferred;
@@ -79,7 +80,9 @@ pub fn run(
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
-        Lifecycle { config: Arc::new(config), activation, signals, notifier, generation: Generation::FIRST }
+        let ticket_keys = TicketKeys::new().map_err(Failure::TicketKeys)?;
+        let config = Arc::new(config);
+        Lifecycle { config, activation, ticket_keys, signals, notifier, generation: Generation::FIRST }
             .run(predecessor)
             .await
     });
@@ -94,6 +97,7 @@ struct Lifecycle {
     activation: Activation,
     signals: Signals,
     notifier: Notifier,
+    ticket_keys: Arc<TicketKeys>,
     generation: Generation,
 }
 
@@ -121,10 +125,10 @@ impl Lifecycle {
             }
             return Err(error.into());
         }
-        let config = Arc::clone(&self.config);
+        let (config, ticket_keys) = (Arc::clone(&self.config), Arc::clone(&self.ticket_keys));
         let child = predecessor.is_some();
         let loading = tokio::task::spawn_blocking(move || {
-            let services = Services::load(&config)?;
+            let services = Services::load(&config, &ticket_keys)?;
             // Last, since whoever hands over waits for what follows for a few seconds only.
             let stranger = config.handoff.take_over.as_ref().filter(|_| !child).map(Predecessor::at).transpose()?;
             Ok((services, stranger.flatten()))

@@ -16,7 +16,7 @@ use crate::{
     },
     signals::Signal,
 };
-use std::time::Duration;
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 use tracing::{error, info, warn};
 
@@ -73,7 +73,21 @@ impl Lifecycle {
     /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
     fn reload(&self, serving: &mut Serving) {
         self.notifier.reloading(&self.status("serves, and reads its configuration anew"));
-        serving.reload(&self.config);
+        serving.reload(&self.config, &self.ticket_keys);
+    }
+
+    /// What a successor needs to resume sessions. Without it they begin anew, which is no reason to refuse a restart.
+    fn ticket_keys(&self, serving: &Serving) -> Option<Arc<OwnedFd>> {
+        if !serving.speaks_tls() {
+            return None;
+        }
+        match self.ticket_keys.hand_over() {
+            Ok(file) => Some(Arc::new(file)),
+            Err(error) => {
+                warn!("the successor gets no ticket keys, and sessions will not be resumed: {error}");
+                None
+            }
+        }
     }
 
     pub(super) fn restart(&mut self, mut serving: Serving) -> State {
@@ -84,7 +98,7 @@ impl Lifecycle {
             self.notifier.ready(&self.status("serves; its last restart was refused"));
             return State::Serving(serving);
         }
-        let estate = serving.estate(self.generation);
+        let estate = serving.estate(self.generation, self.ticket_keys(&serving));
         match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: a successor was started");
@@ -104,7 +118,7 @@ impl Lifecycle {
             visitor.refuse(&reason).await;
             return State::Serving(serving);
         }
-        match Successor::came(visitor, serving.estate(self.generation)) {
+        match Successor::came(visitor, serving.estate(self.generation, self.ticket_keys(&serving))) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: a successor asks for the service");
                 State::Offering(serving, successor, Deferred::default())

@@ -15,11 +15,12 @@ use crate::{
     },
     pidfile::PidFile,
     service::{Service, Services},
+    tls::TicketKeys,
 };
 use futures::future::select_all;
 use std::{
     future::pending,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
@@ -96,6 +97,7 @@ pub(super) enum Shared {
 struct Reload {
     loading: JoinHandle<Result<Fresh, String>>,
     config: Arc<Config>,
+    ticket_keys: Arc<TicketKeys>,
     /// It was asked for once more meanwhile: what is being read may be out of date.
     again: bool,
 }
@@ -215,8 +217,13 @@ impl Serving {
         self.open.iter().map(|open| open.listener.address().clone()).collect()
     }
 
+    /// Whether any connection is encrypted.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.open.iter().any(|open| open.service.tls.is_some())
+    }
+
     /// What a successor is offered.
-    pub(super) fn estate(&self, generation: Generation) -> Estate {
+    pub(super) fn estate(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Estate {
         let mut estate = Estate { generation, things: Vec::new() };
         for Open { listener, .. } in &self.open {
             let entry = Entry::Listener { key: listener.key().clone() };
@@ -225,6 +232,7 @@ impl Serving {
         if let Some(door) = &self.door {
             estate.things.push((Entry::HandoffSocket { path: door.path().to_owned() }, door.socket()));
         }
+        estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
         for (generation, peer) in &self.earlier {
             let entry = Entry::Generation { generation: generation.number(), pid: peer.pid() };
             estate.things.push((entry, Arc::clone(peer) as _));
@@ -304,14 +312,15 @@ impl Serving {
     }
 
     /// Reads anew what the listeners of `config` get. Nothing changes before it is certain that all of it can be served.
-    pub(super) fn reload(&mut self, config: &Arc<Config>) {
+    pub(super) fn reload(&mut self, config: &Arc<Config>, ticket_keys: &Arc<TicketKeys>) {
         match &mut self.reload {
             Some(reload) => reload.again = true,
             None => {
                 info!("reloading what the listeners get");
-                let served = Arc::clone(config);
-                let loading = tokio::task::spawn_blocking(move || Fresh::read(&served));
-                self.reload = Some(Reload { loading, config: Arc::clone(config), again: false });
+                let (config, ticket_keys) = (Arc::clone(config), Arc::clone(ticket_keys));
+                let (served, keys) = (Arc::clone(&config), Arc::clone(&ticket_keys));
+                let loading = tokio::task::spawn_blocking(move || Fresh::read(&served, &keys));
+                self.reload = Some(Reload { loading, config, ticket_keys, again: false });
             }
         }
     }
@@ -355,9 +364,9 @@ impl Serving {
 
     /// What this process does since, where that is certain.
     fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<&'static str> {
-        let Reload { config, again, .. } = self.reload.take()?;
+        let Reload { config, ticket_keys, again, .. } = self.reload.take()?;
         if again {
-            self.reload(&config);
+            self.reload(&config, &ticket_keys);
             return None;
         }
         match loaded {
@@ -416,9 +425,9 @@ impl Serving {
 }
 
 impl Fresh {
-    fn read(served: &Config) -> Result<Self, String> {
+    fn read(served: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, String> {
         let config = served.again().map_err(|error| error.to_string())?;
-        let services = Services::load(&config).map_err(|error| error.to_string())?;
+        let services = Services::load(&config, ticket_keys).map_err(|error| error.to_string())?;
         let differing = served.differing(&config).map_err(|error| error.to_string())?;
         Ok(Self { services, differing })
     }

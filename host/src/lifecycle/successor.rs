@@ -89,7 +89,7 @@ impl Lifecycle {
     ) -> Result<State, Failure> {
         let outcome = {
             let passed = mem::take(&mut self.activation);
-            let mut exchange = pin!(boot::adopt(&self.config, &services, passed, &mut predecessor));
+            let mut exchange = pin!(boot::adopt(&self.config, &services, passed, &self.ticket_keys, &mut predecessor));
             loop {
                 tokio::select! {
                     biased;
@@ -140,7 +140,7 @@ impl Lifecycle {
                         let asked = forwarded.unwrap_or(Verb::Restart);
                         return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
                     }
-                    Signal::Reload => serving.reload(&self.config),
+                    Signal::Reload => serving.reload(&self.config, &self.ticket_keys),
                 },
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
@@ -149,7 +149,7 @@ impl Lifecycle {
                     }
                     adopt::Event::Forward(Verb::Reload) => {
                         log::reopen();
-                        serving.reload(&self.config);
+                        serving.reload(&self.config, &self.ticket_keys);
                     }
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),

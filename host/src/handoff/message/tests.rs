@@ -41,6 +41,7 @@ fn messages() -> Vec<Message> {
     let mut entries: Vec<_> = listeners().into_iter().map(|key| Entry::Listener { key }).collect();
     entries.push(Entry::HandoffSocket { path: "/run/handoff".parse().unwrap() });
     entries.push(Entry::Generation { generation: u64::MAX, pid: i32::MIN });
+    entries.push(Entry::TicketKeys {});
     entries.push(Entry::Unknown);
     let mut messages = vec![
         Message::Hello { versions: vec![0, VERSION, u32::MAX], release: "0.1.0".into() },
