@@ -58,6 +58,8 @@ pub enum Transport {
 
 impl Transport {
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Tls];
+    /// Those where a client is connected before the host knows of it.
+    pub const PLAIN: [Self; 2] = [Self::Tcp, Self::Unix];
 }
 
 /// Where a host listens, as its ready line says. Copied at will, for which a path is never given back.

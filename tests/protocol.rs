@@ -335,7 +335,7 @@ fn what_comes_in_an_unknown_role_is_closed() {
     let mut offer = recorded_offer(&estate);
     let descriptors = estate.descriptors(&offer);
     let (reader, writer) = std::io::pipe().unwrap();
-    offer["entries"].as_array_mut().unwrap().insert(0, json!({ "role": "ticket-keys", "key": 7 }));
+    offer["entries"].as_array_mut().unwrap().insert(0, json!({ "role": "of-a-later-version", "key": 7 }));
     predecessor.say(&offer.to_string(), &[&[writer.as_fd()][..], &descriptors].concat());
     drop(writer);
     assert_eq!(predecessor.hear().unwrap()["message"], "prepared");

@@ -66,16 +66,16 @@ fn a_client_without_a_good_certificate_is_told_why_and_meets_no_guest() {
     let stranger = Authority::new("strangers").client("mallory");
     let expired = guarded.authority.client_with("late", Validity::Past);
     let server = guarded.authority.server(&["alice"]);
-    let refused = |client: Client, alerts: [&str; 2]| {
-        for (version, alert) in [("-tls1_2", alerts[0]), ("-tls1_3", alerts[1])] {
+    let refused = |client: Client, alert: &str| {
+        for version in ["-tls1_2", "-tls1_3"] {
             client.clone().flag(version).ask("bob\n").shows(alert).lacks("Hello");
         }
     };
-    refused(Client::to(&guarded.host), ["alert handshake failure", "alert certificate required"]);
-    refused(guarded.client(&stranger), ["alert unknown ca"; 2]);
-    refused(guarded.client(&expired), ["alert certificate expired"; 2]);
+    refused(Client::to(&guarded.host), "alert certificate required");
+    refused(guarded.client(&stranger), "alert unknown ca");
+    refused(guarded.client(&expired), "alert certificate expired");
     // One that was issued for servers.
-    refused(guarded.client(&server), ["alert"; 2]);
+    refused(guarded.client(&server), "alert");
     for needle in ["WARN", "ERROR", "connection finished"] {
         assert!(!guarded.host.log().contains(needle), "{}", guarded.host.log());
     }

@@ -8,7 +8,7 @@ use crate::{
     guest::{ConnectionId, Facts, Failure, Fault, Reason},
     log,
     service::Service,
-    tls::{Acceptor, HandshakeError},
+    tls::Acceptor,
     wire::Wire,
 };
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Duration};
@@ -109,22 +109,18 @@ impl Connection {
 async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Result<(), Failure> {
     let within = tls.handshake_timeout();
     let end = Instant::now() + within;
-    let shaken = async {
-        let shaken = wire.secure(tls.session()?).await;
-        if shaken.is_err() {
+    let end = deadlines.end.map_or(end, |over| over.min(end));
+    let shaken = time::timeout_at(end, async { wire.secure(tls.session()?).await }).await;
+    let (reason, message) = match shaken {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => {
             // So that the peer gets the alert that says why, and no reset before it.
-            wire.conclude(within).await;
+            drop(time::timeout_at(end, wire.conclude(within)).await);
+            (Reason::PeerReset, error.to_string())
         }
-        shaken
+        Err(_) => (Reason::Idle, format!("TLS handshake: not done within {within:?}")),
     };
-    let outcome = tokio::select! {
-        biased;
-        shaken = shaken => shaken.map_err(|error: HandshakeError| (Reason::PeerReset, error.to_string())),
-        () = unconstrained(time::sleep_until(end.min(deadlines.end.unwrap_or(end)))) => {
-            Err((Reason::Idle, format!("TLS handshake: not done within {within:?}")))
-        }
-    };
-    outcome.map_err(|(reason, message)| Failure { reason, message: log::escaped(&message) })
+    Err(Failure { reason, message: log::escaped(&message) })
 }
 
 /// When a connection has to end.
