@@ -63,7 +63,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
         "plugin = {}\nbind = \"tcp://127.0.0.1:0\"\nlog-level = \"error\"\nlog-format = \"json\"\ndrain-timeout = \"nonsense\"\n",
         quoted(&plugin("hello"))
     ));
-    let setup = file.setup().environment("UNINTERRUPTIBLE_LOG_LEVEL", "info").option("--drain-timeout", "1s");
+    let setup = file.setup().environment("UNINTERRUPTIBLE_LOG_LEVEL", "info").option("--drain-timeout", "20s");
     let mut host = setup.start_on(1);
     assert_eq!(ask(&host, 0), "Hello bob!\n");
     assert_eq!(host.terminate(), 0);
