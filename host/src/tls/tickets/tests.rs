@@ -120,15 +120,15 @@ fn what_is_no_sealed_file_of_keys_is_refused_and_changes_nothing() {
         (OwnedFd::from(pipe), false),
         (OwnedFd::from(tempfile::tempfile().unwrap()), false),
         (memory(&whole, SealFlags::SHRINK), false),
-        (memory(&whole[1..], super::sealed()), true),
-        (memory(&[&whole[..], b"x"].concat(), super::sealed()), true),
-        (memory(&[0; FILE_LENGTH], super::sealed()), true),
+        (memory(&whole[1..], sealed()), true),
+        (memory(&[&whole[..], b"x"].concat(), sealed()), true),
+        (memory(&[0; FILE_LENGTH], sealed()), true),
     ] {
         let refused = keys.take_over(file).unwrap_err();
         assert_eq!(matches!(refused, KeysError::Foreign), sealed, "{refused}");
     }
     assert!(ticketer.decrypt(&ticket).is_some());
-    keys.take_over(memory(&whole, super::sealed())).unwrap();
+    keys.take_over(memory(&whole, sealed())).unwrap();
     assert_eq!(ticketer.decrypt(&ticket), None);
 }
 
