@@ -234,6 +234,7 @@ impl Config {
         let binds = binds(&arguments.bind)?;
         let max_draining = parse::<Count>("--max-draining", &arguments.max_draining)?.0;
         let reserved = reserved_descriptors(&binds, max_draining);
+        let tls = tls(&arguments)?;
         Ok(Self {
             plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
             cache_dir: match arguments.cache_dir {
@@ -245,19 +246,7 @@ impl Config {
             wasi_0_3: if arguments.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             binds,
             backlog: parse::<Count>("--backlog", &arguments.backlog)?.0.get(),
-            tls: tls::Options {
-                certificates: arguments.tls_certificate,
-                keys: arguments.tls_key,
-                min_version: arguments.tls_min_version.map(|text| parse("--tls-min-version", &text)).transpose()?,
-                alpn: arguments.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
-                client_ca: arguments.client_ca,
-                verify_client: arguments
-                    .verify_client_certificate
-                    .map(|text| truth("--verify-client-certificate", &text))
-                    .transpose()?,
-                handshake_timeout: duration("--handshake-timeout", &arguments.handshake_timeout)?,
-            }
-            .settings()?,
+            tls,
             limits: Limits {
                 max_connections: max_connections(arguments.max_connections.as_deref(), reserved)?,
                 guest_memory: size("--guest-memory", &arguments.guest_memory)?,
@@ -375,8 +364,22 @@ impl FromStr for Count {
     }
 }
 
+fn tls(arguments: &Arguments) -> Result<Option<tls::Settings>, Error> {
+    let verify = arguments.verify_client_certificate.as_deref();
+    let options = tls::Options {
+        certificates: arguments.tls_certificate.clone(),
+        keys: arguments.tls_key.clone(),
+        min_version: arguments.tls_min_version.as_deref().map(|text| parse("--tls-min-version", text)).transpose()?,
+        alpn: arguments.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
+        client_ca: arguments.client_ca.clone(),
+        verify_client: verify.map(|text| truth("--verify-client-certificate", text)).transpose()?,
+        handshake_timeout: duration("--handshake-timeout", &arguments.handshake_timeout)?,
+    };
+    Ok(options.settings()?)
+}
+
 fn truth(option: &'static str, text: &str) -> Result<bool, Error> {
-    text.parse().map_err(|_| Error::value(option, text, "is none of true, false"))
+    text.parse().map_err(|_error| Error::value(option, text, "is none of true, false"))
 }
 
 fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
