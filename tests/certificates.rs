@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Whoever issues certificates.
@@ -25,6 +26,8 @@ pub struct Identity {
 pub enum Validity {
     Now,
     Past,
+    /// For so long from now on.
+    For(Duration),
 }
 
 impl Authority {
@@ -76,9 +79,16 @@ impl Authority {
             CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, names[0]);
         parameters.extended_key_usages = vec![purpose];
-        if validity == Validity::Past {
-            parameters.not_before = date_time_ymd(2000, 1, 1);
-            parameters.not_after = date_time_ymd(2001, 1, 1);
+        match validity {
+            Validity::Now => {}
+            Validity::Past => {
+                parameters.not_before = date_time_ymd(2000, 1, 1);
+                parameters.not_after = date_time_ymd(2001, 1, 1);
+            }
+            Validity::For(time) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                parameters.not_after = date_time_ymd(1970, 1, 1) + now + time;
+            }
         }
         let certificate = parameters.signed_by(&key, &self.0).unwrap();
         Identity { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }

@@ -292,6 +292,19 @@ fn records_that_were_changed_on_the_way_end_the_connection_with_an_alert() {
     host.logged(&["DEBUG", "connection failed", "reason=peer-reset"]);
 }
 
+/// What a guest that failed had written must not be taken for all of it.
+#[test]
+fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
+    for (name, announced) in [("fail", true), ("fail-async", true), ("trap", false)] {
+        let host = setup(name).start();
+        let mut stream = host.connect();
+        stream.write_all(b"bob\n").unwrap();
+        let mut answer = String::new();
+        let end = stream.read_to_string(&mut answer);
+        assert_eq!((answer.as_str(), end.is_ok()), ("partial\n", announced), "{name}");
+    }
+}
+
 /// After its reply the host announces the end, takes what the client still sends, and resets nothing.
 #[test]
 fn the_end_is_announced_before_the_socket_is_closed() {

@@ -2,11 +2,14 @@
 
 use crate::{
     certificates::{self, Authority, Identity, Validity},
-    harness::{Host, Setup, Transport, directory},
+    harness::{Host, Setup, Transport, directory, wait_for},
     openssl::Client,
 };
 use nix::sys::signal::Signal;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 /// A host that trusts one authority for its clients.
 struct Guarded {
@@ -102,6 +105,22 @@ fn a_ticket_does_not_outlive_the_authority_that_vouched_for_its_client() {
         let known = other.client("bob");
         with_certificate(&guarded.host, guarded.directory.path(), &known).flag(version).ask("").shows(&hex(&known.der));
     }
+}
+
+/// The library trusts the ticket with the certificate in it; the host looks at its dates again.
+#[test]
+fn a_ticket_does_not_outlive_the_certificate_in_it() {
+    let guarded = Guarded::serving("hello");
+    let session = guarded.directory.path().join("session");
+    let lifetime = Duration::from_secs(3);
+    let began = Instant::now();
+    let identity = guarded.authority.client_with("alice", Validity::For(lifetime));
+    guarded.client(&identity).option("-sess_out", &session).ask("bob\n").shows("Hello bob!");
+    let resume = || Client::to(&guarded.host).option("-sess_in", &session).ask("bob\n");
+    // Its last second counts.
+    wait_for("the end of the certificate", || (began.elapsed() > lifetime + Duration::from_secs(1)).then_some(()));
+    resume().lacks("Hello");
+    guarded.host.logged(&["DEBUG", "reason=peer-reset", "the client's certificate from its session ticket"]);
 }
 
 /// A session that began without a certificate is no way in where one is asked for, even with the same keys.

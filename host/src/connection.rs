@@ -85,7 +85,7 @@ impl Connection {
             biased;
             ended = guest => ended,
             // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
-            reason = unconstrained(deadlines.expired()) => Err(Failure::plain(reason)),
+            reason = unconstrained(deadlines.cut()) => Err(Failure::plain(reason)),
             never = wire.tend() => match never {},
         });
 
@@ -146,6 +146,16 @@ impl<'a> Deadlines<'a> {
             () = self.over() => Reason::WallTime,
             () = self.idle() => Reason::Idle,
         }
+    }
+
+    /// The same for a guest that is at work.
+    async fn cut(&self) -> Reason {
+        let reason = self.expired().await;
+        // A guest that moves no byte is not in the middle of anything: its end is announced as that of others is.
+        if reason == Reason::WallTime {
+            self.wire.cut_output();
+        }
+        reason
     }
 
     async fn over(&self) {

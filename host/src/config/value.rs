@@ -31,7 +31,7 @@ pub(super) fn distinct<T: FromStr<Err: Display>>(
 }
 
 pub(super) fn truth(option: &'static str, text: &str) -> Result<bool, Error> {
-    text.parse().map_err(|_| Error::value(option, text, "is none of true, false"))
+    text.parse().map_err(|_error| Error::value(option, text, "is none of true, false"))
 }
 
 /// A whole number that is not zero.

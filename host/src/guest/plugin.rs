@@ -300,7 +300,11 @@ impl Plugin {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
             Err(error) => match judge(&error, &store, &meter) {
-                Some(failure) => failure,
+                Some(failure) => {
+                    // Before the store, and the output in it, are dropped.
+                    wire.cut_output();
+                    failure
+                }
                 None => return Ok(()),
             },
         };

@@ -71,7 +71,7 @@ impl Session {
             if !self.connection.is_handshaking() {
                 self.begun = UnixTime::now();
                 // What is left to send, such as tickets, goes with the first data.
-                return self.resumed().map(|()| Step::Done);
+                return self.check_resumed().map(|()| Step::Done);
             }
             if !sent {
                 return Ok(Step::Writable);
@@ -92,13 +92,15 @@ impl Session {
     }
 
     /// The library takes a client's certificate from the ticket as it was verified then. Since then it may have expired.
-    fn resumed(&self) -> Result<(), HandshakeError> {
-        match &self.clients {
-            Some(clients) if self.connection.handshake_kind() == Some(HandshakeKind::Resumed) => {
-                clients.verified(self.sent_certificates(), self.begun).map(drop).map_err(HandshakeError::Certificate)
-            }
-            _ => Ok(()),
+    fn check_resumed(&mut self) -> Result<(), HandshakeError> {
+        let Some(clients) = &self.clients else { return Ok(()) };
+        if self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
         }
+        let verified = clients.verified(self.sent_certificates(), self.begun);
+        // There is no alert to be had any more. At least the end does not look like a regular one.
+        self.mute = verified.is_err();
+        verified.map(drop).map_err(HandshakeError::Certificate)
     }
 
     /// Has `take` copy what it wants of the data that came next, and say how much that was: `None` where there is none yet, 0 after

@@ -84,7 +84,8 @@ struct Key {
 impl Link {
     fn random(period: u64) -> io::Result<Self> {
         let mut secret = Zeroizing::new([0; SECRET_LENGTH]);
-        rand::fill(secret.as_mut_slice()).map_err(|_| io::Error::other("the system has no random numbers"))?;
+        rand::fill(secret.as_mut_slice())
+            .map_err(|_unspecified| io::Error::other("the system has no random numbers"))?;
         Ok(Self { period, secret })
     }
 
@@ -100,7 +101,10 @@ impl Link {
         let mut name = [0; NAME_LENGTH];
         name.iter_mut().zip(self.derive(NAME).iter()).for_each(|(name, derived)| *name = *derived);
         let seal = UnboundKey::new(&AES_256_GCM, self.derive(SEAL).as_slice());
-        Ok(Key { name, seal: LessSafeKey::new(seal.map_err(|_| io::Error::other("a key of another length"))?) })
+        Ok(Key {
+            name,
+            seal: LessSafeKey::new(seal.map_err(|_unspecified| io::Error::other("a key of another length"))?),
+        })
     }
 }
 
@@ -184,7 +188,7 @@ impl TicketKeys {
         file.read_exact_at(text.as_mut_slice(), 0)?;
         let rest = text.strip_prefix(MARK).ok_or(KeysError::Foreign)?;
         let (period, secret) = rest.split_first_chunk().ok_or(KeysError::Foreign)?;
-        let secret = Zeroizing::new(secret.try_into().map_err(|_| KeysError::Foreign)?);
+        let secret = Zeroizing::new(secret.try_into().map_err(|_length| KeysError::Foreign)?);
         let chain = Chain::from(Link { period: u64::from_be_bytes(*period), secret })?;
         *self.chain() = chain;
         Ok(())

@@ -66,7 +66,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     } else {
         // So many bytes have the length: no certificate needs more than three.
         let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f)).filter(|(bytes, _)| bytes.len() <= 3)?;
-        (bytes.iter().fold(0, |length, &byte| length << 8 | usize::from(byte)), rest)
+        (bytes.iter().fold(0, |length, &byte| (length << 8) | usize::from(byte)), rest)
     };
     let (content, rest) = rest.split_at_checked(length)?;
     Some((tag, content, rest))

@@ -58,6 +58,8 @@ struct State {
     output_finished: bool,
     /// The kernel was told so.
     output_shut: bool,
+    /// The guest did not come to its end: what the peer gets must not look whole, where that can be seen.
+    output_cut: bool,
     output_failed: Option<io::ErrorKind>,
     /// What encrypts, after a handshake.
     tls: Option<Box<Session>>,

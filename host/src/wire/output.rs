@@ -136,6 +136,13 @@ impl Wire {
         }
     }
 
+    /// The guest has failed in the middle of what it was writing. What there is of it is sent, but under TLS the end is not announced,
+    /// so that nobody takes a part for the whole. Without TLS there is no such difference.
+    pub fn cut_output(&self) {
+        let mut state = self.state();
+        state.output_cut = !state.output_finished;
+    }
+
     pub(super) fn shut_output(&self) {
         let mut state = self.state();
         if !mem::replace(&mut state.output_shut, true) {

@@ -61,7 +61,7 @@ impl Wire {
     /// Whether nothing encrypted is left to send; after the last data that includes the word that it was the last.
     pub(super) fn flush_encrypted(&self) -> io::Result<bool> {
         let mut state = self.state();
-        let finished = state.output_finished;
+        let finished = state.output_finished && !state.output_cut;
         let Some(session) = &mut state.tls else { return Ok(true) };
         if finished {
             session.finish();
