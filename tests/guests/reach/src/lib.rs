@@ -43,7 +43,7 @@ fn handle_request(mut connection: Connection) -> io::Result<()> {
             ["lookup", name] => lookup(name),
             words => files(&directories, words).map_err(|code| code.name().to_owned()),
         };
-        writeln!(connection, "{}", answer.unwrap_or_else(|error| error))?;
+        connection.write_all(format!("{}\n", answer.unwrap_or_else(|error| error)).as_bytes())?;
     }
 }
 
