@@ -56,6 +56,10 @@ use tracing::error;
 /// How long the workers may take to let go of what is left, when the process ends before its connections do.
 const LET_GO: Duration = Duration::from_millis(500);
 
+/// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
+/// nothing else would leave the workers too little of the processors.
+const WAITING_THREADS: usize = 64;
+
 /// Runs the process until it has served: as the successor of whoever has left an `inheritance`, where anybody has.
 ///
 /// # Errors
@@ -64,6 +68,7 @@ const LET_GO: Duration = Duration::from_millis(500);
 pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -> Result<Exit, Failure> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
+        .max_blocking_threads(WAITING_THREADS)
         .thread_name("worker")
         .enable_all()
         .build()
