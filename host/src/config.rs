@@ -27,6 +27,9 @@ use std::{
 /// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
 const RESERVED_DESCRIPTORS: u64 = 48;
 
+/// What calls of guests that were granted something may hold for a moment: three for each thread that waits, as a rename does.
+const DESCRIPTORS_OF_CALLS: u64 = 3 * 64;
+
 /// For each listener: itself, what it is accepted from, and a copy during a restart.
 const DESCRIPTORS_PER_LISTENER: u64 = 3;
 
@@ -471,6 +474,7 @@ fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) -> Result<N
         Err(_) => u64::MAX,
     };
     let each = u64::from(granted) + 1;
+    let reserved = reserved + if granted == 0 { 0 } else { DESCRIPTORS_OF_CALLS };
     let room = limit.saturating_sub(reserved) / each;
     match asked {
         Some(text) => {
