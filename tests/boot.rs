@@ -271,7 +271,7 @@ fn a_port_in_use_is_the_systems_refusal() {
 fn help_and_version_are_no_errors() {
     let (code, out, err) = Setup::bare().argument("--help").run();
     assert_eq!((code, err.as_str()), (0, ""));
-    // However it is wrapped.
+    // Lines are broken wherever the widest option leaves room.
     let out = out.split_whitespace().collect::<Vec<_>>().join(" ");
     for option in
         ["--plugin", "--bind", "--max-connections", "--drain-timeout", "[env: UNINTERRUPTIBLE_PLUGIN=]", "Exit codes"]

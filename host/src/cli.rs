@@ -459,9 +459,14 @@ impl fmt::Display for Refused {
         let report = self.0.render().to_string();
         let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+        write!(f, "{first}")?;
+        // What is missing stands on the next.
+        if first.ends_with(':') {
+            write!(f, " {}", lines.next().unwrap_or_default())?;
+        }
         match lines.find_map(|line| line.strip_prefix("tip: ")) {
-            Some(tip) => write!(f, "{first}; {tip}"),
-            None => write!(f, "{first}; see --help"),
+            Some(tip) => write!(f, "; {tip}"),
+            None => write!(f, "; see --help"),
         }
     }
 }

@@ -75,7 +75,8 @@ fn list<'a>(page: &mut String, title: &str, entries: impl Iterator<Item = (&'a s
 fn answer(access: Access) -> String {
     match access {
         Access::Given => "given".to_owned(),
-        Access::By(options) => format!("denied, or empty, but for {options}"),
+        Access::DeniedWithout(option) => format!("denied without {option}"),
+        Access::EmptyWithout(options) => format!("empty without {options}"),
         Access::Denied => "denied".to_owned(),
         Access::Missing => "missing: this host does not have it".to_owned(),
     }

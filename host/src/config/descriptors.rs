@@ -10,6 +10,9 @@ use std::num::NonZeroU32;
 /// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
 const RESERVED: u64 = 48;
 
+/// What calls of guests that were granted something may hold for a moment: three for each thread that waits, as a rename does.
+const OF_CALLS: u64 = 3 * 64;
+
 /// For each listener: itself, what it is accepted from, and a copy during a restart.
 const PER_LISTENER: u64 = 3;
 
@@ -31,6 +34,7 @@ pub(super) fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) 
         Err(_) => u64::MAX,
     };
     let each = u64::from(granted) + 1;
+    let reserved = reserved + if granted == 0 { 0 } else { OF_CALLS };
     let room = limit.saturating_sub(reserved) / each;
     match asked {
         Some(text) => {

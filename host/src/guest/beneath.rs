@@ -3,7 +3,10 @@
 //! moment is opened in a way that does not wait.
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Timestamps, fstat, openat2, statat, utimensat},
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Timestamps, fstat, fstatfs, openat2,
+        statat, utimensat,
+    },
     io::Errno,
 };
 use std::{
@@ -83,9 +86,16 @@ pub(super) fn open(dir: &File, path: &str, wish: Wish) -> io::Result<(File, File
     }
     let opened = resolve(dir, path, wish.flags())?;
     match file_type(&opened)? {
-        found @ (FileType::RegularFile | FileType::Directory) => Ok((opened.into(), found)),
+        found @ (FileType::RegularFile | FileType::Directory) if !is_of_processes(&opened) => {
+            Ok((opened.into(), found))
+        }
         _ => Err(Errno::PERM.into()),
     }
+}
+
+/// Whether it belongs to the system's view of its processes: environment, memory and descriptors of this very one are files there.
+pub(super) fn is_of_processes(opened: impl AsFd) -> bool {
+    fstatfs(opened).is_ok_and(|system| system.f_type == PROC_SUPER_MAGIC)
 }
 
 /// Sets the times of whatever is there, which is not opened for it.
@@ -201,8 +211,9 @@ mod tests {
         }
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         set_times(&dir, "pipe", true, &Timestamps { last_access: now, last_modification: now }).unwrap();
-        let devices = File::open("/dev").unwrap();
-        assert_eq!(refused(&devices, "null", READ), Errno::PERM);
+        let root = File::open("/").unwrap();
+        assert_eq!(refused(&root, "dev/null", READ), Errno::PERM);
+        assert_eq!(refused(&root, "proc/self/environ", READ), Errno::PERM);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The directories that guests are granted, in both generations of WASI: as the engine has them, but for what would let a guest
 //! take more of this process than its share. Opening waits for nothing and takes one of the guest's places; so does a listing,
-//! which is cut where it is long.
+//! and one that would be long is refused.
 
 use super::{
     beneath::{self, Wish},

@@ -154,7 +154,7 @@ pub enum Problem {
 impl Problem {
     /// Whether the plugin itself may be fine.
     pub fn is_refusal_of_the_system(&self) -> bool {
-        matches!(self, Self::Room { .. } | Self::Keep(_))
+        matches!(self, Self::Room { .. } | Self::Keep(cache::KeepError::Unwritten { .. }))
     }
 }
 

@@ -44,6 +44,9 @@ const RESOURCES: usize = 4096;
 /// The same for a guest that was granted files or connections, each stream of which may hold 64 KiB and a thread.
 const RESOURCES_OF_FILES: usize = 256;
 
+/// What such a guest may hold of streams, futures and tasks of WASI 0.3: a stream takes three of these, and 8 KiB.
+const CONCURRENT_RESOURCES_OF_FILES: usize = 1024;
+
 /// What one host call may make the host allocate, in bytes. A stream takes 64 KiB at a time; paths, messages and lists of
 /// pollables are smaller.
 const HOSTCALL_BYTES: usize = 2 << 20;
@@ -87,7 +90,11 @@ impl State {
         learner: Learner,
         granted: Arc<Granted>,
     ) -> Store<Self> {
-        let resources = if granted.reaches_out() { RESOURCES_OF_FILES } else { RESOURCES };
+        let (resources, concurrent_resources) = if granted.reaches_out() {
+            (RESOURCES_OF_FILES, CONCURRENT_RESOURCES_OF_FILES)
+        } else {
+            (RESOURCES, RESOURCES)
+        };
         let mut table = ResourceTable::new();
         table.set_max_capacity(resources);
         let mut store = Store::new(
@@ -109,7 +116,7 @@ impl State {
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(RESOURCES);
         if let Some(table) = store.concurrent_resource_table() {
-            table.set_max_capacity(resources);
+            table.set_max_capacity(concurrent_resources);
         }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| store.data().meter.tick());

@@ -54,8 +54,10 @@ pub struct Import {
 pub enum Access {
     /// It works.
     Given,
-    /// It answers "access denied", or is empty, unless this option is given.
-    By(&'static str),
+    /// It answers "access denied", unless this option is given.
+    DeniedWithout(&'static str),
+    /// It has nothing, unless this option is given.
+    EmptyWithout(&'static str),
     /// It answers "access denied".
     Denied,
     /// This host does not have it.
@@ -140,11 +142,12 @@ fn access(import: &str) -> Access {
     let interface = import.split_once('@').map_or(import, |(interface, _version)| interface);
     match interface {
         _ if !contract::provided(import) => Access::Missing,
-        "wasi:cli/environment" => Access::By("--guest-env, --guest-arg"),
-        "wasi:sockets/ip-name-lookup" => Access::By("--guest-connect with a name"),
+        "wasi:cli/environment" => Access::EmptyWithout("--guest-env, --guest-arg"),
+        "wasi:filesystem/preopens" => Access::EmptyWithout("--guest-dir"),
+        "wasi:sockets/ip-name-lookup" => Access::DeniedWithout("--guest-connect with a name"),
         "wasi:sockets/udp" | "wasi:sockets/udp-create-socket" => Access::Denied,
-        _ if interface.starts_with("wasi:sockets/") => Access::By("--guest-connect"),
-        _ if interface.starts_with("wasi:filesystem/") => Access::By("--guest-dir"),
+        _ if interface.starts_with("wasi:sockets/") => Access::DeniedWithout("--guest-connect"),
+        _ if interface.starts_with("wasi:filesystem/") => Access::DeniedWithout("--guest-dir"),
         _ => Access::Given,
     }
 }
@@ -295,9 +298,9 @@ mod tests {
     fn each_import_has_its_answer() {
         for (import, expected) in [
             ("wasi:clocks/wall-clock@0.2.3", Access::Given),
-            ("wasi:cli/environment@0.2.0", Access::By("--guest-env, --guest-arg")),
-            ("wasi:filesystem/types@0.3.0", Access::By("--guest-dir")),
-            ("wasi:sockets/tcp@0.2.0", Access::By("--guest-connect")),
+            ("wasi:cli/environment@0.2.0", Access::EmptyWithout("--guest-env, --guest-arg")),
+            ("wasi:filesystem/types@0.3.0", Access::DeniedWithout("--guest-dir")),
+            ("wasi:sockets/tcp@0.2.0", Access::DeniedWithout("--guest-connect")),
             ("wasi:sockets/udp@0.2.0", Access::Denied),
             ("wasi:http/types@0.2.0", Access::Missing),
             ("env", Access::Missing),

@@ -60,7 +60,12 @@ use tracing::error;
 /// How long the workers may take to let go of what is left, when the process ends before its connections do.
 const LET_GO: Duration = Duration::from_millis(500);
 
-/// Runs the process until it has served what it binds, adopts or was passed: as the successor of whoever has left an `inheritance`, where anybody has.
+/// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
+/// nothing else would leave the workers too little of the processors.
+const WAITING_THREADS: usize = 64;
+
+/// Runs the process until it has served what it binds, adopts or was passed: as the successor of whoever has left an
+/// `inheritance`, where anybody has.
 ///
 /// # Errors
 ///
@@ -73,6 +78,7 @@ pub fn run(
 ) -> Result<Exit, Failure> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
+        .max_blocking_threads(WAITING_THREADS)
         .thread_name("worker")
         .enable_all()
         .build()

@@ -4,7 +4,7 @@
 use super::Error;
 use crate::guest::beneath;
 use rustix::{
-    fs::{Access, AtFlags, Mode, OFlags, PROC_SUPER_MAGIC, accessat, fstatfs, open},
+    fs::{Access, AtFlags, Mode, OFlags, accessat, open},
     io::Errno,
 };
 use std::{fs::File, path::PathBuf, str::FromStr};
@@ -62,8 +62,7 @@ impl Directory {
                 error => refused(&format!("cannot be opened: {error}")),
             })?;
         let dir = File::from(dir);
-        // Environment, memory and descriptors of this very process are files there.
-        if fstatfs(&dir).is_ok_and(|system| system.f_type == PROC_SUPER_MAGIC) {
+        if beneath::is_of_processes(&dir) {
             return Err(refused(
                 "is the system's view of its processes, this one with its secrets among them; grant files",
             ));

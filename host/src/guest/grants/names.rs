@@ -7,7 +7,7 @@
 //! plugin is loaded again.
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,7 +17,7 @@ use tokio::{
     sync::Mutex as Turn,
     time::{Instant, timeout},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// For how long an answer is not asked for again. Resolvers keep answers by themselves; this bounds what guests can make of one.
 const FRESH: Duration = Duration::from_secs(1);
@@ -26,8 +26,13 @@ const FRESH: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(20);
 
-/// Addresses that are kept of one answer.
+/// For how long an address counts that the last answer no longer names: guests that have looked up may take their time to
+/// connect, and some names have another address each time they are asked for.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// Addresses that are kept of one answer, and of all that went before.
 const MOST_ADDRESSES: usize = 64;
+const MOST_EARLIER: usize = 256;
 
 /// Where an address is. What none of these is, nobody is to connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,11 +103,39 @@ pub(super) struct Name {
 #[derive(Debug)]
 struct Known {
     answer: Arc<[IpAddr]>,
-    /// The one before, for guests that have looked up and not connected yet.
-    before: Arc<[IpAddr]>,
+    /// Addresses of earlier answers, and when they were left out.
+    earlier: Vec<(IpAddr, Instant)>,
     asked: Instant,
     /// Whether the resolver failed when it was asked last.
     failed: bool,
+    /// The address that was found strange last.
+    strange: Option<IpAddr>,
+}
+
+impl Known {
+    fn new(answer: Arc<[IpAddr]>) -> Self {
+        Self { answer, earlier: Vec::new(), asked: Instant::now(), failed: false, strange: None }
+    }
+
+    fn has(&self, address: IpAddr, now: Instant) -> bool {
+        self.answer.contains(&address)
+            || self
+                .earlier
+                .iter()
+                .any(|(earlier, left)| *earlier == address && now.saturating_duration_since(*left) < KEPT)
+    }
+
+    /// Replaces the answer. Says whether it differs.
+    fn replace(&mut self, answer: Vec<IpAddr>, now: Instant) -> bool {
+        let gone: Vec<IpAddr> = self.answer.iter().copied().filter(|old| !answer.contains(old)).collect();
+        let differs = !gone.is_empty() || answer.len() != self.answer.len();
+        self.earlier.retain(|(earlier, left)| now.saturating_duration_since(*left) < KEPT && !gone.contains(earlier));
+        self.earlier.extend(gone.into_iter().map(|address| (address, now)));
+        let too_many = self.earlier.len().saturating_sub(MOST_EARLIER);
+        self.earlier.drain(..too_many);
+        self.answer = answer.into();
+        differs
+    }
 }
 
 impl Name {
@@ -113,27 +146,30 @@ impl Name {
             Ok(Err(error)) => return Err(format!("the name cannot be resolved: {error}")),
             Err(_) => return Err(format!("the name was not resolved within {} s", LONGEST_FIRST_WAIT.as_secs())),
         };
-        let mut scopes: Vec<Scope> = Vec::new();
-        for scope in answer.iter().filter_map(|address| Scope::of(*address)) {
-            if !scopes.contains(&scope) {
-                scopes.push(scope);
-            }
-        }
         let answer: Arc<[IpAddr]> = answer.into_iter().filter(|address| Scope::of(*address).is_some()).collect();
         if answer.is_empty() {
             return Err("the name has no address that can be connected to".to_owned());
         }
-        let known = Known { before: Arc::clone(&answer), answer, asked: Instant::now(), failed: false };
-        Ok(Arc::new(Self { name: name.to_owned(), scopes, known: Mutex::new(known), turn: Arc::default() }))
+        Ok(Arc::new(Self::new(name, answer)))
+    }
+
+    fn new(name: &str, first: Arc<[IpAddr]>) -> Self {
+        let mut scopes: Vec<Scope> = Vec::new();
+        for scope in first.iter().filter_map(|address| Scope::of(*address)) {
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        Self { name: name.to_owned(), scopes, known: Mutex::new(Known::new(first)), turn: Arc::default() }
     }
 
     pub(super) fn is(&self, name: &str) -> bool {
         self.name == name
     }
 
-    /// Whether the name has this address, or had it until the last answer.
+    /// Whether the name has this address, or had it a moment ago.
     pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.with_known(|known| known.answer.contains(&address) || known.before.contains(&address))
+        self.with_known(|known| known.has(address, Instant::now()))
     }
 
     /// Its addresses. Where the answer is old, waits for a new one, but not for long, and not beside others that do.
@@ -144,8 +180,10 @@ impl Name {
             let name = Arc::clone(self);
             // A task of its own: a guest that ends meanwhile must not let another one ask beside a resolver that hangs.
             let asking = tokio::spawn(async move {
-                let answer = ask(&name.name).await;
-                name.learn(answer);
+                match ask(&name.name).await {
+                    Ok(answer) => name.learn(answer, Instant::now()),
+                    Err(error) => name.fail(&error),
+                }
                 drop(turn);
             });
             timeout(LONGEST_WAIT, asking).await.ok();
@@ -153,42 +191,40 @@ impl Name {
         self.with_known(|known| Arc::clone(&known.answer))
     }
 
-    /// Takes what the resolver says, as far as it is credible. A name that cannot be resolved keeps what it had.
-    fn learn(&self, answer: io::Result<Vec<IpAddr>>) {
-        let (kept, strange): (Vec<_>, Vec<_>) = match answer {
-            Ok(answer) => answer
-                .into_iter()
-                .partition(|address| Scope::of(*address).is_some_and(|scope| self.scopes.contains(&scope))),
-            Err(error) => {
-                let first = self.with_known(|known| {
-                    known.asked = Instant::now();
-                    !std::mem::replace(&mut known.failed, true)
-                });
-                if first {
-                    warn!(name = %self.name, %error, "a name that guests connect to is no longer resolved; its last addresses stay");
-                }
-                return;
-            }
-        };
-        self.with_known(|known| {
-            known.asked = Instant::now();
-            if std::mem::take(&mut known.failed) {
-                info!(name = %self.name, "a name that guests connect to is resolved again");
-            }
-            let changed = !kept.is_empty()
-                && (kept.len() != known.answer.len() || kept.iter().any(|new| !known.answer.contains(new)));
-            if changed {
-                known.before = std::mem::replace(&mut known.answer, kept.into());
-                info!(name = %self.name, addresses = ?known.answer, "a name that guests connect to has moved");
-            }
+    /// Takes what the resolver says, as far as it is credible.
+    fn learn(&self, answer: Vec<IpAddr>, now: Instant) {
+        let at_home = |address: &IpAddr| Scope::of(*address).is_some_and(|scope| self.scopes.contains(&scope));
+        let (kept, strange): (Vec<_>, Vec<_>) = answer.into_iter().partition(at_home);
+        let strange = strange.first().copied();
+        let (recovered, moved, news) = self.with_known(|known| {
+            known.asked = now;
+            let moved = !kept.is_empty() && known.replace(kept, now);
+            (mem::take(&mut known.failed), moved, mem::replace(&mut known.strange, strange) != strange)
         });
-        if let Some(address) = strange.first() {
-            let now = Scope::of(*address).map_or_else(|| "nowhere".to_owned(), |scope| scope.to_string());
+        if recovered {
+            info!(name = %self.name, "a name that guests connect to is resolved again");
+        }
+        if moved {
+            debug!(name = %self.name, "a name that guests connect to has other addresses");
+        }
+        if let Some(address) = strange.filter(|_| news) {
+            let place = Scope::of(address).map_or_else(|| "nowhere".to_owned(), |scope| scope.to_string());
             warn!(
                 name = %self.name, %address,
-                "an address of a name that guests connect to is left out: it is {now}, where the name had none when the plugin was \
+                "an address of a name that guests connect to is left out: it is {place}, where the name had none when the plugin was \
                  loaded; reload where that is right"
             );
+        }
+    }
+
+    /// A name that cannot be resolved keeps what it had.
+    fn fail(&self, error: &io::Error) {
+        let first = self.with_known(|known| {
+            known.asked = Instant::now();
+            !mem::replace(&mut known.failed, true)
+        });
+        if first {
+            warn!(name = %self.name, %error, "a name that guests connect to is no longer resolved; its last addresses stay");
         }
     }
 
@@ -213,43 +249,51 @@ async fn ask(name: &str) -> io::Result<Vec<IpAddr>> {
 mod tests {
     use super::*;
 
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
     fn name(first: &[&str]) -> Name {
-        let answer: Arc<[IpAddr]> = first.iter().map(|address| address.parse().unwrap()).collect();
-        let scopes = answer.iter().filter_map(|address| Scope::of(*address)).collect();
-        let known = Known { before: Arc::clone(&answer), answer, asked: Instant::now(), failed: false };
-        Name { name: "db.internal".to_owned(), scopes, known: Mutex::new(known), turn: Arc::default() }
+        Name::new("db.internal", addresses(first).into())
     }
 
-    fn learn(name: &Name, answer: &[&str]) {
-        name.learn(Ok(answer.iter().map(|address| address.parse().unwrap()).collect()));
-    }
-
-    fn has(name: &Name, address: &str) -> bool {
-        name.has(address.parse().unwrap())
+    fn has(name: &Name, address: &str, now: Instant) -> bool {
+        name.with_known(|known| known.has(address.parse().unwrap(), now))
     }
 
     #[test]
     fn a_name_moves_within_the_kind_of_network_that_it_lives_in() {
-        let db = name(&["10.0.0.1"]);
-        learn(&db, &["192.168.0.9", "10.0.0.2"]);
-        assert!(has(&db, "10.0.0.1"), "the answer before still counts");
-        learn(&db, &["10.0.0.3"]);
-        assert!(!has(&db, "10.0.0.1") && has(&db, "10.0.0.2") && has(&db, "10.0.0.3"));
-        for elsewhere in
-            ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "93.184.216.34", "::", "0.0.0.0", "64:ff9b::7f00:1"]
-        {
-            learn(&db, &[elsewhere]);
-            assert!(!has(&db, elsewhere), "{elsewhere}");
+        let (db, now) = (name(&["10.0.0.1"]), Instant::now());
+        db.learn(addresses(&["192.168.0.9", "10.0.0.2"]), now);
+        db.learn(addresses(&["10.0.0.2"]), now + KEPT / 2);
+        for (address, until) in [("10.0.0.1", KEPT), ("192.168.0.9", KEPT * 3 / 2), ("10.0.0.2", KEPT * 100)] {
+            assert!(has(&db, address, now + until - Duration::from_millis(1)), "{address}");
+            assert!(address == "10.0.0.2" || !has(&db, address, now + until), "{address}");
         }
-        assert!(has(&db, "10.0.0.3"), "what is left out changes nothing");
+        let elsewhere =
+            ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "93.184.216.34", "::", "0.0.0.0", "64:ff9b::7f00:1"];
+        for elsewhere in elsewhere {
+            db.learn(addresses(&[elsewhere]), now);
+            assert!(!has(&db, elsewhere, now), "{elsewhere}");
+        }
+        assert!(has(&db, "10.0.0.2", now), "what is left out changes nothing");
     }
 
     #[test]
     fn a_resolver_that_fails_changes_nothing() {
-        let db = name(&["10.0.0.1"]);
-        db.learn(Err(io::Error::other("no resolver")));
-        learn(&db, &[]);
-        assert!(has(&db, "10.0.0.1"));
+        let (db, now) = (name(&["10.0.0.1"]), Instant::now());
+        db.fail(&io::Error::other("no resolver"));
+        db.learn(Vec::new(), now);
+        assert!(has(&db, "10.0.0.1", now + KEPT * 2));
+    }
+
+    #[test]
+    fn a_name_that_never_has_the_same_address_is_bounded() {
+        let (db, now) = (name(&["10.0.0.1"]), Instant::now());
+        for number in 0..10_000_u32 {
+            db.learn(vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 | number))], now);
+        }
+        assert_eq!(db.with_known(|known| known.earlier.len()), MOST_EARLIER);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::{
     sync::Arc,
 };
 
-/// Names that one plugin may be granted: each may occupy a thread of the resolver's.
-const MOST_NAMES: usize = 64;
+/// Names that one plugin may be granted: each may occupy one of the threads that wait.
+const MOST_NAMES: usize = 32;
 
 /// `HOST-OR-CIDR:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]

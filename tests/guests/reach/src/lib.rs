@@ -1,5 +1,5 @@
-//! Does with files, sockets and its environment what each line tells it, without the C library between, which would refuse by
-//! itself what the host is to refuse; answers each line with `ok`, what was asked for, or the name of the error.
+//! Does with files, sockets and its environment what each line tells it: without the C library between, which would refuse by
+//! itself what the host is to refuse, unless the word begins with `standard`. It answers each line with `ok`, what was asked for, or the name of the error.
 //!
 //! A path begins with the number of the directory that it starts from: `0:notes/today`.
 
@@ -39,11 +39,18 @@ fn handle_request(mut connection: Connection) -> io::Result<()> {
             [verb @ ("connect" | "bind" | "listen"), address] => socket(verb, address),
             ["connect", address, count] => many(count, || connected(address)),
             ["sockets", count] => many(count, || create_tcp_socket(IpAddressFamily::Ipv4).map_err(network_name)),
+            ["standard-read", path] => {
+                std::fs::read_to_string(path).map(|text| text.trim_end().to_owned()).map_err(|error| error.to_string())
+            }
+            ["standard-write", path, text] => {
+                std::fs::write(path, text).map(|()| "ok".to_owned()).map_err(|error| error.to_string())
+            }
+            ["standard-list", path] => standard_list(path).map_err(|error| error.to_string()),
             ["udp"] => create_udp_socket(IpAddressFamily::Ipv4).map(|_| "ok".to_owned()).map_err(network_name),
             ["lookup", name] => lookup(name),
             words => files(&directories, words).map_err(|code| code.name().to_owned()),
         };
-        writeln!(connection, "{}", answer.unwrap_or_else(|error| error))?;
+        connection.write_all(format!("{}\n", answer.unwrap_or_else(|error| error)).as_bytes())?;
     }
 }
 
@@ -157,6 +164,13 @@ fn files(directories: &[(Descriptor, String)], words: &[&str]) -> Result<String,
         words => panic!("{words:?} is nothing that this guest can do"),
     }
     Ok("ok".to_owned())
+}
+
+fn standard_list(path: &str) -> io::Result<String> {
+    let entries = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = entries.collect::<io::Result<Vec<String>>>()?;
+    names.sort();
+    Ok(format!("{names:?}"))
 }
 
 /// Does something so often, keeps what came of it, and tells how often it went well and how it ended.

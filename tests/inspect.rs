@@ -1,0 +1,165 @@
+//! `inspect` and `compile`: what is said of a file, and what is kept of it.
+
+use crate::harness::{Host, Setup, directory, plugin};
+use std::{fs, path::Path, process::Command};
+
+fn inspect(path: &Path, options: &[&str]) -> (i32, String, String) {
+    let setup = Setup::bare().argument("inspect").argument(path).option("--cache-dir", "none");
+    options.iter().fold(setup, |setup, option| setup.argument(option)).run()
+}
+
+/// The value of a line, or nothing.
+fn value(page: &str, name: &str) -> String {
+    let line = page.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn a_plugin_is_described() {
+    let path = plugin("reach");
+    let (code, page, err) = inspect(&path, &[]);
+    assert_eq!((code, err.as_str()), (0, ""), "{page}");
+    assert_eq!(page.lines().next(), path.to_str());
+    assert_eq!(value(&page, "kind"), "handler of WASI 0.2 (uninterruptible:server@0.2.0)");
+    assert_eq!(value(&page, "served"), "yes");
+    assert_eq!(value(&page, "size"), format!("{} bytes", fs::metadata(&path).unwrap().len()));
+    let digest = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
+    assert!(String::from_utf8(digest).unwrap().starts_with(&value(&page, "sha256")));
+    assert_eq!(value(&page, "sha256").len(), 64);
+    assert_eq!(value(&page, "engine"), "plain");
+    assert!(value(&page, "memory").starts_with("1 memory: 1.1 MiB at the start"), "{page}");
+    assert!(value(&page, "packages").starts_with("uninterruptible:server@0.2.0, wasi:cli@0.2."), "{page}");
+    assert!(value(&page, "made with").contains("wit-bindgen-rust"), "{page}");
+    let answer = |interface: &str| {
+        let line = page.lines().find(|line| line.trim_start().starts_with(interface)).unwrap();
+        line.trim_start().split_once(' ').unwrap().1.trim_start().to_owned()
+    };
+    assert_eq!(answer("wasi:io/streams@"), "given");
+    assert_eq!(answer("wasi:cli/environment@"), "empty without --guest-env, --guest-arg");
+    assert_eq!(answer("wasi:filesystem/types@"), "denied without --guest-dir");
+    assert_eq!(answer("wasi:sockets/tcp@"), "denied without --guest-connect");
+    assert_eq!(answer("wasi:sockets/ip-name-lookup@"), "denied without --guest-connect with a name");
+    assert_eq!(answer("wasi:sockets/udp@"), "denied");
+    assert_eq!(inspect(&path, &[]).1, page, "the same each time");
+}
+
+#[test]
+fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
+    let path = plugin("reach-async");
+    let (code, page, _) = inspect(&path, &[]);
+    assert_eq!((code, value(&page, "served").as_str()), (0, "yes"));
+    assert!(value(&page, "kind").starts_with("handler of WASI 0.3"));
+    assert_eq!(value(&page, "engine"), "with concurrency, as WASI 0.3 needs it");
+    let (code, page, _) = inspect(&path, &["--disable-wasi-0-3"]);
+    assert_eq!(code, 2);
+    assert!(value(&page, "served").starts_with("no: it uses WASI 0.3"), "{page}");
+    let (code, page, _) = inspect(&plugin("hello"), &["--guest-memory", "1MiB"]);
+    assert_eq!(code, 2);
+    assert!(value(&page, "served").starts_with("no: it needs 1114112 bytes"), "{page}");
+
+    let files = directory();
+    for (text, kind, refusal) in [
+        (
+            r#"(component (import "wasi:http/types@0.2.0" (instance)) (instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h)))"#,
+            "HTTP handler of WASI 0.2",
+            "does not export uninterruptible:server/handler",
+        ),
+        (
+            r#"(component (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#,
+            "command of WASI 0.2",
+            "does not export",
+        ),
+        (
+            r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory 1 2) (func (export "_start")))"#,
+            "core module with _start: a command of WASI 0.1",
+            "is a core WebAssembly module",
+        ),
+        (
+            r#"(component (import "acme:db/store@1.0.0" (instance)) (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
+            "component",
+            "imports what this host does not have: acme:db/store@1.0.0",
+        ),
+    ] {
+        let path = files.path().join("other.wasm");
+        fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
+        let (code, page, err) = inspect(&path, &[]);
+        assert_eq!((code, err.as_str()), (2, ""), "{page}");
+        assert_eq!(value(&page, "kind"), kind);
+        assert!(value(&page, "served").contains(refusal), "{page}");
+        if text.contains("acme") || text.contains("http") {
+            assert!(page.contains("missing: this host does not have it"), "{page}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_webassembly_is_one_line() {
+    let files = directory();
+    let path = files.path().join("picture.png");
+    fs::write(&path, b"\x89PNG").unwrap();
+    let mut damaged = fs::read(plugin("hello")).unwrap();
+    damaged.truncate(damaged.len() / 2);
+    let half = files.path().join("half.wasm");
+    fs::write(&half, damaged).unwrap();
+    for (path, reason) in
+        [(path, "no WebAssembly at all"), (half, "is damaged"), (files.path().join("absent.wasm"), "cannot be read")]
+    {
+        for subcommand in ["inspect", "compile"] {
+            let (code, out, err) = Setup::bare().argument(subcommand).argument(&path).run();
+            assert_eq!((code, out.as_str()), (2, ""), "{err}");
+            assert_eq!(err.lines().count(), 1, "{err}");
+            let culprit = format!("{subcommand} {}", path.display());
+            assert!(err.contains(&culprit) && err.contains(reason), "{err}");
+        }
+    }
+    let (code, _, err) = Setup::bare().argument("inspect").run();
+    assert!(code == 2 && err.contains("<PLUGIN>"), "{err}");
+}
+
+#[test]
+fn a_plugin_is_compiled_ahead_of_time() {
+    let cache = directory();
+    let compile =
+        |name: &str| Setup::bare().argument("compile").argument(plugin(name)).option("--cache-dir", cache.path()).run();
+    for name in ["hello", "hello-async"] {
+        let (code, out, err) = compile(name);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.starts_with("compiled ") && out.contains(" ms to ") && out.ends_with(".cwasm\n"), "{out}");
+        let entry = out.trim_end().rsplit_once(' ').unwrap().1.to_owned();
+        assert!(Path::new(&entry).is_file());
+        let (code, out, _) = compile(name);
+        assert_eq!(code, 0);
+        assert!(out.contains("was compiled already") && out.trim_end().ends_with(&entry), "{out}");
+        let (_, page, _) =
+            Setup::bare().argument("inspect").argument(plugin(name)).option("--cache-dir", cache.path()).run();
+        assert_eq!(value(&page, "compiled"), entry);
+        // A host finds it.
+        let host: Host = Setup::bare()
+            .option("--plugin", plugin(name))
+            .option("--cache-dir", cache.path())
+            .option("--bind", "tcp://127.0.0.1:0")
+            .option("--log-level", "debug")
+            .start();
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+        assert!(!host.log().contains("compiling"), "{}", host.log());
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_compiled_in_vain() {
+    let compile = |options: &[&str]| {
+        let setup = Setup::bare().argument("compile").argument(plugin("hello"));
+        options.iter().fold(setup, |setup, option| setup.argument(option)).run()
+    };
+    let (code, _, err) = compile(&["--cache-dir", "none"]);
+    assert!(code == 2 && err.contains("there is no cache to compile it into"), "{err}");
+    let dir = directory();
+    let open = dir.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let (code, _, err) = compile(&["--cache-dir", open.to_str().unwrap()]);
+    assert!(code == 2 && err.contains("others can write"), "{err}");
+    let (code, _, err) =
+        Setup::bare().argument("compile").argument(plugin("hello-async")).argument("--disable-wasi-0-3").run();
+    assert!(code == 2 && err.contains("--disable-wasi-0-3"), "{err}");
+}
