@@ -209,11 +209,12 @@ impl Serving {
     pub(super) fn estate(&self, generation: Generation) -> Estate {
         let mut estate = Estate { generation, things: Vec::new() };
         for Open { listener, .. } in &self.open {
-            let entry = Entry::Listener { key: listener.key().clone() };
+            let entry = Entry::Listener { key: listener.key().clone(), file: listener.file() };
             estate.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
         }
         if let Some(door) = &self.door {
-            estate.things.push((Entry::HandoffSocket { path: door.path().to_owned() }, door.socket()));
+            let entry = Entry::HandoffSocket { path: door.path().to_owned(), file: door.file() };
+            estate.things.push((entry, door.socket()));
         }
         for (generation, peer) in &self.earlier {
             let entry = Entry::Generation { generation: generation.number(), pid: peer.pid() };
