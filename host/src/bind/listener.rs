@@ -630,6 +630,26 @@ mod tests {
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
+    #[test]
+    fn a_queue_that_was_once_too_short_is_known_as_such() {
+        let bind: Bind = "tcp://127.0.0.1:0".parse().unwrap();
+        let [key] = Key::of(std::slice::from_ref(&bind)).try_into().unwrap();
+        let listener = Bound::new(&bind, key).unwrap().listen(1).unwrap();
+        let ListenerAddress::Tcp(address) = *listener.address() else { panic!("a tcp listener") };
+        let connect = || {
+            let client = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+            client.connect(&SockAddr::from(address)).ok();
+            client
+        };
+        // The kernel takes one more than it was asked for.
+        let mut clients = vec![connect(), connect()];
+        assert!(!listener.has_overflowed());
+        while !listener.has_overflowed() {
+            clients.push(connect());
+            assert!(clients.len() < 100, "more than any queue of one holds");
+        }
+    }
+
     /// The kernel takes names of up to 108 bytes and counts a final NUL beyond them.
     #[test]
     fn a_peer_with_the_longest_of_names_is_accepted() {
