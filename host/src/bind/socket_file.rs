@@ -15,7 +15,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         unix::fs::{OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
@@ -213,25 +213,28 @@ impl SocketFile {
 
     /// Lets those connect that `mode` lets, where this is still the file that it was.
     pub fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        if self.is_there()? { fs::set_permissions(&self.path, fs::Permissions::from_mode(mode.bits())) } else { Ok(()) }
+        let Some(file) = self.held()? else { return Ok(()) };
+        // What is only held cannot be changed by its descriptor, but by the path of that.
+        let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(held, fs::Permissions::from_mode(mode.bits()))
     }
 
-    /// Gives it to another user, where it is still the file that it was: held by a descriptor meanwhile, so that nobody can have
-    /// root give away something else.
+    /// Gives it to another user, where it is still the file that it was.
     pub fn give_to(&self, owner: Owner) -> io::Result<()> {
-        let file = match open(
-            self.path.as_ref(),
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        ) {
-            Err(Errno::NOENT) => return Ok(()),
-            opened => opened?,
-        };
-        if FileId::from(fstat(&file)?) == self.id {
-            let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
-            chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?;
+        let Some(file) = self.held()? else { return Ok(()) };
+        let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
+        Ok(chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?)
+    }
+
+    /// The file, whatever becomes of its path from here on: in a directory that others can write, they must not have root change
+    /// another file. `None` where the path leads elsewhere already.
+    fn held(&self) -> io::Result<Option<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match open(self.path.as_ref(), flags, rustix::fs::Mode::empty()) {
+            Ok(file) => Ok(Some(file).filter(|file| fstat(file).is_ok_and(|found| FileId::from(found) == self.id))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Removes it, where it is still the file that it was.

@@ -20,6 +20,7 @@ use crate::{
         peer::Peer,
     },
     pidfile::{self, PidFile},
+    privilege::Identity,
 };
 use std::{
     io::{self, Write},
@@ -55,8 +56,9 @@ impl Lifecycle {
             given.is_taken()?;
             opened.open_door(config, None)?;
             let pidfile = config.pidfile.as_deref().map(PidFile::claim).transpose()?;
-            opened.become_user(config, pidfile.as_ref())?;
+            opened.give_away(config, pidfile.as_ref())?;
             opened.listen(config)?;
+            become_user(config)?;
             Ok::<_, Failure>(pidfile)
         };
         let pidfile = open()?;
@@ -116,7 +118,8 @@ pub(super) async fn adopt(
     opened.open_door(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
     opened.unclaimed_doors =
         unwanted.into_iter().filter_map(|(path, file, descriptor)| Door::adopt(descriptor, &path, file).ok()).collect();
-    opened.become_user(config, None)?;
+    opened.give_away(config, None)?;
+    become_user(config)?;
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
@@ -167,27 +170,31 @@ impl Opened {
         Ok(())
     }
 
-    /// Once all is bound, and before anything is accepted: what this process has made is given to whom it becomes, so that it and
-    /// all that come after it can replace and remove it.
-    fn become_user(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Failure> {
-        let Some(identity) = &config.identity else { return Ok(()) };
-        if let Some(owner) = identity.owner() {
-            let bound = self.opening.iter().filter_map(|opening| match opening {
-                Opening::Bound(bound, _) => Some((bound.address().to_string(), bound.give_to(owner))),
-                Opening::Ready(_) => None,
-            });
-            let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
-            for (what, given) in bound.chain(door) {
-                given.map_err(|source| Failure::Ownership { what, source })?;
-            }
-            pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?;
+    /// Once all is bound: what this process has made is given to whom it becomes, so that it and all that come after it can replace
+    /// and remove it.
+    fn give_away(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Failure> {
+        let Some(owner) = config.identity.as_ref().and_then(Identity::owner) else { return Ok(()) };
+        let bound = self.opening.iter().filter_map(|opening| match opening {
+            Opening::Bound(bound, _) => Some((bound.address().to_string(), bound.give_to(owner))),
+            Opening::Ready(_) => None,
+        });
+        let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
+        for (what, given) in bound.chain(door) {
+            given.map_err(|source| Failure::Ownership { what, source })?;
         }
-        if identity.assume()? {
-            info!("this process is {identity} from here on");
-            reopen::troubles(config).iter().for_each(|trouble| warn!("{trouble}"));
-        }
-        Ok(())
+        Ok(pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?)
     }
+}
+
+/// Before anything is accepted.
+fn become_user(config: &Config) -> Result<(), Failure> {
+    if let Some(identity) = &config.identity
+        && identity.assume()?
+    {
+        info!("this process is {identity} from here on");
+        reopen::troubles(config).iter().for_each(|trouble| warn!("{trouble}"));
+    }
+    Ok(())
 }
 
 impl Drop for Opened {
