@@ -11,6 +11,7 @@
 
 mod activation;
 mod anchor;
+mod binding;
 mod boot;
 mod cache;
 mod certificates;

@@ -179,7 +179,9 @@ fn what_a_later_generation_cannot_open_is_told_and_true() {
     wait_for("a restart that fails", || has(&["the restart failed, this process serves on"]).then_some(()));
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert_eq!(host.terminate(), 0);
-    assert!(closed.join("host.sock").exists() && closed.join("pid").exists(), "as was said");
+    let mut left: Vec<_> = fs::read_dir(&closed).unwrap().map(|file| file.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["host.sock", "pid"], "as was said, and nothing else");
 }
 
 #[test]
@@ -253,6 +255,23 @@ fn an_anchor_keeps_leading_generations_that_are_somebody_else() {
     assert_is(pid, home.user.uid.as_raw(), home.user.gid.as_raw());
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert_eq!(host.terminate(), 0);
+}
+
+/// As a supervisor would do that starts every generation itself, as root.
+#[test]
+fn root_takes_over_from_one_that_is_somebody_else_and_becomes_it_too() {
+    let Some(home) = Home::new() else { return };
+    let door = home.path("handoff.sock");
+    let setup = || {
+        let setup = home.setup().option("--bind", unix_uri(&home.path("host.sock"))).option("--user", NOBODY);
+        setup.option("--handoff-socket", &door)
+    };
+    let mut first = setup().start();
+    let second = setup().option("--take-over", &door).start();
+    second.logged(&["settled: this process is the service"]);
+    assert_eq!(first.exit_code(), 0);
+    assert_is(second.pid(), home.user.uid.as_raw(), home.user.gid.as_raw());
+    assert_eq!(second.ask("bob\n"), b"Hello bob!\n");
 }
 
 #[test]

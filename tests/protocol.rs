@@ -65,8 +65,10 @@ fn constant(message: &Value) -> Value {
     let fields = message.as_object_mut().unwrap();
     fields.retain(|name, _| !VARIABLE.contains(&name.as_str()));
     if let Some(entries) = fields.get_mut("entries") {
-        // Whether any earlier generation drains is another matter.
-        entries.as_array_mut().unwrap().retain(|entry| entry["role"] != "generation");
+        // Whether any earlier generation drains is another matter, and so is which file a path leads to.
+        let entries = entries.as_array_mut().unwrap();
+        entries.retain(|entry| entry["role"] != "generation");
+        entries.iter_mut().for_each(|entry| drop(entry.as_object_mut().unwrap().remove("file")));
     }
     message
 }

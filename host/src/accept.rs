@@ -11,6 +11,10 @@ use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::time;
 use tracing::{debug, info, warn};
 
+/// How long it must have been quiet at a listener whose queue was once too short. Peers that take themselves for connected since
+/// then send again after 0.2, 0.6, 1.4, 3.0 s: this is more than they have waited for last, unless that has gone on for long.
+const OVERFLOW_GRACE: Duration = Duration::from_millis(3500);
+
 /// How long handshakes that were under way when arrivals stopped may take to complete.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
@@ -46,12 +50,13 @@ pub async fn retire(listener: Arc<Listener>, connections: Connections, service: 
     if let Err(error) = listener.unlink() {
         warn!(%address, %error, "the socket's path could not be removed");
     }
+    let overflowed = listener.has_overflowed();
     if let Err(error) = listener.stop_arrivals() {
         // Without the filter peers may go on arriving; what follows ends at the first moment without one.
         warn!(%address, %error, "new arrivals could not be stopped before the listener was closed");
     }
     match address {
-        ListenerAddress::Tcp(_) => acceptor.take_rest_and_handshakes(&listener).await,
+        ListenerAddress::Tcp(_) => acceptor.take_rest_and_handshakes(&listener, overflowed).await,
         ListenerAddress::Unix(_) => acceptor.take_rest(&listener).await,
     }
     drop(listener);
@@ -108,9 +113,11 @@ impl Acceptor {
         }
     }
 
-    /// Takes what a tcp socket has queued, and what its handshakes under way become.
-    async fn take_rest_and_handshakes(&mut self, listener: &Listener) {
-        let grace = time::Instant::now() + HANDSHAKE_GRACE;
+    /// Takes what a tcp socket has queued, and what its handshakes under way become. Where its queue has overflowed, some of these are
+    /// unknown to the kernel until the peer sends again, for which there is room now.
+    async fn take_rest_and_handshakes(&mut self, listener: &Listener, overflowed: bool) {
+        let quiet = if overflowed { OVERFLOW_GRACE } else { HANDSHAKE_GRACE };
+        let mut grace = time::Instant::now() + quiet;
         // A handshake may complete while the tables are read, and be seen neither as under way nor as done: two looks.
         let mut seen_empty = false;
         loop {
@@ -127,13 +134,16 @@ impl Acceptor {
                 }
             }
             if accepted {
+                if overflowed {
+                    grace = time::Instant::now() + quiet;
+                }
                 continue;
             }
-            if !in_time || seen_empty && !queue.handshakes {
+            if !in_time || !overflowed && seen_empty && !queue.handshakes {
                 return;
             }
             seen_empty = queue.waiting == 0 && !queue.handshakes;
-            if !seen_empty {
+            if overflowed || !seen_empty {
                 time::sleep(HANDSHAKE_POLL).await;
             }
         }

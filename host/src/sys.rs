@@ -56,6 +56,31 @@ pub(crate) fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<Option<u64
     }
 }
 
+/// How many packets a socket has dropped since it was made; a listening one does so when its queue is full.
+///
+/// # Errors
+///
+/// Where the kernel (before 4.12) does not know the option.
+pub(crate) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut counters = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut length = size_of_val(&counters) as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel writes at most `length` bytes, the size of
+    // `counters`, for which any bytes are values.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counters.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    match answer {
+        0 => Ok(counters[libc::SK_MEMINFO_DROPS as usize]),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Machine code that this program's compiler made. Only the cache of compiled plugins makes values of this type: fresh from
 /// the compiler, or read from a directory that nobody else can write and found undamaged.
 #[derive(Debug)]

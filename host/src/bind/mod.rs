@@ -13,8 +13,8 @@ pub use activation::{Activation, Error as ActivationError, Passed, SocketName, V
 pub use address::{ListenerAddress, LocalAddress, PeerAddress, SocketPath};
 pub use arrivals::Queue;
 pub use key::Key;
-pub use listener::{AdoptError, Error, Incoming, Listener};
-pub use socket_file::{Obstacle, SocketFile};
+pub use listener::{AdoptError, Bound, Error, Incoming, Listener};
+pub use socket_file::{Claim, FileId, Obstacle, SocketFile};
 
 use std::{
     fmt,

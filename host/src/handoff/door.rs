@@ -7,8 +7,7 @@ use super::{
     message::Message,
 };
 use crate::{
-    bind::{Mode, Obstacle, SocketFile, SocketPath},
-    privilege::Owner,
+    bind::{Claim, FileId, Mode, Obstacle, SocketFile, SocketPath},
     sys,
 };
 use futures::future::BoxFuture;
@@ -63,13 +62,22 @@ pub struct Visitor {
 }
 
 impl Door {
-    /// Opens it at a path where there is none.
+    /// Takes a path where there is none.
     ///
     /// # Errors
     ///
     /// Where the path is somebody else's, or the system refuses.
-    pub fn open(path: &SocketPath) -> Result<Self, Obstacle> {
-        let (socket, file) = SocketFile::bind_as(Type::SEQPACKET, path, Some(Mode::OWNER), BACKLOG)?;
+    pub fn claim(path: &SocketPath) -> Result<Claim, Obstacle> {
+        Claim::new(Type::SEQPACKET, path, Some(Mode::OWNER))
+    }
+
+    /// Opens it there.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses.
+    pub fn open(claim: Claim, path: &SocketPath) -> Result<Self, Obstacle> {
+        let (socket, file) = claim.listen(BACKLOG)?;
         // What a visitor says before it is accepted must tell who said it, too.
         sockopt::set_socket_passcred(&socket, true)?;
         Ok(Self::on(socket, path, Some(file), true)?)
@@ -80,13 +88,13 @@ impl Door {
     /// # Errors
     ///
     /// Where it is no such socket.
-    pub fn adopt(socket: OwnedFd, path: &SocketPath) -> Result<Self, Obstacle> {
+    pub fn adopt(socket: OwnedFd, path: &SocketPath, file: Option<FileId>) -> Result<Self, Obstacle> {
         let listens = sockopt::socket_acceptconn(&socket)? && sockopt::socket_type(&socket)? == SocketType::SEQPACKET;
         let there = SockRef::from(&socket).local_addr()?.as_pathname() == Some(path.as_ref());
         if !listens || !there {
             return Err(Obstacle::NoSocket);
         }
-        Ok(Self::on(socket, path, SocketFile::at(path)?, false)?)
+        Ok(Self::on(socket, path, SocketFile::adopted(path, file)?, false)?)
     }
 
     fn on(socket: OwnedFd, path: &SocketPath, file: Option<SocketFile>, owns_path: bool) -> io::Result<Self> {
@@ -99,6 +107,11 @@ impl Door {
         &self.path
     }
 
+    /// Which file its path has to lead to, for a successor.
+    pub fn file(&self) -> Option<FileId> {
+        self.file.as_ref().map(SocketFile::id)
+    }
+
     /// The socket, to be handed on.
     pub fn socket(&self) -> Arc<dyn AsFd + Send + Sync> {
         Arc::clone(&self.socket) as _
@@ -107,15 +120,6 @@ impl Door {
     /// The predecessor has let go of it: the path is owned from here on.
     pub fn settled(&mut self) {
         self.owns_path = true;
-    }
-
-    /// Gives its path to whom this process becomes: successors will be that, and must be able to connect.
-    ///
-    /// # Errors
-    ///
-    /// Where the system does not allow it.
-    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
-        self.file.as_ref().filter(|_| self.owns_path).map_or(Ok(()), |file| file.give_to(owner))
     }
 
     /// Removes it from the file system, where it is this process's to remove and still this one.

@@ -379,7 +379,7 @@ impl Successor {
         self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);
         if let Progress::Starting(estate) = &self.progress {
             let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
-                Entry::Listener { key } => Some(key.clone()),
+                Entry::Listener { key, .. } => Some(key.clone()),
                 _ => None,
             });
             self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts() };

@@ -2,12 +2,12 @@
 
 use super::{
     Failure, Lifecycle,
-    listeners::{Given, Heir},
+    listeners::{Given, Heir, Opening},
     reopen,
     serving::{Ready, Serving, Shared},
 };
 use crate::{
-    bind::{Activation, ListenerAddress},
+    bind::{Activation, Claim, FileId, ListenerAddress},
     config::{Config, Supervisor},
     drain::Connections,
     handoff::{
@@ -18,6 +18,7 @@ use crate::{
         peer::Peer,
     },
     pidfile::{self, PidFile},
+    privilege::Identity,
     service::Services,
     tls::TicketKeys,
 };
@@ -32,7 +33,10 @@ use tracing::{info, warn};
 
 /// What a process serves with, from nowhere or from a predecessor.
 pub(super) struct Opened {
+    opening: Vec<Opening>,
+    /// Once they listen.
     listeners: Vec<Ready>,
+    claimed_door: Option<Claim>,
     door: Option<Door>,
     /// Handoff sockets that the predecessor has and this process will not.
     unclaimed_doors: Vec<Door>,
@@ -46,20 +50,15 @@ impl Lifecycle {
     pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Failure> {
         let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
         let config = &self.config;
-        let mut opened = Opened {
-            listeners: Vec::new(),
-            door: None,
-            unclaimed_doors: Vec::new(),
-            earlier: Vec::new(),
-            generation: Generation::FIRST,
-            consent: Consent::Inherited,
-        };
+        let mut opened = Opened::new(Generation::FIRST, Vec::new());
         let mut open = || {
-            given.open(config, services, &mut opened.listeners)?;
+            given.open(config, services, &mut opened.opening)?;
             given.is_taken()?;
-            opened.door = open_door(config, None)?;
+            opened.open_door(config, None)?;
             let pidfile = config.pidfile.as_deref().map(PidFile::claim).transpose()?;
-            opened.become_user(config, pidfile.as_ref())?;
+            opened.give_away(config, pidfile.as_ref())?;
+            opened.listen(config)?;
+            become_user(config)?;
             Ok::<_, Failure>(pidfile)
         };
         let pidfile = open()?;
@@ -110,8 +109,8 @@ pub(super) async fn adopt(
     let mut earlier = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
-            Entry::Listener { key } => given.offered(key, descriptor),
-            Entry::HandoffSocket { path } => doors.push((path, descriptor)),
+            Entry::Listener { key, file } => given.offered(key, file, descriptor),
+            Entry::HandoffSocket { path, file } => doors.push((path, file, descriptor)),
             Entry::Generation { generation, pid } => {
                 earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
             }
@@ -125,26 +124,21 @@ pub(super) async fn adopt(
             Entry::Unknown => {}
         }
     }
-    let mut opened = Opened {
-        listeners: Vec::new(),
-        door: None,
-        unclaimed_doors: Vec::new(),
-        earlier,
-        generation: offered.generation.next(),
-        consent: Consent::Commit,
-    };
-    let claimed = given.open(config, services, &mut opened.listeners)?;
+    let mut opened = Opened::new(offered.generation.next(), earlier);
+    let claimed = given.open(config, services, &mut opened.opening)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
-        doors.into_iter().partition(|(path, _)| config.handoff.socket.as_ref() == Some(path));
-    opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
+        doors.into_iter().partition(|(path, ..)| config.handoff.socket.as_ref() == Some(path));
+    opened.open_door(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
     opened.unclaimed_doors =
-        unwanted.into_iter().filter_map(|(path, descriptor)| Door::adopt(descriptor, &path).ok()).collect();
-    opened.become_user(config, None)?;
+        unwanted.into_iter().filter_map(|(path, file, descriptor)| Door::adopt(descriptor, &path, file).ok()).collect();
+    opened.give_away(config, None)?;
+    become_user(config)?;
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
     let prepared = Message::Prepared { claimed, unclaimed: given.unclaimed(), pidfile: config.pidfile.clone() };
     opened.consent = predecessor.prepared(prepared).await?;
+    opened.listen(config)?;
     if opened.consent == Consent::Commit {
         opened.consent = predecessor.serving().await?;
     }
@@ -152,25 +146,68 @@ pub(super) async fn adopt(
 }
 
 impl Opened {
-    /// Once all is bound, and before anything is accepted: what this process has made is given to whom it becomes, so that it and
-    /// all that come after it can replace and remove it.
-    fn become_user(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Failure> {
-        let Some(identity) = &config.identity else { return Ok(()) };
-        if let Some(owner) = identity.owner() {
-            let bound = self.listeners.iter().filter(|ready| ready.shared == Shared::No).map(|ready| &ready.listener);
-            let listeners = bound.map(|listener| (listener.address().to_string(), listener.give_to(owner)));
-            let doors = self.door.iter().map(|door| (format!("--handoff-socket {}", door.path()), door.give_to(owner)));
-            for (what, given) in listeners.chain(doors) {
-                given.map_err(|source| Failure::Ownership { what, source })?;
-            }
-            pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?;
+    /// Nothing yet, for this generation.
+    fn new(generation: Generation, earlier: Vec<(Generation, Peer)>) -> Self {
+        Self {
+            opening: Vec::new(),
+            listeners: Vec::new(),
+            claimed_door: None,
+            door: None,
+            unclaimed_doors: Vec::new(),
+            earlier,
+            generation,
+            consent: Consent::Commit,
         }
-        if identity.assume()? {
-            info!("this process is {identity} from here on");
-            reopen::troubles(config).iter().for_each(|trouble| warn!("{trouble}"));
+    }
+
+    /// Takes over the handoff socket that is offered, or claims its path.
+    fn open_door(&mut self, config: &Config, offered: Option<(Option<FileId>, OwnedFd)>) -> Result<(), Failure> {
+        let Some(path) = &config.handoff.socket else { return Ok(()) };
+        let refused = |obstacle| Failure::Door { path: path.clone(), obstacle };
+        match offered {
+            Some((file, descriptor)) => self.door = Some(Door::adopt(descriptor, path, file).map_err(refused)?),
+            None => self.claimed_door = Some(Door::claim(path).map_err(refused)?),
         }
         Ok(())
     }
+
+    /// Listens on what was bound. From here on clients wait for this process.
+    fn listen(&mut self, config: &Config) -> Result<(), Failure> {
+        for opening in mem::take(&mut self.opening) {
+            self.listeners.push(opening.listen(config.backlog)?);
+        }
+        if let (Some(claim), Some(path)) = (self.claimed_door.take(), &config.handoff.socket) {
+            let opened = Door::open(claim, path);
+            self.door = Some(opened.map_err(|obstacle| Failure::Door { path: path.clone(), obstacle })?);
+        }
+        Ok(())
+    }
+
+    /// Once all is bound: what this process has made is given to whom it becomes, so that it and all that come after it can replace
+    /// and remove it.
+    fn give_away(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Failure> {
+        let Some(owner) = config.identity.as_ref().and_then(Identity::owner) else { return Ok(()) };
+        let bound = self.opening.iter().filter_map(|opening| match opening {
+            Opening::Bound(bound, _) => Some((bound.address().to_string(), bound.give_to(owner))),
+            Opening::Ready(_) => None,
+        });
+        let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
+        for (what, given) in bound.chain(door) {
+            given.map_err(|source| Failure::Ownership { what, source })?;
+        }
+        Ok(pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?)
+    }
+}
+
+/// Before anything is accepted.
+fn become_user(config: &Config) -> Result<(), Failure> {
+    if let Some(identity) = &config.identity
+        && identity.assume()?
+    {
+        info!("this process is {identity} from here on");
+        reopen::troubles(config).iter().for_each(|trouble| warn!("{trouble}"));
+    }
+    Ok(())
 }
 
 impl Drop for Opened {
@@ -183,15 +220,6 @@ impl Drop for Opened {
         }
         self.door.iter().for_each(Door::remove);
     }
-}
-
-fn open_door(config: &Config, offered: Option<OwnedFd>) -> Result<Option<Door>, Failure> {
-    let Some(wanted) = &config.handoff.socket else { return Ok(None) };
-    let opened = match offered {
-        Some(descriptor) => Door::adopt(descriptor, wanted),
-        None => Door::open(wanted),
-    };
-    opened.map(Some).map_err(|obstacle| Failure::Door { path: wanted.clone(), obstacle })
 }
 
 /// The ready lines, for whoever started the process: the only thing on standard output, ever. Written by a thread of their own,

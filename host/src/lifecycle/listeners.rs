@@ -3,12 +3,12 @@
 
 use super::{
     Failure,
-    serving::{Ready, Shared},
+    serving::{Ready, Shared, Wanted},
 };
 use crate::{
-    bind::{Activation, Bind, Key, Listener},
+    bind::{Activation, Bind, Bound, FileId, Key, Listener},
     config::{self, Config},
-    service::{Service, Services},
+    service::Services,
 };
 use rustix::fs::fstat;
 use std::{
@@ -27,9 +27,18 @@ pub(super) struct Given {
     heir: Heir,
 }
 
+/// A listener on its way to be served.
+pub(super) enum Opening {
+    /// It was there already, and can be accepted on at once.
+    Ready(Ready),
+    /// It is bound: nobody can connect before it is certain that this process will serve.
+    Bound(Bound, Wanted),
+}
+
 /// Who has them.
 enum Giver {
-    Predecessor,
+    /// And the file that it has bound.
+    Predecessor(Option<FileId>),
     /// And the number under which it has passed it.
     ServiceManager(RawFd),
 }
@@ -50,13 +59,13 @@ impl Given {
     }
 
     /// Adds what a predecessor offers. That comes before what was passed under the same name, since connections are queued there.
-    pub(super) fn offered(&mut self, key: Key, socket: OwnedFd) {
+    pub(super) fn offered(&mut self, key: Key, file: Option<FileId>, socket: OwnedFd) {
         if let Some((passed, _)) = self.sockets.get(&key)
             && !is_same(passed, &socket)
         {
             warn!(listener = %key, "the socket that was passed is not the predecessor's, which is served instead: stop and start to change it");
         }
-        self.sockets.insert(key, (socket, Giver::Predecessor));
+        self.sockets.insert(key, (socket, Giver::Predecessor(file)));
     }
 
     /// Takes what is there, and binds the rest. Returns what was taken from the predecessor.
@@ -64,44 +73,48 @@ impl Given {
         &mut self,
         config: &Config,
         services: &Services,
-        listeners: &mut Vec<Ready>,
+        listeners: &mut Vec<Opening>,
     ) -> Result<Vec<Key>, Failure> {
         let mut claimed = Vec::new();
         let keys: Vec<Key> = config.listeners.iter().map(|listener| listener.key.clone()).collect();
-        for config::Listener { bind, key: wanted, .. } in &config.listeners {
-            let service = services.of(wanted).ok_or_else(|| Failure::Bug(format!("{wanted} has no service")))?;
+        for config::Listener { bind, key, .. } in &config.listeners {
+            let service = services.of(key).ok_or_else(|| Failure::Bug(format!("{key} has no service")))?;
+            let wanted = Wanted { bind: bind.clone(), key: key.clone(), service: Arc::clone(service) };
             let mut there: Vec<Key> =
-                self.sockets.keys().filter(|key| key.is_wanted_as(wanted, &keys)).cloned().collect();
+                self.sockets.keys().filter(|key| key.is_wanted_as(&wanted.key, &keys)).cloned().collect();
             there.sort();
             if there.is_empty() {
-                listeners.push(ready(self.bind(bind, wanted, config.backlog)?, bind, wanted, service, Shared::No)?);
+                listeners.push(Opening::Bound(self.bind(&wanted)?, wanted.clone()));
             }
             for key in there {
                 let Some((socket, giver)) = self.sockets.remove(&key) else { continue };
                 let (listener, shared) = match giver {
-                    Giver::Predecessor => {
+                    Giver::Predecessor(file) => {
                         claimed.push(key.clone());
-                        (Listener::adopt(socket, key)?, Shared::WithPredecessor)
+                        (Listener::adopt(socket, key, file)?, Shared::WithPredecessor)
                     }
                     Giver::ServiceManager(number) => {
                         let passed = Listener::passed(socket, key);
                         (passed.map_err(|problem| Failure::Passed { number, problem })?, Shared::No)
                     }
                 };
-                listeners.push(ready(listener, bind, wanted, service, shared)?);
+                if !listener.is_where_it_says() {
+                    warn!(address = %listener.address(), "the path leads to something else by now: clients do not come here until it is bound anew, by a stop and a start");
+                }
+                listeners.push(Opening::Ready(ready(listener, wanted.clone(), shared)?));
             }
         }
         Ok(claimed)
     }
 
-    fn bind(&self, bind: &Bind, key: &Key, backlog: u32) -> Result<Listener, Failure> {
+    fn bind(&self, Wanted { bind, key, .. }: &Wanted) -> Result<Bound, Failure> {
         if let Bind::Systemd(_) = bind {
             return Err(Failure::NotPassed { bind: bind.clone(), why: self.why_not_passed() });
         }
         if let Some(served) = self.sockets.keys().find(|offered| key.contradicts(offered)) {
             return Err(Failure::Contradiction { wanted: key.clone(), served: served.clone() });
         }
-        Ok(Listener::bind(bind, key.clone(), backlog)?)
+        Ok(Bound::new(bind, key.clone())?)
     }
 
     fn why_not_passed(&self) -> String {
@@ -130,7 +143,7 @@ impl Given {
     pub(super) fn is_taken(&self) -> Result<(), Failure> {
         let left = self.sockets.iter().filter_map(|(key, (_, giver))| match giver {
             Giver::ServiceManager(number) => Some((*number, key)),
-            Giver::Predecessor => None,
+            Giver::Predecessor(_) => None,
         });
         match left.min() {
             Some((number, key)) => Err(Failure::Unserved { number, key: key.clone() }),
@@ -143,24 +156,25 @@ impl Given {
         for key in self.sockets.keys().filter(|key| key.is_passed()) {
             warn!(listener = %key, "no --bind takes this socket: connections to it wait until somebody serves it, or the service manager closes it");
         }
-        let offered = self.sockets.into_iter().filter(|(_, (_, giver))| matches!(giver, Giver::Predecessor));
+        let offered = self.sockets.into_iter().filter(|(_, (_, giver))| matches!(giver, Giver::Predecessor(_)));
         offered.map(|(key, _closed)| key).collect()
     }
 }
 
-/// All that can fail is done here, and nobody accepts yet.
-fn ready(
-    listener: Listener,
-    bind: &Bind,
-    wanted: &Key,
-    service: &Arc<Service>,
-    shared: Shared,
-) -> Result<Ready, Failure> {
-    match listener.incoming() {
-        Ok(incoming) => {
-            let (bind, wanted, service) = (bind.clone(), wanted.clone(), Arc::clone(service));
-            Ok(Ready { listener, incoming, bind, wanted, shared, service })
+impl Opening {
+    /// Listens, where it does not yet.
+    pub(super) fn listen(self, backlog: u32) -> Result<Ready, Failure> {
+        match self {
+            Self::Ready(there) => Ok(there),
+            Self::Bound(bound, wanted) => ready(bound.listen(backlog)?, wanted, Shared::No),
         }
+    }
+}
+
+/// All that can fail is done here, and nobody accepts yet.
+fn ready(listener: Listener, wanted: Wanted, shared: Shared) -> Result<Ready, Failure> {
+    match listener.incoming() {
+        Ok(incoming) => Ok(Ready { listener, incoming, wanted, shared }),
         Err(error) => {
             if shared == Shared::No {
                 listener.unlink().ok();

@@ -67,20 +67,24 @@ pub(super) struct Serving {
 pub(super) struct Ready {
     pub(super) listener: Listener,
     pub(super) incoming: Incoming,
-    pub(super) bind: Bind,
-    /// The name under which the configuration asks for it, which may ask for several.
-    pub(super) wanted: Key,
+    pub(super) wanted: Wanted,
     pub(super) shared: Shared,
+}
+
+/// What a configuration asks for: a listener, or all that are passed under a name.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    pub(super) bind: Bind,
+    pub(super) key: Key,
+    /// What connections get there.
     pub(super) service: Arc<Service>,
 }
 
 /// A listener, and who accepts on it, where anybody does.
 struct Open {
     listener: Arc<Listener>,
-    bind: Bind,
-    wanted: Key,
+    wanted: Wanted,
     shared: Shared,
-    service: Arc<Service>,
     acceptor: Option<AbortHandle>,
 }
 
@@ -138,10 +142,10 @@ impl Serving {
             released: Vec::new(),
             incomplete: false,
         };
-        for Ready { listener, incoming, bind, wanted, shared, service } in listeners {
-            let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&service));
+        for Ready { listener, incoming, wanted, shared } in listeners {
+            let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&wanted.service));
             let acceptor = Some(serving.acceptors.spawn(accepting));
-            serving.open.push(Open { listener: Arc::new(listener), bind, wanted, shared, service, acceptor });
+            serving.open.push(Open { listener: Arc::new(listener), wanted, shared, acceptor });
         }
         serving
     }
@@ -153,10 +157,10 @@ impl Serving {
     /// The first, where descriptors have run out.
     pub(super) fn accept(&mut self) -> std::io::Result<()> {
         let mut outcome = Ok(());
-        for Open { listener, acceptor, service, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
+        for Open { listener, acceptor, wanted, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
             match listener.incoming() {
                 Ok(incoming) => {
-                    let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(service));
+                    let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&wanted.service));
                     *acceptor = Some(self.acceptors.spawn(accepting));
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
@@ -191,13 +195,13 @@ impl Serving {
         self.connections.begin_draining();
         // Each has a copy of its socket: only when that is closed can the listener be.
         self.acceptors.shutdown().await;
-        for Open { listener, service, .. } in self.open.drain(..) {
+        for Open { listener, wanted, .. } in self.open.drain(..) {
             if listener.key().is_passed() {
                 info!(address = %listener.address(), "listener closed here; what is queued there waits for whoever serves it next");
                 continue;
             }
             self.retired.push(Arc::downgrade(&listener));
-            self.retiring.spawn(accept::retire(listener, self.connections.clone(), service));
+            self.retiring.spawn(accept::retire(listener, self.connections.clone(), wanted.service));
         }
     }
 
@@ -219,18 +223,19 @@ impl Serving {
 
     /// Whether any connection is encrypted.
     pub(super) fn speaks_tls(&self) -> bool {
-        self.open.iter().any(|open| open.service.tls.is_some())
+        self.open.iter().any(|open| open.wanted.service.tls.is_some())
     }
 
     /// What a successor is offered.
     pub(super) fn estate(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Estate {
         let mut estate = Estate { generation, things: Vec::new() };
         for Open { listener, .. } in &self.open {
-            let entry = Entry::Listener { key: listener.key().clone() };
+            let entry = Entry::Listener { key: listener.key().clone(), file: listener.file() };
             estate.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
         }
         if let Some(door) = &self.door {
-            estate.things.push((Entry::HandoffSocket { path: door.path().to_owned() }, door.socket()));
+            let entry = Entry::HandoffSocket { path: door.path().to_owned(), file: door.file() };
+            estate.things.push((entry, door.socket()));
         }
         estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
         for (generation, peer) in &self.earlier {
@@ -242,9 +247,9 @@ impl Serving {
 
     /// What was shared with a predecessor is this process's own from now on.
     pub(super) fn own(&mut self, backlog: u32) {
-        for Open { listener, bind, shared, .. } in &mut self.open {
+        for Open { listener, wanted, shared, .. } in &mut self.open {
             if *shared == Shared::WithPredecessor
-                && let Err(error) = listener.settled(bind, backlog)
+                && let Err(error) = listener.settled(&wanted.bind, backlog)
             {
                 warn!(address = %listener.address(), %error, "the backlog or the mode of a listener stays as the predecessor had it");
             }
@@ -384,25 +389,25 @@ impl Serving {
 
     /// From here on, connections get what was read.
     fn replace(&mut self, Fresh { services, differing }: &Fresh) {
-        for Open { listener, wanted, service, acceptor, .. } in &mut self.open {
+        for Open { listener, wanted, acceptor, .. } in &mut self.open {
             let address = listener.address();
-            let Some(fresh) = services.of(wanted) else {
+            let Some(fresh) = services.of(&wanted.key) else {
                 warn!(%address, "this listener is configured no more; it goes on as it was until the next restart (USR1)");
                 continue;
             };
-            *service = Arc::clone(fresh);
+            wanted.service = Arc::clone(fresh);
             // Those on which nobody accepts now are served by somebody else.
             if let Some(acceptor) = acceptor {
                 match listener.incoming() {
                     Ok(incoming) => {
-                        let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(service));
+                        let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&wanted.service));
                         std::mem::replace(acceptor, self.acceptors.spawn(accepting)).abort();
                     }
                     Err(error) => error!(%address, %error, "this listener goes on as it was"),
                 }
             }
         }
-        for key in services.listeners().filter(|key| self.open.iter().all(|open| open.wanted != **key)) {
+        for key in services.listeners().filter(|key| self.open.iter().all(|open| open.wanted.key != **key)) {
             warn!(address = %key, "this listener is new in the configuration; it is opened at the next restart (USR1)");
         }
         if !differing.is_empty() {

@@ -38,8 +38,10 @@ fn key(text: &str) -> Key {
 fn messages() -> Vec<Message> {
     let reason = || "tcp://127.0.0.1:80: \"Address in use\"\n\u{1f980}\0".to_owned();
     let listeners = || vec![key("tcp://[::1]:80"), key("tcp://127.0.0.1:0#7"), key("unix:///run/a\"b\\é.sock")];
-    let mut entries: Vec<_> = listeners().into_iter().map(|key| Entry::Listener { key }).collect();
-    entries.push(Entry::HandoffSocket { path: "/run/handoff".parse().unwrap() });
+    let file: FileId = serde_json::from_str(r#"{"device":0,"inode":18446744073709551615}"#).unwrap();
+    let mut entries: Vec<_> = listeners().into_iter().map(|key| Entry::Listener { key, file: Some(file) }).collect();
+    entries.push(Entry::Listener { key: key("systemd:a b#0"), file: None });
+    entries.push(Entry::HandoffSocket { path: "/run/handoff".parse().unwrap(), file: Some(file) });
     entries.push(Entry::Generation { generation: u64::MAX, pid: i32::MIN });
     entries.push(Entry::TicketKeys {});
     entries.push(Entry::Unknown);
