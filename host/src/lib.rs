@@ -22,6 +22,8 @@ pub mod bind;
 pub mod cli;
 pub mod config;
 pub mod connection;
+#[cfg(test)]
+mod dice;
 pub mod drain;
 pub mod exit;
 pub mod fault;
@@ -31,6 +33,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod notify;
 pub mod pidfile;
+pub mod restrict;
 pub mod signals;
 mod sys;
 pub mod wire;
