@@ -33,6 +33,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod notify;
 pub mod pidfile;
+pub mod proxy_header;
 pub mod restrict;
 pub mod signals;
 mod sys;
