@@ -34,6 +34,7 @@ pub mod log;
 pub mod notify;
 pub mod pidfile;
 pub mod proxy_header;
+pub mod quota;
 pub mod restrict;
 pub mod signals;
 mod sys;
