@@ -38,7 +38,7 @@ fn options_come_from_the_environment_too_and_the_command_line_wins() {
 }
 
 /// Runs a host that must refuse to start, with exit code 2, nothing on standard output and one line that has all `needles`.
-fn refused(setup: &Setup, needles: &[&str]) {
+pub fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!(code, 2, "{err}");
     assert_eq!(out, "", "nothing was bound, nothing is ready");

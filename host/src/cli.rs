@@ -64,6 +64,16 @@ pub struct Arguments {
     )]
     pub max_connections: Option<String>,
 
+    /// Connections of one address served at once, or `none`; further ones are closed. Of IPv6, a /64 counts as one address.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "UNINTERRUPTIBLE_MAX_CONNECTIONS_PER_IP",
+        default_value = "none",
+        help_heading = "Limits"
+    )]
+    pub max_connections_per_ip: String,
+
     /// Memory that one guest may have, over all its linear memories.
     #[arg(
         long,
@@ -103,6 +113,19 @@ pub struct Arguments {
         help_heading = "Limits"
     )]
     pub idle_timeout: String,
+
+    /// Networks whose peers may connect, as 10.0.0.0/8,2001:db8::1; may be given more than once. Without any, everybody may.
+    #[arg(long, value_name = "CIDR", env = "ALLOWED_NETWORKS", help_heading = "Network")]
+    pub allow_network: Vec<String>,
+
+    /// Networks whose peers may not connect, whatever is allowed; may be given more than once.
+    #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_DENY_NETWORK", help_heading = "Network")]
+    pub deny_network: Vec<String>,
+
+    /// Networks of proxies, which have to begin each connection with a PROXY header, version 1 or 2, and whose word is taken for
+    /// whom it is from; `unix` for those at unix listeners. May be given more than once.
+    #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_PROXY_PROTOCOL", help_heading = "Network")]
+    pub proxy_protocol: Vec<String>,
 
     /// Threads that serve connections.
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]

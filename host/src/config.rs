@@ -2,11 +2,13 @@
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
 use crate::{
+    admission::Admission,
     anchor::{self, Launch},
     bind::{Bind, Key, SocketPath},
     cli::Arguments,
     handoff::start::{self, StartCommand},
     log,
+    restrict::{Proxies, Rules},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
@@ -19,6 +21,7 @@ use std::{
     path::{self, Path, PathBuf},
     process,
     str::FromStr,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -54,6 +57,8 @@ pub struct Config {
     pub binds: Vec<Bind>,
     /// The kernel's queue for each listener.
     pub backlog: u32,
+    /// Who may connect.
+    pub admission: Arc<Admission>,
     /// What one connection and one guest may use.
     pub limits: Limits,
     /// Threads that serve connections.
@@ -229,6 +234,7 @@ impl Config {
         let binds = binds(&arguments.bind)?;
         let max_draining = parse::<Count>("--max-draining", &arguments.max_draining)?.0;
         let reserved = reserved_descriptors(&binds, max_draining);
+        let admission = admission(&arguments)?;
         Ok(Self {
             plugin: arguments.plugin.filter(|path| !path.as_os_str().is_empty()).ok_or(Error::NoPlugin)?,
             cache_dir: match arguments.cache_dir {
@@ -240,6 +246,7 @@ impl Config {
             wasi_0_3: if arguments.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             binds,
             backlog: parse::<Count>("--backlog", &arguments.backlog)?.0.get(),
+            admission: admission.into(),
             limits: Limits {
                 max_connections: max_connections(arguments.max_connections.as_deref(), reserved)?,
                 guest_memory: size("--guest-memory", &arguments.guest_memory)?,
@@ -326,6 +333,24 @@ fn binds(uris: &[String]) -> Result<Vec<Bind>, Error> {
     Ok(binds)
 }
 
+fn admission(arguments: &Arguments) -> Result<Admission, Error> {
+    let rules = Rules {
+        allow: parse_all("--allow-network", &arguments.allow_network)?,
+        deny: parse_all("--deny-network", &arguments.deny_network)?,
+    };
+    let proxies: Proxies = parse_all("--proxy-protocol", &arguments.proxy_protocol)?;
+    if let Some(proxy) = proxies.shut_out_by(&rules) {
+        let remedy =
+            "is in --deny-network, which wins, so that no proxy there could connect; leave it out of one of them";
+        return Err(Error::value("--proxy-protocol", proxy, remedy));
+    }
+    let most_per_ip = match arguments.max_connections_per_ip.as_str() {
+        "none" => None,
+        count => Some(parse::<Count>("--max-connections-per-ip", count)?.0),
+    };
+    Ok(Admission::new(rules, proxies, most_per_ip))
+}
+
 impl FromStr for GuestStart {
     type Err = &'static str;
 
@@ -341,6 +366,11 @@ impl FromStr for GuestStart {
 
 fn parse<T: FromStr<Err: Display>>(option: &'static str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|remedy| Error::value(option, text, remedy))
+}
+
+/// What several values of one option are together.
+fn parse_all<T: FromStr<Err: Display> + FromIterator<T>>(option: &'static str, values: &[String]) -> Result<T, Error> {
+    values.iter().map(|value| parse::<T>(option, value)).collect()
 }
 
 struct Count(NonZeroU32);

@@ -2,6 +2,7 @@
 //! how it ended.
 
 use crate::{
+    admission::{Admission, Origin, Refusal},
     bind::{ListenerAddress, PeerAddress},
     config::Limits,
     drain::Slot,
@@ -14,7 +15,7 @@ use tokio::{
     task::unconstrained,
     time::{self, Instant},
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, error, field, info, warn};
 
 /// How long a peer may take nothing of what its guest has left behind, where there is no idle timeout.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
@@ -23,8 +24,11 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 pub struct Service {
     plugin: Plugin,
     limits: Limits,
+    admission: Arc<Admission>,
     /// For the records of failed guests: a hostile peer must not be able to flood the log.
     faults: Limiter,
+    /// For those of this host's own failures, of which there is one for each connection where the system has run out of something.
+    own_faults: Limiter,
 }
 
 /// One connection, accepted and counted.
@@ -37,9 +41,24 @@ pub struct Connection {
 }
 
 impl Service {
-    /// Serves with `plugin` within `limits`.
-    pub fn new(plugin: Plugin, limits: Limits) -> Self {
-        Self { plugin, limits, faults: Limiter::new(100, 10) }
+    /// Serves those whom `admission` lets in with `plugin`, within `limits`.
+    pub fn new(plugin: Plugin, limits: Limits, admission: Arc<Admission>) -> Self {
+        let limiter = || Limiter::new(100, 10);
+        Self { plugin, limits, admission, faults: limiter(), own_faults: limiter() }
+    }
+
+    /// Whether a failure is to be told to whoever reads the log: `Some` with how many were not.
+    fn to_be_told(&self, reason: Reason) -> Option<u64> {
+        match reason.fault() {
+            Fault::Plugin => self.faults.pass(),
+            Fault::Host => self.own_faults.pass(),
+            Fault::Nobody => None,
+        }
+    }
+
+    /// Who may connect.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 }
 
@@ -56,8 +75,17 @@ impl Connection {
 
     async fn serve(self, service: Arc<Service>) {
         // The slot is given back last, after the socket is closed.
-        let Self { socket, peer, listener, slot } = self;
-        let mut record = Record::open(&service, peer.clone(), listener.clone());
+        let Self { socket, peer, listener, mut slot } = self;
+        let mut record = Record::open(&service, peer, listener.clone());
+
+        let timeout = service.limits.connection_timeout;
+        let socket = match service.admission.admit(socket, &mut record.origin, &mut slot, timeout).await {
+            Ok(socket) => socket,
+            Err(refusal) => {
+                record.refuse(refusal);
+                return;
+            }
+        };
         let wire = match Wire::new(socket) {
             Ok(wire) => wire,
             Err(error) => {
@@ -65,7 +93,7 @@ impl Connection {
                 return;
             }
         };
-        let deadlines = Deadlines::new(&wire, &service.limits);
+        let deadlines = Deadlines::new(&wire, &service.limits, record.accepted);
 
         if service.plugin.starts_late() {
             let expired = tokio::select! {
@@ -83,7 +111,8 @@ impl Connection {
             }
         }
 
-        let facts = Facts { id: record.id, peer, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
+        let Origin { peer, local, .. } = record.origin.clone();
+        let facts = Facts { id: record.id, peer, local, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
         // Boxed so that a connection that waits for its first byte is small.
         let guest = Box::pin(service.plugin.serve(facts));
         record.end(tokio::select! {
@@ -118,11 +147,11 @@ struct Deadlines<'a> {
 }
 
 impl<'a> Deadlines<'a> {
-    fn new(wire: &'a Wire, limits: &Limits) -> Self {
+    fn new(wire: &'a Wire, limits: &Limits, accepted: Instant) -> Self {
         Self {
             wire,
             idle_timeout: limits.idle_timeout,
-            end: limits.connection_timeout.map(|timeout| Instant::now() + timeout),
+            end: limits.connection_timeout.map(|timeout| accepted + timeout),
         }
     }
 
@@ -157,18 +186,24 @@ impl<'a> Deadlines<'a> {
 /// The one log record of a connection, written when this is dropped: even where the process ends before the connection.
 struct Record {
     id: ConnectionId,
-    peer: PeerAddress,
+    origin: Origin,
     listener: ListenerAddress,
     accepted: Instant,
     service: Arc<Service>,
-    ended: Option<Result<(), Failure>>,
+    ended: Option<Ended>,
+}
+
+/// How a connection ended.
+enum Ended {
+    Refused(Refusal),
+    Served(Result<(), Failure>),
 }
 
 impl Record {
     fn open(service: &Arc<Service>, peer: PeerAddress, listener: ListenerAddress) -> Self {
         Self {
             id: ConnectionId::next(),
-            peer,
+            origin: peer.into(),
             listener,
             accepted: Instant::now(),
             service: Arc::clone(service),
@@ -177,12 +212,22 @@ impl Record {
     }
 
     fn end(&mut self, how: Result<(), Failure>) {
-        self.ended = Some(how);
+        self.ended = Some(Ended::Served(how));
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::System(error) => self.end(Err(Failure { reason: Reason::Host, message: error.to_string() })),
+            refusal => self.ended = Some(Ended::Refused(refusal)),
+        }
     }
 
     /// Why it failed, if it has.
     fn reason(&self) -> Option<Reason> {
-        Some(self.ended.as_ref()?.as_ref().err()?.reason)
+        match &self.ended {
+            Some(Ended::Served(Err(failure))) => Some(failure.reason),
+            _ => None,
+        }
     }
 }
 
@@ -190,26 +235,27 @@ impl Drop for Record {
     fn drop(&mut self) {
         let ended = self.ended.take().unwrap_or_else(|| {
             // Dropped by the runtime: because the process ends, or because of a panic.
-            Err(Failure::plain(if thread::panicking() { Reason::Host } else { Reason::Drain }))
+            let reason = if thread::panicking() { Reason::Host } else { Reason::Drain };
+            Ended::Served(Err(Failure::plain(reason)))
         });
-        let (plugin, connection, peer, listener) = (self.service.plugin.name(), self.id, &self.peer, &self.listener);
-        let ms = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Failure { reason, message } = match ended {
-            Ok(()) => {
-                debug!(%plugin, %connection, %peer, %listener, ms, "connection finished");
-                return;
-            }
-            Err(failure) => failure,
-        };
-        match reason.fault() {
-            Fault::Nobody => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
-            Fault::Plugin => match self.service.faults.pass() {
-                Some(suppressed) => {
-                    warn!(%plugin, %connection, %peer, %listener, ms, %reason, message, suppressed, "connection failed")
-                }
-                None => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+        let Self { id: connection, origin: Origin { peer, proxy, .. }, listener, accepted, service, .. } = &*self;
+        let (plugin, proxy) = (service.plugin.name(), proxy.as_ref().map(field::display));
+        let ms = u64::try_from(accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
+        macro_rules! tell {
+            ($level:ident, $($more:tt)+) => { $level!(%plugin, %connection, %peer, proxy, %listener, ms, $($more)+) };
+        }
+        match ended {
+            Ended::Served(Ok(())) => tell!(debug, "connection finished"),
+            Ended::Served(Err(Failure { reason, message })) => match (reason.fault(), service.to_be_told(reason)) {
+                (Fault::Plugin, Some(suppressed)) => tell!(warn, %reason, message, suppressed, "connection failed"),
+                (Fault::Host, Some(suppressed)) => tell!(error, %reason, message, suppressed, "connection failed"),
+                _ => tell!(debug, %reason, message, "connection failed"),
             },
-            Fault::Host => error!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+            Ended::Refused(because) => match (service.admission.to_be_told(&because), &because) {
+                (Some(suppressed), Refusal::Crowd { .. }) => tell!(info, %because, suppressed, "connection refused"),
+                (Some(suppressed), _) => tell!(warn, %because, suppressed, "connection refused"),
+                (None, _) => tell!(debug, %because, "connection refused"),
+            },
         }
     }
 }

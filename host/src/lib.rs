@@ -17,6 +17,7 @@
 //! documented.
 
 pub mod accept;
+pub mod admission;
 pub mod anchor;
 pub mod bind;
 pub mod cli;

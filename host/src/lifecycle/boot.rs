@@ -70,7 +70,7 @@ impl Lifecycle {
     /// Begins to accept, and says so.
     pub(super) fn accept(&self, plugin: Plugin, mut opened: Opened) -> Serving {
         let connections = Connections::new(self.config.limits.max_connections);
-        let service = Service::new(plugin, self.config.limits);
+        let service = Service::new(plugin, self.config.limits, Arc::clone(&self.config.admission));
         let mut serving = Serving::new(mem::take(&mut opened.listeners), service, connections);
         serving.door = opened.door.take();
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);

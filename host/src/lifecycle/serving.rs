@@ -333,7 +333,8 @@ impl Serving {
         }
         match loaded {
             Ok(plugin) => {
-                self.service = Arc::new(Service::new(plugin, source.limits));
+                let admission = Arc::clone(self.service.admission());
+                self.service = Arc::new(Service::new(plugin, source.limits, admission));
                 // Listeners on which nobody accepts now are served by somebody else.
                 for open in self.open.iter_mut().filter(|open| open.acceptor.is_some()) {
                     match open.listener.incoming() {
