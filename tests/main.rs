@@ -14,6 +14,7 @@ mod boot;
 mod cache;
 mod clients;
 mod contract;
+mod exhaustion;
 mod failures;
 mod handoff;
 mod harness;
