@@ -57,7 +57,7 @@ fn port_is_for_all_of_ipv4_where_nothing_else_says_where_to_listen() {
 }
 
 /// Runs a host that must refuse to start, with exit code 2, nothing on standard output and one line that has all `needles`.
-fn refused(setup: &Setup, needles: &[&str]) {
+pub fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!(code, 2, "{err}");
     assert_eq!(out, "", "nothing was bound, nothing is ready");

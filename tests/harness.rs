@@ -5,6 +5,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use socket2::{Domain, Socket, Type};
 use std::{
     ffi::OsString,
     fs,
@@ -534,6 +535,16 @@ impl Drop for Host {
 pub fn connect(address: impl Into<Address>) -> Stream {
     let address = address.into();
     address.try_connect().unwrap_or_else(|error| panic!("{address:?}: {error}"))
+}
+
+/// From another address of this machine, all of 127.0.0.0/8 being its own.
+pub fn connect_from(source: &str, address: SocketAddr) -> Stream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(&address.into()).unwrap_or_else(|error| panic!("{address} from {source}: {error}"));
+    Stream::Tcp(socket.into())
 }
 
 pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {

@@ -57,16 +57,6 @@ pub struct Options {
     #[arg(help = "Where compiled plugins are kept, or `none` [default: uninterruptible-host in $XDG_CACHE_HOME]")]
     pub cache_dir: Option<PathBuf>,
 
-    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
-    #[arg(
-        long,
-        value_name = "WHEN",
-        env = "UNINTERRUPTIBLE_GUEST_START",
-        default_value = "auto",
-        help_heading = "Plugin"
-    )]
-    pub guest_start: String,
-
     /// Refuse plugins of WASI 0.3, whose support in the engine is younger than that of 0.2.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
@@ -97,46 +87,6 @@ pub struct Options {
         help = "Connections served at once; further ones wait in the kernel's queue [default: 4096, or what the descriptor limit allows]"
     )]
     pub max_connections: Option<String>,
-
-    /// Memory that one guest may have, over all its linear memories.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        env = "UNINTERRUPTIBLE_GUEST_MEMORY",
-        default_value = "64MiB",
-        help_heading = "Limits"
-    )]
-    pub guest_memory: String,
-
-    /// CPU time that a guest may use while its connection moves no byte.
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "UNINTERRUPTIBLE_GUEST_CPU_TIME",
-        default_value = "10s",
-        help_heading = "Limits"
-    )]
-    pub guest_cpu_time: String,
-
-    /// How long a connection may last in all, or `none`.
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "UNINTERRUPTIBLE_CONNECTION_TIMEOUT",
-        default_value = "none",
-        help_heading = "Limits"
-    )]
-    pub connection_timeout: String,
-
-    /// How long a connection may go without moving a byte in either direction, or `none`.
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "UNINTERRUPTIBLE_IDLE_TIMEOUT",
-        default_value = "5m",
-        help_heading = "Limits"
-    )]
-    pub idle_timeout: String,
 
     /// Threads that serve connections.
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]
@@ -268,6 +218,16 @@ pub struct ListenerOptions {
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
     pub plugin: Option<PathBuf>,
 
+    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "UNINTERRUPTIBLE_GUEST_START",
+        default_value = "auto",
+        help_heading = "Plugin"
+    )]
+    pub guest_start: String,
+
     /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
     #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
     pub plugin_sha256: Option<String>,
@@ -310,6 +270,69 @@ pub struct ListenerOptions {
         help_heading = "What a guest gets"
     )]
     pub guest_connect: Vec<String>,
+
+    /// Connections of one address served at once, or `none`; further ones are closed. Of IPv6, a /64 counts as one address.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "UNINTERRUPTIBLE_MAX_CONNECTIONS_PER_IP",
+        default_value = "none",
+        help_heading = "Limits"
+    )]
+    pub max_connections_per_ip: String,
+
+    /// Memory that one guest may have, over all its linear memories.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "UNINTERRUPTIBLE_GUEST_MEMORY",
+        default_value = "64MiB",
+        help_heading = "Limits"
+    )]
+    pub guest_memory: String,
+
+    /// CPU time that a guest may use while its connection moves no byte.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_GUEST_CPU_TIME",
+        default_value = "10s",
+        help_heading = "Limits"
+    )]
+    pub guest_cpu_time: String,
+
+    /// How long a connection may last in all, or `none`.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_CONNECTION_TIMEOUT",
+        default_value = "none",
+        help_heading = "Limits"
+    )]
+    pub connection_timeout: String,
+
+    /// How long a connection may go without moving a byte in either direction, or `none`.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_IDLE_TIMEOUT",
+        default_value = "5m",
+        help_heading = "Limits"
+    )]
+    pub idle_timeout: String,
+
+    /// Networks whose peers may connect, as 10.0.0.0/8,2001:db8::1; may be given more than once. Without any, everybody may.
+    #[arg(long, value_name = "CIDR", env = "ALLOWED_NETWORKS", help_heading = "Network")]
+    pub allow_network: Vec<String>,
+
+    /// Networks whose peers may not connect, whatever is allowed; may be given more than once.
+    #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_DENY_NETWORK", help_heading = "Network")]
+    pub deny_network: Vec<String>,
+
+    /// Networks of proxies, which have to begin each connection with a PROXY header, version 1 or 2, and whose word is taken for
+    /// whom it is from; `unix` for those at unix listeners. May be given more than once.
+    #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_PROXY_PROTOCOL", help_heading = "Network")]
+    pub proxy_protocol: Vec<String>,
 
     /// The server's certificate and its chain, in PEM; with it, every listener speaks TLS. May be given more than once, each with
     /// its key: the names in the certificates decide which a client is shown.

@@ -17,6 +17,7 @@
 //! documented.
 
 pub mod accept;
+pub mod admission;
 pub mod anchor;
 pub mod bind;
 pub mod check;
@@ -24,6 +25,8 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod connection;
+#[cfg(test)]
+mod dice;
 pub mod drain;
 pub mod exit;
 pub mod fault;
@@ -35,6 +38,9 @@ pub mod log;
 pub mod notify;
 pub mod pidfile;
 pub mod privilege;
+pub mod proxy_header;
+pub mod quota;
+pub mod restrict;
 pub mod service;
 pub mod signals;
 mod sys;

@@ -341,6 +341,11 @@ impl Limiter {
         }
     }
 
+    /// One in each `period`.
+    pub fn one_in(period: Duration) -> Self {
+        Self { every: period, ..Self::new(1, 1) }
+    }
+
     /// Whether one more may pass: `Some` with how many did not since the last that did.
     pub fn pass(&self) -> Option<u64> {
         let mut bucket = self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,9 +1,10 @@
 //! What the connections of each listener get: loaded as a whole, so that a configuration is served in full or not at all.
 
 use crate::{
+    admission::Admission,
     bind::Key,
     config::{Config, Limits, Listener},
-    guest::{self, Plugin},
+    guest::{self, Fault, Plugin, Reason},
     log::Limiter,
     tls::{self, Acceptor, TicketKeys},
 };
@@ -19,10 +20,25 @@ pub struct Service {
     pub plugin: Arc<Plugin>,
     /// What connections go through first, where they are encrypted.
     pub tls: Option<Acceptor>,
+    /// Who may connect.
+    pub admission: Admission,
     /// What each may use.
     pub limits: Limits,
     /// For the records of failed guests.
-    pub faults: Limiter,
+    faults: Limiter,
+    /// For those of this host's own failures, of which there is one for each connection where the system has run out of something.
+    own_faults: Limiter,
+}
+
+impl Service {
+    /// Whether a failure is to be told to whoever reads the log: `Some` with how many were not.
+    pub fn to_be_told(&self, reason: Reason) -> Option<u64> {
+        match reason.fault() {
+            Fault::Plugin => self.faults.pass(),
+            Fault::Host => self.own_faults.pass(),
+            Fault::Nobody => None,
+        }
+    }
 }
 
 /// The services of a configuration, by their listeners.
@@ -68,7 +84,15 @@ impl Services {
                 None => Arc::new(Plugin::load(&config.source(listener))?),
             };
             plugins.push((listener, Arc::clone(&plugin)));
-            let service = Service { plugin, tls, limits: config.limits, faults: Limiter::new(FAULT_BURST, FAULT_RATE) };
+            let limiter = || Limiter::new(FAULT_BURST, FAULT_RATE);
+            let service = Service {
+                plugin,
+                tls,
+                admission: Admission::new(listener.policy.clone()),
+                limits: listener.limits,
+                faults: limiter(),
+                own_faults: limiter(),
+            };
             services.insert(listener.key.clone(), Arc::new(service));
         }
         Ok(Self(services))

@@ -5,7 +5,7 @@ use crate::log;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::{linux::net::SocketAddrExt, unix},
     path::Path,
     str::FromStr,
@@ -109,6 +109,19 @@ enum Peer {
     UnixUnnamed,
     /// As it is shown: the peer chose its bytes.
     UnixNamed(Arc<str>),
+}
+
+impl PeerAddress {
+    /// A peer at a unix socket that has no name, as almost none has.
+    pub const UNIX_UNNAMED: Self = Self(Peer::UnixUnnamed);
+
+    /// The address by which networks know it; `None` on unix.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match &self.0 {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::UnixUnnamed | Peer::UnixNamed(_) => None,
+        }
+    }
 }
 
 impl From<unix::net::SocketAddr> for PeerAddress {

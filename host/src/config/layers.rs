@@ -105,24 +105,21 @@ impl Layers {
         Ok(layers)
     }
 
-    /// Reads the file once more.
+    /// Reads the file once more. What concerns the process stays as it was; the options for which the file says something else are
+    /// named.
     ///
     /// # Errors
     ///
     /// As [`Self::read`].
-    pub fn again(&self) -> Result<Self, Error> {
-        Self::read(self.typed.clone())
-    }
-
-    /// The options of the process whose words differ in these.
-    pub(super) fn differing(&self, others: &Self) -> Result<Vec<String>, Error> {
-        let (these, others) = (words(&self.options)?, words(&others.options)?);
+    pub(super) fn again(&self) -> Result<(Self, Vec<String>), Error> {
+        let fresh = Self::read(self.typed.clone())?;
+        let (was, is) = (words(&self.options)?, words(&fresh.options)?);
         let of_listeners = words(&self.options.listener)?;
-        let of_process = these.iter().filter(|(name, _)| !of_listeners.contains_key(*name) && *name != "bind");
-        Ok(of_process
-            .filter(|(name, word)| others.get(*name) != Some(word))
-            .map(|(name, _)| format!("--{name}"))
-            .collect())
+        let of_process = was.iter().filter(|(name, _)| !of_listeners.contains_key(*name) && *name != "bind");
+        let differing = of_process.filter(|(name, word)| is.get(*name) != Some(word));
+        let differing = differing.map(|(name, _)| format!("--{name}")).collect();
+        let Options { listener, bind, .. } = fresh.options;
+        Ok((Self { options: Options { listener, bind, ..self.options.clone() }, ..fresh }, differing))
     }
 
     /// Under what was given already.

@@ -14,6 +14,7 @@ pub use file::{FileError, Place};
 pub use layers::Layers;
 
 use crate::{
+    admission::Policy,
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, Key, SocketPath, Variables},
     cli::{ListenerOptions, PluginFile},
@@ -21,6 +22,7 @@ use crate::{
     handoff::start::{self, StartCommand},
     log,
     privilege::Identity,
+    restrict::{Proxies, Rules},
     tls,
 };
 use program::{absolute, boot_directory, start_command};
@@ -36,7 +38,7 @@ use std::{
     thread,
     time::Duration,
 };
-use value::{Count, distinct, duration, optional_duration, parse, size, truth};
+use value::{Count, distinct, duration, optional_duration, parse, parse_all, size, truth};
 
 /// Where to listen when nothing says where.
 const DEFAULT_PORT: u16 = 7000;
@@ -58,14 +60,12 @@ pub struct Config {
     pub passed: usize,
     /// Where compiled plugins are kept; `None` where they are not.
     pub cache_dir: Option<PathBuf>,
-    /// When a guest starts.
-    pub guest_start: GuestStart,
     /// Whether plugins of WASI 0.3 are served.
     pub wasi_0_3: Wasi03,
     /// The kernel's queue for each listener.
     pub backlog: u32,
-    /// What one connection and one guest may use.
-    pub limits: Limits,
+    /// Connections served at once.
+    pub max_connections: NonZeroU32,
     /// Threads that serve connections.
     pub workers: NonZeroU32,
     /// How long a graceful shutdown waits.
@@ -108,6 +108,12 @@ pub struct Listener {
     pub plugin_sha256: Option<Digest>,
     /// What its guests are granted.
     pub grants: Grants,
+    /// When a guest starts.
+    pub guest_start: GuestStart,
+    /// What a connection and its guest may use.
+    pub limits: Limits,
+    /// Who may connect.
+    pub policy: Policy,
     /// How connections are encrypted, where they are.
     pub tls: Option<tls::Settings>,
 }
@@ -134,8 +140,6 @@ pub struct Handoff {
 /// The bounds of connections and guests.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections served at once.
-    pub max_connections: NonZeroU32,
     /// Bytes of memory a guest may have, over all its linear memories.
     pub guest_memory: usize,
     /// CPU time a guest may use while its connection moves no byte.
@@ -226,16 +230,9 @@ impl Config {
             listeners,
             passed,
             cache_dir: cache_dir(options.cache_dir),
-            guest_start: parse("--guest-start", &options.guest_start)?,
             wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
-            limits: Limits {
-                max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?,
-                guest_memory: size("--guest-memory", &options.guest_memory)?,
-                guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
-                connection_timeout: optional_duration("--connection-timeout", &options.connection_timeout)?,
-                idle_timeout: optional_duration("--idle-timeout", &options.idle_timeout)?,
-            },
+            max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?,
             workers: match options.workers {
                 Some(count) => match parse::<Count>("--workers", &count)?.0 {
                     workers if workers.get() <= MOST_WORKERS => workers,
@@ -349,6 +346,14 @@ fn listener(bind: Bind, key: Key, options: &ListenerOptions, earlier: &[Listener
         plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?,
         plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
         grants: grants(options)?,
+        guest_start: parse("--guest-start", &options.guest_start)?,
+        limits: Limits {
+            guest_memory: size("--guest-memory", &options.guest_memory)?,
+            guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
+            connection_timeout: optional_duration("--connection-timeout", &options.connection_timeout)?,
+            idle_timeout: optional_duration("--idle-timeout", &options.idle_timeout)?,
+        },
+        policy: policy(options)?,
         tls: encryption(options)?,
         bind,
         key,
@@ -362,6 +367,24 @@ fn grants(options: &ListenerOptions) -> Result<Grants, Error> {
         directories: distinct("--guest-dir", &options.guest_dir, grants::Directory::guest_path)?,
         targets: distinct("--guest-connect", &options.guest_connect, |_| "")?,
     })
+}
+
+fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
+    let rules = Rules {
+        allow: parse_all("--allow-network", &options.allow_network)?,
+        deny: parse_all("--deny-network", &options.deny_network)?,
+    };
+    let proxies: Proxies = parse_all("--proxy-protocol", &options.proxy_protocol)?;
+    if let Some(proxy) = proxies.shut_out_by(&rules) {
+        let remedy =
+            "is in --deny-network, which wins, so that no proxy there could connect; leave it out of one of them";
+        return Err(Error::value("--proxy-protocol", proxy, remedy));
+    }
+    let most_per_ip = match options.max_connections_per_ip.as_str() {
+        "none" => None,
+        count => Some(parse::<Count>("--max-connections-per-ip", count)?.0),
+    };
+    Ok(Policy { rules, proxies, most_per_ip })
 }
 
 fn encryption(options: &ListenerOptions) -> Result<Option<tls::Settings>, Error> {
@@ -379,9 +402,12 @@ fn encryption(options: &ListenerOptions) -> Result<Option<tls::Settings>, Error>
 }
 
 impl Listener {
-    /// Whether the same plugin serves both, and with the same grants.
+    /// Whether one plugin can serve both: the same file, with the same grants, and guests with the same limits.
     pub fn has_plugin_of(&self, other: &Self) -> bool {
+        let guests =
+            |listener: &Self| (listener.guest_start, listener.limits.guest_memory, listener.limits.guest_cpu_time);
         (&self.plugin, &self.plugin_sha256, &self.grants) == (&other.plugin, &other.plugin_sha256, &other.grants)
+            && guests(self) == guests(other)
     }
 
     /// The files that it is made of, with the options that name them.
@@ -404,20 +430,23 @@ impl Config {
             digest: listener.plugin_sha256,
             grants: listener.grants.clone(),
             cache_dir: self.cache_dir.clone(),
-            start: self.guest_start,
+            start: listener.guest_start,
             wasi_0_3: self.wasi_0_3,
-            limits: self.limits,
+            limits: listener.limits,
+            max_connections: self.max_connections,
             workers: self.workers,
         }
     }
 
-    /// Resolves it anew, from the file as it is now.
+    /// What its listeners are to get by the file as it is now; and the names of the options of the process that have other values
+    /// there, which only a restart changes.
     ///
     /// # Errors
     ///
     /// As [`Self::resolve`].
-    pub fn again(&self) -> Result<Self, Error> {
-        Self::resolve(self.layers.again()?, self.passed)
+    pub fn again(&self) -> Result<(Self, Vec<String>), Error> {
+        let (layers, differing) = self.layers.again()?;
+        Ok((Self::resolve(layers, self.passed)?, differing))
     }
 
     /// As a file that says the same.
@@ -431,18 +460,9 @@ impl Config {
         self.layers.as_file([
             ("bind", binds.into()),
             ("cache-dir", cache.into()),
-            ("max-connections", self.limits.max_connections.to_string().into()),
+            ("max-connections", self.max_connections.to_string().into()),
             ("workers", self.workers.to_string().into()),
         ])
-    }
-
-    /// The options of the process that `fresh` has otherwise, which only a restart changes.
-    ///
-    /// # Errors
-    ///
-    /// Where they cannot be compared.
-    pub fn differing(&self, fresh: &Self) -> Result<Vec<String>, Error> {
-        self.layers.differing(&fresh.layers)
     }
 }
 

@@ -30,6 +30,14 @@ pub(super) fn distinct<T: FromStr<Err: Display>>(
     Ok(values)
 }
 
+/// What several values of one option are together.
+pub(super) fn parse_all<T: FromStr<Err: Display> + FromIterator<T>>(
+    option: &'static str,
+    values: &[String],
+) -> Result<T, Error> {
+    values.iter().map(|value| parse::<T>(option, value)).collect()
+}
+
 pub(super) fn truth(option: &'static str, text: &str) -> Result<bool, Error> {
     text.parse().map_err(|_error| Error::value(option, text, "is none of true, false"))
 }

@@ -56,6 +56,8 @@ pub struct Facts {
     pub id: ConnectionId,
     /// Who connected.
     pub peer: PeerAddress,
+    /// Where to, as the proxy in between says; `None` where there is none.
+    pub local: Option<LocalAddress>,
     /// The listener that accepted it.
     pub listener: ListenerAddress,
     /// Whether the end is near.
@@ -78,6 +80,7 @@ impl Facts {
         let facts = Self {
             id: ConnectionId::next(),
             peer: nowhere.into(),
+            local: None,
             listener: nowhere.into(),
             draining: Draining::default(),
             wire: Wire::new(this.into())?,
@@ -86,8 +89,8 @@ impl Facts {
     }
 
     fn local_address(&self) -> String {
-        match self.wire.local_address() {
-            Some(address) => LocalAddress::from(address).to_string(),
+        match self.local.or_else(|| self.wire.local_address().map(LocalAddress::from)) {
+            Some(address) => address.to_string(),
             // On unix both ends share the listener's path. A tcp socket that was torn down has forgotten its address, and the
             // listener's is the best that is known.
             None => self.listener.to_string(),

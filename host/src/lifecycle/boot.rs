@@ -79,7 +79,7 @@ impl Lifecycle {
 
     /// Begins to accept, and says so.
     pub(super) fn accept(&self, mut opened: Opened) -> Serving {
-        let connections = Connections::new(self.config.limits.max_connections);
+        let connections = Connections::new(self.config.max_connections);
         let mut serving = Serving::new(mem::take(&mut opened.listeners), connections);
         serving.door = opened.door.take();
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);

@@ -431,9 +431,8 @@ impl Serving {
 
 impl Fresh {
     fn read(served: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, String> {
-        let config = served.again().map_err(|error| error.to_string())?;
+        let (config, differing) = served.again().map_err(|error| error.to_string())?;
         let services = Services::load(&config, ticket_keys).map_err(|error| error.to_string())?;
-        let differing = served.differing(&config).map_err(|error| error.to_string())?;
         Ok(Self { services, differing })
     }
 }
