@@ -1,6 +1,10 @@
 //! The configuration file, its place below the command line and the environment, and `check`.
 
-use crate::harness::{Host, Setup, connect, directory, plugin, read_to_end, wait_for};
+use crate::{
+    certificates,
+    harness::{Host, Setup, connect, directory, plugin, read_to_end, wait_for},
+    openssl::Client,
+};
 use nix::sys::signal::Signal;
 use std::{
     fs,
@@ -106,10 +110,7 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
             "disable-wasi-0-3 = \"yes\"\n",
             "--config FILE, line 1: disable-wasi-0-3 is a text or number; it takes true or false",
         ),
-        (
-            "listener = 1\n",
-            "--config FILE, line 1: listener is a number; it takes a list of tables, as in [[listener]]",
-        ),
+        ("listener = 1\n", "--config FILE, line 1: listener is a number; it takes tables, as in [[listener]]"),
         (
             "\n[[listener]]\nplugin = \"x\"\n",
             "--config FILE, line 2: a [[listener]] needs a bind, as in bind = \"tcp://127.0.0.1:7000\"",
@@ -283,4 +284,77 @@ fn a_reload_reads_the_file_anew_and_says_what_waits_for_a_restart() {
     reload("the reload failed, everything stays as it was");
     assert!(host.log().contains("did you mean \"backlog\"?"), "{}", host.log());
     assert_eq!(ask(&host, 0), "bob\n");
+}
+
+/// The listener's own plugin where no route is for a connection; else the first that is.
+#[test]
+fn routes_choose_a_plugin_by_name_and_by_protocol() {
+    let files = directory();
+    let (certificate, key) = certificates::trusted().server(&["a.example", "b.example"]).write(files.path(), "server");
+    let text = format!(
+        "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {hello}\ntls-certificate = {certificate}\ntls-key = {key}\n\
+         tls-alpn = [\"shout\", \"talk\"]\n\n[[listener.route]]\nserver-name = \"a.example\"\nalpn = \"shout\"\nplugin = {fail}\n\n\
+         [[listener.route]]\nserver-name = \"A.example\"\nplugin = {echo}\n",
+        hello = quoted(&plugin("hello")),
+        fail = quoted(&plugin("fail")),
+        echo = quoted(&plugin("echo")),
+        certificate = quoted(&certificate),
+        key = quoted(&key),
+    );
+    let file = File::saying(&text);
+    let host = file.setup().option("--log-level", "debug").start_on(1);
+    let client = || Client::to(&host);
+    client().option("-servername", "a.example").ask("bob\n").shows("bob").lacks("Hello");
+    client().option("-servername", "a.example").option("-alpn", "talk").ask("bob\n").shows("bob").lacks("Hello");
+    client().option("-servername", "b.example").option("-alpn", "shout").ask("bob\n").shows("Hello bob!");
+    client().flag("-noservername").ask("bob\n").shows("Hello bob!");
+    client().option("-servername", "a.example").option("-alpn", "shout").ask("bob\n").lacks("Hello");
+    for served in ["plugin=echo", "plugin=hello", "plugin=fail"] {
+        wait_for(served, || host.log().contains(served).then_some(()));
+    }
+    // What is printed says the same.
+    let (code, printed, err) = Setup::bare().argument("check").option("--config", &file.path).run();
+    assert_eq!((code, printed.matches("[[listener.route]]").count()), (0, 2), "{err}");
+    let (code, again, err) = Setup::bare().argument("check").option("--config", &File::saying(&printed).path).run();
+    assert_eq!((code, again.matches("[[listener.route]]").count()), (0, 2), "{err}");
+}
+
+#[test]
+fn a_route_that_nobody_could_take_is_a_mistake() {
+    let files = directory();
+    let (certificate, key) = certificates::trusted().server(&["a.example"]).write(files.path(), "server");
+    let listener = "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = \"x\"\n";
+    let tls = format!(
+        "{listener}tls-certificate = {}\ntls-key = {}\ntls-alpn = \"talk\"\n",
+        quoted(&certificate),
+        quoted(&key)
+    );
+    for (text, line) in [
+        (
+            format!("{listener}[[listener.route]]\nserver-name = \"a\"\n"),
+            "FILE, line 4: a [[listener.route]] is chosen by what TLS tells, and tcp://127.0.0.1:0 speaks none: give it a tls-certificate, or leave the route out",
+        ),
+        (
+            format!("{tls}[[listener.route]]\nplugin = \"y\"\n"),
+            "--config FILE, line 7: a [[listener.route]] needs a server-name or an alpn, by which it is chosen",
+        ),
+        (
+            format!("{tls}[[listener.route]]\nserver-name = \"192.0.2.1\"\n"),
+            "server-name \"192.0.2.1\" (FILE, line 8): is no server name, as in www.example.org or *.example.org; addresses are never asked for",
+        ),
+        (
+            format!("{tls}[[listener.route]]\nalpn = \"shout\"\n"),
+            "alpn \"shout\" (FILE, line 8): is not among the listener's tls-alpn, and would never be agreed upon; put it there too",
+        ),
+        (
+            format!("{tls}[[listener.route]]\nalpn = \"talk\"\nidle-timeout = \"1s\"\n"),
+            "--config FILE, line 9: \"idle-timeout\" is no option of a single route; put it above the first [[listener.route]]",
+        ),
+        (
+            format!("{tls}route = 1\n"),
+            "--config FILE, line 7: route is a number; it takes tables, as in [[listener.route]]",
+        ),
+    ] {
+        refused(&text, line);
+    }
 }

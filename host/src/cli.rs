@@ -214,62 +214,10 @@ pub struct Options {
 #[derive(Args, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ListenerOptions {
-    /// The component that serves each connection.
-    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
-    pub plugin: Option<PathBuf>,
-
-    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
-    #[arg(
-        long,
-        value_name = "WHEN",
-        env = "UNINTERRUPTIBLE_GUEST_START",
-        default_value = "auto",
-        help_heading = "Plugin"
-    )]
-    pub guest_start: String,
-
-    /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
-    #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
-    pub plugin_sha256: Option<String>,
-
-    /// An environment variable of the guests', as NAME=VALUE, or NAME=@FILE for what is secret; may be given more than once.
-    #[arg(
-        long,
-        value_name = "NAME=VALUE",
-        env = "UNINTERRUPTIBLE_GUEST_ENV",
-        hide_env_values = true,
-        help_heading = "What a guest gets"
-    )]
-    pub guest_env: Vec<String>,
-
-    /// An argument of the guests'; may be given more than once.
-    #[arg(
-        long,
-        value_name = "WORD",
-        env = "UNINTERRUPTIBLE_GUEST_ARG",
-        allow_hyphen_values = true,
-        help_heading = "What a guest gets"
-    )]
-    pub guest_arg: Vec<String>,
-
-    /// A directory that guests have, as HOST::GUEST, read only unless :rw follows; may be given more than once.
-    #[arg(
-        long,
-        value_name = "HOST::GUEST[:rw]",
-        env = "UNINTERRUPTIBLE_GUEST_DIR",
-        help_heading = "What a guest gets"
-    )]
-    pub guest_dir: Vec<String>,
-
-    /// Where guests may connect by tcp: an address, a network or a name, and a port or *; may be given more than once.
-    #[arg(
-        long,
-        value_name = "HOST-OR-CIDR:PORT",
-        env = "UNINTERRUPTIBLE_GUEST_CONNECT",
-        value_delimiter = ',',
-        help_heading = "What a guest gets"
-    )]
-    pub guest_connect: Vec<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "documentation here would become the help's")]
+    pub handler: HandlerOptions,
 
     /// Connections of one address served at once, or `none`; further ones are closed. Of IPv6, a /64 counts as one address.
     #[arg(
@@ -280,26 +228,6 @@ pub struct ListenerOptions {
         help_heading = "Limits"
     )]
     pub max_connections_per_ip: String,
-
-    /// Memory that one guest may have, over all its linear memories.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        env = "UNINTERRUPTIBLE_GUEST_MEMORY",
-        default_value = "64MiB",
-        help_heading = "Limits"
-    )]
-    pub guest_memory: String,
-
-    /// CPU time that a guest may use while its connection moves no byte.
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "UNINTERRUPTIBLE_GUEST_CPU_TIME",
-        default_value = "10s",
-        help_heading = "Limits"
-    )]
-    pub guest_cpu_time: String,
 
     /// How long a connection may last in all, or `none`.
     #[arg(
@@ -383,6 +311,88 @@ pub struct ListenerOptions {
         help_heading = "TLS"
     )]
     pub handshake_timeout: String,
+}
+
+/// Those options of which each route of a listener may have its own: what serves a connection.
+#[derive(Args, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HandlerOptions {
+    /// The component that serves each connection.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
+    pub plugin: Option<PathBuf>,
+
+    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "UNINTERRUPTIBLE_GUEST_START",
+        default_value = "auto",
+        help_heading = "Plugin"
+    )]
+    pub guest_start: String,
+
+    /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
+    #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
+    pub plugin_sha256: Option<String>,
+
+    /// An environment variable of the guests', as NAME=VALUE, or NAME=@FILE for what is secret; may be given more than once.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "UNINTERRUPTIBLE_GUEST_ENV",
+        hide_env_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_env: Vec<String>,
+
+    /// An argument of the guests'; may be given more than once.
+    #[arg(
+        long,
+        value_name = "WORD",
+        env = "UNINTERRUPTIBLE_GUEST_ARG",
+        allow_hyphen_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_arg: Vec<String>,
+
+    /// A directory that guests have, as HOST::GUEST, read only unless :rw follows; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST::GUEST[:rw]",
+        env = "UNINTERRUPTIBLE_GUEST_DIR",
+        help_heading = "What a guest gets"
+    )]
+    pub guest_dir: Vec<String>,
+
+    /// Where guests may connect by tcp: an address, a network or a name, and a port or *; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST-OR-CIDR:PORT",
+        env = "UNINTERRUPTIBLE_GUEST_CONNECT",
+        value_delimiter = ',',
+        help_heading = "What a guest gets"
+    )]
+    pub guest_connect: Vec<String>,
+
+    /// Memory that one guest may have, over all its linear memories.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "UNINTERRUPTIBLE_GUEST_MEMORY",
+        default_value = "64MiB",
+        help_heading = "Limits"
+    )]
+    pub guest_memory: String,
+
+    /// CPU time that a guest may use while its connection moves no byte.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_GUEST_CPU_TIME",
+        default_value = "10s",
+        help_heading = "Limits"
+    )]
+    pub guest_cpu_time: String,
 }
 
 /// What was typed.

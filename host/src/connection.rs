@@ -4,9 +4,9 @@
 use crate::{
     admission::{Origin, Refusal},
     bind::{ListenerAddress, PeerAddress},
-    config::Limits,
+    config::Timeouts,
     drain::Slot,
-    guest::{ConnectionId, Facts, Failure, Fault, Reason},
+    guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
     log,
     service::Service,
     tls::Acceptor,
@@ -47,7 +47,7 @@ impl Connection {
         let Self { socket, peer, listener, mut slot } = self;
         let mut record = Record::open(&service, peer, listener.clone());
 
-        let timeout = service.limits.connection_timeout;
+        let timeout = service.timeouts.connection;
         let socket = match service.admission.admit(socket, &mut record.origin, &mut slot, timeout).await {
             Ok(socket) => socket,
             Err(refusal) => {
@@ -62,7 +62,7 @@ impl Connection {
                 return;
             }
         };
-        let deadlines = Deadlines::new(&wire, &service.limits, record.accepted);
+        let deadlines = Deadlines::new(&wire, &service.timeouts, record.accepted);
 
         if let Some(tls) = &service.tls {
             // Boxed so that a plain connection is as small as if there were no TLS.
@@ -72,7 +72,11 @@ impl Connection {
             }
         }
 
-        if service.plugin.starts_late() {
+        if let Some(plugin) = wire.session(|told| Arc::clone(service.plugin_for(told))) {
+            record.plugin = plugin;
+        }
+        let plugin = Arc::clone(&record.plugin);
+        if plugin.starts_late() {
             let expired = tokio::select! {
                 biased;
                 () = wire.first_byte() => None,
@@ -91,7 +95,7 @@ impl Connection {
         let Origin { peer, local, .. } = record.origin.clone();
         let facts = Facts { id: record.id, peer, local, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
         // Boxed so that a connection that waits for its first byte is small.
-        let guest = Box::pin(service.plugin.serve(facts));
+        let guest = Box::pin(plugin.serve(facts));
         record.end(tokio::select! {
             biased;
             ended = guest => ended,
@@ -104,7 +108,7 @@ impl Connection {
         // only, and a connection that is over its time gets no more of it.
         let silence = match record.reason() {
             Some(Reason::Idle) => Duration::ZERO,
-            _ => service.limits.idle_timeout.unwrap_or(LONGEST_SILENCE),
+            _ => service.timeouts.idle.unwrap_or(LONGEST_SILENCE),
         };
         tokio::select! {
             biased;
@@ -142,12 +146,8 @@ struct Deadlines<'a> {
 }
 
 impl<'a> Deadlines<'a> {
-    fn new(wire: &'a Wire, limits: &Limits, accepted: Instant) -> Self {
-        Self {
-            wire,
-            idle_timeout: limits.idle_timeout,
-            end: limits.connection_timeout.map(|timeout| accepted + timeout),
-        }
+    fn new(wire: &'a Wire, timeouts: &Timeouts, accepted: Instant) -> Self {
+        Self { wire, idle_timeout: timeouts.idle, end: timeouts.connection.map(|timeout| accepted + timeout) }
     }
 
     /// Waits until it has lasted too long, or has been idle for too long.
@@ -195,6 +195,8 @@ struct Record {
     listener: ListenerAddress,
     accepted: Instant,
     service: Arc<Service>,
+    /// What serves it, as far as that is known.
+    plugin: Arc<Plugin>,
     ended: Option<Ended>,
 }
 
@@ -212,6 +214,7 @@ impl Record {
             listener,
             accepted: Instant::now(),
             service: Arc::clone(service),
+            plugin: Arc::clone(&service.plugin),
             ended: None,
         }
     }
@@ -244,7 +247,7 @@ impl Drop for Record {
             Ended::Served(Err(Failure::plain(reason)))
         });
         let Self { id: connection, origin: Origin { peer, proxy, .. }, listener, accepted, service, .. } = &*self;
-        let (plugin, proxy) = (service.plugin.name(), proxy.as_ref().map(field::display));
+        let (plugin, proxy) = (self.plugin.name(), proxy.as_ref().map(field::display));
         let ms = u64::try_from(accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
         macro_rules! tell {
             ($level:ident, $($more:tt)+) => { $level!(%plugin, %connection, %peer, proxy, %listener, ms, $($more)+) };

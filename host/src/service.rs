@@ -3,10 +3,10 @@
 use crate::{
     admission::Admission,
     bind::Key,
-    config::{Config, Limits, Listener},
+    config::{self, Config, Handler, Timeouts},
     guest::{self, Fault, Plugin, Reason},
     log::Limiter,
-    tls::{self, Acceptor, TicketKeys},
+    tls::{self, Acceptor, Session, TicketKeys},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,14 +16,15 @@ const FAULT_RATE: u32 = 10;
 
 /// What all connections of one listener share.
 pub struct Service {
-    /// What serves them.
+    /// What serves those for which there is no route.
     pub plugin: Arc<Plugin>,
+    routes: Vec<(config::Route, Arc<Plugin>)>,
     /// What connections go through first, where they are encrypted.
     pub tls: Option<Acceptor>,
     /// Who may connect.
     pub admission: Admission,
-    /// What each may use.
-    pub limits: Limits,
+    /// How long each may last.
+    pub timeouts: Timeouts,
     /// For the records of failed guests.
     faults: Limiter,
     /// For those of this host's own failures, of which there is one for each connection where the system has run out of something.
@@ -31,6 +32,15 @@ pub struct Service {
 }
 
 impl Service {
+    /// What serves a connection that has told this in its handshake.
+    pub fn plugin_for(&self, told: &Session) -> &Arc<Plugin> {
+        let chosen = self.routes.iter().find(|(route, _)| {
+            route.server_name.as_ref().is_none_or(|name| told.server_name().is_some_and(|asked| name.covers(asked)))
+                && route.alpn.as_ref().is_none_or(|protocol| told.alpn() == Some(protocol.as_ref()))
+        });
+        chosen.map_or(&self.plugin, |(_, plugin)| plugin)
+    }
+
     /// Whether a failure is to be told to whoever reads the log: `Some` with how many were not.
     pub fn to_be_told(&self, reason: Reason) -> Option<u64> {
         match reason.fault() {
@@ -66,30 +76,35 @@ impl LoadError {
 }
 
 impl Services {
-    /// Reads everything that the listeners need, each plugin once. Tickets are sealed with keys that outlive what is loaded. To be called where blocking is allowed, within a runtime.
+    /// Reads everything that the listeners need, each plugin once. Tickets are sealed with keys that outlive
+    /// what is loaded. To be called where blocking is allowed, within a runtime.
     ///
     /// # Errors
     ///
     /// The first thing that cannot be served.
     pub fn load(config: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, LoadError> {
-        let mut plugins: Vec<(&Listener, Arc<Plugin>)> = Vec::new();
+        let mut plugins: Vec<(&Handler, Arc<Plugin>)> = Vec::new();
+        let mut plugin_of = |handler| {
+            if let Some((_, plugin)) = plugins.iter().find(|(loaded, _)| *loaded == handler) {
+                return Ok(Arc::clone(plugin));
+            }
+            let plugin = Arc::new(Plugin::load(&config.source(handler))?);
+            plugins.push((handler, Arc::clone(&plugin)));
+            Ok::<_, LoadError>(plugin)
+        };
         let mut services = HashMap::new();
         for listener in &config.listeners {
             // First what takes no time.
             let tls = listener.tls.as_ref().map(|settings| Acceptor::load(settings, ticket_keys)).transpose()?;
-            let loaded =
-                plugins.iter().find(|(other, _)| other.has_plugin_of(listener)).map(|(_, plugin)| Arc::clone(plugin));
-            let plugin = match loaded {
-                Some(plugin) => plugin,
-                None => Arc::new(Plugin::load(&config.source(listener))?),
-            };
-            plugins.push((listener, Arc::clone(&plugin)));
+            let routes = listener.routes.iter().map(|route| Ok((route.clone(), plugin_of(&route.handler)?)));
+            let routes = routes.collect::<Result<_, LoadError>>()?;
             let limiter = || Limiter::new(FAULT_BURST, FAULT_RATE);
             let service = Service {
-                plugin,
+                plugin: plugin_of(&listener.handler)?,
+                routes,
                 tls,
                 admission: Admission::new(listener.policy.clone()),
-                limits: listener.limits,
+                timeouts: listener.timeouts,
                 faults: limiter(),
                 own_faults: limiter(),
             };

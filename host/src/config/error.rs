@@ -1,6 +1,10 @@
 //! A configuration that cannot be served, told so that whoever reads it knows what to change, and where.
 
-use super::{LONGEST_KEYS, file::FileError, layers::Origins};
+use super::{
+    file::{FileError, Place},
+    layers::Origins,
+    listener::LONGEST_KEYS,
+};
 use crate::{
     bind::{ActivationError, Bind},
     tls,
@@ -30,6 +34,16 @@ pub enum Error {
     /// A required option is missing.
     #[error("--plugin is missing for {0}: name the component to serve, as in --plugin hello.wasm")]
     NoPlugin(Bind),
+    /// A route that no connection can take.
+    #[error(
+        "{place}: a [[listener.route]] is chosen by what TLS tells, and {bind} speaks none: give it a tls-certificate, or leave the route out"
+    )]
+    RouteWithoutTls {
+        /// The listener.
+        bind: Bind,
+        /// Where the route is written.
+        place: Place,
+    },
     /// A value does not parse.
     #[error("{option} {value:?}{}: {remedy}", .origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default())]
     Value {

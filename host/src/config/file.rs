@@ -24,6 +24,8 @@ pub(super) struct File {
 pub(super) struct Section {
     pub(super) place: Place,
     pub(super) entries: Vec<Entry>,
+    /// The tables of its routes, where it is a listener's.
+    pub(super) routes: Vec<Self>,
 }
 
 /// A key and what it is given.
@@ -80,8 +82,10 @@ pub(super) enum Problem {
     Kind { key: String, found: &'static str, takes: &'static str },
     #[error("there is no option {key:?}{}", .near.as_ref().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default())]
     Unknown { key: String, near: Option<String> },
-    #[error("{0:?} is no option of a single listener; put it above the first [[listener]]")]
-    OfTheProcess(String),
+    #[error("{key:?} is no option of a single {of}; put it {to}")]
+    Misplaced { key: String, of: &'static str, to: &'static str },
+    #[error("a [[listener.route]] needs a server-name or an alpn, by which it is chosen")]
+    NoChoice,
     #[error("a [[listener]] needs a bind, as in bind = \"tcp://127.0.0.1:7000\"")]
     NoBind,
     #[error("bind is given here, and {0} has a [[listener]]: put each address into a [[listener]] of its own")]
@@ -121,26 +125,38 @@ impl File {
         })?;
         let mut file = Self { entries: Vec::new(), listeners: Vec::new() };
         for (key, value) in in_order(table.get_ref()) {
-            match (key, value.get_ref()) {
-                ("listener", DeValue::Array(tables)) => {
-                    for table in tables {
-                        let place = at(&table.span());
-                        let DeValue::Table(table) = table.get_ref() else {
-                            return Err(kind(&place, "listener", table.get_ref(), "tables, as in [[listener]]"));
-                        };
-                        let entries =
-                            in_order(table).map(|(key, value)| entry(at(&value.span()), key, value.get_ref()));
-                        file.listeners.push(Section { place, entries: entries.collect::<Result<_, _>>()? });
-                    }
-                }
-                ("listener", other) => {
-                    return Err(kind(&at(&value.span()), key, other, "a list of tables, as in [[listener]]"));
-                }
-                (_, value_of) => file.entries.push(entry(at(&value.span()), key, value_of)?),
+            match key {
+                "listener" => file.listeners = sections("listener", value, &at)?,
+                _ => file.entries.push(entry(at(&value.span()), key, value.get_ref())?),
             }
         }
         Ok(file)
     }
+}
+
+/// A list of tables. Those of listeners may have lists of routes.
+fn sections(
+    name: &'static str,
+    value: &Spanned<DeValue<'_>>,
+    at: &impl Fn(&Range<usize>) -> Place,
+) -> Result<Vec<Section>, FileError> {
+    let takes = if name == "listener" { "tables, as in [[listener]]" } else { "tables, as in [[listener.route]]" };
+    let DeValue::Array(tables) = value.get_ref() else {
+        return Err(kind(&at(&value.span()), name, value.get_ref(), takes));
+    };
+    let section = |table: &Spanned<DeValue<'_>>| {
+        let place = at(&table.span());
+        let DeValue::Table(table) = table.get_ref() else { return Err(kind(&place, name, table.get_ref(), takes)) };
+        let mut section = Section { place, entries: Vec::new(), routes: Vec::new() };
+        for (key, value) in in_order(table) {
+            match (name, key) {
+                ("listener", "route") => section.routes = sections("route", value, at)?,
+                _ => section.entries.push(entry(at(&value.span()), key, value.get_ref())?),
+            }
+        }
+        Ok(section)
+    };
+    tables.iter().map(section).collect()
 }
 
 /// As written, so that of several mistakes the first is told.

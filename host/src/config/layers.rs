@@ -7,7 +7,7 @@ use super::{
     Error,
     file::{Entry, File, FileError, Place, Problem, Section, Value},
 };
-use crate::cli::{Arguments, Given, ListenerOptions, Options};
+use crate::cli::{Arguments, Given, HandlerOptions, ListenerOptions, Options};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json};
 use std::{collections::HashMap, fmt};
@@ -31,6 +31,17 @@ pub struct Layers {
 pub(super) struct Listener {
     pub(super) bind: String,
     pub(super) options: ListenerOptions,
+    pub(super) origins: Origins,
+    pub(super) routes: Vec<Route>,
+}
+
+/// What one `[[listener.route]]` says, over what holds for its listener.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) place: Place,
+    pub(super) server_name: Option<String>,
+    pub(super) alpn: Option<String>,
+    pub(super) options: HandlerOptions,
     pub(super) origins: Origins,
 }
 
@@ -133,27 +144,48 @@ impl Layers {
         Ok(())
     }
 
-    fn listener(&self, Section { place, mut entries }: Section) -> Result<Listener, Error> {
-        let bind = entries.iter().position(|entry| entry.key == "bind").map(|index| entries.swap_remove(index));
-        let bind = bind.ok_or_else(|| place.problem(Problem::NoBind))?;
-        let Value::Word(uri) = bind.value.clone() else {
-            let problem = Problem::Kind {
-                key: bind.key,
-                found: bind.value.named(),
-                takes: "one address; give each a [[listener]]",
-            };
-            return Err(bind.place.problem(problem).into());
-        };
-        let process = words(&self.options)?;
-        let unknown = |key: &str, near| match process.contains_key(key) {
-            true => Problem::OfTheProcess(key.to_owned()),
-            false => Problem::unknown(key, near),
-        };
-        let options = laid(&self.options.listener, &entries, unknown)?;
-        entries.push(bind);
+    fn listener(&self, Section { place, mut entries, routes }: Section) -> Result<Listener, Error> {
         let mut origins = self.origins.clone();
         origins.add(&entries);
-        Ok(Listener { bind: uri, options, origins })
+        let bind = taken(&mut entries, "bind", "one address; give each a [[listener]]")?;
+        let process = words(&self.options)?;
+        let options = laid(&self.options.listener, &entries, |key, near| match process.contains_key(key) {
+            true => Problem::Misplaced { key: key.into(), of: "listener", to: "above the first [[listener]]" },
+            false => Problem::unknown(key, near),
+        })?;
+        let bind = bind.ok_or_else(|| place.problem(Problem::NoBind))?;
+        let routes = routes.into_iter().map(|section| route(section, &options, &origins)).collect::<Result<_, _>>()?;
+        Ok(Listener { bind, options, origins, routes })
+    }
+}
+
+fn route(
+    Section { place, mut entries, .. }: Section,
+    listener: &ListenerOptions,
+    origins: &Origins,
+) -> Result<Route, Error> {
+    let mut origins = origins.clone();
+    origins.add(&entries);
+    let server_name = taken(&mut entries, "server-name", "one name; give each a [[listener.route]]")?;
+    let alpn = taken(&mut entries, "alpn", "one protocol; give each a [[listener.route]]")?;
+    if server_name.is_none() && alpn.is_none() {
+        return Err(place.problem(Problem::NoChoice).into());
+    }
+    let of_listener = words(listener)?;
+    let options = laid(&listener.handler, &entries, |key, near| match of_listener.contains_key(key) {
+        true => Problem::Misplaced { key: key.into(), of: "route", to: "above the first [[listener.route]]" },
+        false => Problem::unknown(key, near),
+    })?;
+    Ok(Route { place, server_name, alpn, options, origins })
+}
+
+/// Takes the one word of a key that is no option.
+fn taken(entries: &mut Vec<Entry>, key: &str, takes: &'static str) -> Result<Option<String>, Error> {
+    let Some(index) = entries.iter().position(|entry| entry.key == key) else { return Ok(None) };
+    let Entry { place, key, value } = entries.remove(index);
+    match value {
+        Value::Word(word) => Ok(Some(word)),
+        value => Err(place.problem(Problem::Kind { key, found: value.named(), takes }).into()),
     }
 }
 

@@ -5,6 +5,7 @@ mod descriptors;
 mod error;
 mod file;
 mod layers;
+mod listener;
 mod printed;
 mod program;
 mod value;
@@ -12,6 +13,7 @@ mod value;
 pub use error::Error;
 pub use file::{FileError, Place};
 pub use layers::Layers;
+pub use listener::{Handler, Limits, Listener, Route, Timeouts};
 
 use crate::{
     admission::Policy,
@@ -45,9 +47,6 @@ const DEFAULT_PORT: u16 = 7000;
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
-
-/// What the listeners' keys may take, in bytes: they go into one message of a handoff, which has room for 32 KiB.
-const LONGEST_KEYS: usize = 28 << 10;
 
 /// The resolved configuration.
 #[derive(Debug)]
@@ -95,29 +94,6 @@ pub enum Supervisor {
     Other,
 }
 
-/// One listener, and what connections get there.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Where it listens.
-    pub bind: Bind,
-    /// Its name, by which it is handed over.
-    pub key: Key,
-    /// The file of the plugin that serves.
-    pub plugin: PathBuf,
-    /// What the plugin must be.
-    pub plugin_sha256: Option<Digest>,
-    /// What its guests are granted.
-    pub grants: Grants,
-    /// When a guest starts.
-    pub guest_start: GuestStart,
-    /// What a connection and its guest may use.
-    pub limits: Limits,
-    /// Who may connect.
-    pub policy: Policy,
-    /// How connections are encrypted, where they are.
-    pub tls: Option<tls::Settings>,
-}
-
 /// How the service passes from one process to the next.
 #[derive(Clone, Debug)]
 pub struct Handoff {
@@ -135,19 +111,6 @@ pub struct Handoff {
     pub socket: Option<SocketPath>,
     /// Where to ask for the service.
     pub take_over: Option<SocketPath>,
-}
-
-/// The bounds of connections and guests.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of memory a guest may have, over all its linear memories.
-    pub guest_memory: usize,
-    /// CPU time a guest may use while its connection moves no byte.
-    pub guest_cpu_time: Duration,
-    /// How long a connection may last.
-    pub connection_timeout: Option<Duration>,
-    /// How long a connection may move no byte.
-    pub idle_timeout: Option<Duration>,
 }
 
 /// When the guest of a connection starts.
@@ -219,11 +182,16 @@ impl Config {
     }
 
     fn of(layers: &Layers, passed: usize) -> Result<Self, Error> {
-        let listeners = listeners(layers)?;
+        let listeners = listener::listeners(layers)?;
         let options = layers.options.clone();
         let identity = identity(options.user.as_deref(), options.group.as_deref())?;
         let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
-        let granted = listeners.iter().map(|listener| listener.grants.descriptors()).max().unwrap_or_default();
+        let granted = listeners
+            .iter()
+            .flat_map(Listener::handlers)
+            .map(|handler| handler.grants.descriptors())
+            .max()
+            .unwrap_or_default();
         let reserved = descriptors::reserved(listeners.len() + passed, max_draining);
         Ok(Self {
             layers: layers.clone(),
@@ -305,134 +273,22 @@ impl Looking {
     }
 }
 
-/// Those that have a table in the file, or else those of the addresses that are given for all.
-fn listeners(layers: &Layers) -> Result<Vec<Listener>, Error> {
-    let alike = |bind| (bind, &layers.options.listener, &layers.origins);
-    let asked: Vec<_> = match (&*layers.listeners, &*layers.options.bind) {
-        ([], []) => vec![alike(None)],
-        ([], binds) => binds.iter().map(Some).map(alike).collect(),
-        (listeners, _) => listeners.iter().map(|own| (Some(&own.bind), &own.options, &own.origins)).collect(),
-    };
-    let parsed = asked.iter().map(|(uri, _, origins)| match uri {
-        Some(uri) => parse("--bind", uri).map_err(|error| error.located(origins)),
-        None => default_bind(),
-    });
-    let binds = parsed.collect::<Result<Vec<Bind>, _>>()?;
-    let keys = Key::of(&binds);
-    let bytes = keys.iter().filter_map(|key| Some(serde_json::to_string(key).ok()?.len() + 1)).sum();
-    if bytes > LONGEST_KEYS {
-        return Err(Error::TooManyListeners { count: keys.len(), bytes });
-    }
-    let mut listeners: Vec<Listener> = Vec::new();
-    for ((bind, key), (_, options, origins)) in binds.into_iter().zip(keys).zip(asked) {
-        let listener = listener(bind, key, options, &listeners).map_err(|error| error.located(origins))?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn listener(bind: Bind, key: Key, options: &ListenerOptions, earlier: &[Listener]) -> Result<Listener, Error> {
-    for Listener { key: other, .. } in earlier {
-        if *other == key {
-            return Err(Error::value("--bind", bind, "is given twice; give each address once"));
-        }
-        if other.contradicts(&key) {
-            let remedy = format!("cannot be bound beside {other}; give the wider one alone");
-            return Err(Error::value("--bind", bind, remedy));
-        }
-    }
-    let plugin = options.plugin.clone().filter(|path| !path.as_os_str().is_empty());
-    Ok(Listener {
-        plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?,
-        plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
-        grants: grants(options)?,
-        guest_start: parse("--guest-start", &options.guest_start)?,
-        limits: Limits {
-            guest_memory: size("--guest-memory", &options.guest_memory)?,
-            guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
-            connection_timeout: optional_duration("--connection-timeout", &options.connection_timeout)?,
-            idle_timeout: optional_duration("--idle-timeout", &options.idle_timeout)?,
-        },
-        policy: policy(options)?,
-        tls: encryption(options)?,
-        bind,
-        key,
-    })
-}
-
-fn grants(options: &ListenerOptions) -> Result<Grants, Error> {
-    Ok(Grants {
-        environment: distinct("--guest-env", &options.guest_env, grants::Variable::name)?,
-        arguments: distinct("--guest-arg", &options.guest_arg, |_| "")?,
-        directories: distinct("--guest-dir", &options.guest_dir, grants::Directory::guest_path)?,
-        targets: distinct("--guest-connect", &options.guest_connect, |_| "")?,
-    })
-}
-
-fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
-    let rules = Rules {
-        allow: parse_all("--allow-network", &options.allow_network)?,
-        deny: parse_all("--deny-network", &options.deny_network)?,
-    };
-    let proxies: Proxies = parse_all("--proxy-protocol", &options.proxy_protocol)?;
-    if let Some(proxy) = proxies.shut_out_by(&rules) {
-        let remedy =
-            "is in --deny-network, which wins, so that no proxy there could connect; leave it out of one of them";
-        return Err(Error::value("--proxy-protocol", proxy, remedy));
-    }
-    let most_per_ip = match options.max_connections_per_ip.as_str() {
-        "none" => None,
-        count => Some(parse::<Count>("--max-connections-per-ip", count)?.0),
-    };
-    Ok(Policy { rules, proxies, most_per_ip })
-}
-
-fn encryption(options: &ListenerOptions) -> Result<Option<tls::Settings>, Error> {
-    let verify = options.verify_client_certificate.as_deref();
-    let options = tls::Options {
-        certificates: options.tls_certificate.clone(),
-        keys: options.tls_key.clone(),
-        min_version: options.tls_min_version.as_deref().map(|text| parse("--tls-min-version", text)).transpose()?,
-        alpn: options.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
-        client_ca: options.client_ca.clone(),
-        verify_client: verify.map(|text| truth("--verify-client-certificate", text)).transpose()?,
-        handshake_timeout: duration("--handshake-timeout", &options.handshake_timeout)?,
-    };
-    Ok(options.settings()?)
-}
-
-impl Listener {
-    /// Whether one plugin can serve both: the same file, with the same grants, and guests with the same limits.
-    pub fn has_plugin_of(&self, other: &Self) -> bool {
-        let guests =
-            |listener: &Self| (listener.guest_start, listener.limits.guest_memory, listener.limits.guest_cpu_time);
-        (&self.plugin, &self.plugin_sha256, &self.grants) == (&other.plugin, &other.plugin_sha256, &other.grants)
-            && guests(self) == guests(other)
-    }
-
-    /// The files that it is made of, with the options that name them.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let tls = self.tls.iter().flat_map(tls::Settings::files);
-        [("--plugin", self.plugin.as_path())].into_iter().chain(tls)
-    }
-}
-
 impl Config {
     /// The configuration file.
     pub fn file(&self) -> Option<&Path> {
         self.layers.options.config.as_deref()
     }
 
-    /// How the plugin of a listener is to be loaded.
-    pub fn source(&self, listener: &Listener) -> Source {
+    /// How a handler's plugin is to be loaded.
+    pub fn source(&self, handler: &Handler) -> Source {
         Source {
-            path: listener.plugin.clone(),
-            digest: listener.plugin_sha256,
-            grants: listener.grants.clone(),
+            path: handler.plugin.clone(),
+            digest: handler.plugin_sha256,
+            grants: handler.grants.clone(),
             cache_dir: self.cache_dir.clone(),
-            start: listener.guest_start,
+            start: handler.guest_start,
             wasi_0_3: self.wasi_0_3,
-            limits: listener.limits,
+            limits: handler.limits,
             max_connections: self.max_connections,
             workers: self.workers,
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Error,
-    layers::{Layers, Listener, Origins, words},
+    layers::{Layers, Listener, Origins, Route, words},
 };
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
@@ -25,11 +25,18 @@ impl Layers {
             process.retain(|name, _| name != "bind" && !of_all.contains_key(name));
         }
         let mut text = lines(&process, &self.origins)?;
-        for Listener { bind, options, origins } in &self.listeners {
+        for Listener { bind, options, origins, routes } in &self.listeners {
             let mut own = words(options)?;
             own.insert("bind".to_owned(), bind.clone().into());
             text.push_str("\n[[listener]]\n");
             text.push_str(&lines(&own, origins)?);
+            for Route { server_name, alpn, options, origins, .. } in routes {
+                let mut own = words(options)?;
+                let choices = [("server-name", server_name), ("alpn", alpn)];
+                own.extend(choices.map(|(key, word)| (key.to_owned(), word.clone().into())));
+                text.push_str("\n[[listener.route]]\n");
+                text.push_str(&lines(&own, origins)?);
+            }
         }
         Ok(text)
     }

@@ -13,7 +13,7 @@ mod validity;
 
 pub use files::{LoadError, Problem};
 pub use session::{HandshakeError, Session, Step};
-pub use settings::{CertificateFiles, Options, Protocol, Settings, Unusable, Version};
+pub use settings::{CertificateFiles, Options, Protocol, ServerName, Settings, Unusable, Version};
 pub use tickets::{KeysError, TicketKeys};
 
 use certificates::Certificates;

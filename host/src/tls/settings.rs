@@ -1,5 +1,6 @@
 //! What was asked for, in types that need no further check, and only where the options make sense together.
 
+use rustls::pki_types::DnsName;
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
@@ -189,6 +190,36 @@ impl AsRef<[u8]> for Protocol {
     }
 }
 
+/// A server name as a peer may ask for it, or all names of one label below another, as in `*.example.org`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerName {
+    /// In lower case, without a mark at its end.
+    name: String,
+    below: bool,
+}
+
+impl ServerName {
+    /// Whether it is that name, or one of those.
+    pub fn covers(&self, asked: &str) -> bool {
+        let asked = asked.strip_suffix('.').unwrap_or(asked);
+        let asked = if self.below { asked.split_once('.').map(|(_label, rest)| rest) } else { Some(asked) };
+        asked.is_some_and(|asked| asked.eq_ignore_ascii_case(&self.name))
+    }
+}
+
+impl FromStr for ServerName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (below, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        match DnsName::try_from(name.as_str()) {
+            Ok(_) => Ok(Self { name, below }),
+            Err(_) => Err("is no server name, as in www.example.org or *.example.org; addresses are never asked for"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,5 +263,18 @@ mod tests {
         }
         assert!("TLSv1_1".parse::<Version>().unwrap_err().contains("RFC 8996"));
         assert!("tls".parse::<Version>().unwrap_err().contains("none of 1.2, 1.3"));
+    }
+
+    #[test]
+    fn a_server_name_covers_itself_or_one_label_below_it() {
+        let covers = |name: &str, asked| name.parse::<ServerName>().unwrap().covers(asked);
+        assert!(covers("a.example", "a.example") && covers("A.example.", "a.EXAMPLE."));
+        assert!(!covers("a.example", "b.a.example") && !covers("a.example", "example"));
+        assert!(
+            covers("*.example", "a.example") && !covers("*.example", "example") && !covers("*.example", "b.a.example")
+        );
+        for text in ["", "*", "*.", "a..b", "*.*.a", "192.0.2.1", "[::1]", "a b"] {
+            assert!(text.parse::<ServerName>().is_err(), "{text}");
+        }
     }
 }

@@ -1,0 +1,227 @@
+//! The listeners as they were meant: where each listens, who may connect, and what serves a connection.
+
+use super::{
+    Error, GuestStart, default_bind,
+    layers::{Layers, Origins, Route as RouteLayer},
+    value::{Count, distinct, duration, optional_duration, parse, parse_all, size, truth},
+};
+use crate::{
+    admission::Policy,
+    bind::{Bind, Key},
+    cli::{HandlerOptions, ListenerOptions},
+    guest::{Digest, Grants, grants},
+    restrict::{Proxies, Rules},
+    tls,
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// What the listeners' keys may take, in bytes: they go into one message of a handoff, which has room for 32 KiB.
+pub(super) const LONGEST_KEYS: usize = 28 << 10;
+
+/// One listener, and what connections get there.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub bind: Bind,
+    /// Its name, by which it is handed over.
+    pub key: Key,
+    /// Who may connect.
+    pub policy: Policy,
+    /// How connections are encrypted, where they are.
+    pub tls: Option<tls::Settings>,
+    /// How long a connection may last.
+    pub timeouts: Timeouts,
+    /// What serves them.
+    pub handler: Handler,
+    /// What serves some of them instead: the first that is for a connection.
+    pub routes: Vec<Route>,
+}
+
+/// How long a connection may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// In all.
+    pub connection: Option<Duration>,
+    /// While it moves no byte.
+    pub idle: Option<Duration>,
+}
+
+/// A plugin, and what its guests get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handler {
+    /// Its file.
+    pub plugin: PathBuf,
+    /// What that must be.
+    pub plugin_sha256: Option<Digest>,
+    /// What its guests are granted.
+    pub grants: Grants,
+    /// When one starts.
+    pub guest_start: GuestStart,
+    /// What one may use.
+    pub limits: Limits,
+}
+
+/// The bounds of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory it may have, over all its linear memories.
+    pub guest_memory: usize,
+    /// CPU time it may use while its connection moves no byte.
+    pub guest_cpu_time: Duration,
+}
+
+/// A handler for the connections that ask for it in their TLS handshake.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The server name that they ask for, where that matters.
+    pub server_name: Option<tls::ServerName>,
+    /// The application protocol that was agreed upon, where that matters.
+    pub alpn: Option<tls::Protocol>,
+    /// What serves them.
+    pub handler: Handler,
+}
+
+/// Those that have a table in the file, or else those of the addresses that are given for all.
+pub(super) fn listeners(layers: &Layers) -> Result<Vec<Listener>, Error> {
+    const NONE: &[RouteLayer] = &[];
+    let alike = |bind| (bind, &layers.options.listener, &layers.origins, NONE);
+    let asked: Vec<_> = match (&*layers.listeners, &*layers.options.bind) {
+        ([], []) => vec![alike(None)],
+        ([], binds) => binds.iter().map(Some).map(alike).collect(),
+        (own, _) => own.iter().map(|own| (Some(&own.bind), &own.options, &own.origins, &*own.routes)).collect(),
+    };
+    let parsed = asked.iter().map(|(uri, _, origins, _)| match uri {
+        Some(uri) => parse("--bind", uri).map_err(|error| error.located(origins)),
+        None => default_bind(),
+    });
+    let binds = parsed.collect::<Result<Vec<Bind>, _>>()?;
+    let keys = Key::of(&binds);
+    let bytes = keys.iter().filter_map(|key| Some(serde_json::to_string(key).ok()?.len() + 1)).sum();
+    if bytes > LONGEST_KEYS {
+        return Err(Error::TooManyListeners { count: keys.len(), bytes });
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for ((bind, key), (_, options, origins, routes)) in binds.into_iter().zip(keys).zip(asked) {
+        apart(&bind, &key, &listeners).map_err(|error| error.located(origins))?;
+        listeners.push(listener(bind, key, options, origins, routes)?);
+    }
+    Ok(listeners)
+}
+
+fn apart(bind: &Bind, key: &Key, earlier: &[Listener]) -> Result<(), Error> {
+    for Listener { key: other, .. } in earlier {
+        if other == key {
+            return Err(Error::value("--bind", bind, "is given twice; give each address once"));
+        }
+        if other.contradicts(key) {
+            let remedy = format!("cannot be bound beside {other}; give the wider one alone");
+            return Err(Error::value("--bind", bind, remedy));
+        }
+    }
+    Ok(())
+}
+
+fn listener(
+    bind: Bind,
+    key: Key,
+    options: &ListenerOptions,
+    origins: &Origins,
+    routes: &[RouteLayer],
+) -> Result<Listener, Error> {
+    let own = || {
+        let timeouts = Timeouts {
+            connection: optional_duration("--connection-timeout", &options.connection_timeout)?,
+            idle: optional_duration("--idle-timeout", &options.idle_timeout)?,
+        };
+        Ok((policy(options)?, encryption(options)?, timeouts, handler(&bind, &options.handler)?))
+    };
+    let (policy, tls, timeouts, handler) = own().map_err(|error: Error| error.located(origins))?;
+    let routes =
+        routes.iter().map(|layer| route(&bind, tls.as_ref(), layer).map_err(|error| error.located(&layer.origins)));
+    let routes = routes.collect::<Result<_, _>>()?;
+    Ok(Listener { bind, key, policy, tls, timeouts, handler, routes })
+}
+
+fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
+    let plugin = options.plugin.clone().filter(|path| !path.as_os_str().is_empty());
+    Ok(Handler {
+        plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?,
+        plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
+        grants: Grants {
+            environment: distinct("--guest-env", &options.guest_env, grants::Variable::name)?,
+            arguments: distinct("--guest-arg", &options.guest_arg, |_| "")?,
+            directories: distinct("--guest-dir", &options.guest_dir, grants::Directory::guest_path)?,
+            targets: distinct("--guest-connect", &options.guest_connect, |_| "")?,
+        },
+        guest_start: parse("--guest-start", &options.guest_start)?,
+        limits: Limits {
+            guest_memory: size("--guest-memory", &options.guest_memory)?,
+            guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
+        },
+    })
+}
+
+/// Only one that a connection can ask for: what never applies is a mistake.
+fn route(bind: &Bind, tls: Option<&tls::Settings>, layer: &RouteLayer) -> Result<Route, Error> {
+    let Some(tls) = tls else {
+        return Err(Error::RouteWithoutTls { bind: bind.clone(), place: layer.place.clone() });
+    };
+    let alpn: Option<tls::Protocol> = layer.alpn.as_deref().map(|name| parse("alpn", name)).transpose()?;
+    if let Some(protocol) = alpn.as_ref().filter(|protocol| !tls.alpn.contains(protocol)) {
+        let remedy = "is not among the listener's tls-alpn, and would never be agreed upon; put it there too";
+        return Err(Error::value("alpn", String::from_utf8_lossy(protocol.as_ref()), remedy));
+    }
+    Ok(Route {
+        server_name: layer.server_name.as_deref().map(|name| parse("server-name", name)).transpose()?,
+        alpn,
+        handler: handler(bind, &layer.options)?,
+    })
+}
+
+fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
+    let rules = Rules {
+        allow: parse_all("--allow-network", &options.allow_network)?,
+        deny: parse_all("--deny-network", &options.deny_network)?,
+    };
+    let proxies: Proxies = parse_all("--proxy-protocol", &options.proxy_protocol)?;
+    if let Some(proxy) = proxies.shut_out_by(&rules) {
+        let remedy =
+            "is in --deny-network, which wins, so that no proxy there could connect; leave it out of one of them";
+        return Err(Error::value("--proxy-protocol", proxy, remedy));
+    }
+    let most_per_ip = match options.max_connections_per_ip.as_str() {
+        "none" => None,
+        count => Some(parse::<Count>("--max-connections-per-ip", count)?.0),
+    };
+    Ok(Policy { rules, proxies, most_per_ip })
+}
+
+fn encryption(options: &ListenerOptions) -> Result<Option<tls::Settings>, Error> {
+    let verify = options.verify_client_certificate.as_deref();
+    let options = tls::Options {
+        certificates: options.tls_certificate.clone(),
+        keys: options.tls_key.clone(),
+        min_version: options.tls_min_version.as_deref().map(|text| parse("--tls-min-version", text)).transpose()?,
+        alpn: options.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
+        client_ca: options.client_ca.clone(),
+        verify_client: verify.map(|text| truth("--verify-client-certificate", text)).transpose()?,
+        handshake_timeout: duration("--handshake-timeout", &options.handshake_timeout)?,
+    };
+    Ok(options.settings()?)
+}
+
+impl Listener {
+    /// Everything that may serve a connection.
+    pub fn handlers(&self) -> impl Iterator<Item = &Handler> {
+        [&self.handler].into_iter().chain(self.routes.iter().map(|route| &route.handler))
+    }
+
+    /// The files that it is made of, with the options that name them.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let plugins = self.handlers().map(|handler| ("--plugin", handler.plugin.as_path()));
+        plugins.chain(self.tls.iter().flat_map(tls::Settings::files))
+    }
+}
