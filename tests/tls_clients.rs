@@ -112,7 +112,7 @@ fn a_ticket_does_not_outlive_the_authority_that_vouched_for_its_client() {
 fn a_ticket_does_not_outlive_the_certificate_in_it() {
     let guarded = Guarded::serving("hello");
     let session = guarded.directory.path().join("session");
-    let lifetime = Duration::from_secs(3);
+    let lifetime = Duration::from_secs(5);
     let began = Instant::now();
     let identity = guarded.authority.client_with("alice", Validity::For(lifetime));
     guarded.client(&identity).option("-sess_out", &session).ask("bob\n").shows("Hello bob!");

@@ -11,8 +11,8 @@ use crate::{
     log, pidfile,
     privilege::Identity,
     service::Services,
-    tls::TicketKeys,
 };
+use std::sync::Arc;
 use tracing::warn;
 
 /// Checks a configuration, and prints what it comes to. To be called where blocking is allowed, within a runtime.
@@ -25,7 +25,7 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     // What is found is told here, and not among the records of a host that serves.
     let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
     log::check(&config.log)?;
-    Services::load(&config, &TicketKeys::new().map_err(Failure::TicketKeys)?)?;
+    Services::load(&config, &Arc::default())?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
     for listener in &config.listeners {
         bind::check(&listener.bind)?;

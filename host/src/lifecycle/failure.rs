@@ -20,9 +20,6 @@ pub enum Failure {
     /// What is configured cannot be served.
     #[error(transparent)]
     Service(#[from] LoadError),
-    /// There are no keys for session tickets.
-    #[error("keys for session tickets: {0}")]
-    TicketKeys(io::Error),
     /// The system refused a listener.
     #[error(transparent)]
     Bind(#[from] bind::Error),
@@ -133,8 +130,7 @@ impl Failure {
             | Self::Privilege(_)
             | Self::Ownership { .. }
             | Self::Signals(_)
-            | Self::Runtime(_)
-            | Self::TicketKeys(_) => Exit::System,
+            | Self::Runtime(_) => Exit::System,
             Self::Bug(_) => Exit::Bug,
         }
     }

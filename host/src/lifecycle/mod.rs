@@ -86,8 +86,7 @@ pub fn run(
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
-        let ticket_keys = TicketKeys::new().map_err(Failure::TicketKeys)?;
-        let config = Arc::new(config);
+        let (config, ticket_keys) = (Arc::new(config), Arc::default());
         Lifecycle { config, activation, ticket_keys, signals, notifier, generation: Generation::FIRST }
             .run(predecessor)
             .await

@@ -45,8 +45,9 @@ const NEXT: &str = "uninterruptible-host 2026-11-22 ticket keys: the next link";
 const SEAL: &str = "uninterruptible-host 2026-11-22 ticket keys: the key that seals";
 const NAME: &str = "uninterruptible-host 2026-11-22 ticket keys: the name of the key";
 
-/// The ticket keys of this process, and of those that it hands over to.
-pub struct TicketKeys(Mutex<Chain>);
+/// The ticket keys of this process, and of those that it hands over to. There are none before the first is needed.
+#[derive(Default)]
+pub struct TicketKeys(Mutex<Option<Chain>>);
 
 /// What is no set of ticket keys.
 #[derive(Debug, thiserror::Error)]
@@ -141,15 +142,6 @@ impl Chain {
 }
 
 impl TicketKeys {
-    /// Keys that nobody else has.
-    ///
-    /// # Errors
-    ///
-    /// Where the system has no random numbers.
-    pub fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self(Mutex::new(Chain::random(period(UnixTime::now()))?))))
-    }
-
     /// A sealed file in memory with these keys, for a successor.
     ///
     /// # Errors
@@ -157,12 +149,11 @@ impl TicketKeys {
     /// Where the system refuses one.
     pub fn hand_over(&self) -> Result<OwnedFd, KeysError> {
         let mut text = Zeroizing::new(Vec::with_capacity(FILE_LENGTH));
-        {
-            let Link { period, secret } = &self.chain_now()?.first;
+        self.now(|Chain { first: Link { period, secret }, .. }| {
             text.extend(MARK);
             text.extend(period.to_be_bytes());
             text.extend(secret.iter());
-        }
+        })?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(memfd_create("ticket-keys", flags).map_err(io::Error::from)?);
         file.write_all(&text)?;
@@ -190,19 +181,25 @@ impl TicketKeys {
         let (period, secret) = rest.split_first_chunk().ok_or(KeysError::Foreign)?;
         let secret = Zeroizing::new(secret.try_into().map_err(|_length| KeysError::Foreign)?);
         let chain = Chain::from(Link { period: u64::from_be_bytes(*period), secret })?;
-        *self.chain() = chain;
+        *self.lock() = Some(chain);
         Ok(())
     }
 
-    fn chain(&self) -> MutexGuard<'_, Chain> {
+    fn lock(&self) -> MutexGuard<'_, Option<Chain>> {
         // A chain is replaced whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn chain_now(&self) -> io::Result<MutexGuard<'_, Chain>> {
-        let mut chain = self.chain();
-        chain.at(period(UnixTime::now()))?;
-        Ok(chain)
+    /// Uses the chain as it is now.
+    fn now<T>(&self, used: impl FnOnce(&Chain) -> T) -> io::Result<T> {
+        let period = period(UnixTime::now());
+        let mut chain = self.lock();
+        let chain = match &mut *chain {
+            Some(chain) => chain,
+            none => none.insert(Chain::random(period)?),
+        };
+        chain.at(period)?;
+        Ok(used(chain))
     }
 }
 
@@ -251,23 +248,29 @@ impl ProducesTickets for Ticketer {
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
-        let chain = self.keys.chain_now().ok()?;
-        let Key { name, seal } = chain.keys.last()?;
         let mut sealed = plain.to_vec();
-        seal.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(self.scope), &mut sealed).ok()?;
+        let seal = |chain: &Chain| {
+            let Key { name, seal } = chain.keys.last()?;
+            let (nonce, scope) = (Nonce::assume_unique_for_key(nonce), Aad::from(self.scope));
+            seal.seal_in_place_append_tag(nonce, scope, &mut sealed).ok()?;
+            Some(*name)
+        };
+        let name = self.keys.now(seal).ok()??;
         Some([name.as_slice(), &nonce, &sealed].concat())
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_first_chunk::<NAME_LENGTH>()?;
         let (nonce, sealed) = rest.split_first_chunk()?;
-        let mut sealed = sealed.to_vec();
-        let chain = self.keys.chain_now().ok()?;
-        let key = chain.keys.iter().find(|key| key.name == *name)?;
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let length = key.seal.open_in_place(nonce, Aad::from(self.scope), &mut sealed).ok()?.len();
-        sealed.truncate(length);
-        Some(sealed)
+        let mut opened = sealed.to_vec();
+        let open = |chain: &Chain| {
+            let key = chain.keys.iter().find(|key| key.name == *name)?;
+            let (nonce, scope) = (Nonce::assume_unique_for_key(*nonce), Aad::from(self.scope));
+            Some(key.seal.open_in_place(nonce, scope, &mut opened).ok()?.len())
+        };
+        let length = self.keys.now(open).ok()??;
+        opened.truncate(length);
+        Some(opened)
     }
 }
 

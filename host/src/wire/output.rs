@@ -76,6 +76,8 @@ impl Wire {
             let mut state = self.state();
             state.output_failed = Some(error.kind());
             state.unsent = Bytes::new();
+            // What is encrypted goes nowhere either: whoever tends the socket must not try it for ever.
+            state.tls.iter_mut().for_each(|session| session.mute());
         }
         self.changed.notify_waiters();
         Err(error)

@@ -142,3 +142,6 @@ impl Write for Transport<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
