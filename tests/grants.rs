@@ -461,6 +461,8 @@ fn a_name_that_changes_its_answer_leads_nowhere_new() {
         .option("--guest-connect", format!("db.test:{}", internal.port))
         .option("--guest-connect", "api.test:*");
     let host = with_own_hosts(setup, &hosts).start();
+    host.logged(&["name=\"db.test\"", "127.0.0.1", "lives on this machine"]);
+    host.logged(&["name=\"api.test\"", "192.0.2.1", "lives in the internet"]);
     let mut guest = Guest::of(&host);
     let connect = format!("connect {}", internal.address);
     guest.answers(&[("lookup db.test", "127.0.0.1"), (&connect, "ok"), ("lookup api.test", "192.0.2.1")]);
