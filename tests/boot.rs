@@ -37,8 +37,27 @@ fn options_come_from_the_environment_too_and_the_command_line_wins() {
     assert_eq!(host.terminate(), 0);
 }
 
+#[test]
+fn port_is_for_all_of_ipv4_where_nothing_else_says_where_to_listen() {
+    let bare = || Setup::bare().option("--plugin", plugin("hello")).environment("PORT", "0");
+    let host = bare().start();
+    assert!(host.addresses[0].tcp().ip().is_unspecified() && host.addresses[0].tcp().is_ipv4());
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    for explicit in [
+        bare().option("--bind", "tcp://127.0.0.1:0"),
+        bare().environment("UNINTERRUPTIBLE_BIND", "tcp://127.0.0.1:0"),
+        bare().option("--bind", "tcp://127.0.0.1:0").environment("PORT", "nonsense"),
+    ] {
+        assert!(explicit.start().addresses[0].tcp().ip().is_loopback());
+    }
+    for port in ["", "99999", "-1", "+80", "0x50", "80 ", "http", "0.0.0.0:80"] {
+        let setup = bare().environment("PORT", port);
+        refused(&setup, &[&format!("PORT {port:?}: is no number from 0 to 65535"), "--bind"]);
+    }
+}
+
 /// Runs a host that must refuse to start, with exit code 2, nothing on standard output and one line that has all `needles`.
-fn refused(setup: &Setup, needles: &[&str]) {
+pub fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!(code, 2, "{err}");
     assert_eq!(out, "", "nothing was bound, nothing is ready");
@@ -53,11 +72,12 @@ fn refused(setup: &Setup, needles: &[&str]) {
 #[test]
 fn every_malformed_value_is_named_with_a_remedy() {
     for (option, value, remedy) in [
-        ("--bind", "localhost:7000", "does not start with tcp:// or unix://"),
+        ("--bind", "localhost:7000", "does not start with tcp://, unix:// or systemd:"),
         ("--bind", "tcp://127.0.0.1:99999", "no number from 0 to 65535"),
         ("--bind", "tcp://127.0.0.1", "has no port"),
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
+        ("--bind", "systemd://web", "as in systemd:web"),
         ("--bind", "unix://run/host.sock", "no absolute path, which makes three slashes"),
         ("--bind", "unix:///run/host.sock/", "ends with a slash"),
         ("--bind", "unix:///run/../host.sock", "write it in its shortest form"),
@@ -108,10 +128,11 @@ fn unknown_and_incomplete_options_are_named() {
         &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://[::]:7001"),
         &["--bind \"tcp://[::]:7001\"", "beside tcp://127.0.0.1:7001"],
     );
-    let many: Vec<String> = (0..201).map(|number| format!("unix:///tmp/{number}")).collect();
+    // As they are handed over, each quote takes two bytes.
+    let many: Vec<String> = (100..250).map(|number| format!("unix:///tmp/{}{number}", "\"".repeat(90))).collect();
     refused(
         &Setup::bare().option("--plugin", plugin("hello")).option("--bind", many.join(",")),
-        &["201 listeners", "200"],
+        &["the names of 150 listeners take ", "28672 can be handed over"],
     );
 }
 

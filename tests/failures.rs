@@ -129,7 +129,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
 
     // What ends, or cannot be configured.
     let starts = [
-        ("exit 7".to_owned(), vec!["ended before its \"hello\"", "exit status: 7"]),
+        ("exit 7".to_owned(), vec!["ended before its \"hello\"", "env -i", "exit status: 7"]),
         ("exit 0".to_owned(), vec!["ended before its \"hello\"", "exit status: 0"]),
         ("kill -9 $$".to_owned(), vec!["ended before its \"hello\"", "signal: 9"]),
         (format!("exec {HOST} --bakclog 7"), vec!["configuration: ", "--bakclog", "exit status: 2"]),

@@ -1,9 +1,11 @@
 //! Starts a host, talks to it, and ends it; when a test fails, prints all that the host said.
 
+use crate::{certificates, secure::Secure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use socket2::{Domain, Socket, Type};
 use std::{
     ffi::OsString,
     fs,
@@ -51,10 +53,14 @@ pub fn directory() -> tempfile::TempDir {
 pub enum Transport {
     Tcp,
     Unix,
+    /// Over tcp.
+    Tls,
 }
 
 impl Transport {
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Unix];
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Tls];
+    /// Those where a client is connected before the host knows of it.
+    pub const PLAIN: [Self; 2] = [Self::Tcp, Self::Unix];
 }
 
 /// Where a host listens, as its ready line says. Copied at will, for which a path is never given back.
@@ -62,6 +68,7 @@ impl Transport {
 pub enum Address {
     Tcp(SocketAddr),
     Unix(&'static Path),
+    Tls(SocketAddr),
 }
 
 impl Address {
@@ -76,7 +83,7 @@ impl Address {
     /// Where it is known to be tcp.
     pub fn tcp(&self) -> SocketAddr {
         match self {
-            Self::Tcp(address) => *address,
+            Self::Tcp(address) | Self::Tls(address) => *address,
             Self::Unix(path) => panic!("{} is no tcp address", path.display()),
         }
     }
@@ -86,6 +93,11 @@ impl Address {
         let stream = match self {
             Self::Tcp(address) => Stream::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
             Self::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+            Self::Tls(address) => {
+                let socket = TcpStream::connect_timeout(address, PATIENCE)?;
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                Stream::Tls(Secure::over(socket)?)
+            }
         };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -104,6 +116,7 @@ impl From<SocketAddr> for Address {
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Secure),
 }
 
 /// The same call on either kind.
@@ -112,6 +125,18 @@ macro_rules! either {
         match $stream {
             Stream::Tcp($inner) => $call,
             Stream::Unix($inner) => $call,
+            Stream::Tls($inner) => $call,
+        }
+    };
+}
+
+/// The same for what concerns the socket alone.
+macro_rules! any_socket {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+            Stream::Tls(Secure { socket: $inner, .. }) => $call,
         }
     };
 }
@@ -121,6 +146,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tls(stream) => Ok(Self::Tls(stream.clone())),
         }
     }
 
@@ -129,17 +155,18 @@ impl Stream {
     }
 
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        either!(self, stream => stream.set_read_timeout(timeout))
+        any_socket!(self, stream => stream.set_read_timeout(timeout))
     }
 
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        either!(self, stream => stream.set_write_timeout(timeout))
+        any_socket!(self, stream => stream.set_write_timeout(timeout))
     }
 
     /// Where it is known to be tcp.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(stream) => stream,
+            Self::Tls(stream) => &stream.socket,
             Self::Unix(_) => panic!("not a tcp connection"),
         }
     }
@@ -163,7 +190,7 @@ impl Write for Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        either!(self, stream => stream.as_fd())
+        any_socket!(self, stream => stream.as_fd())
     }
 }
 
@@ -173,10 +200,11 @@ pub struct Setup {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
-    /// The end of a handoff's channel that it inherits.
-    channel: Option<OwnedFd>,
-    /// Where its sockets are; removed when neither this nor a host that it has started is left.
-    sockets: Option<Arc<tempfile::TempDir>>,
+    /// What it inherits as descriptor 3.
+    inherited: Option<OwnedFd>,
+    /// Where its sockets or certificates are; removed when neither this nor a host that it has started is left.
+    directory: Option<Arc<tempfile::TempDir>>,
+    transport: Transport,
 }
 
 /// A path in the grammar of `--bind`.
@@ -195,7 +223,14 @@ pub fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
-        Self { wrapper: Vec::new(), arguments: Vec::new(), environment: Vec::new(), channel: None, sockets: None }
+        Self {
+            wrapper: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            inherited: None,
+            directory: None,
+            transport: Transport::Tcp,
+        }
     }
 
     /// A host that serves a plugin on a port of the system's choice and logs everything.
@@ -214,14 +249,20 @@ impl Setup {
 
     /// The same over a transport: a port of the system's choice, or a socket in a directory of its own.
     pub fn serving_over(transport: Transport, name: &str) -> Self {
-        let setup = Self::loading(&plugin(name));
+        let setup = Self { transport, ..Self::loading(&plugin(name)) };
         match transport {
             Transport::Tcp => setup.option("--bind", "tcp://127.0.0.1:0"),
             Transport::Unix => {
                 let sockets = directory();
-                let mut setup = setup.option("--bind", unix_uri(&sockets.path().join("host.sock")));
-                setup.sockets = Some(Arc::new(sockets));
-                setup
+                let setup = setup.option("--bind", unix_uri(&sockets.path().join("host.sock")));
+                Self { directory: Some(Arc::new(sockets)), ..setup }
+            }
+            Transport::Tls => {
+                let files = directory();
+                let (certificate, key) = certificates::localhost().write(files.path(), "localhost");
+                let setup = setup.option("--bind", "tcp://127.0.0.1:0");
+                let setup = setup.option("--tls-certificate", certificate).option("--tls-key", key);
+                Self { directory: Some(Arc::new(files)), ..setup }
             }
         }
     }
@@ -255,9 +296,23 @@ impl Setup {
 
     /// As the successor of whoever holds the other end of this channel.
     pub fn inheriting(mut self, channel: OwnedFd) -> Self {
-        self.channel = Some(channel);
+        self.inherited = Some(channel);
         // By way of standard input, so that nothing else which this process starts meanwhile inherits it too.
         self.by_way_of(["sh", "-c", "exec \"$@\" 3<&0 </dev/null", "sh"]).environment("UNINTERRUPTIBLE_HANDOFF_FD", "3")
+    }
+
+    /// As a service manager starts it, with one socket of that name.
+    pub fn passed(mut self, socket: impl Into<OwnedFd>, name: &str) -> Self {
+        self.inherited = Some(socket.into());
+        self.by_way_of(["sh", "-c", "export LISTEN_PID=$$; exec \"$@\" 3<&0 </dev/null", "sh"])
+            .environment("LISTEN_FDS", "1")
+            .environment("LISTEN_FDNAMES", name)
+    }
+
+    /// The command line of this host with others words added, for `--start-command`; none of them has a space.
+    pub fn command_line(&self, more: &[&str]) -> String {
+        let words = self.arguments.iter().map(|word| word.to_str().unwrap()).chain(more.iter().copied());
+        [env!("CARGO_BIN_EXE_uninterruptible-host")].into_iter().chain(words).collect::<Vec<_>>().join(" ")
     }
 
     fn command(&self) -> Command {
@@ -265,11 +320,14 @@ impl Setup {
         let mut words = self.wrapper.iter().chain([&host]).chain(&self.arguments);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_")) {
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("UNINTERRUPTIBLE_") || name.contains("TLS_"))
+        {
             command.env_remove(name);
         }
-        if let Some(channel) = &self.channel {
-            command.stdin(channel.try_clone().unwrap());
+        command.env_remove("PORT");
+        if let Some(inherited) = &self.inherited {
+            command.stdin(inherited.try_clone().unwrap());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -313,16 +371,23 @@ impl Setup {
                 }
             }
         });
-        Host { child, lines, log, addresses: Vec::new(), _sockets: self.sockets.clone(), ended: false }
+        Host { child, lines, log, addresses: Vec::new(), _directory: self.directory.clone(), ended: false }
     }
 
     /// Starts it and waits until it listens.
     pub fn start(&self) -> Host {
+        self.start_on(self.arguments.iter().filter(|argument| *argument == "--bind").count().max(1))
+    }
+
+    /// The same where a file says on how many listeners.
+    pub fn start_on(&self, listeners: usize) -> Host {
         let mut host = self.spawn();
-        let listeners = self.arguments.iter().filter(|argument| *argument == "--bind").count().max(1);
         for _ in 0..listeners {
             let line = host.line();
-            host.addresses.push(Address::of_ready_line(&line));
+            host.addresses.push(match (Address::of_ready_line(&line), self.transport) {
+                (Address::Tcp(address), Transport::Tls) => Address::Tls(address),
+                (address, _) => address,
+            });
         }
         host
     }
@@ -334,7 +399,7 @@ pub struct Host {
     lines: mpsc::Receiver<String>,
     log: Arc<Mutex<String>>,
     pub addresses: Vec<Address>,
-    _sockets: Option<Arc<tempfile::TempDir>>,
+    _directory: Option<Arc<tempfile::TempDir>>,
     ended: bool,
 }
 
@@ -470,6 +535,16 @@ impl Drop for Host {
 pub fn connect(address: impl Into<Address>) -> Stream {
     let address = address.into();
     address.try_connect().unwrap_or_else(|error| panic!("{address:?}: {error}"))
+}
+
+/// From another address of this machine, all of 127.0.0.0/8 being its own.
+pub fn connect_from(source: &str, address: SocketAddr) -> Stream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(&address.into()).unwrap_or_else(|error| panic!("{address} from {source}: {error}"));
+    Stream::Tcp(socket.into())
 }
 
 pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {

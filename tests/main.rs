@@ -9,11 +9,16 @@
     reason = "a test fails by panicking, and says on standard error what it saw"
 )]
 
+mod activation;
 mod anchor;
+mod binding;
 mod boot;
 mod cache;
+mod certificates;
 mod clients;
+mod configuration;
 mod contract;
+mod exhaustion;
 mod failures;
 mod grants;
 mod handoff;
@@ -21,12 +26,18 @@ mod harness;
 mod inspect;
 mod isolation;
 mod limits;
+mod log_file;
 mod notify;
+mod openssl;
 mod pidfile;
 mod player;
 mod points;
+mod privilege;
 mod protocol;
+mod proxy_protocol;
 mod reload;
+mod restrict;
+mod secure;
 mod service;
 mod shutdown;
 mod signals;
@@ -34,4 +45,8 @@ mod start;
 mod streams;
 mod supervisor;
 mod takeover;
+mod tls;
+mod tls_clients;
+mod tls_files;
+mod tls_tickets;
 mod unix;

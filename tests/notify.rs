@@ -33,6 +33,22 @@ fn ready_when_it_listens_and_stopping_when_it_is_told_to() {
     assert_eq!(supervisor.said().len(), 2);
 }
 
+/// What the main process has that systemd did not start itself is killed as soon as the unit is stopped.
+#[test]
+fn under_systemd_an_anchor_is_asked_for() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let unit = |options: &[&str]| {
+        let setup =
+            supervised("hello", supervisor.socket()).environment("INVOCATION_ID", "0123456789abcdef0123456789abcdef");
+        options.iter().fold(setup, |setup, option| setup.argument(*option)).start()
+    };
+    let asked = "stopping the service after a hot restart cuts its connections";
+    unit(&[]).logged(&[asked]);
+    let anchored = unit(&["--anchor"]);
+    assert_eq!(anchored.ask("bob\n"), b"Hello bob!\n");
+    assert!(!anchored.log().contains(asked), "{}", anchored.log());
+}
+
 #[test]
 fn a_host_that_cannot_start_is_never_ready() {
     let supervisor = Supervisor::new(Barriers::Answered);

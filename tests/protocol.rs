@@ -65,8 +65,10 @@ fn constant(message: &Value) -> Value {
     let fields = message.as_object_mut().unwrap();
     fields.retain(|name, _| !VARIABLE.contains(&name.as_str()));
     if let Some(entries) = fields.get_mut("entries") {
-        // Whether any earlier generation drains is another matter.
-        entries.as_array_mut().unwrap().retain(|entry| entry["role"] != "generation");
+        // Whether any earlier generation drains is another matter, and so is which file a path leads to.
+        let entries = entries.as_array_mut().unwrap();
+        entries.retain(|entry| entry["role"] != "generation");
+        entries.iter_mut().for_each(|entry| drop(entry.as_object_mut().unwrap().remove("file")));
     }
     message
 }
@@ -330,12 +332,24 @@ fn is_closed(mut reader: PipeReader) -> bool {
 
 #[test]
 fn what_comes_in_an_unknown_role_is_closed() {
+    drop(takes_over_in_spite_of("of-a-later-version"));
+}
+
+/// Whatever comes as ticket keys, it is no reason not to serve.
+#[test]
+fn what_are_no_ticket_keys_is_closed_and_told() {
+    let log = takes_over_in_spite_of("ticket-keys");
+    assert!(log.contains("WARN sessions of the predecessor will not be resumed"), "{log}");
+}
+
+/// A real successor is offered a pipe for something, and has to close it. Returns what it said.
+fn takes_over_in_spite_of(role: &str) -> String {
     let estate = Estate::new();
     let (mut host, predecessor) = greeted(&estate);
     let mut offer = recorded_offer(&estate);
     let descriptors = estate.descriptors(&offer);
     let (reader, writer) = std::io::pipe().unwrap();
-    offer["entries"].as_array_mut().unwrap().insert(0, json!({ "role": "ticket-keys", "key": 7 }));
+    offer["entries"].as_array_mut().unwrap().insert(0, json!({ "role": role, "key": 7 }));
     predecessor.say(&offer.to_string(), &[&[writer.as_fd()][..], &descriptors].concat());
     drop(writer);
     assert_eq!(predecessor.hear().unwrap()["message"], "prepared");
@@ -345,6 +359,7 @@ fn what_comes_in_an_unknown_role_is_closed() {
     predecessor.say(r#"{"message":"settled"}"#, &[]);
     host.logged(&["settled: this process is the service"]);
     assert_eq!(host.terminate(), 0);
+    host.log()
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Changing {
     }
 }
 
-const DONE: &str = "reloaded: new connections get the new plugin";
+const DONE: &str = "reloaded: new connections get what was read";
 const FAILED: &str = "the reload failed, everything stays as it was";
 
 /// As a deployment does it: whole at any instant.

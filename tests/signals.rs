@@ -473,7 +473,7 @@ fn draining_takes_no_orders_and_only_the_second_stop_cuts() {
         service.host.signal(Signal::SIGUSR1);
         said(&service, predecessor, "USR1 is refused");
         service.host.signal(Signal::SIGHUP);
-        said(&service, predecessor, "HUP is refused");
+        said(&service, predecessor, "HUP concerns the log alone: this process has handed over");
         service.host.signal(stop);
         said(&service, predecessor, "waiting for connections to finish all the same");
         finishing.write_all(b"bye\n").unwrap();
@@ -502,7 +502,7 @@ fn a_successor_that_was_rolled_back_finishes_what_it_has_whatever_it_is_told_onc
     send(pid, Signal::SIGUSR1);
     said(&service, pid, "USR1 is refused");
     send(pid, Signal::SIGHUP);
-    said(&service, pid, "HUP is refused");
+    said(&service, pid, "HUP concerns the log alone: this process has handed over");
     send(pid, Signal::SIGTERM);
     said(&service, pid, "waiting for connections to finish all the same");
     open.write_all(b"bye\n").unwrap();
@@ -522,7 +522,7 @@ fn stopping_takes_no_orders_and_the_second_stop_cuts() {
         service.host.signal(Signal::SIGUSR1);
         service.host.logged(&["USR1 is refused: stopping"]);
         service.host.signal(Signal::SIGHUP);
-        service.host.logged(&["HUP is refused: stopping"]);
+        service.host.logged(&["HUP concerns the log alone: stopping"]);
         service.host.signal(stop);
         assert_eq!(service.host.exit_code(), 1);
         service.host.logged(&["stopped at once by a second signal"]);

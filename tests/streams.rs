@@ -115,7 +115,7 @@ fn a_reset_of_a_unix_connection_is_not_an_end() {
 
 /// Closes so that the peer gets a reset: on unix, where something is left unread.
 fn reset(stream: Stream) {
-    if matches!(stream, Stream::Tcp(_)) {
+    if !matches!(stream, Stream::Unix(_)) {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
     drop(stream);
@@ -171,6 +171,9 @@ fn a_peer_that_does_not_read_stops_its_guest() {
         (Transport::Unix, "flood"),
         (Transport::Unix, "echo"),
         (Transport::Unix, "echo-async"),
+        (Transport::Tls, "flood"),
+        (Transport::Tls, "echo"),
+        (Transport::Tls, "echo-async"),
     ] {
         let host = Setup::serving_over(transport, name).option("--guest-cpu-time", "1s").start();
         let before = host.status_kib("VmRSS");

@@ -397,7 +397,7 @@ fn a_successor_in_another_pid_namespace_takes_over() {
     // Seen from inside, the third is no process at all, so that it could not be watched: the second settles at once, though its
     // window is the same.
     let third = taken_over(&place.unit("60s"));
-    assert!(second.log().contains("the successor serves successor=0"), "{}", second.log());
+    second.logged(&["the successor serves successor=0"]);
     load.goes_on(50);
     load.stop();
     assert_eq!(second.exit_code(), 0);

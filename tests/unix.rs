@@ -119,17 +119,18 @@ fn a_directory_that_cannot_have_it_is_named_with_a_remedy() {
     refused(&path("absent/host.sock"), "its directory does not exist: create it");
     fs::write(path("file"), "").unwrap();
     refused(&path("file/host.sock"), "its directory is no directory: create it");
-    let locked = fs::File::open(directory.path()).unwrap();
-    locked.lock().unwrap();
-    refused(&path("host.sock"), "another process has locked its directory for 2 s: try again later");
-    drop(locked);
+    let claimed = fs::File::create(path(".host.sock.lock")).unwrap();
+    claimed.lock().unwrap();
+    refused(&path("host.sock"), "another process is about to listen there, and has locked ");
+    refused(&path("host.sock"), "/.host.sock.lock for 2 s: try again later");
+    drop(claimed);
 
     fs::create_dir(path("closed")).unwrap();
     fs::set_permissions(path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(path("closed/probe"), "").is_ok() {
         return; // Root writes everywhere.
     }
-    refused(&path("closed/host.sock"), "its directory must be one that this user can read and write");
+    refused(&path("closed/host.sock"), "its directory must be one that this user can write");
 }
 
 #[test]

@@ -3,12 +3,18 @@
 
 use crate::{
     bind::{Incoming, Listener, ListenerAddress, PeerAddress, Queue},
-    connection::{Connection, Service},
+    connection::Connection,
     drain::{Connections, Slot},
+    log::Limiter,
+    service::Service,
 };
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::time;
 use tracing::{debug, info, warn};
+
+/// How long it must have been quiet at a listener whose queue was once too short. Peers that take themselves for connected since
+/// then send again after 0.2, 0.6, 1.4, 3.0 s: this is more than they have waited for last, unless that has gone on for long.
+const OVERFLOW_GRACE: Duration = Duration::from_millis(3500);
 
 /// How long handshakes that were under way when arrivals stopped may take to complete.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
@@ -23,6 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A burst of failures is over when none has come for so long; each is logged once.
 const BURST_ENDS: Duration = Duration::from_secs(1);
 
+/// That there is no place left is told once in so long.
+const FULL_TOLD_ONCE_IN: Duration = Duration::from_secs(60);
+
 /// Accepts and serves connections for as long as it runs. To be aborted: between taking a connection off the queue and
 /// spawning it there is no await, so that none is lost.
 pub async fn serve(incoming: Incoming, connections: Connections, service: Arc<Service>) {
@@ -31,6 +40,9 @@ pub async fn serve(incoming: Incoming, connections: Connections, service: Arc<Se
     while incoming.ready().await.is_ok() {
         // The place first, the connection second: one that was accepted is never uncounted, and at the cap the kernel's queue
         // holds the rest.
+        if acceptor.connections.full() {
+            acceptor.tell_full();
+        }
         let slot = acceptor.connections.slot().await;
         acceptor.take(incoming.accept(), slot).await;
     }
@@ -45,12 +57,13 @@ pub async fn retire(listener: Arc<Listener>, connections: Connections, service: 
     if let Err(error) = listener.unlink() {
         warn!(%address, %error, "the socket's path could not be removed");
     }
+    let overflowed = listener.has_overflowed();
     if let Err(error) = listener.stop_arrivals() {
         // Without the filter peers may go on arriving; what follows ends at the first moment without one.
         warn!(%address, %error, "new arrivals could not be stopped before the listener was closed");
     }
     match address {
-        ListenerAddress::Tcp(_) => acceptor.take_rest_and_handshakes(&listener).await,
+        ListenerAddress::Tcp(_) => acceptor.take_rest_and_handshakes(&listener, overflowed).await,
         ListenerAddress::Unix(_) => acceptor.take_rest(&listener).await,
     }
     drop(listener);
@@ -65,6 +78,8 @@ struct Acceptor {
     failures: u32,
     /// When the burst of failures that was logged last had its last one.
     burst: Option<time::Instant>,
+    /// For the record that there is no place left.
+    fullness: Limiter,
 }
 
 /// What came of an attempt to accept.
@@ -77,7 +92,8 @@ enum Taken {
 
 impl Acceptor {
     fn new(address: &ListenerAddress, connections: Connections, service: Arc<Service>) -> Self {
-        Self { address: address.clone(), connections, service, failures: 0, burst: None }
+        let fullness = Limiter::one_in(FULL_TOLD_ONCE_IN);
+        Self { address: address.clone(), connections, service, failures: 0, burst: None, fullness }
     }
 
     async fn take(&mut self, accepted: io::Result<(OwnedFd, PeerAddress)>, slot: Slot) -> Taken {
@@ -107,34 +123,49 @@ impl Acceptor {
         }
     }
 
-    /// Takes what a tcp socket has queued, and what its handshakes under way become.
-    async fn take_rest_and_handshakes(&mut self, listener: &Listener) {
-        let grace = time::Instant::now() + HANDSHAKE_GRACE;
+    /// Takes what a tcp socket has queued, and what its handshakes under way become. Where its queue has overflowed, some of these are
+    /// unknown to the kernel until the peer sends again, for which there is room now.
+    async fn take_rest_and_handshakes(&mut self, listener: &Listener, overflowed: bool) {
+        let quiet = if overflowed { OVERFLOW_GRACE } else { HANDSHAKE_GRACE };
+        let mut grace = time::Instant::now() + quiet;
         // A handshake may complete while the tables are read, and be seen neither as under way nor as done: two looks.
         let mut seen_empty = false;
         loop {
             // Where the system does not tell, whatever can be accepted until the grace has passed.
             let queue = listener.queue().unwrap_or(Queue { waiting: 1, handshakes: true });
             let in_time = time::Instant::now() < grace;
-            let mut accepted = false;
+            let mut nothing = true;
             for _ in 0..queue.waiting {
                 let slot = self.connections.slot().await;
                 match self.take(listener.accept(), slot).await {
-                    Taken::One => accepted = true,
-                    Taken::Failed => {}
+                    // Where descriptors have run out, they come back as connections end: nobody in the queue is given up for that.
+                    Taken::One | Taken::Failed => nothing = false,
                     Taken::Nothing => break,
                 }
             }
-            if accepted {
+            if !nothing {
+                if overflowed {
+                    grace = time::Instant::now() + quiet;
+                }
                 continue;
             }
-            if !in_time || seen_empty && !queue.handshakes {
+            if !in_time || !overflowed && seen_empty && !queue.handshakes {
                 return;
             }
             seen_empty = queue.waiting == 0 && !queue.handshakes;
-            if !seen_empty {
+            if overflowed || !seen_empty {
                 time::sleep(HANDSHAKE_POLL).await;
             }
+        }
+    }
+
+    /// A connection has to wait for a place.
+    fn tell_full(&self) {
+        if self.fullness.pass().is_some() {
+            warn!(
+                listener = %self.address, open = self.connections.open(),
+                "as many connections are open as --max-connections allows; further ones wait in the kernel's queue"
+            );
         }
     }
 
@@ -178,6 +209,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
                 | Errno::EHOSTDOWN
                 | Errno::ENONET
                 | Errno::EHOSTUNREACH
+                | Errno::ENETDOWN
                 | Errno::ENETUNREACH
         )
     )

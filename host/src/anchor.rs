@@ -10,7 +10,7 @@
 //! restarts, and reaps whatever ends below it. It serves nothing, holds no listener, reads no configuration beyond its own
 //! option, and believes nobody but its descendants. It owns one socket, on which generations say who is current.
 
-use crate::{notify::Notifier, signals, sys};
+use crate::{bind, notify::Notifier, signals, sys};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, bind, setsockopt, socket, sockopt},
@@ -64,6 +64,8 @@ pub struct Launch {
     pub arguments: Vec<OsString>,
     /// Where the anchor's own supervisor listens.
     pub notify_socket: Option<OsString>,
+    /// How many descriptors the service manager has passed, for the first generation.
+    pub passed: usize,
 }
 
 /// Why there can be no anchor.
@@ -97,6 +99,7 @@ pub fn run(launch: &Launch, mut handlers: signals::Handlers) -> Result<ExitCode,
     set_child_subreaper(Some(getpid())).map_err(refused("to let it reap orphans"))?;
     let (inbox, name) = inbox().map_err(refused("a socket"))?;
     let current = start(launch, name)?;
+    bind::close_passed(launch.passed);
     let supervisor = Notifier::new(launch.notify_socket.as_deref());
     let mut anchor = Anchor { inbox, supervisor, current, ended: None, older: Vec::new() };
     loop {

@@ -1,96 +1,73 @@
 //! What was typed: the options, their help, their environment variables. Nothing is judged here; `config` does that.
 
 use crate::{exit::Exit, log};
-use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource,
+};
+use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
 
 /// Serves each connection with a fresh instance of a WebAssembly plugin.
-#[derive(Debug, Default, Parser)]
+#[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, next_line_help = false, args_conflicts_with_subcommands = true)]
-#[command(after_help = "Signals: USR1 restarts without losing a connection, HUP reloads the plugin, \
+#[command(
+    after_help = "Signals: USR1 restarts without losing a connection, HUP reads plugins and listeners' options anew, \
     TERM or INT shuts down gracefully, a second one at once.\n\
     Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
-    75 the service was handed back.")]
-pub struct Arguments {
-    /// What to do instead of serving.
+    75 the service was handed back."
+)]
+struct CommandLine {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    verb: Option<Verb>,
 
-    /// The component that serves each connection.
-    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
-    pub plugin: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check everything that serving checks at boot, print the resolved configuration, and exit.
+    Check {
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Show what a plugin is, what it exports and imports, and what of that a guest is given and denied.
+    Inspect(PluginFile),
+    /// Compile a plugin into the cache, so that neither a start nor a reload has to.
+    Compile(PluginFile),
+}
+
+/// The options. As words, which `config` turns into what they mean; a configuration file has the same names for them.
+#[derive(Args, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Options {
+    /// File with further options, in TOML: those that are given neither here nor in the environment.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_CONFIG", help_heading = "Configuration")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[expect(missing_docs, reason = "documentation here would become the help's")]
+    pub listener: ListenerOptions,
 
     /// Where compiled plugins are kept; only a directory that nobody else can write is used. `none` keeps nothing.
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR", help_heading = "Plugin")]
     #[arg(help = "Where compiled plugins are kept, or `none` [default: uninterruptible-host in $XDG_CACHE_HOME]")]
     pub cache_dir: Option<PathBuf>,
 
-    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
-    #[arg(
-        long,
-        value_name = "WHEN",
-        env = "UNINTERRUPTIBLE_GUEST_START",
-        default_value = "auto",
-        help_heading = "Plugin"
-    )]
-    pub guest_start: String,
-
     /// Refuse plugins of WASI 0.3, whose support in the engine is younger than that of 0.2.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
 
-    /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
-    #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
-    pub plugin_sha256: Option<String>,
-
-    /// An environment variable of the guests', as NAME=VALUE, or NAME=@FILE for what is secret; may be given more than once.
-    #[arg(
-        long,
-        value_name = "NAME=VALUE",
-        env = "UNINTERRUPTIBLE_GUEST_ENV",
-        hide_env_values = true,
-        help_heading = "What a guest gets"
-    )]
-    pub guest_env: Vec<String>,
-
-    /// An argument of the guests'; may be given more than once.
-    #[arg(
-        long,
-        value_name = "WORD",
-        env = "UNINTERRUPTIBLE_GUEST_ARG",
-        allow_hyphen_values = true,
-        help_heading = "What a guest gets"
-    )]
-    pub guest_arg: Vec<String>,
-
-    /// A directory that guests have, as HOST::GUEST, read only unless :rw follows; may be given more than once.
-    #[arg(
-        long,
-        value_name = "HOST::GUEST[:rw]",
-        env = "UNINTERRUPTIBLE_GUEST_DIR",
-        help_heading = "What a guest gets"
-    )]
-    pub guest_dir: Vec<String>,
-
-    /// Where guests may connect by tcp: an address, a network or a name, and a port or *; may be given more than once.
-    #[arg(
-        long,
-        value_name = "HOST-OR-CIDR:PORT",
-        env = "UNINTERRUPTIBLE_GUEST_CONNECT",
-        value_delimiter = ',',
-        help_heading = "What a guest gets"
-    )]
-    pub guest_connect: Vec<String>,
-
     /// Where to listen, as tcp://HOST:PORT or unix:///PATH?mode=0660; may be given more than once. With port 0 the system
-    /// chooses; without a mode the umask decides who may connect.
+    /// chooses; without a mode the umask decides who may connect. systemd:NAME serves what a socket unit passes under that name,
+    /// systemd: all that it passes.
+    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_BIND", value_delimiter = ',', help_heading = "Listeners")]
     #[arg(
-        long,
-        value_name = "URI",
-        env = "UNINTERRUPTIBLE_BIND",
-        value_delimiter = ',',
-        default_value = "tcp://127.0.0.1:7000",
-        help_heading = "Listeners"
+        help = "Where to listen: tcp://HOST:PORT, unix:///PATH?mode=0660, systemd:NAME or systemd:, any number of times [default: \
+                   tcp://0.0.0.0:$PORT where PORT is set, else tcp://127.0.0.1:7000]"
     )]
     pub bind: Vec<String>,
 
@@ -110,46 +87,6 @@ pub struct Arguments {
         help = "Connections served at once; further ones wait in the kernel's queue [default: 4096, or what the descriptor limit allows]"
     )]
     pub max_connections: Option<String>,
-
-    /// Memory that one guest may have, over all its linear memories.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        env = "UNINTERRUPTIBLE_GUEST_MEMORY",
-        default_value = "64MiB",
-        help_heading = "Limits"
-    )]
-    pub guest_memory: String,
-
-    /// CPU time that a guest may use while its connection moves no byte.
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "UNINTERRUPTIBLE_GUEST_CPU_TIME",
-        default_value = "10s",
-        help_heading = "Limits"
-    )]
-    pub guest_cpu_time: String,
-
-    /// How long a connection may last in all, or `none`.
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "UNINTERRUPTIBLE_CONNECTION_TIMEOUT",
-        default_value = "none",
-        help_heading = "Limits"
-    )]
-    pub connection_timeout: String,
-
-    /// How long a connection may go without moving a byte in either direction, or `none`.
-    #[arg(
-        long,
-        value_name = "TIME",
-        env = "UNINTERRUPTIBLE_IDLE_TIMEOUT",
-        default_value = "5m",
-        help_heading = "Limits"
-    )]
-    pub idle_timeout: String,
 
     /// Threads that serve connections.
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]
@@ -235,9 +172,22 @@ pub struct Arguments {
     )]
     pub anchor: String,
 
+    /// User to become once everything is bound; its group is the one of the user database.
+    #[arg(long, value_name = "USER", env = "UNINTERRUPTIBLE_USER", help_heading = "Process")]
+    pub user: Option<String>,
+
+    /// Group to become with it, by name or number.
+    #[arg(long, value_name = "GROUP", env = "UNINTERRUPTIBLE_GROUP", help_heading = "Process")]
+    pub group: Option<String>,
+
     /// File that names the process that serves, for scripts that signal it.
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
+
+    /// File to which records are appended; HUP opens it anew, so that it can be rotated.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_LOG_FILE", help_heading = "Logs")]
+    #[arg(help = "File to which records are appended; HUP opens it anew [default: standard error]")]
+    pub log_file: Option<PathBuf>,
 
     /// What is logged: error, warn, info, debug or trace.
     #[arg(
@@ -260,17 +210,205 @@ pub struct Arguments {
     pub log_format: String,
 }
 
+/// Those options of which each listener may have its own, in a section of the configuration file.
+#[derive(Args, Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ListenerOptions {
+    /// The component that serves each connection.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
+    pub plugin: Option<PathBuf>,
+
+    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "UNINTERRUPTIBLE_GUEST_START",
+        default_value = "auto",
+        help_heading = "Plugin"
+    )]
+    pub guest_start: String,
+
+    /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
+    #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
+    pub plugin_sha256: Option<String>,
+
+    /// An environment variable of the guests', as NAME=VALUE, or NAME=@FILE for what is secret; may be given more than once.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "UNINTERRUPTIBLE_GUEST_ENV",
+        hide_env_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_env: Vec<String>,
+
+    /// An argument of the guests'; may be given more than once.
+    #[arg(
+        long,
+        value_name = "WORD",
+        env = "UNINTERRUPTIBLE_GUEST_ARG",
+        allow_hyphen_values = true,
+        help_heading = "What a guest gets"
+    )]
+    pub guest_arg: Vec<String>,
+
+    /// A directory that guests have, as HOST::GUEST, read only unless :rw follows; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST::GUEST[:rw]",
+        env = "UNINTERRUPTIBLE_GUEST_DIR",
+        help_heading = "What a guest gets"
+    )]
+    pub guest_dir: Vec<String>,
+
+    /// Where guests may connect by tcp: an address, a network or a name, and a port or *; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST-OR-CIDR:PORT",
+        env = "UNINTERRUPTIBLE_GUEST_CONNECT",
+        value_delimiter = ',',
+        help_heading = "What a guest gets"
+    )]
+    pub guest_connect: Vec<String>,
+
+    /// Connections of one address served at once, or `none`; further ones are closed. Of IPv6, a /64 counts as one address.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "UNINTERRUPTIBLE_MAX_CONNECTIONS_PER_IP",
+        default_value = "none",
+        help_heading = "Limits"
+    )]
+    pub max_connections_per_ip: String,
+
+    /// Memory that one guest may have, over all its linear memories.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "UNINTERRUPTIBLE_GUEST_MEMORY",
+        default_value = "64MiB",
+        help_heading = "Limits"
+    )]
+    pub guest_memory: String,
+
+    /// CPU time that a guest may use while its connection moves no byte.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_GUEST_CPU_TIME",
+        default_value = "10s",
+        help_heading = "Limits"
+    )]
+    pub guest_cpu_time: String,
+
+    /// How long a connection may last in all, or `none`.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_CONNECTION_TIMEOUT",
+        default_value = "none",
+        help_heading = "Limits"
+    )]
+    pub connection_timeout: String,
+
+    /// How long a connection may go without moving a byte in either direction, or `none`.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_IDLE_TIMEOUT",
+        default_value = "5m",
+        help_heading = "Limits"
+    )]
+    pub idle_timeout: String,
+
+    /// Networks whose peers may connect, as 10.0.0.0/8,2001:db8::1; may be given more than once. Without any, everybody may.
+    #[arg(long, value_name = "CIDR", env = "ALLOWED_NETWORKS", help_heading = "Network")]
+    pub allow_network: Vec<String>,
+
+    /// Networks whose peers may not connect, whatever is allowed; may be given more than once.
+    #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_DENY_NETWORK", help_heading = "Network")]
+    pub deny_network: Vec<String>,
+
+    /// Networks of proxies, which have to begin each connection with a PROXY header, version 1 or 2, and whose word is taken for
+    /// whom it is from; `unix` for those at unix listeners. May be given more than once.
+    #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_PROXY_PROTOCOL", help_heading = "Network")]
+    pub proxy_protocol: Vec<String>,
+
+    /// The server's certificate and its chain, in PEM; with it, every listener speaks TLS. May be given more than once, each with
+    /// its key: the names in the certificates decide which a client is shown.
+    #[arg(long, value_name = "FILE", env = "TLS_CERTIFICATE", help_heading = "TLS")]
+    pub tls_certificate: Vec<PathBuf>,
+
+    /// The private key of the certificate in the same place, in PEM, not encrypted.
+    #[arg(long, value_name = "FILE", env = "TLS_KEY", help_heading = "TLS")]
+    pub tls_key: Vec<PathBuf>,
+
+    /// The oldest version of TLS that is spoken: 1.2 or 1.3.
+    #[arg(long, value_name = "VERSION", env = "TLS_VERSION", help_heading = "TLS")]
+    #[arg(help = "The oldest version of TLS that is spoken, 1.2 or 1.3 [default: 1.2]")]
+    pub tls_min_version: Option<String>,
+
+    /// An application protocol that clients can ask for (ALPN), the preferred one first; may be given more than once.
+    #[arg(
+        long,
+        value_name = "PROTOCOL",
+        env = "UNINTERRUPTIBLE_TLS_ALPN",
+        value_delimiter = ',',
+        help_heading = "TLS"
+    )]
+    pub tls_alpn: Vec<String>,
+
+    /// Certificates of authorities, in PEM: only clients with a certificate of theirs may connect.
+    #[arg(long, value_name = "FILE", env = "CLIENT_TLS_CERTIFICATE_CA", help_heading = "TLS")]
+    pub client_ca: Option<PathBuf>,
+
+    /// Whether clients have to show a certificate. `--client-ca` says so already; this refuses to start without one.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "VERIFY_CLIENT_TLS_CERTIFICATE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "TLS"
+    )]
+    pub verify_client_certificate: Option<String>,
+
+    /// How long a TLS handshake may take.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "UNINTERRUPTIBLE_HANDSHAKE_TIMEOUT",
+        default_value = "10s",
+        help_heading = "TLS"
+    )]
+    pub handshake_timeout: String,
+}
+
+/// What was typed.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    /// What to do instead of serving.
+    pub command: Option<Command>,
+    /// The options of serving, with the defaults of those that were not given.
+    pub options: Options,
+    /// Those that were given.
+    pub given: Vec<Given>,
+}
+
 /// What this program does besides serving.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug)]
 pub enum Command {
-    /// Show what a plugin is, what it exports and imports, and what of that a guest is given and denied.
+    /// To say whether serving would begin, and with what.
+    Check,
+    /// To say what a plugin is.
     Inspect(PluginFile),
-    /// Compile a plugin into the cache, so that neither a start nor a reload has to.
+    /// To compile a plugin ahead of time.
     Compile(PluginFile),
 }
 
 /// A plugin that is looked at and not served.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct PluginFile {
     /// The component.
     #[arg(value_name = "PLUGIN")]
@@ -289,6 +427,15 @@ pub struct PluginFile {
     pub guest_memory: String,
 }
 
+/// An option that was given.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Its long name.
+    pub name: String,
+    /// The variable by which it was, where it was not typed.
+    pub variable: Option<String>,
+}
+
 /// The command line was not one to serve with: help was asked for, or it does not parse.
 #[derive(Debug)]
 pub struct Refused(clap::Error);
@@ -300,8 +447,33 @@ impl Arguments {
     ///
     /// Where help or the version was asked for, or where an option is unknown or lacks its value.
     pub fn from_process() -> Result<Self, Refused> {
-        Self::try_parse().map_err(Refused)
+        let mut matches = CommandLine::command().try_get_matches().map_err(Refused)?;
+        let given = given(matches.subcommand().map_or(&matches, |(_verb, matches)| matches));
+        let CommandLine { verb, options } = CommandLine::from_arg_matches_mut(&mut matches).map_err(Refused)?;
+        let (command, options) = match verb {
+            None => (None, options),
+            Some(Verb::Check { options }) => (Some(Command::Check), *options),
+            Some(Verb::Inspect(file)) => (Some(Command::Inspect(file)), options),
+            Some(Verb::Compile(file)) => (Some(Command::Compile(file)), options),
+        };
+        Ok(Self { command, options, given })
     }
+}
+
+fn given(matches: &ArgMatches) -> Vec<Given> {
+    let command = CommandLine::command();
+    let given = command.get_arguments().filter_map(|option| {
+        // Where they are asked for in another verb, there may be no such option.
+        let source =
+            matches.ids().find(|id| *id == option.get_id()).and_then(|id| matches.value_source(id.as_str()))?;
+        let variable = match source {
+            ValueSource::CommandLine => None,
+            ValueSource::EnvVariable => Some(option.get_env()?.to_string_lossy().into_owned()),
+            _ => return None,
+        };
+        Some(Given { name: option.get_long()?.to_owned(), variable })
+    });
+    given.collect()
 }
 
 impl fmt::Display for Refused {

@@ -2,8 +2,9 @@
 //! a host to end, ends it at once.
 
 use crate::{
-    cli::Command,
-    config::Looking,
+    check,
+    cli::{Arguments, Command},
+    config::{Layers, Looking},
     exit::Exit,
     guest, inspect,
     lifecycle::Failure,
@@ -17,28 +18,32 @@ use tokio::runtime;
 ///
 /// # Errors
 ///
-/// Where an option has no meaning, or the system refuses a thread.
-pub fn run(command: Command, handlers: Handlers) -> Result<Exit, Failure> {
-    let work: Box<dyn FnOnce() -> Exit + Send> = match command {
+/// Where an option has no meaning, where what is checked would not be served, or where the system refuses a thread.
+pub fn run(command: Command, arguments: Arguments, handlers: Handlers) -> Result<Exit, Failure> {
+    let work: Box<dyn FnOnce() -> Result<Exit, Failure> + Send> = match command {
+        Command::Check => {
+            let layers = Layers::read(arguments)?;
+            Box::new(move || check::run(layers))
+        }
         Command::Inspect(file) => {
             let looking = Looking::resolve(file)?;
-            Box::new(move || inspect::run(&looking))
+            Box::new(move || Ok(inspect::run(&looking)))
         }
         Command::Compile(file) => {
             let looking = Looking::resolve(file)?;
-            Box::new(move || compile(&looking))
+            Box::new(move || Ok(compile(&looking)))
         }
     };
     let mut signals = handlers.deliver().map_err(Failure::Signals)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
     let exit = runtime.block_on(async {
         tokio::select! {
-            done = tokio::task::spawn_blocking(work) => done.unwrap_or(Exit::Bug),
-            () = terminated(&mut signals) => Exit::CutShort,
+            done = tokio::task::spawn_blocking(work) => done.unwrap_or_else(|panic| Err(Failure::Bug(panic.to_string()))),
+            () = terminated(&mut signals) => Ok(Exit::CutShort),
         }
     });
     runtime.shutdown_background();
-    Ok(exit)
+    exit
 }
 
 async fn terminated(signals: &mut Signals) {

@@ -2,11 +2,14 @@
 //! how it ended.
 
 use crate::{
+    admission::{Origin, Refusal},
     bind::{ListenerAddress, PeerAddress},
     config::Limits,
     drain::Slot,
-    guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
-    log::Limiter,
+    guest::{ConnectionId, Facts, Failure, Fault, Reason},
+    log,
+    service::Service,
+    tls::Acceptor,
     wire::Wire,
 };
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Duration};
@@ -14,18 +17,10 @@ use tokio::{
     task::unconstrained,
     time::{self, Instant},
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, error, field, info, warn};
 
 /// How long a peer may take nothing of what its guest has left behind, where there is no idle timeout.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-
-/// What all connections share.
-pub struct Service {
-    plugin: Plugin,
-    limits: Limits,
-    /// For the records of failed guests: a hostile peer must not be able to flood the log.
-    faults: Limiter,
-}
 
 /// One connection, accepted and counted.
 #[derive(Debug)]
@@ -34,13 +29,6 @@ pub struct Connection {
     peer: PeerAddress,
     listener: ListenerAddress,
     slot: Slot,
-}
-
-impl Service {
-    /// Serves with `plugin` within `limits`.
-    pub fn new(plugin: Plugin, limits: Limits) -> Self {
-        Self { plugin, limits, faults: Limiter::new(100, 10) }
-    }
 }
 
 impl Connection {
@@ -56,8 +44,17 @@ impl Connection {
 
     async fn serve(self, service: Arc<Service>) {
         // The slot is given back last, after the socket is closed.
-        let Self { socket, peer, listener, slot } = self;
-        let mut record = Record::open(&service, peer.clone(), listener.clone());
+        let Self { socket, peer, listener, mut slot } = self;
+        let mut record = Record::open(&service, peer, listener.clone());
+
+        let timeout = service.limits.connection_timeout;
+        let socket = match service.admission.admit(socket, &mut record.origin, &mut slot, timeout).await {
+            Ok(socket) => socket,
+            Err(refusal) => {
+                record.refuse(refusal);
+                return;
+            }
+        };
         let wire = match Wire::new(socket) {
             Ok(wire) => wire,
             Err(error) => {
@@ -65,7 +62,15 @@ impl Connection {
                 return;
             }
         };
-        let deadlines = Deadlines::new(&wire, &service.limits);
+        let deadlines = Deadlines::new(&wire, &service.limits, record.accepted);
+
+        if let Some(tls) = &service.tls {
+            // Boxed so that a plain connection is as small as if there were no TLS.
+            if let Err(failure) = Box::pin(secure(&wire, tls, &deadlines)).await {
+                record.end(Err(failure));
+                return;
+            }
+        }
 
         if service.plugin.starts_late() {
             let expired = tokio::select! {
@@ -83,14 +88,15 @@ impl Connection {
             }
         }
 
-        let facts = Facts { id: record.id, peer, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
+        let Origin { peer, local, .. } = record.origin.clone();
+        let facts = Facts { id: record.id, peer, local, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
         // Boxed so that a connection that waits for its first byte is small.
         let guest = Box::pin(service.plugin.serve(facts));
         record.end(tokio::select! {
             biased;
             ended = guest => ended,
             // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
-            reason = unconstrained(deadlines.expired()) => Err(Failure::plain(reason)),
+            reason = unconstrained(deadlines.cut()) => Err(Failure::plain(reason)),
             never = wire.tend() => match never {},
         });
 
@@ -110,6 +116,24 @@ impl Connection {
     }
 }
 
+/// Takes a connection into TLS. Whatever a peer does wrong here is nobody's fault.
+async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Result<(), Failure> {
+    let within = tls.handshake_timeout();
+    let end = Instant::now() + within;
+    let end = deadlines.end.map_or(end, |over| over.min(end));
+    let shaken = time::timeout_at(end, async { wire.secure(tls.session()?).await }).await;
+    let (reason, message) = match shaken {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => {
+            // So that the peer gets the alert that says why, and no reset before it.
+            drop(time::timeout_at(end, wire.conclude(within)).await);
+            (Reason::PeerReset, error.to_string())
+        }
+        Err(_) => (Reason::Idle, format!("TLS handshake: not done within {within:?}")),
+    };
+    Err(Failure { reason, message: log::escaped(&message) })
+}
+
 /// When a connection has to end.
 struct Deadlines<'a> {
     wire: &'a Wire,
@@ -118,11 +142,11 @@ struct Deadlines<'a> {
 }
 
 impl<'a> Deadlines<'a> {
-    fn new(wire: &'a Wire, limits: &Limits) -> Self {
+    fn new(wire: &'a Wire, limits: &Limits, accepted: Instant) -> Self {
         Self {
             wire,
             idle_timeout: limits.idle_timeout,
-            end: limits.connection_timeout.map(|timeout| Instant::now() + timeout),
+            end: limits.connection_timeout.map(|timeout| accepted + timeout),
         }
     }
 
@@ -133,6 +157,16 @@ impl<'a> Deadlines<'a> {
             () = self.over() => Reason::WallTime,
             () = self.idle() => Reason::Idle,
         }
+    }
+
+    /// The same for a guest that is at work.
+    async fn cut(&self) -> Reason {
+        let reason = self.expired().await;
+        // A guest that moves no byte is not in the middle of anything: its end is announced as that of others is.
+        if reason == Reason::WallTime {
+            self.wire.cut_output();
+        }
+        reason
     }
 
     async fn over(&self) {
@@ -157,18 +191,24 @@ impl<'a> Deadlines<'a> {
 /// The one log record of a connection, written when this is dropped: even where the process ends before the connection.
 struct Record {
     id: ConnectionId,
-    peer: PeerAddress,
+    origin: Origin,
     listener: ListenerAddress,
     accepted: Instant,
     service: Arc<Service>,
-    ended: Option<Result<(), Failure>>,
+    ended: Option<Ended>,
+}
+
+/// How a connection ended.
+enum Ended {
+    Refused(Refusal),
+    Served(Result<(), Failure>),
 }
 
 impl Record {
     fn open(service: &Arc<Service>, peer: PeerAddress, listener: ListenerAddress) -> Self {
         Self {
             id: ConnectionId::next(),
-            peer,
+            origin: peer.into(),
             listener,
             accepted: Instant::now(),
             service: Arc::clone(service),
@@ -177,12 +217,22 @@ impl Record {
     }
 
     fn end(&mut self, how: Result<(), Failure>) {
-        self.ended = Some(how);
+        self.ended = Some(Ended::Served(how));
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::System(error) => self.end(Err(Failure { reason: Reason::Host, message: error.to_string() })),
+            refusal => self.ended = Some(Ended::Refused(refusal)),
+        }
     }
 
     /// Why it failed, if it has.
     fn reason(&self) -> Option<Reason> {
-        Some(self.ended.as_ref()?.as_ref().err()?.reason)
+        match &self.ended {
+            Some(Ended::Served(Err(failure))) => Some(failure.reason),
+            _ => None,
+        }
     }
 }
 
@@ -190,26 +240,27 @@ impl Drop for Record {
     fn drop(&mut self) {
         let ended = self.ended.take().unwrap_or_else(|| {
             // Dropped by the runtime: because the process ends, or because of a panic.
-            Err(Failure::plain(if thread::panicking() { Reason::Host } else { Reason::Drain }))
+            let reason = if thread::panicking() { Reason::Host } else { Reason::Drain };
+            Ended::Served(Err(Failure::plain(reason)))
         });
-        let (plugin, connection, peer, listener) = (self.service.plugin.name(), self.id, &self.peer, &self.listener);
-        let ms = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let Failure { reason, message } = match ended {
-            Ok(()) => {
-                debug!(%plugin, %connection, %peer, %listener, ms, "connection finished");
-                return;
-            }
-            Err(failure) => failure,
-        };
-        match reason.fault() {
-            Fault::Nobody => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
-            Fault::Plugin => match self.service.faults.pass() {
-                Some(suppressed) => {
-                    warn!(%plugin, %connection, %peer, %listener, ms, %reason, message, suppressed, "connection failed")
-                }
-                None => debug!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+        let Self { id: connection, origin: Origin { peer, proxy, .. }, listener, accepted, service, .. } = &*self;
+        let (plugin, proxy) = (service.plugin.name(), proxy.as_ref().map(field::display));
+        let ms = u64::try_from(accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
+        macro_rules! tell {
+            ($level:ident, $($more:tt)+) => { $level!(%plugin, %connection, %peer, proxy, %listener, ms, $($more)+) };
+        }
+        match ended {
+            Ended::Served(Ok(())) => tell!(debug, "connection finished"),
+            Ended::Served(Err(Failure { reason, message })) => match (reason.fault(), service.to_be_told(reason)) {
+                (Fault::Plugin, Some(suppressed)) => tell!(warn, %reason, message, suppressed, "connection failed"),
+                (Fault::Host, Some(suppressed)) => tell!(error, %reason, message, suppressed, "connection failed"),
+                _ => tell!(debug, %reason, message, "connection failed"),
             },
-            Fault::Host => error!(%plugin, %connection, %peer, %listener, ms, %reason, message, "connection failed"),
+            Ended::Refused(because) => match (service.admission.to_be_told(&because), &because) {
+                (Some(suppressed), Refusal::Crowd { .. }) => tell!(info, %because, suppressed, "connection refused"),
+                (Some(suppressed), _) => tell!(warn, %because, suppressed, "connection refused"),
+                (None, _) => tell!(debug, %because, "connection refused"),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The count of connections: its cap, its guard, and the wait until none is left.
 
-use std::{num::NonZeroU32, sync::Arc};
+use crate::quota::{Quotas, Share};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// The connections that are open, of those that may be.
@@ -8,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 pub struct Connections {
     slots: Arc<Semaphore>,
     cap: u32,
+    quotas: Quotas,
     draining: Draining,
 }
 
@@ -16,6 +18,8 @@ pub struct Connections {
 #[derive(Debug)]
 pub struct Slot {
     _permit: OwnedSemaphorePermit,
+    quotas: Quotas,
+    share: Option<Share>,
     draining: Draining,
 }
 
@@ -23,15 +27,24 @@ impl Connections {
     /// None open, at most `cap`.
     pub fn new(cap: NonZeroU32) -> Self {
         // tokio's semaphore holds at least half a billion permits on every platform that we build for.
-        Self { slots: Arc::new(Semaphore::new(cap.get() as usize)), cap: cap.get(), draining: Draining::default() }
+        let slots = Arc::new(Semaphore::new(cap.get() as usize));
+        Self { slots, cap: cap.get(), quotas: Quotas::default(), draining: Draining::default() }
     }
 
     /// Waits for a free place and takes it.
     pub async fn slot(&self) -> Slot {
         match Arc::clone(&self.slots).acquire_owned().await {
-            Ok(permit) => Slot { _permit: permit, draining: self.draining.clone() },
+            Ok(permit) => {
+                let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
+                Slot { _permit: permit, quotas, share: None, draining }
+            }
             Err(_closed) => std::future::pending().await, // It is never closed.
         }
+    }
+
+    /// Whether no place is free.
+    pub fn full(&self) -> bool {
+        self.slots.available_permits() == 0
     }
 
     /// How many are open.
@@ -52,6 +65,12 @@ impl Connections {
 }
 
 impl Slot {
+    /// Counts this connection for `address` too, as long as the slot is held; `false` where that has `most` already.
+    pub fn count_for(&mut self, address: IpAddr, most: NonZeroU32) -> bool {
+        self.share = self.quotas.take(address, most);
+        self.share.is_some()
+    }
+
     /// The notice that this connection's guest can ask for.
     pub fn notice(&self) -> Draining {
         self.draining.clone()

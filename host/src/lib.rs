@@ -17,12 +17,16 @@
 //! documented.
 
 pub mod accept;
+pub mod admission;
 pub mod anchor;
 pub mod bind;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod connection;
+#[cfg(test)]
+mod dice;
 pub mod drain;
 pub mod exit;
 pub mod fault;
@@ -33,6 +37,12 @@ pub mod lifecycle;
 pub mod log;
 pub mod notify;
 pub mod pidfile;
+pub mod privilege;
+pub mod proxy_header;
+pub mod quota;
+pub mod restrict;
+pub mod service;
 pub mod signals;
 mod sys;
+pub mod tls;
 pub mod wire;

@@ -1,23 +1,29 @@
-//! Logs: one record a line on standard error, with the process id; never in the way of serving.
+//! Logs: one record a line on standard error or in a file, with the process id; never in the way of serving.
 //!
-//! Records pass through a bounded queue to a thread that writes them. Where the reader is slow or gone, records are dropped
-//! and counted; nothing waits for it.
+//! Records pass through a bounded queue to a thread that writes them. Where the reader is slow or gone, or the disk full, records
+//! are dropped and counted; nothing waits for it.
 
-use crate::handoff::Generation;
+mod file;
+
+pub use file::Error;
+
+use crate::{handoff::Generation, privilege::Owner};
+use file::LogFile;
 use nix::unistd::getpid;
 use std::{
     fmt,
-    io::Write,
+    io::{self, Write},
+    path::PathBuf,
     str::FromStr,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
-use tracing::{Event, Level, Subscriber, warn};
+use tracing::{Event, Level, Subscriber, error, info, warn};
 use tracing_subscriber::{
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
@@ -32,13 +38,17 @@ const QUEUE: usize = 16 << 10;
 /// How long the end of the process waits for the reader of its log.
 const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
-/// What is logged, and how.
-#[derive(Clone, Copy, Debug)]
+/// What is logged, how and where.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The least important level that is logged.
     pub level: Verbosity,
     /// What a record looks like.
     pub format: Shape,
+    /// The file, by its absolute path; without one, standard error.
+    pub file: Option<PathBuf>,
+    /// Whose it is where it is made.
+    pub owner: Option<Owner>,
 }
 
 /// The least important level that is logged.
@@ -95,10 +105,27 @@ impl Drop for Flush {
     }
 }
 
+/// Whether the file can be appended to.
+///
+/// # Errors
+///
+/// Where it cannot.
+pub fn check(options: &Options) -> Result<(), Error> {
+    options.file.as_deref().map(|path| LogFile::open(path, options.owner)).transpose().map(drop)
+}
+
 /// Starts logging for the life of what is returned.
-#[must_use]
-pub fn start(options: Options) -> Flush {
-    let queue = Queue::start();
+///
+/// # Errors
+///
+/// Where the file cannot be opened.
+pub fn start(options: &Options) -> Result<Flush, Error> {
+    let sink = match &options.file {
+        Some(path) => Sink::File(LogFile::open(path, options.owner)?),
+        None => Sink::StandardError,
+    };
+    let queue = Queue::start(sink);
+    drop(WRITER.set(queue.clone()));
     let text = tracing_subscriber::fmt().with_max_level(options.level.0).with_ansi(false).with_writer(queue.clone());
     // Only a test that starts twice could find a subscriber in place.
     match options.format {
@@ -111,7 +138,46 @@ pub fn start(options: Options) -> Flush {
                 .finish(),
         )),
     }
-    Flush(queue)
+    Ok(Flush(queue))
+}
+
+/// The way to the thread that writes, for [`reopen`].
+static WRITER: OnceLock<Queue> = OnceLock::new();
+
+/// Whether the file is to be opened anew.
+static REOPEN: AtomicBool = AtomicBool::new(false);
+
+/// Has the log file opened anew, before anything else is written: what was there has been moved away.
+pub fn reopen() {
+    REOPEN.store(true, Ordering::Relaxed);
+    // Where the queue is full, the thread is awake.
+    if let Some(writer) = WRITER.get() {
+        writer.records.try_send(Message::Wake).ok();
+    }
+}
+
+/// Where records end up.
+enum Sink {
+    StandardError,
+    File(LogFile),
+}
+
+impl Sink {
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        match self {
+            // A closed standard error is its reader's choice; whatever follows may find it open.
+            Self::StandardError => io::stderr().write_all(record),
+            Self::File(file) => file.write(record),
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Self::File(file) = self else { return };
+        match file.reopen() {
+            Ok(()) => info!("the log file is opened anew"),
+            Err(error) => error!("the log file cannot be opened anew, and the one that is open is written to: {error}"),
+        }
+    }
 }
 
 /// The way of a record to the thread that writes it.
@@ -124,23 +190,39 @@ struct Queue {
 enum Message {
     Record(Vec<u8>),
     Flush(mpsc::SyncSender<()>),
+    Wake,
 }
 
 impl Queue {
-    fn start() -> Self {
+    fn start(mut sink: Sink) -> Self {
         let (records, queued) = mpsc::sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
         let write = move || {
+            // What the record tells that is on its way.
+            let mut told = 0;
             for message in queued {
-                match message {
-                    // A closed standard error is its reader's choice; whatever follows may find it open.
-                    Message::Record(record) => drop(std::io::stderr().write_all(&record)),
-                    Message::Flush(written) => written.try_send(()).unwrap_or_default(),
+                if REOPEN.swap(false, Ordering::Relaxed) {
+                    sink.reopen();
                 }
-                let dropped = counted.swap(0, Ordering::Relaxed);
-                if dropped > 0 {
-                    warn!(dropped, "log records were dropped because their reader was too slow");
+                match message {
+                    Message::Record(record) => match sink.write(&record) {
+                        // Told only when something can be told again, or a full disk would be written to without end.
+                        Ok(()) => {
+                            told = counted.swap(0, Ordering::Relaxed);
+                            if told > 0 {
+                                warn!(
+                                    dropped = told,
+                                    "log records were dropped: their reader was too slow, or the disk was full"
+                                );
+                            }
+                        }
+                        Err(_lost) => {
+                            counted.fetch_add(1 + std::mem::take(&mut told), Ordering::Relaxed);
+                        }
+                    },
+                    Message::Flush(written) => written.try_send(()).unwrap_or_default(),
+                    Message::Wake => {}
                 }
             }
         };
@@ -166,12 +248,12 @@ struct Record<'a> {
 }
 
 impl Write for Record<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -190,7 +272,7 @@ pub fn complain(message: &str) {
     let (written, is_written) = mpsc::sync_channel(1);
     // A closed standard error leaves only the exit code to tell, and a full one must not keep the process from ending.
     let write = move || {
-        drop(std::io::stderr().write_all(line.as_bytes()));
+        drop(io::stderr().write_all(line.as_bytes()));
         written.try_send(()).ok();
     };
     if thread::Builder::new().name("complaint".into()).spawn(write).is_ok() {
@@ -257,6 +339,11 @@ impl Limiter {
             every: Duration::from_secs(1) / rate.max(1),
             bucket: Mutex::new(Bucket { tokens: burst, filled: Instant::now(), suppressed: 0 }),
         }
+    }
+
+    /// One in each `period`.
+    pub fn one_in(period: Duration) -> Self {
+        Self { every: period, ..Self::new(1, 1) }
     }
 
     /// Whether one more may pass: `Some` with how many did not since the last that did.

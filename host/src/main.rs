@@ -10,7 +10,7 @@ use uninterruptible_host::{
     anchor,
     cli::Arguments,
     command,
-    config::{self, Config},
+    config::{self, Config, Layers},
     exit::Exit,
     fault,
     handoff::adopt::Inheritance,
@@ -35,7 +35,7 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
     if let Some(orders) = config::fault_orders() {
         fault::arm(orders);
     }
-    let inheritance = config::handoff_channel().map(Inheritance::take).transpose()?;
+    let inheritance = config::handoff_channel()?.map(Inheritance::take).transpose()?;
     let fail = |error: &dyn Display| inheritance.iter().for_each(|predecessor| predecessor.fail(&error.to_string()));
     let mut arguments = match Arguments::from_process() {
         Ok(arguments) => arguments,
@@ -45,18 +45,20 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
         }
     };
     if let Some(command) = arguments.command.take() {
-        return Ok(command::run(command, handlers)?.into());
+        return Ok(command::run(command, arguments, handlers)?.into());
     }
+    let layers = Layers::read(arguments).inspect_err(|error| fail(error))?;
     // Before any thread exists. A successor does not step back behind a process that its predecessor does not wait for.
-    let launch = config::anchor(&arguments).inspect_err(|error| fail(error))?;
+    let launch = config::anchor(&layers).inspect_err(|error| fail(error))?;
     if let Some(launch) = launch.filter(|_| inheritance.is_none()) {
         return Ok(anchor::run(&launch, handlers)?);
     }
     let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
-    let config = Config::resolve(arguments).inspect_err(|error| fail(error))?;
-    let _flush_on_exit = log::start(config.log);
+    let activation = config::activation().map_err(config::Error::from).inspect_err(|error| fail(error))?;
+    let config = Config::resolve(layers, activation.sockets.len()).inspect_err(|error| fail(error))?;
+    let _flush_on_exit = log::start(&config.log).inspect_err(|error| fail(error))?;
     let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
-    let outcome = lifecycle::run(config, signals, inheritance);
+    let outcome = lifecycle::run(config, activation, signals, inheritance);
     anchor.ending(outcome.as_ref().map_or_else(lifecycle::Failure::exit, |exit| *exit).code());
     outcome.map(ExitCode::from)
 }

@@ -4,6 +4,7 @@
 //! (flock(2)) on the very file that the path names: a number alone may have become another program's. What is no pidfile is
 //! never replaced on a cold start, and what another process wrote is never removed.
 
+use crate::privilege::Owner;
 use rustix::{
     fs::{FlockOperation, OFlags, flock},
     process::geteuid,
@@ -12,7 +13,7 @@ use std::{
     fmt,
     fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
     process,
 };
@@ -119,6 +120,16 @@ impl PidFile {
             Ok(draft.publish(place))
         };
         Place::of(path).and_then(replace).map_err(|problem| Error { path: path.to_owned(), problem })
+    }
+
+    /// Gives it to whom this process becomes, so that those that come after it may replace it.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not allow it.
+    pub fn give_to(&self, owner: Owner) -> Result<(), Error> {
+        let given = fchown(&self.file, owner.user, owner.group);
+        given.map_err(|error| Error { path: self.place.path.clone(), problem: error.into() })
     }
 
     /// Leaves the file to a successor, who will replace it: from here on nobody holds it, and it is not removed.

@@ -56,6 +56,31 @@ pub(crate) fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<Option<u64
     }
 }
 
+/// How many packets a socket has dropped since it was made; a listening one does so when its queue is full.
+///
+/// # Errors
+///
+/// Where the kernel (before 4.12) does not know the option.
+pub(crate) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut counters = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut length = size_of_val(&counters) as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel writes at most `length` bytes, the size of
+    // `counters`, for which any bytes are values.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counters.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    match answer {
+        0 => Ok(counters[libc::SK_MEMINFO_DROPS as usize]),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Machine code that this program's compiler made. Only the cache of compiled plugins makes values of this type: fresh from
 /// the compiler, or read from a directory that nobody else can write and found undamaged.
 #[derive(Debug)]
@@ -84,18 +109,22 @@ impl Artifact {
 }
 
 /// Takes possession of a descriptor that this process was started with, where `is_it` recognises it, and closes it for processes
-/// that this one starts.
-///
-/// To be called once for a number, and with an `is_it` that no descriptor of this process's own making passes.
+/// that this one starts. A number that was taken before, or that is this process's own, is not.
 pub(crate) fn inherited(number: RawFd, is_it: impl FnOnce(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
     if number <= 2 {
         return None;
     }
     // SAFETY: borrowed for system calls only, which report a number that is not open.
     let probe = unsafe { BorrowedFd::borrow_raw(number) };
+    // What this process opens is closed on exec from the start, and what has come through one is not.
+    let flags = FdFlag::from_bits_retain(fcntl(probe, FcntlArg::F_GETFD).ok()?);
+    if flags.contains(FdFlag::FD_CLOEXEC) || !is_it(probe) {
+        return None;
+    }
     fcntl(probe, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-    // SAFETY: it is open, as the call above has shown, and what it is shows that whoever started this process left it.
-    is_it(probe).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    // SAFETY: it is open, as the calls above have shown; whoever started this process left it, as its flag has shown, and nobody
+    // here has taken it before, or would again.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// A packet that was received.

@@ -1,6 +1,7 @@
 //! The load: clients that connect to a server, verify every byte that it answers, and tell what they saw in one line.
 
 pub(crate) mod echo;
+pub(crate) mod handshakes;
 pub(crate) mod hello;
 pub(crate) mod idle;
 pub(crate) mod outcome;
@@ -21,6 +22,9 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
     process::end_with_parent()?;
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let outcome = match options.shape {
+        Shape::Handshakes { server, handshake, ref certificate, clients, seconds } => {
+            runtime.block_on(handshakes::load(server, clients, seconds, certificate, handshake))?
+        }
         Shape::Hello { server, clients, seconds } => runtime.block_on(hello::load(server, clients, seconds))?,
         Shape::Echo { server, clients, bytes_per_client } => {
             runtime.block_on(echo::load(server, clients, bytes_per_client))?

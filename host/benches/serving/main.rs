@@ -18,6 +18,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
 
 mod cores;
+mod encryption;
 mod load;
 #[path = "../machine.rs"]
 mod machine;
@@ -72,6 +73,7 @@ fn measure(options: &Options) -> anyhow::Result<ExitCode> {
         let section: Section = match part {
             Part::Hello => measure::hello::section(&bench),
             Part::Echo => measure::echo::section(&bench),
+            Part::Handshakes => measure::handshakes::section(&bench),
             Part::Idle => measure::idle::section(&bench),
             Part::Start => measure::start::section(&bench),
         }

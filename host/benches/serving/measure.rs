@@ -1,6 +1,7 @@
 //! How each part is measured: native and host take turns, and only one of them is busy at a time.
 
 pub(crate) mod echo;
+pub(crate) mod handshakes;
 pub(crate) mod hello;
 pub(crate) mod idle;
 pub(crate) mod start;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::cores::Cores;
+use crate::encryption::Files;
 use crate::load::outcome::Outcome;
 use crate::options::{Options, Work};
 use crate::process::{Process, work_folder};
@@ -85,7 +87,17 @@ impl<'a> Bench<'a> {
 
     /// Starts one server that can hold `connections` open ones.
     fn start(&self, kind: Kind<'_>, connections: usize) -> anyhow::Result<Server> {
-        Server::start(kind, connections + SPARE_CONNECTIONS, &self.cores, self.log())
+        Server::start(kind, None, connections + SPARE_CONNECTIONS, &self.cores, self.log())
+    }
+
+    /// Starts one server for `work` over TLS.
+    fn start_encrypted(&self, side: Side, work: Work, connections: usize, files: &Files) -> anyhow::Result<Server> {
+        let (plugin, cache) = (plugin(work)?, self.cache("cache")?);
+        let kind = match side {
+            Side::Native => Kind::Native(work),
+            Side::Host => self.host(&plugin, &cache),
+        };
+        Server::start(kind, Some(files), connections + SPARE_CONNECTIONS, &self.cores, self.log())
     }
 
     /// Starts both servers for `work`.

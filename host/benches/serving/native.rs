@@ -10,11 +10,13 @@ use std::time::Duration;
 use anyhow::Context;
 use signal_hook::consts::SIGTERM;
 use signal_hook::flag::register_conditional_shutdown;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
+use crate::encryption::Files;
 use crate::options::{NativeOptions, Work};
 use crate::process;
 
@@ -29,6 +31,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
     process::end_with_parent()?;
+    let tls = options.tls.as_ref().map(Files::acceptor).transpose()?;
     register_conditional_shutdown(SIGTERM, 0, Arc::new(AtomicBool::new(true)))?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let socket = TcpSocket::new_v4()?;
@@ -38,11 +41,16 @@ pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let listener = socket.listen(BACKLOG)?;
         println!("listening tcp://{}", listener.local_addr()?);
-        accept(listener, options.work, options.max_connections).await
+        accept(listener, tls, options.work, options.max_connections).await
     })
 }
 
-async fn accept(listener: TcpListener, work: Work, max_connections: usize) -> anyhow::Result<()> {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    work: Work,
+    max_connections: usize,
+) -> anyhow::Result<()> {
     let free = Arc::new(Semaphore::new(max_connections));
     loop {
         let counted = Arc::clone(&free).acquire_owned().await.context("the semaphore is never closed")?;
@@ -54,9 +62,13 @@ async fn accept(listener: TcpListener, work: Work, max_connections: usize) -> an
                 continue;
             }
         };
+        let tls = tls.clone();
         tokio::spawn(async move {
             // The load sees a failed connection and tells more than could be told here.
-            drop(serve(connection, work).await);
+            drop(match tls {
+                Some(tls) => serve_encrypted(connection, &tls, work).await,
+                None => serve(connection, work).await,
+            });
             drop(counted);
         });
     }
@@ -71,8 +83,19 @@ async fn serve(mut connection: TcpStream, work: Work) -> io::Result<()> {
     timeout(DRAIN_TIME, drain(&mut connection)).await?
 }
 
+async fn serve_encrypted(connection: TcpStream, tls: &TlsAcceptor, work: Work) -> io::Result<()> {
+    let mut session = tls.accept(connection).await?;
+    match work {
+        Work::Hello => hello(&mut session).await?,
+        Work::Echo => echo(&mut session).await?,
+    }
+    session.shutdown().await?;
+    let (mut connection, _) = session.into_inner();
+    timeout(DRAIN_TIME, drain(&mut connection)).await?
+}
+
 /// Reads a line or to the end, and greets.
-async fn hello(connection: &mut TcpStream) -> io::Result<()> {
+async fn hello(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     let mut line = Vec::with_capacity(64);
     while !line.contains(&b'\n') && line.len() < LINE_LIMIT {
         if connection.read_buf(&mut line).await? == 0 {
@@ -82,11 +105,12 @@ async fn hello(connection: &mut TcpStream) -> io::Result<()> {
     let end = line.iter().position(|&byte| byte == b'\n').unwrap_or(line.len());
     let name = line[..end].trim_ascii();
     let name: &[u8] = if name.is_empty() { b"world" } else { name };
-    connection.write_all(&[b"Hello ", name, b"!\n"].concat()).await
+    connection.write_all(&[b"Hello ", name, b"!\n"].concat()).await?;
+    connection.flush().await
 }
 
 /// Sends back what comes.
-async fn echo(connection: &mut TcpStream) -> io::Result<()> {
+async fn echo(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     let mut buffer = vec![0; ECHO_BUFFER];
     loop {
         match connection.read(&mut buffer).await? {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::encryption::{Files, Handshake};
+
 /// Built by Cargo before the benchmark, in the same profile.
 const BUILT_HOST: &str = env!("CARGO_BIN_EXE_uninterruptible-host");
 
@@ -37,7 +39,7 @@ pub(crate) enum Role {
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many clients `hello` meets at once: one row of the table each.
+    /// How many clients `hello` meets at once, plain and over TLS: one row of the table each.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = clients())]
     pub(crate) clients: Vec<usize>,
     /// How many clients bulk `echo` meets at once: one row of the table each.
@@ -94,6 +96,7 @@ impl Options {
 pub(crate) enum Part {
     Hello,
     Echo,
+    Handshakes,
     Idle,
     Start,
 }
@@ -103,6 +106,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Hello => "hello",
             Self::Echo => "echo",
+            Self::Handshakes => "handshakes",
             Self::Idle => "idle",
             Self::Start => "start",
         })
@@ -131,6 +135,8 @@ pub(crate) struct NativeOptions {
     /// Most connections that are open at once; above that the kernel's queue holds them, as with the host.
     #[arg(long)]
     pub(crate) max_connections: usize,
+    #[command(flatten)]
+    pub(crate) tls: Option<Files>,
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +151,16 @@ pub(crate) enum Shape {
     /// One short connection after the other, for a time.
     Hello {
         server: SocketAddr,
+        #[arg(long)]
+        clients: usize,
+        #[arg(long, value_parser = seconds)]
+        seconds: Duration,
+    },
+    /// The same over TLS.
+    Handshakes {
+        server: SocketAddr,
+        handshake: Handshake,
+        certificate: PathBuf,
         #[arg(long)]
         clients: usize,
         #[arg(long, value_parser = seconds)]

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use nix::unistd::Pid;
 
 use crate::cores::Cores;
+use crate::encryption::Files;
 use crate::options::{Work, root};
 use crate::process::Process;
 
@@ -35,8 +36,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server and returns when it listens.
-    pub(crate) fn start(kind: Kind<'_>, max_connections: usize, cores: &Cores, log: PathBuf) -> anyhow::Result<Self> {
+    /// Starts a server, over TLS where there are files for it, and returns when it listens.
+    pub(crate) fn start(
+        kind: Kind<'_>,
+        tls: Option<&Files>,
+        max_connections: usize,
+        cores: &Cores,
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
         let (name, mut command) = match kind {
             Kind::Native(work) => {
                 let mut command = Command::new(env::current_exe()?);
@@ -50,6 +57,9 @@ impl Server {
             }
         };
         command.arg("--max-connections").arg(max_connections.to_string());
+        if let Some(Files { tls_certificate, tls_key }) = tls {
+            command.arg("--tls-certificate").arg(tls_certificate).arg("--tls-key").arg(tls_key);
+        }
         // What stands in the environment of whoever measures (RUST_LOG, RUST_BACKTRACE, options of the host) would
         // count as the server's work.
         command.env_clear();

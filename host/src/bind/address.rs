@@ -5,7 +5,7 @@ use crate::log;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::{linux::net::SocketAddrExt, unix},
     path::Path,
     str::FromStr,
@@ -16,7 +16,7 @@ use std::{
 const LONGEST_PATH: usize = 107;
 
 /// The absolute path of a unix listener, in its shortest form: paths are compared as they are written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SocketPath(Arc<str>);
 
@@ -109,6 +109,19 @@ enum Peer {
     UnixUnnamed,
     /// As it is shown: the peer chose its bytes.
     UnixNamed(Arc<str>),
+}
+
+impl PeerAddress {
+    /// A peer at a unix socket that has no name, as almost none has.
+    pub const UNIX_UNNAMED: Self = Self(Peer::UnixUnnamed);
+
+    /// The address by which networks know it; `None` on unix.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match &self.0 {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::UnixUnnamed | Peer::UnixNamed(_) => None,
+        }
+    }
 }
 
 impl From<unix::net::SocketAddr> for PeerAddress {

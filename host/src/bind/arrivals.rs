@@ -2,6 +2,7 @@
 //! queued already.
 
 use super::{Listener, ListenerAddress};
+use crate::sys;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, netlink, recv, send, shutdown,
 };
@@ -36,6 +37,12 @@ impl Listener {
             ListenerAddress::Tcp(_) => drop_syns(self.as_fd()),
             ListenerAddress::Unix(_) => Ok(shutdown(self.as_fd(), Shutdown::Read)?),
         }
+    }
+
+    /// Whether its queue was ever too short. Then peers may take themselves for connected of which the kernel knows nothing, until
+    /// they send again what it has dropped. To be asked before arrivals are stopped, which drops more.
+    pub fn has_overflowed(&self) -> bool {
+        sys::dropped(self.as_fd()).is_ok_and(|dropped| dropped > 0)
     }
 
     /// What the kernel holds for this listener. `None` where the system does not tell.

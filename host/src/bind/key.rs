@@ -1,7 +1,7 @@
 //! The name under which a listener is handed over: what both generations call the same listener, whatever they think of its
 //! options.
 
-use super::{Bind, SocketPath};
+use super::{Bind, SocketName, SocketPath};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
@@ -11,23 +11,28 @@ use std::{
 };
 
 /// A listener's name: the resolved address that was asked for, or the path. Where the system chooses the port, the ordinal
-/// among the listeners of that address tells them apart: `tcp://127.0.0.1:0#0`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// among the listeners of that address tells them apart: `tcp://127.0.0.1:0#0`. So it is with those that the service manager has
+/// passed under one name: `systemd:web#0`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(pub(super) Name);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Name {
     /// The port is never 0.
     Tcp(SocketAddr),
     /// The port is always 0.
     ChosenPort(SocketAddr, u32),
     Unix(SocketPath),
+    Passed(SocketName, u32),
+    /// Every socket that is passed under the name, or under any that is not asked for by itself: what a configuration asks for,
+    /// and the name of no listener.
+    AllPassed(Option<SocketName>),
 }
 
 /// Not the name of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no listener's key, as in tcp://127.0.0.1:7000, tcp://127.0.0.1:0#0 or unix:///run/app.sock")]
+#[error("is no listener's key, as in tcp://127.0.0.1:7000, tcp://127.0.0.1:0#0, unix:///run/app.sock or systemd:web#0")]
 pub struct NoKey;
 
 impl Key {
@@ -43,8 +48,36 @@ impl Key {
                 Name::ChosenPort(*address, ordinal)
             }
             Bind::Tcp(address) => Name::Tcp(*address),
+            Bind::Systemd(name) => Name::AllPassed(name.clone()),
         };
         binds.iter().map(name).map(Self).collect()
+    }
+
+    /// The keys of sockets that are passed under these names, in their order.
+    pub fn passed(names: &[SocketName]) -> Vec<Self> {
+        let key = |(index, name): (usize, &SocketName)| {
+            let ordinal = names.iter().take(index).filter(|earlier| *earlier == name).count();
+            Self(Name::Passed(name.clone(), u32::try_from(ordinal).unwrap_or(u32::MAX)))
+        };
+        names.iter().enumerate().map(key).collect()
+    }
+
+    /// Whether this is what a configuration with these `keys` asks for when it asks for `self`.
+    pub fn is_wanted_as(&self, wanted: &Self, keys: &[Self]) -> bool {
+        match (&self.0, &wanted.0) {
+            (Name::Passed(name, _), Name::AllPassed(Some(wanted))) => name == wanted,
+            (Name::Passed(name, _), Name::AllPassed(None)) => {
+                let by_itself = Self(Name::AllPassed(Some(name.clone())));
+                !keys.contains(&by_itself)
+            }
+            _ => self == wanted,
+        }
+    }
+
+    /// Whether the listener belongs to the service manager, which keeps it open when this process has closed it, and to whom its
+    /// options, its path and what is queued there are left.
+    pub fn is_passed(&self) -> bool {
+        matches!(self.0, Name::Passed(..))
     }
 
     /// Whether the system would not let both be bound at once, though they differ: one port on a wildcard address and on an
@@ -72,6 +105,9 @@ impl fmt::Display for Key {
             Name::Tcp(address) => write!(f, "tcp://{address}"),
             Name::ChosenPort(address, ordinal) => write!(f, "tcp://{address}#{ordinal}"),
             Name::Unix(path) => write!(f, "unix://{path}"),
+            Name::Passed(name, ordinal) => write!(f, "systemd:{name}#{ordinal}"),
+            Name::AllPassed(None) => f.write_str("systemd:"),
+            Name::AllPassed(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -80,15 +116,22 @@ impl FromStr for Key {
     type Err = NoKey;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let name = match text.split_once("://").ok_or(NoKey)? {
-            ("unix", path) => path.parse().map(Name::Unix).map_err(|_remedy| NoKey)?,
-            ("tcp", tcp) => match tcp.split_once('#') {
-                Some((address, ordinal)) => {
-                    Name::ChosenPort(address.parse().map_err(|_error| NoKey)?, ordinal.parse().map_err(|_error| NoKey)?)
-                }
-                None => Name::Tcp(tcp.parse().map_err(|_error| NoKey)?),
-            },
-            _ => return Err(NoKey),
+        let name = if let Some(passed) = text.strip_prefix("systemd:") {
+            // The name may have the mark in it.
+            let (name, ordinal) = passed.rsplit_once('#').ok_or(NoKey)?;
+            Name::Passed(name.parse().map_err(|_remedy| NoKey)?, ordinal.parse().map_err(|_error| NoKey)?)
+        } else {
+            match text.split_once("://").ok_or(NoKey)? {
+                ("unix", path) => path.parse().map(Name::Unix).map_err(|_remedy| NoKey)?,
+                ("tcp", tcp) => match tcp.split_once('#') {
+                    Some((address, ordinal)) => Name::ChosenPort(
+                        address.parse().map_err(|_error| NoKey)?,
+                        ordinal.parse().map_err(|_error| NoKey)?,
+                    ),
+                    None => Name::Tcp(tcp.parse().map_err(|_error| NoKey)?),
+                },
+                _ => return Err(NoKey),
+            }
         };
         // One listener has one name: what is written differently from what is meant is none.
         let key = Self(name);
@@ -147,7 +190,14 @@ mod tests {
 
     #[test]
     fn a_key_is_read_as_it_is_written() {
-        for text in ["tcp://127.0.0.1:80", "tcp://[::1]:80", "tcp://127.0.0.1:0#7", "unix:///run/a"] {
+        for text in [
+            "tcp://127.0.0.1:80",
+            "tcp://[::1]:80",
+            "tcp://127.0.0.1:0#7",
+            "unix:///run/a",
+            "systemd:a#0",
+            "systemd:a#1#2",
+        ] {
             let key: Key = text.parse().unwrap();
             assert_eq!(key.to_string(), text);
             assert_eq!(serde_json::to_string(&key).unwrap(), format!("{text:?}"));
@@ -167,11 +217,36 @@ mod tests {
             "tcp://127.0.0.1:080",
             "unix://a",
             "unix:///run/",
+            "systemd:",
             "systemd:a",
+            "systemd:#0",
+            "systemd:a#",
+            "systemd:a#01",
         ] {
             assert_eq!(text.parse::<Key>(), Err(NoKey), "{text}");
             assert!(serde_json::from_str::<Key>(&format!("{text:?}")).is_err());
         }
+    }
+
+    #[test]
+    fn passed_sockets_are_asked_for_by_name_or_all_that_are_left() {
+        let names = ["web", "admin", "web"].map(|name| name.parse().unwrap());
+        let passed = Key::passed(&names);
+        assert_eq!(
+            passed.iter().map(Key::to_string).collect::<Vec<_>>(),
+            ["systemd:web#0", "systemd:admin#0", "systemd:web#1"]
+        );
+        let binds = |uris: &[&str]| Key::of(&uris.iter().map(|uri| uri.parse().unwrap()).collect::<Vec<Bind>>());
+        let wanted = |uris: &[&str]| -> Vec<usize> {
+            let keys = binds(uris);
+            keys.iter().map(|key| passed.iter().filter(|passed| passed.is_wanted_as(key, &keys)).count()).collect()
+        };
+        assert_eq!(wanted(&["systemd:"]), [3]);
+        assert_eq!(wanted(&["systemd:web"]), [2]);
+        assert_eq!(wanted(&["systemd:", "systemd:web"]), [1, 2]);
+        assert_eq!(wanted(&["systemd:nobody", "systemd:admin", "tcp://127.0.0.1:80"]), [0, 1, 0]);
+        let [tcp] = binds(&["tcp://127.0.0.1:80"]).try_into().unwrap();
+        assert!(tcp.is_wanted_as(&tcp, &[]) && !tcp.is_passed() && passed[0].is_passed());
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! A socket that listens, bound by this process or adopted from its predecessor: from then on nobody can tell the difference.
+//! A socket that listens, bound by this process or adopted from its predecessor or the service manager: from then on nobody can
+//! tell the difference, but for what a service manager keeps to itself.
 
 use super::{
     Bind, Key, ListenerAddress, PeerAddress,
     key::Name,
-    socket_file::{Obstacle, SocketFile},
+    socket_file::{Claim, FileId, Obstacle, SocketFile},
 };
-use crate::sys;
+use crate::{privilege::Owner, sys};
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd},
@@ -37,13 +38,17 @@ enum Obstruction {
     Tcp(io::Error),
     #[error(transparent)]
     Unix(Obstacle),
+    #[error("only the service manager opens it")]
+    Passed,
 }
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another process listens there: stop it, or bind another port",
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address: bind one that it has, or 0.0.0.0",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE: bind a higher one",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher one, or stop and start"
+        }
         _ => "",
     }
 }
@@ -88,36 +93,108 @@ pub struct Listener {
     owns_path: AtomicBool,
 }
 
-impl Listener {
-    /// Binds and listens. A path that is bound is owned.
+/// A socket that is bound and does not listen yet: its address is this process's, and whoever connects is refused, as if it were
+/// not there. Dropped, it leaves no trace.
+#[derive(Debug)]
+pub struct Bound {
+    bind: Bind,
+    key: Key,
+    address: ListenerAddress,
+    socket: Unheard,
+}
+
+#[derive(Debug)]
+enum Unheard {
+    Tcp(Socket),
+    Unix(Claim),
+}
+
+impl Bound {
+    /// Binds.
     ///
     /// # Errors
     ///
     /// Where the system refuses any step, or something else is at the path; the error names the URI.
-    pub fn bind(bind: &Bind, key: Key, backlog: u32) -> Result<Self, Error> {
+    pub fn new(bind: &Bind, key: Key) -> Result<Self, Error> {
         let refused = |obstacle| Error { bind: bind.clone(), obstacle };
-        let (socket, address, file) = match bind {
+        let (address, socket) = match bind {
             Bind::Tcp(address) => {
-                let (socket, real) = tcp(*address, backlog).map_err(|error| refused(Obstruction::Tcp(error)))?;
-                (socket, ListenerAddress::Tcp(real), None)
+                let (socket, real) = tcp(*address).map_err(|error| refused(Obstruction::Tcp(error)))?;
+                (ListenerAddress::Tcp(real), Unheard::Tcp(socket))
             }
             Bind::Unix(path, mode) => {
-                let bound = SocketFile::bind(path, *mode, length(backlog));
-                let (socket, file) = bound.map_err(|obstacle| refused(Obstruction::Unix(obstacle)))?;
-                (socket, ListenerAddress::Unix(path.clone()), Some(file))
+                let claim = Claim::new(Type::STREAM, path, *mode);
+                let claim = claim.map_err(|obstacle| refused(Obstruction::Unix(obstacle)))?;
+                (ListenerAddress::Unix(path.clone()), Unheard::Unix(claim))
             }
+            Bind::Systemd(_) => return Err(refused(Obstruction::Passed)),
         };
-        Ok(Self { socket, key, address, file, owns_path: AtomicBool::new(true) })
+        Ok(Self { bind: bind.clone(), key, address, socket })
     }
 
-    /// Takes over a socket that a predecessor has bound as `key` and still serves. So nothing is changed on it but what concerns
-    /// this process alone: that its children do not inherit it, and that it never blocks, which every holder wants. Its path stays
-    /// the predecessor's until [`Self::settled`].
+    /// Where it will listen.
+    pub fn address(&self) -> &ListenerAddress {
+        &self.address
+    }
+
+    /// Gives its path to whom this process becomes, so that those that come after it may change and remove it.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not allow it.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        match &self.socket {
+            Unheard::Tcp(_) => Ok(()),
+            Unheard::Unix(claim) => claim.give_to(owner),
+        }
+    }
+
+    /// Listens. Its path, where it has one, is owned from here on.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses: hardly anything can come between, but another program may have begun to listen on the port in
+    /// the same instant.
+    pub fn listen(self, backlog: u32) -> Result<Listener, Error> {
+        let Self { bind, key, address, socket } = self;
+        let (socket, file) = match socket {
+            Unheard::Tcp(socket) => match heard(&socket, backlog) {
+                Ok(()) => (socket.into(), None),
+                Err(error) => return Err(Error { bind, obstacle: Obstruction::Tcp(error) }),
+            },
+            Unheard::Unix(claim) => match claim.listen(length(backlog)) {
+                Ok((socket, file)) => (socket, Some(file)),
+                Err(error) => return Err(Error { bind, obstacle: Obstruction::Unix(error.into()) }),
+            },
+        };
+        Ok(Listener { socket, key, address, file, owns_path: AtomicBool::new(true) })
+    }
+}
+
+impl Listener {
+    /// Takes a socket that the service manager has passed. What it keeps of it stays as its unit says: the length of the queue, who
+    /// may connect, the path.
+    ///
+    /// # Errors
+    ///
+    /// Where it is none that can be served.
+    pub fn passed(socket: OwnedFd, key: Key) -> Result<Self, AdoptError> {
+        let listener = Self::adopt(socket, key, None)?;
+        if let ListenerAddress::Tcp(_) = listener.address {
+            let delay_nothing = SockRef::from(&listener.socket).set_tcp_nodelay(true);
+            delay_nothing.map_err(|error| AdoptError::System(listener.key.clone(), error))?;
+        }
+        Ok(listener)
+    }
+
+    /// Takes over a socket that a predecessor has bound as `key`, to this file, and still serves. So nothing is changed on it but what
+    /// concerns this process alone: that its children do not inherit it, and that it never blocks, which every holder wants. Its path
+    /// stays the predecessor's until [`Self::settled`].
     ///
     /// # Errors
     ///
     /// Where it is not what `key` says.
-    pub fn adopt(socket: OwnedFd, key: Key) -> Result<Self, AdoptError> {
+    pub fn adopt(socket: OwnedFd, key: Key, file: Option<FileId>) -> Result<Self, AdoptError> {
         let system = |error| AdoptError::System(key.clone(), error);
         let kind = match sockopt::socket_type(&socket) {
             Ok(kind) => kind,
@@ -140,15 +217,17 @@ impl Listener {
             return Err(AdoptError::Elsewhere { key, found });
         };
         let here = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(system)?;
-        if sys::network_namespace(socket.as_fd()).map_err(system)?
-            != sys::network_namespace(here.as_fd()).map_err(system)?
+        // A service without a network of its own may well be passed sockets of another.
+        if !key.is_passed()
+            && sys::network_namespace(socket.as_fd()).map_err(system)?
+                != sys::network_namespace(here.as_fd()).map_err(system)?
         {
             return Err(AdoptError::OtherNetwork(key));
         }
         keep_to_ourselves(&socket).map_err(|error| system(error.into()))?;
         let file = match &address {
-            ListenerAddress::Tcp(_) => None,
-            ListenerAddress::Unix(path) => SocketFile::at(path).map_err(system)?,
+            ListenerAddress::Unix(path) if !key.is_passed() => SocketFile::adopted(path, file).map_err(system)?,
+            _ => None,
         };
         Ok(Self { socket, key, address, file, owns_path: AtomicBool::new(false) })
     }
@@ -160,11 +239,24 @@ impl Listener {
     ///
     /// What the system refused; the listener serves on as it was.
     pub fn settled(&self, bind: &Bind, backlog: u32) -> io::Result<()> {
+        if self.key.is_passed() {
+            return Ok(());
+        }
         self.owns_path.store(true, Ordering::Relaxed);
         if let (Some(file), Bind::Unix(_, Some(mode))) = (&self.file, bind) {
             file.set_mode(*mode)?;
         }
         Ok(listen(&self.socket, length(backlog))?)
+    }
+
+    /// Which file its path has to lead to, for a successor.
+    pub fn file(&self) -> Option<FileId> {
+        self.file.as_ref().map(SocketFile::id)
+    }
+
+    /// Whether clients that are given its address come here. Always so on tcp.
+    pub fn is_where_it_says(&self) -> bool {
+        self.file.as_ref().is_none_or(|file| file.is_there().unwrap_or(true))
     }
 
     /// Removes the path of a unix listener, where this process owns it and it still leads to this socket. For a listener that is
@@ -255,7 +347,9 @@ fn length(backlog: u32) -> i32 {
     i32::try_from(backlog).unwrap_or(i32::MAX)
 }
 
-fn tcp(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAddr)> {
+/// A port that is taken, as far as the system has a way to: two sockets may be bound to one port as long as neither listens, if both
+/// were bound so that connections of former times do not matter. So this one forgets that it was, until it listens.
+fn tcp(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // What `[::]` means must not depend on net.ipv6.bindv6only.
@@ -266,9 +360,14 @@ fn tcp(address: SocketAddr, backlog: u32) -> io::Result<(OwnedFd, SocketAddr)> {
     // Guests write whole answers; waiting for more to send with them would only delay those. Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(length(backlog))?;
+    socket.set_reuse_address(false)?;
     let real = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((socket.into(), real))
+    Ok((socket, real))
+}
+
+fn heard(socket: &Socket, backlog: u32) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.listen(length(backlog))
 }
 
 /// The address of a socket that is bound as `key` says.
@@ -280,6 +379,25 @@ fn matching(key: &Key, found: &SockAddr) -> Option<ListenerAddress> {
             found.as_socket().filter(is_it).map(ListenerAddress::Tcp)
         }
         Name::Unix(path) => (found.as_pathname() == Some(path.as_ref())).then(|| ListenerAddress::Unix(path.clone())),
+        Name::Passed(..) => {
+            let path = || found.as_pathname()?.to_str()?.parse().ok().map(ListenerAddress::Unix);
+            found.as_socket().map(ListenerAddress::Tcp).or_else(path)
+        }
+        Name::AllPassed(_) => None,
+    }
+}
+
+/// Binds without listening, and lets go.
+pub(super) fn check(bind: &Bind) -> Result<(), Error> {
+    let refused = |obstacle| Error { bind: bind.clone(), obstacle };
+    match bind {
+        Bind::Tcp(address) => match tcp(*address) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => Err(refused(Obstruction::Tcp(error))),
+            _ => Ok(()),
+        },
+        Bind::Unix(path, _) => SocketFile::check(path).map_err(|obstacle| refused(Obstruction::Unix(obstacle))),
+        // What a service manager will pass is known when it does.
+        Bind::Systemd(_) => Ok(()),
     }
 }
 
@@ -335,7 +453,7 @@ mod tests {
     fn listener(uri: &str) -> Listener {
         let bind: Bind = uri.parse().unwrap();
         let [key] = Key::of(std::slice::from_ref(&bind)).try_into().unwrap();
-        Listener::bind(&bind, key, BACKLOG).unwrap()
+        Bound::new(&bind, key).unwrap().listen(BACKLOG).unwrap()
     }
 
     fn copy(listener: &Listener) -> OwnedFd {
@@ -343,7 +461,7 @@ mod tests {
     }
 
     fn adopt(socket: impl Into<OwnedFd>, key: &str) -> Result<Listener, AdoptError> {
-        Listener::adopt(socket.into(), key.parse().unwrap())
+        Listener::adopt(socket.into(), key.parse().unwrap(), None)
     }
 
     #[test]
@@ -429,6 +547,40 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_bound_is_refused_to_others_and_to_clients_until_it_listens() {
+        let bind: Bind = "tcp://127.0.0.1:0".parse().unwrap();
+        let [key] = Key::of(std::slice::from_ref(&bind)).try_into().unwrap();
+        let bound = Bound::new(&bind, key).unwrap();
+        let ListenerAddress::Tcp(address) = *bound.address() else { panic!("a tcp listener") };
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        // The standard library binds it as this program does.
+        for other in [address, SocketAddr::from(([0, 0, 0, 0], address.port()))] {
+            assert_eq!(TcpListener::bind(other).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+        let listener = bound.listen(BACKLOG).unwrap();
+        TcpStream::connect(address).unwrap();
+        assert_eq!(TcpListener::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        listener.accept().unwrap();
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_since_it_was_bound_is_not_the_successors_to_remove() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let uri = format!("unix://{}", path.display());
+        let predecessor = listener(&uri);
+        fs::remove_file(&path).unwrap();
+        let theirs = UnixListener::bind(&path).unwrap();
+        let successor = Listener::adopt(copy(&predecessor), uri.parse().unwrap(), predecessor.file()).unwrap();
+        assert!(!successor.is_where_it_says());
+        drop(predecessor);
+        successor.settled(&format!("{uri}?mode=0600").parse().unwrap(), BACKLOG).unwrap();
+        successor.unlink().unwrap();
+        UnixStream::connect(&path).unwrap();
+        theirs.accept().unwrap();
+    }
+
+    #[test]
     fn a_path_belongs_to_one_generation_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
@@ -490,6 +642,26 @@ mod tests {
         }
         assert_eq!(listener.queue().unwrap().waiting, 0);
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_queue_that_was_once_too_short_is_known_as_such() {
+        let bind: Bind = "tcp://127.0.0.1:0".parse().unwrap();
+        let [key] = Key::of(std::slice::from_ref(&bind)).try_into().unwrap();
+        let listener = Bound::new(&bind, key).unwrap().listen(1).unwrap();
+        let ListenerAddress::Tcp(address) = *listener.address() else { panic!("a tcp listener") };
+        let connect = || {
+            let client = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+            client.connect(&SockAddr::from(address)).ok();
+            client
+        };
+        // The kernel takes one more than it was asked for.
+        let mut clients = vec![connect(), connect()];
+        assert!(!listener.has_overflowed());
+        while !listener.has_overflowed() {
+            clients.push(connect());
+            assert!(clients.len() < 100, "more than any queue of one holds");
+        }
     }
 
     /// The kernel takes names of up to 108 bytes and counts a final NUL beyond them.

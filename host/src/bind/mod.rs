@@ -2,17 +2,19 @@
 //!
 //! Serving does not care how a listener came to be; this is the only room that knows.
 
+mod activation;
 mod address;
 mod arrivals;
 mod key;
 mod listener;
 mod socket_file;
 
+pub use activation::{Activation, Error as ActivationError, Passed, SocketName, Variables, close as close_passed};
 pub use address::{ListenerAddress, LocalAddress, PeerAddress, SocketPath};
 pub use arrivals::Queue;
 pub use key::Key;
-pub use listener::{AdoptError, Error, Incoming, Listener};
-pub use socket_file::{Obstacle, SocketFile};
+pub use listener::{AdoptError, Bound, Error, Incoming, Listener};
+pub use socket_file::{Claim, FileId, Obstacle, SocketFile};
 
 use std::{
     fmt,
@@ -20,13 +22,15 @@ use std::{
     str::FromStr,
 };
 
-/// What to listen on, as parsed from `tcp://HOST:PORT` or `unix:///PATH?mode=OCTAL`.
+/// What to listen on, as parsed from `tcp://HOST:PORT`, `unix:///PATH?mode=OCTAL` or `systemd:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
     /// An address and a port; port 0 where the system chooses.
     Tcp(SocketAddr),
     /// A path, and who may connect.
     Unix(SocketPath, Option<Mode>),
+    /// Every socket that the service manager has passed under this name; without a name, all that no other bind names.
+    Systemd(Option<SocketName>),
 }
 
 /// Permission bits of a socket's file. Connecting takes the bit for writing.
@@ -48,13 +52,18 @@ impl FromStr for Bind {
 
     /// Parses a URI. A host name is looked up here, once, so that what follows knows only addresses.
     fn from_str(uri: &str) -> Result<Self, Self::Err> {
+        match uri.strip_prefix("systemd:") {
+            Some("") => return Ok(Self::Systemd(None)),
+            Some(name) => return name.parse().map(Some).map(Self::Systemd),
+            None => {}
+        }
         match uri.split_once("://") {
             Some(("tcp", authority)) => tcp(authority).map(Self::Tcp),
             Some(("unix", rest)) => {
                 let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
                 Ok(Self::Unix(path.parse()?, query.map(mode).transpose()?))
             }
-            _ => Err("does not start with tcp:// or unix://, as in tcp://127.0.0.1:7000".into()),
+            _ => Err("does not start with tcp://, unix:// or systemd:, as in tcp://127.0.0.1:7000".into()),
         }
     }
 }
@@ -100,8 +109,20 @@ impl fmt::Display for Bind {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Unix(path, None) => write!(f, "unix://{path}"),
             Self::Unix(path, Some(mode)) => write!(f, "unix://{path}?mode={:04o}", mode.bits()),
+            Self::Systemd(None) => f.write_str("systemd:"),
+            Self::Systemd(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
+}
+
+/// Whether it can be listened there, as far as that can be told without: whoever listens there already is taken for the
+/// predecessor.
+///
+/// # Errors
+///
+/// What would be in the way.
+pub fn check(bind: &Bind) -> Result<(), Error> {
+    listener::check(bind)
 }
 
 #[cfg(test)]
@@ -117,6 +138,8 @@ mod tests {
             "unix:///run/app.sock",
             "unix:///run/app.sock?mode=0660",
             "unix:///with space/@name#1",
+            "systemd:",
+            "systemd:app.socket",
         ] {
             assert_eq!(uri.parse::<Bind>().unwrap().to_string(), uri);
         }
@@ -130,11 +153,14 @@ mod tests {
     fn everything_else_is_refused_with_a_remedy() {
         let too_long = format!("unix:///{}", "x".repeat(107));
         for (uri, remedy) in [
-            ("", "does not start with tcp:// or unix://"),
+            ("", "does not start with tcp://, unix:// or systemd:"),
             ("7000", "does not start with"),
             ("127.0.0.1:7000", "does not start with"),
             ("/run/app.sock", "does not start with"),
             ("udp://127.0.0.1:80", "does not start with"),
+            ("systemd", "does not start with"),
+            ("systemd://web", "as in systemd:web"),
+            ("systemd:a:b", "as in systemd:web"),
             ("tcp://", "has no port"),
             ("tcp://127.0.0.1", "has no port"),
             ("tcp://127.0.0.1:", "no number from 0 to 65535"),

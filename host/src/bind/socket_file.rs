@@ -2,26 +2,34 @@
 //! still that file.
 
 use super::{Mode, SocketPath};
+use crate::privilege::Owner;
 use rustix::{
-    fs::{FileType, FlockOperation, flock, lstat},
+    fs::{
+        Access, AtFlags, FileType, FlockOperation, Gid, OFlags, Stat, Uid, access, chownat, flock, fstat, lstat, open,
+    },
     io::Errno,
+    net::listen,
 };
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         unix::fs::{OpenOptionsExt, PermissionsExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
+use tracing::warn;
 
-/// How long another process may hold the lock on the directory. Hosts hold it for less than a millisecond.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-const LOCK_POLL: Duration = Duration::from_millis(10);
+/// How long another process may be about to listen at the path. On a cold start that takes less than a millisecond, in a restart
+/// as long as two messages may.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(2);
+const CLAIM_POLL: Duration = Duration::from_millis(10);
 
 /// Why there can be no listener at a path.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +43,12 @@ pub enum Obstacle {
     /// It is a socket, and it cannot be told whether anyone listens.
     #[error("a socket is there, and it cannot be told whether anyone serves it ({0}): remove it, or bind another path")]
     Unknown(Errno),
-    /// Another process is at work in its directory.
-    #[error("another process has locked its directory for {} s: try again later, or bind a path in another one", LOCK_TIMEOUT.as_secs())]
-    Locked,
+    /// Another process is about to listen there.
+    #[error(
+        "another process is about to listen there, and has locked {} for {} s: try again later, or bind another path", .0.display(),
+        CLAIM_TIMEOUT.as_secs()
+    )]
+    Claimed(PathBuf),
     /// Its directory is missing, or is none.
     #[error("its directory {0}: create it, or bind a path in another one")]
     NoDirectory(&'static str),
@@ -48,7 +59,7 @@ pub enum Obstacle {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "; its directory must be one that this user can read and write",
+        io::ErrorKind::PermissionDenied => "; its directory must be one that this user can write",
         io::ErrorKind::ReadOnlyFilesystem => "; bind a path that can be written, as in /run",
         // The path was free a moment ago, and only other programs heed no lock.
         io::ErrorKind::AddrInUse => "; another program has just made something there: stop it, or bind another path",
@@ -68,60 +79,136 @@ impl From<Errno> for Obstacle {
     }
 }
 
-/// A socket's file, as it was when it was looked at.
-#[derive(Clone, Debug)]
-pub struct SocketFile {
-    path: SocketPath,
+/// Which file it is, whatever its path leads to by now. While a listener is open, its inode is no other file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
     device: u64,
     inode: u64,
 }
 
-impl SocketFile {
-    /// Binds and listens at `path`. A dead socket that is there is replaced; anything else stays.
+impl From<Stat> for FileId {
+    fn from(stat: Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// A socket's file, known again whatever has become of its path.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
+    path: SocketPath,
+    id: FileId,
+}
+
+/// A socket that is bound to a path and does not listen yet. Nobody else claims the path meanwhile; dropped, it is removed.
+#[derive(Debug)]
+pub struct Claim {
+    socket: OwnedFd,
+    file: SocketFile,
+    in_vain: Removal,
+    /// Let go of last.
+    lock: Lock,
+}
+
+impl Claim {
+    /// Binds a socket to `path`. A dead one that is there is replaced; anything else stays.
     ///
     /// The file gets its name from bind(2) itself, not from a rename: bind never replaces anything, so that no two processes can
     /// both believe to have the path, and the kernel keeps the name that it was given, so that a successor, the peers and
-    /// ss(8) find the real path and not a temporary one. The price is a moment in which the file is there and refuses, as the
+    /// ss(8) find the real path and not a temporary one. The price is a while in which the file is there and refuses, as the
     /// dead one did; the mode is right before it accepts.
     ///
     /// # Errors
     ///
     /// Where something else is at the path, or the system refuses any step.
-    pub fn bind(path: &SocketPath, mode: Option<Mode>, backlog: i32) -> Result<(OwnedFd, Self), Obstacle> {
-        Self::bind_as(Type::STREAM, path, mode, backlog)
-    }
-
-    /// The same for a socket of another type.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::bind`].
-    pub fn bind_as(
-        kind: Type,
-        path: &SocketPath,
-        mode: Option<Mode>,
-        backlog: i32,
-    ) -> Result<(OwnedFd, Self), Obstacle> {
-        let _lock = lock(path.as_ref().parent().unwrap_or(Path::new("/")))?;
-        if let Some(dead) = Self::probe(path)? {
+    pub fn new(kind: Type, path: &SocketPath, mode: Option<Mode>) -> Result<Self, Obstacle> {
+        let lock = Lock::of(path)?;
+        if let Some(dead) = SocketFile::probe(path)? {
             dead.remove()?;
         }
         let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
         socket.bind(&SockAddr::unix(path)?)?;
-        let file = Self::at(path)?.ok_or(Errno::NOENT)?;
-        let listening = mode.map_or(Ok(()), |mode| file.set_mode(mode)).and_then(|()| socket.listen(backlog));
-        if let Err(error) = listening {
-            file.remove()?;
-            return Err(error.into());
+        let file = SocketFile::at(path)?.ok_or(Errno::NOENT)?;
+        let in_vain = Removal(Some(file.clone()));
+        let claim = Self { socket: socket.into(), file, in_vain, lock };
+        mode.map_or(Ok(()), |mode| claim.file.set_mode(mode))?;
+        Ok(claim)
+    }
+
+    /// Gives the file to another user.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not allow it.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        self.file.give_to(owner)
+    }
+
+    /// Listens, from which moment on whoever connects is queued.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses; then the path is removed.
+    pub fn listen(self, backlog: i32) -> io::Result<(OwnedFd, SocketFile)> {
+        let Self { socket, file, mut in_vain, lock } = self;
+        listen(&socket, backlog)?;
+        in_vain.0 = None;
+        drop(lock);
+        Ok((socket, file))
+    }
+}
+
+/// Removes a file when it is dropped.
+#[derive(Debug)]
+struct Removal(Option<SocketFile>);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0
+            && let Err(error) = file.remove()
+        {
+            warn!(path = %file.path, %error, "a socket that was bound in vain could not be removed");
         }
-        Ok((socket.into(), file))
+    }
+}
+
+impl SocketFile {
+    /// The file that a predecessor has bound at `path`; the one that is there, where it has not said which that is.
+    pub fn adopted(path: &SocketPath, id: Option<FileId>) -> io::Result<Option<Self>> {
+        match id {
+            Some(id) => Ok(Some(Self { path: path.clone(), id })),
+            None => Self::at(path),
+        }
+    }
+
+    /// Which file it is, for a successor.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Whether one could be bound, asked without touching what may be a live socket.
+    ///
+    /// # Errors
+    ///
+    /// Where something else is at the path, or its directory cannot be written.
+    pub fn check(path: &SocketPath) -> Result<(), Obstacle> {
+        let directory = path.as_ref().parent().unwrap_or(Path::new("/"));
+        match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) if directory.is_dir() => {}
+            Err(Errno::NOENT) => return Err(Obstacle::NoDirectory("does not exist")),
+            Ok(()) | Err(Errno::NOTDIR) => return Err(Obstacle::NoDirectory("is no directory")),
+            Err(error) => return Err(error.into()),
+        }
+        match Self::at(path)? {
+            None if fs::symlink_metadata(path).is_ok() => Err(Obstacle::NoSocket),
+            _ => Ok(()),
+        }
     }
 
     /// The socket that is there; `None` where there is nothing, or something else.
     pub fn at(path: &SocketPath) -> io::Result<Option<Self>> {
         match lstat(path.as_ref()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
-                Ok(Some(Self { path: path.clone(), device: stat.st_dev, inode: stat.st_ino }))
+                Ok(Some(Self { path: path.clone(), id: stat.into() }))
             }
             Ok(_) | Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -147,7 +234,28 @@ impl SocketFile {
 
     /// Lets those connect that `mode` lets, where this is still the file that it was.
     pub fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        if self.is_there()? { fs::set_permissions(&self.path, fs::Permissions::from_mode(mode.bits())) } else { Ok(()) }
+        let Some(file) = self.held()? else { return Ok(()) };
+        // What is only held cannot be changed by its descriptor, but by the path of that.
+        let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(held, fs::Permissions::from_mode(mode.bits()))
+    }
+
+    /// Gives it to another user, where it is still the file that it was.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        let Some(file) = self.held()? else { return Ok(()) };
+        let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
+        Ok(chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?)
+    }
+
+    /// The file, whatever becomes of its path from here on: in a directory that others can write, they must not have root change
+    /// another file. `None` where the path leads elsewhere already.
+    fn held(&self) -> io::Result<Option<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match open(self.path.as_ref(), flags, rustix::fs::Mode::empty()) {
+            Ok(file) => Ok(Some(file).filter(|file| fstat(file).is_ok_and(|found| FileId::from(found) == self.id))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes it, where it is still the file that it was.
@@ -155,38 +263,81 @@ impl SocketFile {
         if self.is_there()? { fs::remove_file(&self.path) } else { Ok(()) }
     }
 
-    /// While a listener is open its inode cannot be given to another file.
-    fn is_there(&self) -> io::Result<bool> {
-        let there = Self::at(&self.path)?;
-        Ok(there.is_some_and(|there| (there.device, there.inode) == (self.device, self.inode)))
+    /// Whether the path still leads to it.
+    pub fn is_there(&self) -> io::Result<bool> {
+        Ok(Self::at(&self.path)?.is_some_and(|there| there.id == self.id))
     }
 }
 
-/// Keeps other hosts from the directory's sockets for as long as the result lives: of two that find the same dead socket, the
-/// second must find that the first has replaced it.
-fn lock(directory: &Path) -> Result<File, Obstacle> {
-    let open = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(directory);
-    let file = open.map_err(|error| match error.kind() {
+/// Keeps other hosts from a path for as long as it lives: of two that find the same dead socket, the second must find that the
+/// first has replaced it.
+///
+/// It is a lock on a file beside the socket that only its owner can open, so that nobody holds it who could not as well take the
+/// path itself. It is removed with the lock; one that a process leaves behind which was killed is used by the next.
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    fn of(socket: &SocketPath) -> Result<Self, Obstacle> {
+        let path = socket.as_ref();
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".lock");
+        let path = path.with_file_name(name);
+        let deadline = Instant::now() + CLAIM_TIMEOUT;
+        loop {
+            let file = open_lock(&path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever had it may have removed it since it was opened here.
+                Ok(()) if leads_to(&path, &file) => return Ok(Self { file, path }),
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => thread::sleep(CLAIM_POLL),
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() >= deadline {
+                return Err(Obstacle::Claimed(path));
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if leads_to(&self.path, &self.file)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            warn!(path = %self.path.display(), %error, "the lock on a socket's path could not be removed");
+        }
+    }
+}
+
+fn leads_to(path: &Path, file: &File) -> bool {
+    let ids = (fstat(file).map(FileId::from), lstat(path).map(FileId::from));
+    matches!(ids, (Ok(ours), Ok(there)) if ours == there)
+}
+
+fn open_lock(path: &Path) -> Result<File, Obstacle> {
+    // Nothing that somebody has put there is followed or waited for.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
+    opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Obstacle::NoDirectory("does not exist"),
         io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is no directory"),
         _ => Obstacle::System(error),
-    })?;
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::AGAIN) if Instant::now() < deadline => thread::sleep(LOCK_POLL),
-            Err(Errno::AGAIN) => return Err(Obstacle::Locked),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::{UnixDatagram, UnixListener};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+    fn bind(path: &SocketPath) -> Result<(OwnedFd, SocketFile), Obstacle> {
+        Ok(Claim::new(Type::STREAM, path, None)?.listen(1)?)
+    }
 
     fn path(directory: &tempfile::TempDir, name: &str) -> SocketPath {
         directory.path().join(name).to_str().unwrap().parse().unwrap()
@@ -197,24 +348,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let there = path(&directory, "socket");
         drop(UnixListener::bind(&there).unwrap());
-        let (socket, file) = SocketFile::bind(&there, None, 1).unwrap();
+        let (socket, file) = bind(&there).unwrap();
         assert!(file.is_there().unwrap());
-        assert!(matches!(SocketFile::bind(&there, None, 1), Err(Obstacle::Live)));
+        assert!(matches!(bind(&there), Err(Obstacle::Live)));
         // The probe waits in the queue, which is full now.
-        assert!(matches!(SocketFile::bind(&there, None, 1), Err(Obstacle::Live)));
-        assert!(matches!(SocketFile::bind(&there, None, 1), Err(Obstacle::Live)));
+        assert!(matches!(bind(&there), Err(Obstacle::Live)));
+        assert!(matches!(bind(&there), Err(Obstacle::Live)));
         drop(socket);
-        SocketFile::bind(&there, None, 1).unwrap();
+        bind(&there).unwrap();
 
         let datagrams = path(&directory, "datagrams");
         let _live = UnixDatagram::bind(&datagrams).unwrap();
-        assert!(matches!(SocketFile::bind(&datagrams, None, 1), Err(Obstacle::Live)));
+        assert!(matches!(bind(&datagrams), Err(Obstacle::Live)));
 
         let (regular, link) = (path(&directory, "file"), path(&directory, "link"));
         fs::write(&regular, "kept").unwrap();
         std::os::unix::fs::symlink(&there, &link).unwrap();
-        assert!(matches!(SocketFile::bind(&regular, None, 1), Err(Obstacle::NoSocket)));
-        assert!(matches!(SocketFile::bind(&link, None, 1), Err(Obstacle::NoSocket)));
+        assert!(matches!(bind(&regular), Err(Obstacle::NoSocket)));
+        assert!(matches!(bind(&link), Err(Obstacle::NoSocket)));
         assert_eq!(fs::read(&regular).unwrap(), b"kept");
     }
 
@@ -222,7 +373,7 @@ mod tests {
     fn a_file_that_took_its_place_is_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         let there = path(&directory, "socket");
-        let (_ours, file) = SocketFile::bind(&there, None, 1).unwrap();
+        let (_ours, file) = bind(&there).unwrap();
         fs::remove_file(&there).unwrap();
         file.remove().unwrap();
         let _theirs = UnixListener::bind(&there).unwrap();
@@ -241,7 +392,7 @@ mod tests {
             let claims: Vec<_> = (0..8)
                 .map(|_| {
                     let there = there.clone();
-                    thread::spawn(move || SocketFile::bind(&there, None, 16))
+                    thread::spawn(move || bind(&there))
                 })
                 .collect();
             let claims: Vec<_> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
@@ -252,9 +403,32 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_not_waited_for_without_end() {
+    fn a_path_that_is_claimed_refuses_and_is_nobody_elses() {
         let directory = tempfile::tempdir().unwrap();
-        let _held = lock(directory.path()).unwrap();
-        assert!(matches!(SocketFile::bind(&path(&directory, "socket"), None, 1), Err(Obstacle::Locked)));
+        let there = path(&directory, "socket");
+        let claim = Claim::new(Type::STREAM, &there, None).unwrap();
+        assert_eq!(UnixStream::connect(&there).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(matches!(Claim::new(Type::STREAM, &there, None), Err(Obstacle::Claimed(_))));
+        drop(claim);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left of it");
+        bind(&there).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left of the lock");
+    }
+
+    /// Once, anybody who could read the directory could keep hosts from binding there.
+    #[test]
+    fn a_lock_on_the_directory_keeps_nobody_from_a_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let locked = File::open(directory.path()).unwrap();
+        flock(&locked, FlockOperation::LockExclusive).unwrap();
+        bind(&path(&directory, "socket")).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_a_killed_process_has_left_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(".socket.lock"), "").unwrap();
+        bind(&path(&directory, "socket")).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Limits;
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -63,9 +64,15 @@ impl Runtime {
         concurrency: Concurrency,
         required: &ResourcesRequired,
         limits: &Limits,
+        guests: NonZeroU32,
     ) -> wasmtime::Result<Self> {
         let mut config = config(concurrency);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(concurrency, required, limits)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
+            concurrency,
+            required,
+            limits,
+            guests.get(),
+        )));
         let engine = Engine::new(&config)?;
         let clock = Clock::start(engine.weak())?;
         Ok(Self { engine, concurrency, clock })
@@ -77,11 +84,15 @@ pub(super) fn initial_memory(required: &ResourcesRequired) -> u64 {
     required.max_initial_memory_size.unwrap_or(0).saturating_mul(WASM_PAGE as u64)
 }
 
-fn pool(concurrency: Concurrency, required: &ResourcesRequired, limits: &Limits) -> PoolingAllocationConfig {
+fn pool(
+    concurrency: Concurrency,
+    required: &ResourcesRequired,
+    limits: &Limits,
+    guests: u32,
+) -> PoolingAllocationConfig {
     /// A guest of this size writes so few pages that asking for them is cheaper than clearing it whole.
     const SMALL: usize = 4 << 20;
 
-    let guests = limits.max_connections.get();
     let memories_each = required.num_memories.max(1);
     let initial = initial_memory(required);
     let elements = usize::try_from(required.max_initial_table_size.unwrap_or(0)).unwrap_or(usize::MAX);

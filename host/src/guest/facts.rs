@@ -7,6 +7,7 @@ use super::{
 use crate::{
     bind::{ListenerAddress, LocalAddress, PeerAddress},
     drain::Draining,
+    tls::Session,
     wire::{InputEnd, Wire},
 };
 use std::{
@@ -55,6 +56,8 @@ pub struct Facts {
     pub id: ConnectionId,
     /// Who connected.
     pub peer: PeerAddress,
+    /// Where to, as the proxy in between says; `None` where there is none.
+    pub local: Option<LocalAddress>,
     /// The listener that accepted it.
     pub listener: ListenerAddress,
     /// Whether the end is near.
@@ -77,6 +80,7 @@ impl Facts {
         let facts = Self {
             id: ConnectionId::next(),
             peer: nowhere.into(),
+            local: None,
             listener: nowhere.into(),
             draining: Draining::default(),
             wire: Wire::new(this.into())?,
@@ -85,8 +89,8 @@ impl Facts {
     }
 
     fn local_address(&self) -> String {
-        match self.wire.local_address() {
-            Some(address) => LocalAddress::from(address).to_string(),
+        match self.local.or_else(|| self.wire.local_address().map(LocalAddress::from)) {
+            Some(address) => address.to_string(),
             // On unix both ends share the listener's path. A tcp socket that was torn down has forgotten its address, and the
             // listener's is the best that is known.
             None => self.listener.to_string(),
@@ -122,19 +126,19 @@ impl wasi_0_2::uninterruptible::server::types::HostConnection for State {
     }
 
     fn tls_version(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
-        self.facts(&connection).map(|_| None)
+        Ok(self.facts(&connection)?.wire.session(|tls| tls.version().map(str::to_owned)).flatten())
     }
 
     fn tls_server_name(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<String>> {
-        self.facts(&connection).map(|_| None)
+        Ok(self.facts(&connection)?.wire.session(|tls| tls.server_name().map(str::to_owned)).flatten())
     }
 
     fn tls_alpn(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Option<Vec<u8>>> {
-        self.facts(&connection).map(|_| None)
+        Ok(self.facts(&connection)?.wire.session(|tls| tls.alpn().map(<[u8]>::to_vec)).flatten())
     }
 
     fn tls_peer_certificates(&mut self, connection: Resource<Facts>) -> wasmtime::Result<Vec<Vec<u8>>> {
-        self.facts(&connection).map(|_| Vec::new())
+        Ok(self.facts(&connection)?.wire.session(Session::peer_certificates).unwrap_or_default())
     }
 
     fn is_draining(&mut self, connection: Resource<Facts>) -> wasmtime::Result<bool> {

@@ -61,6 +61,8 @@ pub struct Source {
     pub wasi_0_3: Wasi03,
     /// What its guests may use.
     pub limits: Limits,
+    /// How many of them there are at most.
+    pub max_connections: NonZeroU32,
     /// How many threads will serve.
     pub workers: NonZeroU32,
 }
@@ -300,7 +302,11 @@ impl Plugin {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
             Err(error) => match judge(&error, &store, &meter) {
-                Some(failure) => failure,
+                Some(failure) => {
+                    // Before the store, and the output in it, are dropped.
+                    wire.cut_output();
+                    failure
+                }
                 None => return Ok(()),
             },
         };
@@ -384,8 +390,8 @@ fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtim
     if needed > source.limits.guest_memory as u64 {
         return Err(Problem::Memory { needed, given: source.limits.guest_memory });
     }
-    let runtime = Runtime::new(contract.concurrency, &required, &source.limits)
-        .map_err(|error| Problem::Room { connections: source.limits.max_connections.get(), cause: one_line(&error) })?;
+    let runtime = Runtime::new(contract.concurrency, &required, &source.limits, source.max_connections)
+        .map_err(|error| Problem::Room { connections: source.max_connections.get(), cause: one_line(&error) })?;
     let component = artifact.load(&runtime.engine).map_err(compile_error)?;
     Ok((runtime, component))
 }

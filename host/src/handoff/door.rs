@@ -7,7 +7,7 @@ use super::{
     message::Message,
 };
 use crate::{
-    bind::{Mode, Obstacle, SocketFile, SocketPath},
+    bind::{Claim, FileId, Mode, Obstacle, SocketFile, SocketPath},
     sys,
 };
 use futures::future::BoxFuture;
@@ -16,7 +16,7 @@ use nix::{
     unistd::geteuid,
 };
 use rustix::net::{SocketFlags, SocketType, accept_with, sockopt};
-use socket2::Type;
+use socket2::{SockRef, Type};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -62,13 +62,24 @@ pub struct Visitor {
 }
 
 impl Door {
-    /// Opens it at a path where there is none.
+    /// Takes a path where there is none.
     ///
     /// # Errors
     ///
     /// Where the path is somebody else's, or the system refuses.
-    pub fn open(path: &SocketPath) -> Result<Self, Obstacle> {
-        let (socket, file) = SocketFile::bind_as(Type::SEQPACKET, path, Some(Mode::OWNER), BACKLOG)?;
+    pub fn claim(path: &SocketPath) -> Result<Claim, Obstacle> {
+        Claim::new(Type::SEQPACKET, path, Some(Mode::OWNER))
+    }
+
+    /// Opens it there.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses.
+    pub fn open(claim: Claim, path: &SocketPath) -> Result<Self, Obstacle> {
+        let (socket, file) = claim.listen(BACKLOG)?;
+        // What a visitor says before it is accepted must tell who said it, too.
+        sockopt::set_socket_passcred(&socket, true)?;
         Ok(Self::on(socket, path, Some(file), true)?)
     }
 
@@ -77,17 +88,16 @@ impl Door {
     /// # Errors
     ///
     /// Where it is no such socket.
-    pub fn adopt(socket: OwnedFd, path: &SocketPath) -> Result<Self, Obstacle> {
+    pub fn adopt(socket: OwnedFd, path: &SocketPath, file: Option<FileId>) -> Result<Self, Obstacle> {
         let listens = sockopt::socket_acceptconn(&socket)? && sockopt::socket_type(&socket)? == SocketType::SEQPACKET;
-        if !listens {
+        let there = SockRef::from(&socket).local_addr()?.as_pathname() == Some(path.as_ref());
+        if !listens || !there {
             return Err(Obstacle::NoSocket);
         }
-        Ok(Self::on(socket, path, SocketFile::at(path)?, false)?)
+        Ok(Self::on(socket, path, SocketFile::adopted(path, file)?, false)?)
     }
 
     fn on(socket: OwnedFd, path: &SocketPath, file: Option<SocketFile>, owns_path: bool) -> io::Result<Self> {
-        // What a visitor says before it is accepted must tell who said it, too.
-        sockopt::set_socket_passcred(&socket, true)?;
         let socket = Arc::new(sys::watched(socket)?);
         Ok(Self { socket, path: path.clone(), file, owns_path, visitors: VecDeque::new() })
     }
@@ -95,6 +105,11 @@ impl Door {
     /// Where it is.
     pub fn path(&self) -> &SocketPath {
         &self.path
+    }
+
+    /// Which file its path has to lead to, for a successor.
+    pub fn file(&self) -> Option<FileId> {
+        self.file.as_ref().map(SocketFile::id)
     }
 
     /// The socket, to be handed on.

@@ -5,7 +5,7 @@
 //! none is ever sent that the agreed version does not have.
 
 use crate::{
-    bind::{Key, SocketPath},
+    bind::{FileId, Key, SocketPath},
     log,
 };
 use serde::{Deserialize, Serialize};
@@ -108,11 +108,17 @@ pub enum Entry {
     Listener {
         /// The name by which the successor finds it among its own.
         key: Key,
+        /// The file of a unix one. Earlier releases do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<FileId>,
     },
     /// The listening socket of `--handoff-socket`.
     HandoffSocket {
         /// Its path.
         path: SocketPath,
+        /// Its file. Earlier releases do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<FileId>,
     },
     /// A process of an earlier generation that still drains, as a pidfd.
     Generation {
@@ -121,6 +127,8 @@ pub enum Entry {
         /// Its process id as the predecessor sees it.
         pid: i32,
     },
+    /// The keys of session tickets, in a sealed file: they stand in no message.
+    TicketKeys {},
     /// Something that a later version hands over; its descriptor is closed.
     #[serde(other)]
     Unknown,

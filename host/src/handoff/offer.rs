@@ -24,6 +24,9 @@ use tracing::{debug, warn};
 /// How long a successor that has failed may take to end by itself, so that its own exit status can be told.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long a wrapper may take to end when what it wraps has ended.
+const WRAPPER: Duration = Duration::from_millis(200);
+
 /// How many versions of a successor are told, of thousands that one message has room for.
 const MOST_VERSIONS_TOLD: usize = 8;
 
@@ -91,11 +94,26 @@ pub enum Failure {
         /// What it still had to say.
         awaited: &'static str,
     },
+    /// It ended, or closed what it was left, before it had said anything.
+    #[error(
+        "it ended before its \"hello\"; its own last words say why, unless its start command (sudo, env -i) keeps the environment or the descriptor \
+         from it: then use --handoff-socket and --take-over"
+    )]
+    EndedUnheard,
+    /// It says nothing.
+    #[error(
+        "no hello within {}: give it more with --ready-timeout, if it is still reading or compiling its plugins then", humantime::format_duration(*.0)
+    )]
+    Unready(Duration),
     /// It claims what was not offered, or not all of what was.
-    #[error("what it claims is not what it was offered")]
+    #[error(
+        "what it claims is not what it was offered, which is a bug in one of the two: stop and start instead, and report it"
+    )]
     Claims,
     /// It speaks another protocol.
-    #[error("it speaks versions {theirs:?} of the handoff, this program {VERSION}")]
+    #[error(
+        "it speaks versions {theirs:?} of the handoff, this program {VERSION}: upgrade by way of a release that speaks both, or stop and start"
+    )]
     Version {
         /// Those of the successor.
         theirs: Vec<u32>,
@@ -321,8 +339,8 @@ impl Successor {
             drop(peer.kill());
             drop(time::timeout(MESSAGE_TIMEOUT, peer.ended()).await);
         }
-        // The grace of a peer has passed; one that never said `hello` has only its child.
-        let grace = if self.peer.is_some() { Duration::ZERO } else { grace };
+        // The grace of a peer has passed; a wrapper that waited for it ends next, with a status of its own.
+        let grace = if self.peer.is_some() { WRAPPER } else { grace };
         match self.child {
             Some(child) => child.end(grace).await,
             None => None,
@@ -361,7 +379,7 @@ impl Successor {
         self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);
         if let Progress::Starting(estate) = &self.progress {
             let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
-                Entry::Listener { key } => Some(key.clone()),
+                Entry::Listener { key, .. } => Some(key.clone()),
                 _ => None,
             });
             self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts() };
@@ -374,17 +392,18 @@ impl Successor {
         tokio::select! {
             biased;
             received = self.channel.receive() => match received {
-                Err(channel::Error::Closed) => Err(Failure::Ended { awaited: self.awaited() }),
+                Err(channel::Error::Closed) => Err(self.gone()),
                 received => Ok(received?),
             },
             () = self.ended() => match self.channel.receive_queued() {
                 // What it said before comes first.
                 Ok(Some(received)) => Ok(received),
-                _ => Err(Failure::Ended { awaited: self.awaited() }),
+                _ => Err(self.gone()),
             },
-            () = time::sleep_until(self.due) => {
-                Err(channel::Error::Late { awaited: self.awaited(), within: self.patience() }.into())
-            }
+            () = time::sleep_until(self.due) => Err(match self.progress {
+                Progress::Starting(_) => Failure::Unready(self.ready_timeout),
+                _ => channel::Error::Late { awaited: self.awaited(), within: MESSAGE_TIMEOUT }.into(),
+            }),
         }
     }
 
@@ -409,10 +428,10 @@ impl Successor {
         }
     }
 
-    fn patience(&self) -> Duration {
+    fn gone(&self) -> Failure {
         match self.progress {
-            Progress::Starting(_) => self.ready_timeout,
-            _ => MESSAGE_TIMEOUT,
+            Progress::Starting(_) => Failure::EndedUnheard,
+            _ => Failure::Ended { awaited: self.awaited() },
         }
     }
 
@@ -434,7 +453,7 @@ impl Failure {
     /// How long a successor that fails so may take to end by itself, so that its own exit status can be told.
     pub fn grace(&self) -> Duration {
         match self {
-            Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
+            Self::Unready(_) | Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
             _ => LAST_WORDS,
         }
     }

@@ -8,10 +8,11 @@ use nix::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 use tokio::io::unix::AsyncFd;
+use tracing::debug;
 
 /// A process that lives, or has lived.
 #[derive(Debug)]
@@ -28,16 +29,23 @@ impl Peer {
     /// Where it is gone, or cannot be seen from here.
     pub fn hold(pid: i32) -> io::Result<Self> {
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
-        Self::held(pid, pidfd_open(number, PidfdFlags::empty())?)
+        Ok(Self { pid, pidfd: sys::watched(pidfd_open(number, PidfdFlags::empty())?)? })
     }
 
     /// One that another process held.
     ///
     /// # Errors
     ///
-    /// Where the reactor cannot watch it.
+    /// Where the descriptor is not that process's, or the reactor cannot watch it.
     pub fn held(pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { pid, pidfd: sys::watched(pidfd)? })
+        // Of a process that is gone the kernel says -1, and of one in a pid namespace that cannot be seen 0.
+        let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        let named =
+            about.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse::<i32>().ok());
+        match named {
+            Some(named) if named == pid || named <= 0 => Ok(Self { pid, pidfd: sys::watched(pidfd)? }),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     /// Its process id.
@@ -63,6 +71,13 @@ impl Peer {
     /// Whether this process may signal it.
     pub fn can_be_signalled(&self) -> bool {
         signal::kill(unistd::Pid::from_raw(self.pid), None).is_ok()
+    }
+
+    /// Sends it HUP, where it can be signalled.
+    pub fn hang_up(&self) {
+        if let Err(error) = pidfd_send_signal(self, Signal::HUP) {
+            debug!(pid = self.pid, %error, "an earlier generation could not be signalled");
+        }
     }
 
     /// Kills it.

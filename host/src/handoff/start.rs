@@ -26,7 +26,7 @@ pub const CHANNEL_VARIABLE: &str = "UNINTERRUPTIBLE_HANDOFF_FD";
 /// What must not reach a child: what was meant for this process alone.
 const NOT_INHERITED: [&str; 5] = [CHANNEL_VARIABLE, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// How long a child that was killed may take to end. One that the kernel cannot end is left to it.
+/// How long a child that was killed may take to end. One that the kernel cannot end yet is reaped when it has.
 const DEATH: Duration = Duration::from_secs(5);
 
 /// How a successor is started.
@@ -129,7 +129,13 @@ impl Successor {
         drop(time::timeout(grace, self.process.ended()).await);
         // It is not reaped yet, so that the number is still its own.
         killpg(Pid::from_raw(self.process.pid()), Signal::SIGKILL).ok();
-        drop(time::timeout(DEATH, self.process.ended()).await);
-        self.status()
+        if time::timeout(DEATH, self.process.ended()).await.is_ok() {
+            return self.status();
+        }
+        tokio::spawn(async move {
+            self.process.ended().await;
+            self.status();
+        });
+        None
     }
 }

@@ -2,14 +2,14 @@
 
 use super::{
     Failure, Lifecycle,
+    listeners::{Given, Heir, Opening},
+    reopen,
     serving::{Ready, Serving, Shared},
 };
 use crate::{
-    bind::{Key, Listener, ListenerAddress},
-    config::Config,
-    connection::Service,
+    bind::{Activation, Claim, FileId, ListenerAddress},
+    config::{Config, Supervisor},
     drain::Connections,
-    guest::Plugin,
     handoff::{
         Generation,
         adopt::{Consent, Predecessor},
@@ -18,9 +18,11 @@ use crate::{
         peer::Peer,
     },
     pidfile::{self, PidFile},
+    privilege::Identity,
+    service::Services,
+    tls::TicketKeys,
 };
 use std::{
-    collections::HashMap,
     io::{self, Write},
     mem,
     os::fd::OwnedFd,
@@ -31,7 +33,10 @@ use tracing::{info, warn};
 
 /// What a process serves with, from nowhere or from a predecessor.
 pub(super) struct Opened {
+    opening: Vec<Opening>,
+    /// Once they listen.
     listeners: Vec<Ready>,
+    claimed_door: Option<Claim>,
     door: Option<Door>,
     /// Handoff sockets that the predecessor has and this process will not.
     unclaimed_doors: Vec<Door>,
@@ -42,36 +47,40 @@ pub(super) struct Opened {
 
 impl Lifecycle {
     /// Opens everything anew.
-    pub(super) fn start_cold(&self, plugin: Plugin) -> Result<Serving, Failure> {
+    pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Failure> {
+        let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
         let config = &self.config;
-        let mut opened = Opened {
-            listeners: Vec::new(),
-            door: None,
-            unclaimed_doors: Vec::new(),
-            earlier: Vec::new(),
-            generation: Generation::FIRST,
-            consent: Consent::Inherited,
-        };
+        let mut opened = Opened::new(Generation::FIRST, Vec::new());
         let mut open = || {
-            open_listeners(config, &mut HashMap::new(), &mut opened.listeners)?;
-            opened.door = open_door(config, None)?;
-            Ok::<_, Failure>(config.pidfile.as_deref().map(PidFile::claim).transpose()?)
+            given.open(config, services, &mut opened.opening)?;
+            given.is_taken()?;
+            opened.open_door(config, None)?;
+            let pidfile = config.pidfile.as_deref().map(PidFile::claim).transpose()?;
+            opened.give_away(config, pidfile.as_ref())?;
+            opened.listen(config)?;
+            become_user(config)?;
+            Ok::<_, Failure>(pidfile)
         };
         let pidfile = open()?;
-        let mut serving = self.accept(plugin, opened);
+        let mut serving = self.accept(opened);
         serving.pidfile = pidfile;
         self.notifier.ready(&match serving.addresses().len() {
             1 => self.status("serves 1 listener"),
             listeners => self.status(&format!("serves {listeners} listeners")),
         });
+        if config.supervisor == Supervisor::Systemd && config.notify_socket.is_some() && !config.anchored {
+            warn!(
+                "systemd gives time to finish to its own children alone: give --anchor, or stopping the service after a hot restart cuts its \
+                 connections"
+            );
+        }
         Ok(serving)
     }
 
     /// Begins to accept, and says so.
-    pub(super) fn accept(&self, plugin: Plugin, mut opened: Opened) -> Serving {
-        let connections = Connections::new(self.config.limits.max_connections);
-        let service = Service::new(plugin, self.config.limits);
-        let mut serving = Serving::new(mem::take(&mut opened.listeners), service, connections);
+    pub(super) fn accept(&self, mut opened: Opened) -> Serving {
+        let connections = Connections::new(self.config.max_connections);
+        let mut serving = Serving::new(mem::take(&mut opened.listeners), connections);
         serving.door = opened.door.take();
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
         for (generation, peer) in mem::take(&mut opened.earlier) {
@@ -87,46 +96,118 @@ impl Lifecycle {
 }
 
 /// The successor's part of the exchange, until it may accept.
-pub(super) async fn adopt(config: &Config, predecessor: &mut Predecessor) -> Result<Opened, Failure> {
+pub(super) async fn adopt(
+    config: &Config,
+    services: &Services,
+    activation: Activation,
+    ticket_keys: &TicketKeys,
+    predecessor: &mut Predecessor,
+) -> Result<Opened, Failure> {
     let offered = predecessor.hello().await?;
-    let mut listeners = HashMap::new();
+    let mut given = Given::passed(activation, Heir::OfPredecessor);
     let mut doors = Vec::new();
     let mut earlier = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
-            Entry::Listener { key } => drop(listeners.insert(key, descriptor)),
-            Entry::HandoffSocket { path } => doors.push((path, descriptor)),
+            Entry::Listener { key, file } => given.offered(key, file, descriptor),
+            Entry::HandoffSocket { path, file } => doors.push((path, file, descriptor)),
             Entry::Generation { generation, pid } => {
                 earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
+            }
+            Entry::TicketKeys {} => {
+                // Without them sessions begin anew, which is no reason not to serve.
+                if let Err(error) = ticket_keys.take_over(descriptor) {
+                    warn!("sessions of the predecessor will not be resumed: {error}");
+                }
             }
             // Of a later version; closed here.
             Entry::Unknown => {}
         }
     }
-    let mut opened = Opened {
-        listeners: Vec::new(),
-        door: None,
-        unclaimed_doors: Vec::new(),
-        earlier,
-        generation: offered.generation.next(),
-        consent: Consent::Commit,
-    };
-    let claimed = open_listeners(config, &mut listeners, &mut opened.listeners)?;
+    let mut opened = Opened::new(offered.generation.next(), earlier);
+    let claimed = given.open(config, services, &mut opened.opening)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
-        doors.into_iter().partition(|(path, _)| config.handoff.socket.as_ref() == Some(path));
-    opened.door = open_door(config, wanted.into_iter().next().map(|(_, descriptor)| descriptor))?;
+        doors.into_iter().partition(|(path, ..)| config.handoff.socket.as_ref() == Some(path));
+    opened.open_door(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
     opened.unclaimed_doors =
-        unwanted.into_iter().filter_map(|(path, descriptor)| Door::adopt(descriptor, &path).ok()).collect();
+        unwanted.into_iter().filter_map(|(path, file, descriptor)| Door::adopt(descriptor, &path, file).ok()).collect();
+    opened.give_away(config, None)?;
+    become_user(config)?;
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
-    let unclaimed = listeners.drain().map(|(key, _closed)| key).collect();
-    let prepared = Message::Prepared { claimed, unclaimed, pidfile: config.pidfile.clone() };
+    let prepared = Message::Prepared { claimed, unclaimed: given.unclaimed(), pidfile: config.pidfile.clone() };
     opened.consent = predecessor.prepared(prepared).await?;
+    opened.listen(config)?;
     if opened.consent == Consent::Commit {
         opened.consent = predecessor.serving().await?;
     }
     Ok(opened)
+}
+
+impl Opened {
+    /// Nothing yet, for this generation.
+    fn new(generation: Generation, earlier: Vec<(Generation, Peer)>) -> Self {
+        Self {
+            opening: Vec::new(),
+            listeners: Vec::new(),
+            claimed_door: None,
+            door: None,
+            unclaimed_doors: Vec::new(),
+            earlier,
+            generation,
+            consent: Consent::Commit,
+        }
+    }
+
+    /// Takes over the handoff socket that is offered, or claims its path.
+    fn open_door(&mut self, config: &Config, offered: Option<(Option<FileId>, OwnedFd)>) -> Result<(), Failure> {
+        let Some(path) = &config.handoff.socket else { return Ok(()) };
+        let refused = |obstacle| Failure::Door { path: path.clone(), obstacle };
+        match offered {
+            Some((file, descriptor)) => self.door = Some(Door::adopt(descriptor, path, file).map_err(refused)?),
+            None => self.claimed_door = Some(Door::claim(path).map_err(refused)?),
+        }
+        Ok(())
+    }
+
+    /// Listens on what was bound. From here on clients wait for this process.
+    fn listen(&mut self, config: &Config) -> Result<(), Failure> {
+        for opening in mem::take(&mut self.opening) {
+            self.listeners.push(opening.listen(config.backlog)?);
+        }
+        if let (Some(claim), Some(path)) = (self.claimed_door.take(), &config.handoff.socket) {
+            let opened = Door::open(claim, path);
+            self.door = Some(opened.map_err(|obstacle| Failure::Door { path: path.clone(), obstacle })?);
+        }
+        Ok(())
+    }
+
+    /// Once all is bound: what this process has made is given to whom it becomes, so that it and all that come after it can replace
+    /// and remove it.
+    fn give_away(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Failure> {
+        let Some(owner) = config.identity.as_ref().and_then(Identity::owner) else { return Ok(()) };
+        let bound = self.opening.iter().filter_map(|opening| match opening {
+            Opening::Bound(bound, _) => Some((bound.address().to_string(), bound.give_to(owner))),
+            Opening::Ready(_) => None,
+        });
+        let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
+        for (what, given) in bound.chain(door) {
+            given.map_err(|source| Failure::Ownership { what, source })?;
+        }
+        Ok(pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?)
+    }
+}
+
+/// Before anything is accepted.
+fn become_user(config: &Config) -> Result<(), Failure> {
+    if let Some(identity) = &config.identity
+        && identity.assume()?
+    {
+        info!("this process is {identity} from here on");
+        reopen::troubles(config).iter().for_each(|trouble| warn!("{trouble}"));
+    }
+    Ok(())
 }
 
 impl Drop for Opened {
@@ -139,45 +220,6 @@ impl Drop for Opened {
         }
         self.door.iter().for_each(Door::remove);
     }
-}
-
-/// Takes the listeners that are offered, and binds the others: those that were taken.
-fn open_listeners(
-    config: &Config,
-    offered: &mut HashMap<Key, OwnedFd>,
-    listeners: &mut Vec<Ready>,
-) -> Result<Vec<Key>, Failure> {
-    let mut claimed = Vec::new();
-    for (bind, key) in config.binds.iter().zip(Key::of(&config.binds)) {
-        let (listener, shared) = if let Some(descriptor) = offered.remove(&key) {
-            claimed.push(key.clone());
-            (Listener::adopt(descriptor, key)?, Shared::WithPredecessor)
-        } else if let Some(served) = offered.keys().find(|offered| key.contradicts(offered)) {
-            return Err(Failure::Contradiction { wanted: key, served: served.clone() });
-        } else {
-            (Listener::bind(bind, key, config.backlog)?, Shared::No)
-        };
-        // All that can fail is done here, and nobody accepts yet.
-        match listener.incoming() {
-            Ok(incoming) => listeners.push(Ready { listener, incoming, bind: bind.clone(), shared }),
-            Err(error) => {
-                if shared == Shared::No {
-                    listener.unlink().ok();
-                }
-                return Err(Failure::Runtime(error));
-            }
-        }
-    }
-    Ok(claimed)
-}
-
-fn open_door(config: &Config, offered: Option<OwnedFd>) -> Result<Option<Door>, Failure> {
-    let Some(wanted) = &config.handoff.socket else { return Ok(None) };
-    let opened = match offered {
-        Some(descriptor) => Door::adopt(descriptor, wanted),
-        None => Door::open(wanted),
-    };
-    opened.map(Some).map_err(|obstacle| Failure::Door { path: wanted.clone(), obstacle })
 }
 
 /// The ready lines, for whoever started the process: the only thing on standard output, ever. Written by a thread of their own,

@@ -1,6 +1,6 @@
 //! The end of a process: it has handed over, or nobody takes over.
 
-use super::{Lifecycle, State, serving::Serving};
+use super::{Lifecycle, State, heard, serving::Serving};
 use crate::{
     exit::Exit,
     handoff::{message::Message, offer::Successor},
@@ -51,7 +51,7 @@ impl Lifecycle {
         let Draining { serving, successor, deadline, told_to_stop, exit, .. } = &mut draining;
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate if *told_to_stop => {
                     warn!(open = serving.connections.open(), "stopped at once by a second signal");
                     return State::Ended(Exit::CutShort);
@@ -61,7 +61,7 @@ impl Lifecycle {
                     *told_to_stop = true;
                 }
                 Signal::Restart => warn!("USR1 is refused: this process has handed over"),
-                Signal::Reload => warn!("HUP is refused: this process has handed over"),
+                Signal::Reload => info!("HUP concerns the log alone: this process has handed over"),
             },
             () = serving.finished() => {
                 info!("every connection has finished");
@@ -80,7 +80,7 @@ impl Lifecycle {
     pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut told: Told) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate if told == Told::ByPredecessor => {
                     info!(open = serving.connections.open(), "stopping already, as the predecessor was told to; a second signal cuts");
                     told = Told::BySignal;
@@ -90,7 +90,7 @@ impl Lifecycle {
                     return State::Ended(Exit::CutShort);
                 }
                 Signal::Restart => warn!("USR1 is refused: stopping"),
-                Signal::Reload => warn!("HUP is refused: stopping"),
+                Signal::Reload => info!("HUP concerns the log alone: stopping"),
             },
             () = serving.finished() => {
                 info!("every connection has finished");

@@ -2,14 +2,14 @@
 
 use crate::{
     anchor,
-    bind::{self, Key, SocketPath},
+    bind::{self, AdoptError, Bind, Key, SocketPath},
     config,
     exit::Exit,
-    guest::LoadError,
     handoff::adopt,
-    pidfile,
+    log, pidfile, privilege,
+    service::LoadError,
 };
-use std::io;
+use std::{io, os::fd::RawFd};
 
 /// Why the process could not start.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,12 @@ pub enum Failure {
     /// The configuration cannot be served.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The plugin cannot be served.
+    /// What is configured cannot be served.
     #[error(transparent)]
-    Plugin(#[from] LoadError),
+    Service(#[from] LoadError),
+    /// There are no keys for session tickets.
+    #[error("keys for session tickets: {0}")]
+    TicketKeys(io::Error),
     /// The system refused a listener.
     #[error(transparent)]
     Bind(#[from] bind::Error),
@@ -36,7 +39,34 @@ pub enum Failure {
     },
     /// A listener that was offered is not what it is said to be.
     #[error("the predecessor's offer is refused: {0}")]
-    Offered(#[from] bind::AdoptError),
+    Offered(#[from] AdoptError),
+    /// What the service manager has passed cannot be served.
+    #[error("descriptor {number}: {problem}{remedy}", remedy = remedy(problem))]
+    Passed {
+        /// Its number.
+        number: RawFd,
+        /// What is wrong with it.
+        problem: AdoptError,
+    },
+    /// The service manager has not passed what is to be served.
+    #[error("--bind {bind}: {why}")]
+    NotPassed {
+        /// What was asked for.
+        bind: Bind,
+        /// What there is instead, and what to do.
+        why: String,
+    },
+    /// The service manager has passed what nobody would serve.
+    #[error(
+        "descriptor {number} was passed as {key}, and no --bind takes it, so that its clients would wait without end: give --bind systemd: \
+         for all that is passed, or remove it from the socket unit"
+    )]
+    Unserved {
+        /// Its number.
+        number: RawFd,
+        /// Its name.
+        key: Key,
+    },
     /// The socket for successors.
     #[error("--handoff-socket {path}: {obstacle}")]
     Door {
@@ -51,6 +81,20 @@ pub enum Failure {
     /// The file with the process id.
     #[error(transparent)]
     PidFile(#[from] pidfile::Error),
+    /// The user to become.
+    #[error(transparent)]
+    Privilege(#[from] privilege::Error),
+    /// A path cannot be given to that user.
+    #[error("--user: {what} cannot be given to that user: {source}")]
+    Ownership {
+        /// Which.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file of the log.
+    #[error(transparent)]
+    Log(#[from] log::Error),
     /// The predecessor does not hand over.
     #[error(transparent)]
     Handoff(#[from] adopt::Error),
@@ -69,20 +113,39 @@ impl Failure {
     /// The exit code that says whose fault it is.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Contradiction { .. } => Exit::Usage,
-            Self::Plugin(error) if error.is_refusal_of_the_system() => Exit::System,
-            Self::Plugin(_) => Exit::Usage,
+            Self::Config(_)
+            | Self::Contradiction { .. }
+            | Self::Passed { .. }
+            | Self::NotPassed { .. }
+            | Self::Unserved { .. } => Exit::Usage,
+            Self::Service(error) if error.is_refusal_of_the_system() => Exit::System,
+            Self::Service(_) => Exit::Usage,
             Self::PidFile(error) if error.is_refusal_of_the_system() => Exit::System,
             Self::PidFile(_) => Exit::Usage,
+            Self::Log(error) if error.is_refusal_of_the_system() => Exit::System,
+            Self::Log(_) => Exit::Usage,
             Self::Handoff(error) if error.is_refusal_of_the_predecessor() => Exit::HandedBack,
             Self::Anchor(_)
             | Self::Bind(_)
             | Self::Offered(_)
             | Self::Door { .. }
             | Self::Handoff(_)
+            | Self::Privilege(_)
+            | Self::Ownership { .. }
             | Self::Signals(_)
-            | Self::Runtime(_) => Exit::System,
+            | Self::Runtime(_)
+            | Self::TicketKeys(_) => Exit::System,
             Self::Bug(_) => Exit::Bug,
         }
+    }
+}
+
+fn remedy(problem: &AdoptError) -> &'static str {
+    match problem {
+        AdoptError::NoSocket(_) | AdoptError::NoStream(_) | AdoptError::NotListening(_) => {
+            "; a socket unit passes what can be served with ListenStream= and Accept=no"
+        }
+        AdoptError::Elsewhere { .. } => "; only tcp and unix sockets with an absolute path can be served",
+        AdoptError::OtherNetwork(_) | AdoptError::System(..) => "",
     }
 }

@@ -16,40 +16,44 @@
 //! | Committed          | after the outcome                | part of the one under way     | after the outcome       |
 //! | Watching           | `forward` stop, settle, Draining | `forward` restart, settle, Draining | `forward` reload  |
 //! | Probation          | `leaving`, then Stopping         | `leaving`, then Offering      | reload                  |
-//! | Draining           | first: goes on; second: exit 1   | refused                       | refused                 |
-//! | Stopping           | exit 1 at once                   | refused                       | refused                 |
+//! | Draining           | first: goes on; second: exit 1   | refused                       | the log alone           |
+//! | Stopping           | exit 1 at once                   | refused                       | the log alone           |
 //!
-//! A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
+//! In every state HUP has the log file opened anew, at once, by this process and by earlier generations that drain. A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
 //!
 //! It runs on the main thread, apart from the workers: no load on these delays it.
 mod boot;
 mod end;
 mod failure;
+mod listeners;
 mod predecessor;
+pub mod reopen;
 mod serving;
 mod successor;
 
 pub use failure::Failure;
 
 use crate::{
-    bind::Key,
+    bind::{Activation, Key},
     config::Config,
     exit::Exit,
-    guest::{LoadError, Plugin, Source},
     handoff::{
         Generation,
         adopt::{Inheritance, Predecessor},
         message::Stage,
         offer::Successor,
     },
+    log,
     notify::Notifier,
     pidfile,
-    signals::Signals,
+    service::Services,
+    signals::{Signal, Signals},
+    tls::TicketKeys,
 };
 use end::{Draining, Told};
 use predecessor::Deferred;
 use serving::{Event, Serving};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{runtime, task::JoinHandle, time::Instant};
 use tracing::error;
 
@@ -60,12 +64,18 @@ const LET_GO: Duration = Duration::from_millis(500);
 /// nothing else would leave the workers too little of the processors.
 const WAITING_THREADS: usize = 64;
 
-/// Runs the process until it has served: as the successor of whoever has left an `inheritance`, where anybody has.
+/// Runs the process until it has served what it binds, adopts or was passed: as the successor of whoever has left an
+/// `inheritance`, where anybody has.
 ///
 /// # Errors
 ///
 /// Where it cannot start.
-pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -> Result<Exit, Failure> {
+pub fn run(
+    config: Config,
+    activation: Activation,
+    signals: Signals,
+    inheritance: Option<Inheritance>,
+) -> Result<Exit, Failure> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
         .max_blocking_threads(WAITING_THREADS)
@@ -76,7 +86,11 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
-        Lifecycle { config, signals, notifier, generation: Generation::FIRST }.run(predecessor).await
+        let ticket_keys = TicketKeys::new().map_err(Failure::TicketKeys)?;
+        let config = Arc::new(config);
+        Lifecycle { config, activation, ticket_keys, signals, notifier, generation: Generation::FIRST }
+            .run(predecessor)
+            .await
     });
     // Connections that are left are closed here, each with its record in the log.
     runtime.shutdown_timeout(LET_GO);
@@ -84,15 +98,21 @@ pub fn run(config: Config, signals: Signals, inheritance: Option<Inheritance>) -
 }
 
 struct Lifecycle {
-    config: Config,
+    config: Arc<Config>,
+    /// What the service manager has passed, until it is served.
+    activation: Activation,
     signals: Signals,
     notifier: Notifier,
+    ticket_keys: Arc<TicketKeys>,
     generation: Generation,
 }
 
+/// What is served, and the one that hands over though it did not start this process.
+type Loaded = (Services, Option<Predecessor>);
+
 enum State {
-    Starting(JoinHandle<Result<Plugin, LoadError>>, Option<Predecessor>),
-    Adopting(Plugin, Predecessor),
+    Starting(JoinHandle<Result<Loaded, Failure>>, Option<Predecessor>),
+    Adopting(Services, Predecessor),
     Probation(Serving, Predecessor),
     Serving(Serving),
     Offering(Serving, Successor, Deferred),
@@ -111,13 +131,19 @@ impl Lifecycle {
             }
             return Err(error.into());
         }
-        let source = self.source();
-        let loading = tokio::task::spawn_blocking(move || Plugin::load(&source));
+        let (config, ticket_keys) = (Arc::clone(&self.config), Arc::clone(&self.ticket_keys));
+        let child = predecessor.is_some();
+        let loading = tokio::task::spawn_blocking(move || {
+            let services = Services::load(&config, &ticket_keys)?;
+            // Last, since whoever hands over waits for what follows for a few seconds only.
+            let stranger = config.handoff.take_over.as_ref().filter(|_| !child).map(Predecessor::at).transpose()?;
+            Ok((services, stranger.flatten()))
+        });
         let mut state = State::Starting(loading, predecessor);
         loop {
             state = match state {
                 State::Starting(loading, predecessor) => self.starting(loading, predecessor).await?,
-                State::Adopting(plugin, predecessor) => self.adopting(plugin, predecessor).await?,
+                State::Adopting(services, predecessor) => self.adopting(services, predecessor).await?,
                 State::Probation(serving, predecessor) => self.probation(serving, predecessor).await,
                 State::Serving(serving) => self.serving(serving).await,
                 State::Offering(serving, successor, deferred) => self.offering(serving, successor, deferred).await,
@@ -134,23 +160,19 @@ impl Lifecycle {
         }
     }
 
-    fn source(&self) -> Source {
-        Source {
-            path: self.config.plugin.clone(),
-            digest: self.config.plugin_sha256,
-            grants: self.config.grants.clone(),
-            cache_dir: self.config.cache_dir.clone(),
-            start: self.config.guest_start,
-            wasi_0_3: self.config.wasi_0_3,
-            limits: self.config.limits,
-            workers: self.config.workers,
-        }
-    }
-
     /// A sentence for the service manager.
     fn status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation)
     }
+}
+
+/// The next signal. What HUP means for the log depends on no state: whoever rotates it has moved it away already.
+async fn heard(signals: &mut Signals) -> Signal {
+    let signal = signals.next().await;
+    if signal == Signal::Reload {
+        log::reopen();
+    }
+    signal
 }
 
 fn bug(event: Event) -> State {

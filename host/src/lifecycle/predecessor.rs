@@ -3,6 +3,7 @@
 use super::{
     Lifecycle, State, bug,
     end::Told,
+    heard,
     serving::{Event, Serving},
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     },
     signals::Signal,
 };
-use std::time::Duration;
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 use tracing::{error, info, warn};
 
@@ -49,10 +50,11 @@ impl Lifecycle {
     pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => self.stop(serving, Told::BySignal).await,
                 Signal::Restart => self.restart(serving),
                 Signal::Reload => {
+                    serving.reopen_earlier_logs();
                     self.reload(&mut serving);
                     State::Serving(serving)
                 }
@@ -70,8 +72,22 @@ impl Lifecycle {
 
     /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
     fn reload(&self, serving: &mut Serving) {
-        self.notifier.reloading(&self.status("serves, and reads its plugin anew"));
-        serving.reload(self.source());
+        self.notifier.reloading(&self.status("serves, and reads its configuration anew"));
+        serving.reload(&self.config, &self.ticket_keys);
+    }
+
+    /// What a successor needs to resume sessions. Without it they begin anew, which is no reason to refuse a restart.
+    fn ticket_keys(&self, serving: &Serving) -> Option<Arc<OwnedFd>> {
+        if !serving.speaks_tls() {
+            return None;
+        }
+        match self.ticket_keys.hand_over() {
+            Ok(file) => Some(Arc::new(file)),
+            Err(error) => {
+                warn!("the successor gets no ticket keys, and sessions will not be resumed: {error}");
+                None
+            }
+        }
     }
 
     pub(super) fn restart(&mut self, mut serving: Serving) -> State {
@@ -82,7 +98,7 @@ impl Lifecycle {
             self.notifier.ready(&self.status("serves; its last restart was refused"));
             return State::Serving(serving);
         }
-        let estate = serving.estate(self.generation);
+        let estate = serving.estate(self.generation, self.ticket_keys(&serving));
         match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: a successor was started");
@@ -102,7 +118,7 @@ impl Lifecycle {
             visitor.refuse(&reason).await;
             return State::Serving(serving);
         }
-        match Successor::came(visitor, serving.estate(self.generation)) {
+        match Successor::came(visitor, serving.estate(self.generation, self.ticket_keys(&serving))) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: a successor asks for the service");
                 State::Offering(serving, successor, Deferred::default())
@@ -118,14 +134,13 @@ impl Lifecycle {
 
     /// Why one more generation cannot drain, where it cannot.
     pub(super) fn too_many(&self, serving: &mut Serving) -> Option<String> {
-        let draining = serving.earlier();
+        let draining = serving.draining();
         let most = self.config.handoff.max_draining.get();
         (draining.len() >= most as usize).then(|| {
-            let named = draining.iter().map(|(generation, peer)| format!("{generation} (pid {})", peer.pid()));
             format!(
                 "--max-draining {most} generations still serve connections: {}; wait for them, end them with two TERMs each, or set \
                  --handoff-drain-timeout",
-                named.collect::<Vec<_>>().join(", ")
+                draining.join(", ")
             )
         })
     }
@@ -138,14 +153,14 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => {
                     info!(successor = successor.pid(), "the restart is called off by a signal to stop");
                     successor.discard("the service was told to stop", ABORT).await;
                     return self.stop(serving, Told::BySignal).await;
                 }
                 Signal::Restart => info!("USR1 is part of the restart under way"),
-                Signal::Reload => deferred.defer_reload(),
+                Signal::Reload => deferred.defer_reload(&mut serving),
             },
             prepared = successor.prepared() => {
                 let committed = match prepared {
@@ -171,13 +186,13 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => {
                     info!("stopping when the restart under way is done");
                     deferred.stop = true;
                 }
                 Signal::Restart => info!("USR1 is part of the restart under way"),
-                Signal::Reload => deferred.defer_reload(),
+                Signal::Reload => deferred.defer_reload(&mut serving),
             },
             serves = successor.serving() => {
                 if let Err(failure) = serves {
@@ -233,11 +248,12 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await,
                 Signal::Restart => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Restart)).await,
                 Signal::Reload => {
                     info!("HUP is forwarded to the successor");
+                    serving.reopen_earlier_logs();
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                     State::Watching(serving, successor, claimed, until)
                 }
@@ -341,7 +357,8 @@ impl Lifecycle {
 }
 
 impl Deferred {
-    fn defer_reload(&mut self) {
+    fn defer_reload(&mut self, serving: &mut Serving) {
+        serving.reopen_earlier_logs();
         info!("HUP waits for the outcome of the restart under way");
         self.reload = true;
     }

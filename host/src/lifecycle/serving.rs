@@ -3,9 +3,8 @@
 use crate::{
     accept,
     bind::{Bind, Incoming, Key, Listener, ListenerAddress},
-    connection::Service,
+    config::Config,
     drain::Connections,
-    guest::{LoadError, Plugin, Source},
     handoff::{
         Generation,
         adopt::{self, Predecessor},
@@ -15,11 +14,13 @@ use crate::{
         peer::Peer,
     },
     pidfile::PidFile,
+    service::{Service, Services},
+    tls::TicketKeys,
 };
 use futures::future::select_all;
 use std::{
     future::pending,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
@@ -45,7 +46,6 @@ pub(super) struct Serving {
     /// Of those, for the count of what they leave behind.
     retired: Vec<Weak<Listener>>,
     pub(super) connections: Connections,
-    service: Arc<Service>,
     reload: Option<Reload>,
     pub(super) door: Option<Door>,
     /// Handoff sockets of the predecessor that nobody will have when it has let go.
@@ -67,14 +67,23 @@ pub(super) struct Serving {
 pub(super) struct Ready {
     pub(super) listener: Listener,
     pub(super) incoming: Incoming,
-    pub(super) bind: Bind,
+    pub(super) wanted: Wanted,
     pub(super) shared: Shared,
+}
+
+/// What a configuration asks for: a listener, or all that are passed under a name.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    pub(super) bind: Bind,
+    pub(super) key: Key,
+    /// What connections get there.
+    pub(super) service: Arc<Service>,
 }
 
 /// A listener, and who accepts on it, where anybody does.
 struct Open {
     listener: Arc<Listener>,
-    bind: Bind,
+    wanted: Wanted,
     shared: Shared,
     acceptor: Option<AbortHandle>,
 }
@@ -88,12 +97,20 @@ pub(super) enum Shared {
     No,
 }
 
-/// A plugin that is being loaded to replace the one that is served.
+/// What is being read to replace what is served.
 struct Reload {
-    loading: JoinHandle<Result<Plugin, LoadError>>,
-    source: Source,
+    loading: JoinHandle<Result<Fresh, String>>,
+    config: Arc<Config>,
+    ticket_keys: Arc<TicketKeys>,
     /// It was asked for once more meanwhile: what is being read may be out of date.
     again: bool,
+}
+
+/// What a reload has read.
+struct Fresh {
+    services: Services,
+    /// The options that stay as they are until the next restart.
+    differing: Vec<String>,
 }
 
 /// What goes on besides signals and handoffs.
@@ -108,14 +125,13 @@ pub(super) enum Event {
 
 impl Serving {
     /// Begins to accept. Nothing here can fail: a predecessor relies on it.
-    pub(super) fn new(listeners: Vec<Ready>, service: Service, connections: Connections) -> Self {
+    pub(super) fn new(listeners: Vec<Ready>, connections: Connections) -> Self {
         let mut serving = Self {
             open: Vec::new(),
             acceptors: JoinSet::new(),
             retiring: JoinSet::new(),
             retired: Vec::new(),
             connections,
-            service: Arc::new(service),
             reload: None,
             door: None,
             unclaimed_doors: Vec::new(),
@@ -126,10 +142,10 @@ impl Serving {
             released: Vec::new(),
             incomplete: false,
         };
-        for Ready { listener, incoming, bind, shared } in listeners {
-            let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&serving.service));
+        for Ready { listener, incoming, wanted, shared } in listeners {
+            let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&wanted.service));
             let acceptor = Some(serving.acceptors.spawn(accepting));
-            serving.open.push(Open { listener: Arc::new(listener), bind, shared, acceptor });
+            serving.open.push(Open { listener: Arc::new(listener), wanted, shared, acceptor });
         }
         serving
     }
@@ -141,10 +157,10 @@ impl Serving {
     /// The first, where descriptors have run out.
     pub(super) fn accept(&mut self) -> std::io::Result<()> {
         let mut outcome = Ok(());
-        for Open { listener, acceptor, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
+        for Open { listener, acceptor, wanted, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
             match listener.incoming() {
                 Ok(incoming) => {
-                    let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&self.service));
+                    let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&wanted.service));
                     *acceptor = Some(self.acceptors.spawn(accepting));
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
@@ -179,9 +195,13 @@ impl Serving {
         self.connections.begin_draining();
         // Each has a copy of its socket: only when that is closed can the listener be.
         self.acceptors.shutdown().await;
-        for Open { listener, .. } in self.open.drain(..) {
+        for Open { listener, wanted, .. } in self.open.drain(..) {
+            if listener.key().is_passed() {
+                info!(address = %listener.address(), "listener closed here; what is queued there waits for whoever serves it next");
+                continue;
+            }
             self.retired.push(Arc::downgrade(&listener));
-            self.retiring.spawn(accept::retire(listener, self.connections.clone(), Arc::clone(&self.service)));
+            self.retiring.spawn(accept::retire(listener, self.connections.clone(), wanted.service));
         }
     }
 
@@ -201,16 +221,23 @@ impl Serving {
         self.open.iter().map(|open| open.listener.address().clone()).collect()
     }
 
+    /// Whether any connection is encrypted.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.open.iter().any(|open| open.wanted.service.tls.is_some())
+    }
+
     /// What a successor is offered.
-    pub(super) fn estate(&self, generation: Generation) -> Estate {
+    pub(super) fn estate(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Estate {
         let mut estate = Estate { generation, things: Vec::new() };
         for Open { listener, .. } in &self.open {
-            let entry = Entry::Listener { key: listener.key().clone() };
+            let entry = Entry::Listener { key: listener.key().clone(), file: listener.file() };
             estate.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
         }
         if let Some(door) = &self.door {
-            estate.things.push((Entry::HandoffSocket { path: door.path().to_owned() }, door.socket()));
+            let entry = Entry::HandoffSocket { path: door.path().to_owned(), file: door.file() };
+            estate.things.push((entry, door.socket()));
         }
+        estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
         for (generation, peer) in &self.earlier {
             let entry = Entry::Generation { generation: generation.number(), pid: peer.pid() };
             estate.things.push((entry, Arc::clone(peer) as _));
@@ -220,9 +247,9 @@ impl Serving {
 
     /// What was shared with a predecessor is this process's own from now on.
     pub(super) fn own(&mut self, backlog: u32) {
-        for Open { listener, bind, shared, .. } in &mut self.open {
+        for Open { listener, wanted, shared, .. } in &mut self.open {
             if *shared == Shared::WithPredecessor
-                && let Err(error) = listener.settled(bind, backlog)
+                && let Err(error) = listener.settled(&wanted.bind, backlog)
             {
                 warn!(address = %listener.address(), %error, "the backlog or the mode of a listener stays as the predecessor had it");
             }
@@ -268,21 +295,37 @@ impl Serving {
         self.earlier.push((generation, peer));
     }
 
-    /// The generations that drain.
-    pub(super) fn earlier(&mut self) -> &[(Generation, Arc<Peer>)] {
+    /// Those that drain, as they are named to an operator.
+    pub(super) fn draining(&mut self) -> Vec<String> {
+        let earlier = self.earlier().iter().map(|(generation, peer)| format!("{generation} (pid {})", peer.pid()));
+        let mut draining: Vec<_> = earlier.collect();
+        draining.extend(
+            self.released.iter().map(|successor| format!("one that was rolled back (pid {})", successor.pid())),
+        );
+        draining
+    }
+
+    /// The earlier generations that drain.
+    fn earlier(&mut self) -> &[(Generation, Arc<Peer>)] {
         self.earlier.retain(|(_, peer)| !peer.has_ended());
         &self.earlier
     }
 
-    /// Reads the plugin anew. Nothing changes before it is certain that it can be served.
-    pub(super) fn reload(&mut self, source: Source) {
+    /// Has earlier generations open the log anew, which no pidfile names any more.
+    pub(super) fn reopen_earlier_logs(&mut self) {
+        self.earlier().iter().for_each(|(_, peer)| peer.hang_up());
+    }
+
+    /// Reads anew what the listeners of `config` get. Nothing changes before it is certain that all of it can be served.
+    pub(super) fn reload(&mut self, config: &Arc<Config>, ticket_keys: &Arc<TicketKeys>) {
         match &mut self.reload {
             Some(reload) => reload.again = true,
             None => {
-                info!("reloading the plugin");
-                let read = source.clone();
-                let loading = tokio::task::spawn_blocking(move || Plugin::load(&read));
-                self.reload = Some(Reload { loading, source, again: false });
+                info!("reloading what the listeners get");
+                let (config, ticket_keys) = (Arc::clone(config), Arc::clone(ticket_keys));
+                let (served, keys) = (Arc::clone(&config), Arc::clone(&ticket_keys));
+                let loading = tokio::task::spawn_blocking(move || Fresh::read(&served, &keys));
+                self.reload = Some(Reload { loading, config, ticket_keys, again: false });
             }
         }
     }
@@ -325,37 +368,50 @@ impl Serving {
     }
 
     /// What this process does since, where that is certain.
-    fn reloaded(&mut self, loaded: Result<Plugin, String>) -> Option<&'static str> {
-        let Reload { source, again, .. } = self.reload.take()?;
+    fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<&'static str> {
+        let Reload { config, ticket_keys, again, .. } = self.reload.take()?;
         if again {
-            self.reload(source);
+            self.reload(&config, &ticket_keys);
             return None;
         }
         match loaded {
-            Ok(plugin) => {
-                self.service = Arc::new(Service::new(plugin, source.limits));
-                // Listeners on which nobody accepts now are served by somebody else.
-                for open in self.open.iter_mut().filter(|open| open.acceptor.is_some()) {
-                    match open.listener.incoming() {
-                        Ok(incoming) => {
-                            let accepting =
-                                accept::serve(incoming, self.connections.clone(), Arc::clone(&self.service));
-                            let old = open.acceptor.replace(self.acceptors.spawn(accepting));
-                            old.iter().for_each(AbortHandle::abort);
-                        }
-                        Err(error) => {
-                            let address = open.listener.address();
-                            error!(%address, %error, "this listener goes on with the plugin that it had");
-                        }
-                    }
-                }
-                info!("reloaded: new connections get the new plugin");
-                Some("serves a plugin that was reloaded")
+            Ok(fresh) => {
+                self.replace(&fresh);
+                info!("reloaded: new connections get what was read");
+                Some("serves what was reloaded")
             }
             Err(reason) => {
                 error!("the reload failed, everything stays as it was: {reason}");
                 Some("serves; its last reload failed")
             }
+        }
+    }
+
+    /// From here on, connections get what was read.
+    fn replace(&mut self, Fresh { services, differing }: &Fresh) {
+        for Open { listener, wanted, acceptor, .. } in &mut self.open {
+            let address = listener.address();
+            let Some(fresh) = services.of(&wanted.key) else {
+                warn!(%address, "this listener is configured no more; it goes on as it was until the next restart (USR1)");
+                continue;
+            };
+            wanted.service = Arc::clone(fresh);
+            // Those on which nobody accepts now are served by somebody else.
+            if let Some(acceptor) = acceptor {
+                match listener.incoming() {
+                    Ok(incoming) => {
+                        let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&wanted.service));
+                        std::mem::replace(acceptor, self.acceptors.spawn(accepting)).abort();
+                    }
+                    Err(error) => error!(%address, %error, "this listener goes on as it was"),
+                }
+            }
+        }
+        for key in services.listeners().filter(|key| self.open.iter().all(|open| open.wanted.key != **key)) {
+            warn!(address = %key, "this listener is new in the configuration; it is opened at the next restart (USR1)");
+        }
+        if !differing.is_empty() {
+            warn!("changed, and in force from the next restart (USR1) on: {}", differing.join(", "));
         }
     }
 
@@ -373,10 +429,18 @@ impl Serving {
     }
 }
 
-async fn loaded(reload: &mut Option<Reload>) -> Result<Plugin, String> {
+impl Fresh {
+    fn read(served: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, String> {
+        let (config, differing) = served.again().map_err(|error| error.to_string())?;
+        let services = Services::load(&config, ticket_keys).map_err(|error| error.to_string())?;
+        Ok(Self { services, differing })
+    }
+}
+
+async fn loaded(reload: &mut Option<Reload>) -> Result<Fresh, String> {
     match reload {
         Some(Reload { loading, .. }) => match loading.await {
-            Ok(loaded) => loaded.map_err(|error| error.to_string()),
+            Ok(loaded) => loaded,
             Err(panic) => Err(panic.to_string()),
         },
         None => pending().await,

@@ -1,19 +1,19 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, State, boot, bug, end::Told, failure::Failure, serving::Serving};
+use super::{Lifecycle, Loaded, State, boot, bug, end::Told, failure::Failure, heard, serving::Serving};
 use crate::{
     exit::Exit,
     fault,
-    guest::{LoadError, Plugin},
     handoff::{
         adopt::{self, Origin, Predecessor},
         message::{Message, Stage, Verb},
     },
     log,
     pidfile::PidFile,
+    service::Services,
     signals::Signal,
 };
-use std::{pin::pin, time::Duration};
+use std::{mem, pin::pin, time::Duration};
 use tokio::{
     task::JoinHandle,
     time::{self, Instant},
@@ -47,12 +47,12 @@ impl From<adopt::Event> for LetGo {
 impl Lifecycle {
     pub(super) async fn starting(
         &mut self,
-        mut loading: JoinHandle<Result<Plugin, LoadError>>,
+        mut loading: JoinHandle<Result<Loaded, Failure>>,
         mut predecessor: Option<Predecessor>,
     ) -> Result<State, Failure> {
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
+            signal = heard(&mut self.signals) => match signal {
                 Signal::Terminate => {
                     info!("stopped before anything was served");
                     if let Some(predecessor) = predecessor {
@@ -65,35 +65,35 @@ impl Lifecycle {
             },
             reason = called_off(&mut predecessor) => return Err(reason.into()),
             loaded = &mut loading => {
-                let loaded = loaded.map_err(|panic| Failure::Bug(panic.to_string())).and_then(|loaded| Ok(loaded?));
+                let loaded = loaded.unwrap_or_else(|panic| Err(Failure::Bug(panic.to_string())));
                 if let (Err(failure), Some(predecessor)) = (&loaded, &predecessor) {
                     predecessor.fail(Stage::Loading, &failure.to_string()).await;
                 }
-                let plugin = loaded?;
-                let predecessor = match (predecessor, &self.config.handoff.take_over) {
-                    (None, Some(path)) => Predecessor::at(path)?,
-                    (predecessor, _) => predecessor,
-                };
-                return match (predecessor, &self.config.handoff.take_over) {
-                    (Some(predecessor), _) => Ok(State::Adopting(plugin, predecessor)),
-                    (None, Some(path)) => {
-                        info!(%path, "nobody hands over there: starting cold");
-                        self.start_cold(plugin).map(State::Serving)
-                    }
-                    (None, None) => self.start_cold(plugin).map(State::Serving),
-                };
+                let (services, stranger) = loaded?;
+                if let Some(predecessor) = predecessor.or(stranger) {
+                    return Ok(State::Adopting(services, predecessor));
+                }
+                if let Some(path) = &self.config.handoff.take_over {
+                    info!(%path, "nobody hands over there: starting cold");
+                }
+                return self.start_cold(&services).map(State::Serving);
             }
         }
         Ok(State::Starting(loading, predecessor))
     }
 
-    pub(super) async fn adopting(&mut self, plugin: Plugin, mut predecessor: Predecessor) -> Result<State, Failure> {
+    pub(super) async fn adopting(
+        &mut self,
+        services: Services,
+        mut predecessor: Predecessor,
+    ) -> Result<State, Failure> {
         let outcome = {
-            let mut exchange = pin!(boot::adopt(&self.config, &mut predecessor));
+            let passed = mem::take(&mut self.activation);
+            let mut exchange = pin!(boot::adopt(&self.config, &services, passed, &self.ticket_keys, &mut predecessor));
             loop {
                 tokio::select! {
                     biased;
-                    signal = self.signals.next() => match signal {
+                    signal = heard(&mut self.signals) => match signal {
                         Signal::Terminate => break None,
                         Signal::Restart => warn!("USR1 is refused: still starting"),
                         Signal::Reload => info!("HUP is ignored: still starting, the configuration is fresh"),
@@ -117,7 +117,7 @@ impl Lifecycle {
         self.generation = adopted.generation;
         log::identify(self.generation);
         let consent = adopted.consent;
-        let serving = self.accept(plugin, adopted);
+        let serving = self.accept(adopted);
         Ok(match consent {
             adopt::Consent::Commit => {
                 info!("serving; the predecessor watches");
@@ -133,21 +133,24 @@ impl Lifecycle {
         loop {
             tokio::select! {
                 biased;
-                signal = self.signals.next() => match signal {
+                signal = heard(&mut self.signals) => match signal {
                     Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await,
                     // A stop that was forwarded comes first, whatever the order.
                     Signal::Restart => {
                         let asked = forwarded.unwrap_or(Verb::Restart);
                         return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
                     }
-                    Signal::Reload => serving.reload(self.source()),
+                    Signal::Reload => serving.reload(&self.config, &self.ticket_keys),
                 },
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
                         let serving = self.settled(serving, predecessor, event.into());
                         return self.obey(serving, forwarded, Told::ByPredecessor).await;
                     }
-                    adopt::Event::Forward(Verb::Reload) => serving.reload(self.source()),
+                    adopt::Event::Forward(Verb::Reload) => {
+                        log::reopen();
+                        serving.reload(&self.config, &self.ticket_keys);
+                    }
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
                     adopt::Event::Resumed => return self.hand_back(serving).await,

@@ -21,7 +21,7 @@ impl Wire {
             let (send, discard) = {
                 let state = self.state();
                 (
-                    !state.unsent.is_empty() || state.output_finished && !state.output_shut,
+                    state.has_unsent() || state.output_finished && !state.output_shut,
                     state.input_abandoned && state.input_end.is_none(),
                 )
             };
@@ -51,6 +51,7 @@ impl Wire {
     /// Ends the connection so that the peer gets all that was written: flush, close the sending side, discard what
     /// still comes for a bounded time, then close. A peer that takes nothing for `silence` is given up.
     pub async fn conclude(&self, silence: Duration) {
+        self.state().output_finished = true;
         loop {
             let before = self.last_byte();
             match time::timeout(silence, self.flushed()).await {
@@ -61,6 +62,7 @@ impl Wire {
         }
         self.shut_output();
         self.state().ahead = Bytes::new();
+        self.forget_session();
         let until = time::Instant::now() + LINGER;
         loop {
             let now = time::Instant::now();

@@ -18,34 +18,67 @@ use tokio::io::Interest;
 /// What is read ahead to find out whether the peer has sent something. Small, since every connection passes through it.
 const FIRST_READ: usize = 2 << 10;
 
+/// Where what is read goes.
+enum Room<'a> {
+    /// What a vector has room for.
+    Vector(&'a mut Vec<u8>),
+    /// A buffer.
+    Slice(&'a mut [u8]),
+}
+
+impl Room<'_> {
+    fn receive(&mut self, socket: &OwnedFd) -> io::Result<usize> {
+        Ok(match self {
+            Self::Vector(vector) => recv(socket, spare_capacity(vector), RecvFlags::empty())?.1,
+            Self::Slice(slice) => recv(socket, &mut **slice, RecvFlags::empty())?.0,
+        })
+    }
+
+    fn copy(&mut self, data: &[u8]) -> usize {
+        match self {
+            Self::Vector(vector) => {
+                let count = data.len().min(vector.capacity() - vector.len());
+                vector.extend_from_slice(data.get(..count).unwrap_or_default());
+                count
+            }
+            Self::Slice(slice) => {
+                let count = data.len().min(slice.len());
+                slice.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+                count
+            }
+        }
+    }
+}
+
 /// Why the input of a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputEnd {
     /// The peer closed its sending side.
     Closed,
-    /// The connection broke: a reset, or a timeout of the transport.
+    /// The connection broke: a reset, a timeout of the transport, or, under TLS, an end that the peer did not announce.
     Broken(io::ErrorKind),
 }
 
 impl Wire {
     /// Waits until the peer has sent something, has closed its side, or is gone.
     pub async fn first_byte(&self) {
-        let mut ahead = Bytes::new();
-        loop {
-            let step = self.read_some(|socket| {
-                let mut first = [0; FIRST_READ];
-                let (count, _) = recv(socket, &mut first, RecvFlags::empty())?;
-                ahead = Bytes::copy_from_slice(first.get(..count).unwrap_or_default());
-                Ok(count)
-            });
-            match step {
-                Some(_) => break,
-                None => self.readable().await,
-            }
+        while !self.read_ahead() {
+            self.readable().await;
         }
-        if !ahead.is_empty() {
-            self.moved();
-            self.state().ahead = ahead;
+    }
+
+    /// Whether there was anything to read, an end included.
+    fn read_ahead(&self) -> bool {
+        // On the stack of this function, not in the future of every connection.
+        let mut first = [0; FIRST_READ];
+        match self.read_some(Room::Slice(&mut first)) {
+            None => false,
+            Some(Ok(count)) if count > 0 => {
+                self.moved();
+                self.state().ahead = Bytes::copy_from_slice(first.get(..count).unwrap_or_default());
+                true
+            }
+            Some(_) => true,
         }
     }
 
@@ -66,7 +99,7 @@ impl Wire {
             }
         }
         let mut buffer = Vec::with_capacity(most.min(CHUNK));
-        match self.read_some(|socket| Ok(recv(socket, spare_capacity(&mut buffer), RecvFlags::empty())?.1)) {
+        match self.read_some(Room::Vector(&mut buffer)) {
             None => Ok(None),
             Some(Ok(count)) => {
                 // An end is no byte, however often it is read.
@@ -96,7 +129,7 @@ impl Wire {
                 return Ok(Some(count));
             }
         }
-        let read = self.read_some(|socket| Ok(recv(socket, buffer, RecvFlags::empty())?.0)).transpose()?;
+        let read = self.read_some(Room::Slice(buffer)).transpose()?;
         if read.is_some_and(|count| count > 0) {
             self.moved();
         }
@@ -104,13 +137,20 @@ impl Wire {
     }
 
     /// One attempt to read: `None` where it would block.
-    fn read_some(&self, read: impl FnOnce(&OwnedFd) -> io::Result<usize>) -> Option<Result<usize, io::ErrorKind>> {
-        match self.state().input_end {
-            Some(InputEnd::Closed) => return Some(Ok(0)),
-            Some(InputEnd::Broken(kind)) => return Some(Err(kind)),
-            None => {}
-        }
-        match self.socket.try_io(Interest::READABLE, read) {
+    fn read_some(&self, mut room: Room<'_>) -> Option<Result<usize, io::ErrorKind>> {
+        let read = {
+            let mut state = self.state();
+            match state.input_end {
+                Some(InputEnd::Closed) => return Some(Ok(0)),
+                Some(InputEnd::Broken(kind)) => return Some(Err(kind)),
+                None => {}
+            }
+            match &mut state.tls {
+                None => self.socket.try_io(Interest::READABLE, |socket| room.receive(socket)),
+                Some(session) => self.decrypt(session, |data| room.copy(data)),
+            }
+        };
+        match read {
             Ok(0) => {
                 // The kernel reports a reset once; after a write has got it, a read finds what looks like an end.
                 let broken = self.state().output_failed;
@@ -124,13 +164,15 @@ impl Wire {
             Ok(count) => Some(Ok(count)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
             Err(error) => {
-                self.input_ended(InputEnd::Broken(error.kind()));
-                Some(Err(error.kind()))
+                let broken = self.state().output_failed.filter(|_| error.kind() == io::ErrorKind::UnexpectedEof);
+                let kind = broken.unwrap_or(error.kind());
+                self.input_ended(InputEnd::Broken(kind));
+                Some(Err(kind))
             }
         }
     }
 
-    fn input_ended(&self, end: InputEnd) {
+    pub(super) fn input_ended(&self, end: InputEnd) {
         self.state().input_end.get_or_insert(end);
         self.changed.notify_waiters();
     }
@@ -145,12 +187,8 @@ impl Wire {
                     return;
                 }
             }
-            let peeked = self.socket.try_io(Interest::READABLE, |socket| Ok(recv(socket, &mut [0], RecvFlags::PEEK)?));
-            match peeked {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The kernel tells an error once: this was it, and a read would find what looks like an end.
-                Err(error) => return self.input_ended(InputEnd::Broken(error.kind())),
-                Ok(_) => return, // Data or an end: reading tells which.
+            if self.has_something() {
+                return;
             }
             match self.socket.readable().await {
                 Ok(mut ready) => ready.retain_ready(),
@@ -159,14 +197,37 @@ impl Wire {
         }
     }
 
+    /// Whether reading would not block, as far as the socket tells; under TLS, as far as what it gives can be decrypted.
+    fn has_something(&self) -> bool {
+        if let Some(something) = self.has_data() {
+            return something;
+        }
+        match self.socket.try_io(Interest::READABLE, |socket| Ok(recv(socket, &mut [0], RecvFlags::PEEK)?)) {
+            Ok(_) => true, // Data or an end: reading tells which.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            // The kernel tells an error once: this was it, and a read would find what looks like an end.
+            Err(error) => {
+                self.input_ended(InputEnd::Broken(error.kind()));
+                true
+            }
+        }
+    }
+
     /// [`Self::readable`] for streams that are polled.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.socket.poll_read_ready(context)) {
-            Ok(mut ready) => {
-                ready.retain_ready();
-                Poll::Ready(())
+        loop {
+            let data = self.has_data();
+            if data == Some(true) {
+                return Poll::Ready(());
             }
-            Err(_) => Poll::Pending, // The runtime is shutting down.
+            match ready!(self.socket.poll_read_ready(context)) {
+                Ok(mut ready) => ready.retain_ready(),
+                Err(_) => return Poll::Pending, // The runtime is shutting down.
+            }
+            // A socket that has something may still have no data.
+            if data.is_none() {
+                return Poll::Ready(());
+            }
         }
     }
 
@@ -199,12 +260,7 @@ impl Wire {
     }
 
     pub(super) async fn discard_some(&self) -> bool {
-        let step = self.read_some(|socket| {
-            // On the stack of this closure, not in the future of every connection.
-            let mut sink = [0; 16 << 10];
-            Ok(recv(socket, &mut sink, RecvFlags::empty())?.0)
-        });
-        match step {
+        match self.read_and_forget() {
             Some(Ok(0) | Err(_)) => false,
             Some(Ok(_)) => {
                 // A peer that sends without end must not keep this worker.
@@ -216,5 +272,10 @@ impl Wire {
                 true
             }
         }
+    }
+
+    fn read_and_forget(&self) -> Option<Result<usize, io::ErrorKind>> {
+        // On the stack of this function, not in the future of every connection.
+        self.read_some(Room::Slice(&mut [0; 16 << 10]))
     }
 }

@@ -5,15 +5,16 @@
 //! reset and an expired wait are told apart; and the moment of the last byte is known.
 //!
 //! This file owns the state that the two directions share; `input` and `output` are the directions, `end` what is done
-//! beside the guest and after it.
+//! beside the guest and after it, `secure` what lies between them and the socket under TLS.
 
 mod end;
 mod input;
 mod output;
+mod secure;
 
 pub use input::InputEnd;
 
-use crate::sys;
+use crate::{sys, tls::Session};
 use bytes::Bytes;
 use rustix::net::{SocketAddrAny, getsockname};
 use std::{
@@ -57,7 +58,11 @@ struct State {
     output_finished: bool,
     /// The kernel was told so.
     output_shut: bool,
+    /// The guest did not come to its end: what the peer gets must not look whole, where that can be seen.
+    output_cut: bool,
     output_failed: Option<io::ErrorKind>,
+    /// What encrypts, after a handshake.
+    tls: Option<Box<Session>>,
 }
 
 impl Wire {

@@ -41,31 +41,44 @@ impl Wire {
         Ok(true)
     }
 
-    /// Writes what the kernel takes at once, keeping nothing; `None` where it takes nothing.
+    /// Writes what the kernel takes at once, keeping nothing; `None` where it takes nothing. Under TLS one piece is kept that was
+    /// encrypted already, and `None` is the answer until the kernel has taken that.
     ///
     /// # Errors
     ///
     /// Where the connection broke.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        if let Some(kind) = self.state().output_failed {
-            return Err(kind.into());
-        }
-        match self.socket.try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)) {
-            Ok(count) => {
-                self.moved();
-                Ok(Some(count))
+        let written = {
+            let mut state = self.state();
+            if let Some(kind) = state.output_failed {
+                return Err(kind.into());
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-            Err(error) => {
-                {
-                    let mut state = self.state();
-                    state.output_failed = Some(error.kind());
-                    state.unsent = Bytes::new();
-                }
-                self.changed.notify_waiters();
-                Err(error)
+            match &mut state.tls {
+                None => self
+                    .socket
+                    .try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
+                    .inspect(|_| self.moved()),
+                Some(session) => self.encrypt(session, bytes),
             }
+        };
+        match written {
+            Ok(count) => Ok(Some(count)),
+            Err(error) => self.not_sent(error).map(|()| None),
         }
+    }
+
+    /// Nothing where the kernel would not take anything now; otherwise nothing is sent any more.
+    fn not_sent(&self, error: io::Error) -> io::Result<()> {
+        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+            return Ok(());
+        }
+        {
+            let mut state = self.state();
+            state.output_failed = Some(error.kind());
+            state.unsent = Bytes::new();
+        }
+        self.changed.notify_waiters();
+        Err(error)
     }
 
     /// Whether everything that was written has been taken by the kernel, after one more attempt.
@@ -81,7 +94,13 @@ impl Wire {
             }
             mem::take(&mut state.unsent)
         };
-        self.send_or_keep(unsent)
+        if !self.send_or_keep(unsent)? {
+            return Ok(false);
+        }
+        match self.flush_encrypted() {
+            Ok(flushed) => Ok(flushed),
+            Err(error) => self.not_sent(error).map(|()| false),
+        }
     }
 
     /// Waits until everything that was written has been taken by the kernel, or the connection broke.
@@ -106,7 +125,7 @@ impl Wire {
     }
 
     /// No one will write any more: closes the sending side, at once where everything is sent, else [`Self::tend`] does
-    /// when it is.
+    /// when it is. Under TLS the peer is told by `close_notify` first, and may go on sending.
     pub fn finish_output(&self) {
         if mem::replace(&mut self.state().output_finished, true) {
             return;
@@ -117,8 +136,17 @@ impl Wire {
         }
     }
 
+    /// The guest has failed in the middle of what it was writing. What there is of it is sent, but under TLS the end is not announced,
+    /// so that nobody takes a part for the whole. Without TLS there is no such difference.
+    pub fn cut_output(&self) {
+        let mut state = self.state();
+        state.output_cut = !state.output_finished;
+    }
+
     pub(super) fn shut_output(&self) {
-        if !mem::replace(&mut self.state().output_shut, true) {
+        let mut state = self.state();
+        if !mem::replace(&mut state.output_shut, true) {
+            state.tls.iter_mut().for_each(|session| session.mute());
             // Where the peer is gone there is nobody to tell.
             shutdown(self.socket.get_ref(), Shutdown::Write).ok();
         }

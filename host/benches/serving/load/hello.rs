@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::outcome::{Outcome, Tally};
@@ -55,7 +54,7 @@ async fn ask(server: SocketAddr, index: usize) -> anyhow::Result<()> {
 }
 
 /// Reads to the end and compares.
-pub(super) async fn expect_answer(connection: &mut TcpStream) -> anyhow::Result<()> {
+pub(super) async fn expect_answer(connection: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<()> {
     let mut buffer = [0; 64];
     let mut length = 0;
     while length < buffer.len() {

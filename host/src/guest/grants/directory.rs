@@ -11,7 +11,7 @@ use std::{fs::File, path::PathBuf, str::FromStr};
 use wasmtime_wasi::{FsPerms, OpenMode, filesystem::Dir};
 
 /// `HOST::GUEST`, or `HOST::GUEST:rw`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     host: PathBuf,
     guest: String,

@@ -13,13 +13,13 @@ use std::{
 const LONGEST: u64 = 64 << 10;
 
 /// `NAME=VALUE` or `NAME=@FILE`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     name: String,
     value: Value,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 enum Value {
     Said(String),
     Kept(PathBuf),
@@ -95,7 +95,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// One argument.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word(String);
 
 impl Word {

@@ -16,7 +16,7 @@ use std::{net::SocketAddr, sync::Arc};
 use wasmtime_wasi::{WasiCtxBuilder, filesystem::Dir, sockets::SocketAddrUse};
 
 /// What is granted, as it was said.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     /// `--guest-env`; no name twice.
     pub environment: Vec<Variable>,

@@ -14,19 +14,19 @@ use std::{
 const MOST_NAMES: usize = 32;
 
 /// `HOST-OR-CIDR:PORT`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     place: Place,
     ports: Ports,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Network(IpNet),
     Name(String),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ports {
     One(NonZeroU16),
     All,

@@ -2,33 +2,13 @@
 //! same when it is written and read again.
 
 use super::*;
+use crate::dice::Dice;
 use std::{panic, thread};
 
 /// Each input is made from this and its number alone, so that a failure can be made again.
 const SEED: u64 = 0x0068_616e_646f_6666;
 
 const INPUTS: u64 = 1_000_000;
-
-/// A stream of numbers that looks random (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Less than `limit`, which is not 0.
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.roll() % u64::try_from(limit).unwrap()).unwrap()
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-}
 
 fn key(text: &str) -> Key {
     text.parse().unwrap()
@@ -38,9 +18,12 @@ fn key(text: &str) -> Key {
 fn messages() -> Vec<Message> {
     let reason = || "tcp://127.0.0.1:80: \"Address in use\"\n\u{1f980}\0".to_owned();
     let listeners = || vec![key("tcp://[::1]:80"), key("tcp://127.0.0.1:0#7"), key("unix:///run/a\"b\\é.sock")];
-    let mut entries: Vec<_> = listeners().into_iter().map(|key| Entry::Listener { key }).collect();
-    entries.push(Entry::HandoffSocket { path: "/run/handoff".parse().unwrap() });
+    let file: FileId = serde_json::from_str(r#"{"device":0,"inode":18446744073709551615}"#).unwrap();
+    let mut entries: Vec<_> = listeners().into_iter().map(|key| Entry::Listener { key, file: Some(file) }).collect();
+    entries.push(Entry::Listener { key: key("systemd:a b#0"), file: None });
+    entries.push(Entry::HandoffSocket { path: "/run/handoff".parse().unwrap(), file: Some(file) });
     entries.push(Entry::Generation { generation: u64::MAX, pid: i32::MIN });
+    entries.push(Entry::TicketKeys {});
     entries.push(Entry::Unknown);
     let mut messages = vec![
         Message::Hello { versions: vec![0, VERSION, u32::MAX], release: "0.1.0".into() },
@@ -93,7 +76,7 @@ fn what_is_no_message_is_told_in_one_short_line() {
 
 /// One packet, made from its number.
 fn packet(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
-    let mut dice = Dice(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let mut dice = Dice::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut packet = valid[dice.below(valid.len())].clone();
     match number % 10 {
         0 => noise(&mut dice),

@@ -1,0 +1,39 @@
+//! `check`: whether serving would begin, found out without disturbing whoever serves already.
+//!
+//! Everything that booting reads is read, and everything that it loads is loaded; listeners are tried without listening. What is
+//! printed is a configuration file that says the same as all the layers together.
+
+use crate::{
+    bind, command,
+    config::{Config, Layers},
+    exit::Exit,
+    lifecycle::{Failure, reopen},
+    log, pidfile,
+    privilege::Identity,
+    service::Services,
+    tls::TicketKeys,
+};
+use tracing::warn;
+
+/// Checks a configuration, and prints what it comes to. To be called where blocking is allowed, within a runtime.
+///
+/// # Errors
+///
+/// The first thing that would keep the process from serving.
+pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
+    let config = Config::resolve(layers, 0)?;
+    // What is found is told here, and not among the records of a host that serves.
+    let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
+    log::check(&config.log)?;
+    Services::load(&config, &TicketKeys::new().map_err(Failure::TicketKeys)?)?;
+    config.pidfile.as_deref().map(pidfile::check).transpose()?;
+    for listener in &config.listeners {
+        bind::check(&listener.bind)?;
+    }
+    // Last, since it is for good: what is left is what the next generation will be able to do.
+    if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
+        reopen::troubles(&config).iter().for_each(|trouble| warn!("{trouble}"));
+    }
+    let resolved = config.as_file()?;
+    Ok(command::say(&resolved))
+}

@@ -1,0 +1,57 @@
+//! How many connections the descriptor limit leaves room for.
+
+use super::{
+    Error,
+    value::{Count, parse},
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::num::NonZeroU32;
+
+/// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
+const RESERVED: u64 = 48;
+
+/// What calls of guests that were granted something may hold for a moment: three for each thread that waits, as a rename does.
+const OF_CALLS: u64 = 3 * 64;
+
+/// For each listener: itself, what it is accepted from, and a copy during a restart.
+const PER_LISTENER: u64 = 3;
+
+/// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
+/// `vm.max_map_count` bears (65,530 by default; a live guest takes some eight mappings).
+const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
+
+/// What is not for connections. Each generation that drains is held by a descriptor.
+pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32) -> u64 {
+    RESERVED + PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
+}
+
+/// `granted` is what a guest may hold beside its connection.
+pub(super) fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) -> Result<NonZeroU32, Error> {
+    // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
+    let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
+        Ok((soft, _)) => soft,
+        Err(_) => u64::MAX,
+    };
+    let each = u64::from(granted) + 1;
+    let reserved = reserved + if granted == 0 { 0 } else { OF_CALLS };
+    let room = limit.saturating_sub(reserved) / each;
+    match asked {
+        Some(text) => {
+            let Count(asked) = parse("--max-connections", text)?;
+            if u64::from(asked.get()) <= room {
+                Ok(asked)
+            } else {
+                {
+                    let why = if granted == 0 { "" } else { ", since a guest may hold what it is granted as well" };
+                    let needed = u64::from(asked.get()) * each + reserved;
+                    Err(Error::Descriptors { asked: asked.get(), limit, room, each: why, needed })
+                }
+            }
+        }
+        None => {
+            let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
+            NonZeroU32::new(fitting).ok_or(Error::NoDescriptors { limit })
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The configuration file: TOML whose keys are the options' long names, and a `[[listener]]` table for each listener that has
+//! options of its own. What is read here has the form of a configuration; whether it means anything is not judged here.
+
+use std::{fmt, fs, io, ops::Range, path::Path, sync::Arc};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// Far more than thousands of listeners take.
+const LARGEST: u64 = 1 << 20;
+
+/// What a file says.
+#[derive(Debug)]
+pub(super) struct File {
+    /// What holds for every listener, and for the process.
+    pub(super) entries: Vec<Entry>,
+    /// The tables of single listeners.
+    pub(super) listeners: Vec<Section>,
+}
+
+/// A table.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) place: Place,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A key and what it is given.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) place: Place,
+    pub(super) key: String,
+    pub(super) value: Value,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Word(String),
+    List(Vec<String>),
+    Switch(bool),
+}
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    file: Arc<Path>,
+    /// From 1; 0 where it is about the file as a whole.
+    line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}", self.file.display()),
+            line => write!(f, "{}, line {line}", self.file.display()),
+        }
+    }
+}
+
+/// A file that is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("--config {place}: {problem}")]
+pub struct FileError {
+    place: Place,
+    problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("is not a regular file")]
+    NotAFile,
+    #[error("is {0} bytes, and a configuration has at most {LARGEST}: is it the right file?")]
+    TooLarge(u64),
+    #[error("is no TOML: {0}")]
+    Syntax(String),
+    #[error("{key} is {found}; it takes {takes}")]
+    Kind { key: String, found: &'static str, takes: &'static str },
+    #[error("there is no option {key:?}{}", .near.as_ref().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default())]
+    Unknown { key: String, near: Option<String> },
+    #[error("{0:?} is no option of a single listener; put it above the first [[listener]]")]
+    OfTheProcess(String),
+    #[error("a [[listener]] needs a bind, as in bind = \"tcp://127.0.0.1:7000\"")]
+    NoBind,
+    #[error("bind is given here, and {0} has a [[listener]]: put each address into a [[listener]] of its own")]
+    TwoWaysToBind(Place),
+}
+
+impl Place {
+    pub(super) fn problem(&self, problem: Problem) -> FileError {
+        FileError { place: self.clone(), problem }
+    }
+}
+
+impl File {
+    /// Reads one.
+    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+        let whole = Place { file: path.into(), line: 0 };
+        let unreadable = |error| whole.problem(Problem::Unreadable(error));
+        // Opening a pipe would wait for its writer.
+        let found = fs::metadata(path).map_err(unreadable)?;
+        if !found.is_file() {
+            return Err(whole.problem(Problem::NotAFile));
+        }
+        if found.len() > LARGEST {
+            return Err(whole.problem(Problem::TooLarge(found.len())));
+        }
+        Self::parse(&fs::read_to_string(path).map_err(unreadable)?, &whole)
+    }
+
+    fn parse(text: &str, whole: &Place) -> Result<Self, FileError> {
+        let at = |span: &Range<usize>| {
+            let before = text.get(..span.start).unwrap_or_default();
+            Place { file: Arc::clone(&whole.file), line: before.matches('\n').count() + 1 }
+        };
+        let table = DeTable::parse(text).map_err(|error| {
+            let place = error.span().map_or_else(|| whole.clone(), |span| at(&span));
+            place.problem(Problem::Syntax(error.message().replace('\n', " ")))
+        })?;
+        let mut file = Self { entries: Vec::new(), listeners: Vec::new() };
+        for (key, value) in in_order(table.get_ref()) {
+            match (key, value.get_ref()) {
+                ("listener", DeValue::Array(tables)) => {
+                    for table in tables {
+                        let place = at(&table.span());
+                        let DeValue::Table(table) = table.get_ref() else {
+                            return Err(kind(&place, "listener", table.get_ref(), "tables, as in [[listener]]"));
+                        };
+                        let entries =
+                            in_order(table).map(|(key, value)| entry(at(&value.span()), key, value.get_ref()));
+                        file.listeners.push(Section { place, entries: entries.collect::<Result<_, _>>()? });
+                    }
+                }
+                ("listener", other) => {
+                    return Err(kind(&at(&value.span()), key, other, "a list of tables, as in [[listener]]"));
+                }
+                (_, value_of) => file.entries.push(entry(at(&value.span()), key, value_of)?),
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// As written, so that of several mistakes the first is told.
+fn in_order<'t>(table: &'t DeTable<'_>) -> impl Iterator<Item = (&'t str, &'t Spanned<DeValue<'t>>)> {
+    let mut entries: Vec<_> =
+        table.iter().map(|(key, value)| (key.span().start, key.get_ref().as_ref(), value)).collect();
+    entries.sort_by_key(|(start, ..)| *start);
+    entries.into_iter().map(|(_, key, value)| (key, value))
+}
+
+fn entry(place: Place, key: &str, value: &DeValue<'_>) -> Result<Entry, FileError> {
+    let value = match value {
+        DeValue::Boolean(on) => Value::Switch(*on),
+        DeValue::Array(words) => {
+            let words = words.iter().map(|found| {
+                word(found.get_ref()).ok_or_else(|| kind(&place, key, found.get_ref(), "a list of texts or numbers"))
+            });
+            Value::List(words.collect::<Result<_, _>>()?)
+        }
+        other => {
+            Value::Word(word(other).ok_or_else(|| kind(&place, key, other, "a text, a number, true, false or a list"))?)
+        }
+    };
+    Ok(Entry { place, key: key.to_owned(), value })
+}
+
+fn word(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+fn kind(place: &Place, key: &str, found: &DeValue<'_>, takes: &'static str) -> FileError {
+    place.problem(Problem::Kind { key: key.to_owned(), found: named(found), takes })
+}
+
+fn named(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,570 @@
+//! What was meant: every option parsed into a type that needs no further check. The only room that reads the
+//! environment (clap reads the variables that `cli` names, this module the rest).
+
+mod descriptors;
+mod error;
+mod file;
+mod layers;
+mod printed;
+mod program;
+mod value;
+
+pub use error::Error;
+pub use file::{FileError, Place};
+pub use layers::Layers;
+
+use crate::{
+    admission::Policy,
+    anchor::{self, Launch},
+    bind::{Activation, ActivationError, Bind, Key, SocketPath, Variables},
+    cli::{ListenerOptions, PluginFile},
+    guest::{Digest, Grants, Source, grants},
+    handoff::start::{self, StartCommand},
+    log,
+    privilege::Identity,
+    restrict::{Proxies, Rules},
+    tls,
+};
+use program::{absolute, boot_directory, start_command};
+use std::{
+    env,
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    os::{fd::RawFd, unix::process::parent_id},
+    path::{self, Path, PathBuf},
+    process,
+    str::FromStr,
+    thread,
+    time::Duration,
+};
+use value::{Count, distinct, duration, optional_duration, parse, parse_all, size, truth};
+
+/// Where to listen when nothing says where.
+const DEFAULT_PORT: u16 = 7000;
+
+/// More threads than any machine that this runs on has processors.
+const MOST_WORKERS: u32 = 1024;
+
+/// What the listeners' keys may take, in bytes: they go into one message of a handoff, which has room for 32 KiB.
+const LONGEST_KEYS: usize = 28 << 10;
+
+/// The resolved configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// What it was resolved from, to be resolved anew.
+    pub layers: Layers,
+    /// What to listen on, and what connections get there; never empty.
+    pub listeners: Vec<Listener>,
+    /// How many sockets a service manager has passed.
+    pub passed: usize,
+    /// Where compiled plugins are kept; `None` where they are not.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether plugins of WASI 0.3 are served.
+    pub wasi_0_3: Wasi03,
+    /// The kernel's queue for each listener.
+    pub backlog: u32,
+    /// Connections served at once.
+    pub max_connections: NonZeroU32,
+    /// Threads that serve connections.
+    pub workers: NonZeroU32,
+    /// How long a graceful shutdown waits.
+    pub drain_timeout: Duration,
+    /// How the service passes from one process to the next.
+    pub handoff: Handoff,
+    /// Whom to become once everything is bound.
+    pub identity: Option<Identity>,
+    /// The file that names the process that serves, by its absolute path.
+    pub pidfile: Option<PathBuf>,
+    /// Where the supervisor wants to be told how the service is.
+    pub notify_socket: Option<OsString>,
+    /// Who started this process, as far as it matters.
+    pub supervisor: Supervisor,
+    /// Whether an anchor wants to be told how this process ends.
+    pub anchored: bool,
+    /// What is logged, and how.
+    pub log: log::Options,
+}
+
+/// Who started the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervisor {
+    /// systemd.
+    Systemd,
+    /// Something else, or nobody.
+    Other,
+}
+
+/// One listener, and what connections get there.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub bind: Bind,
+    /// Its name, by which it is handed over.
+    pub key: Key,
+    /// The file of the plugin that serves.
+    pub plugin: PathBuf,
+    /// What the plugin must be.
+    pub plugin_sha256: Option<Digest>,
+    /// What its guests are granted.
+    pub grants: Grants,
+    /// When a guest starts.
+    pub guest_start: GuestStart,
+    /// What a connection and its guest may use.
+    pub limits: Limits,
+    /// Who may connect.
+    pub policy: Policy,
+    /// How connections are encrypted, where they are.
+    pub tls: Option<tls::Settings>,
+}
+
+/// How the service passes from one process to the next.
+#[derive(Clone, Debug)]
+pub struct Handoff {
+    /// What starts a successor.
+    pub start: StartCommand,
+    /// How long it may take to get ready.
+    pub ready_timeout: Duration,
+    /// How long its predecessor can take over again; zero is off.
+    pub rollback_window: Duration,
+    /// How long a predecessor may serve what it had accepted.
+    pub drain_timeout: Option<Duration>,
+    /// Earlier generations that may drain at once.
+    pub max_draining: NonZeroU32,
+    /// Where successors ask that are no children of this process.
+    pub socket: Option<SocketPath>,
+    /// Where to ask for the service.
+    pub take_over: Option<SocketPath>,
+}
+
+/// The bounds of connections and guests.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of memory a guest may have, over all its linear memories.
+    pub guest_memory: usize,
+    /// CPU time a guest may use while its connection moves no byte.
+    pub guest_cpu_time: Duration,
+    /// How long a connection may last.
+    pub connection_timeout: Option<Duration>,
+    /// How long a connection may move no byte.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// When the guest of a connection starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestStart {
+    /// As soon as the connection is accepted.
+    Accept,
+    /// When the peer has sent something, or has closed its side.
+    FirstByte,
+    /// At the first byte where the plugin's first guest did nothing before it, else at accept.
+    Auto,
+}
+
+/// Whether plugins of WASI 0.3 are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wasi03 {
+    /// They are.
+    Served,
+    /// They are refused at boot.
+    Disabled,
+}
+
+/// Whether this process is to be the anchor of those that serve, and what it needs to know then. To be asked before any thread
+/// exists.
+///
+/// # Errors
+///
+/// Where the option has no meaning, or this program cannot be found again.
+pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
+    let first = process::id() == 1;
+    let wanted = match layers.options.anchor.as_str() {
+        "auto" => first,
+        "always" => true,
+        "never" => false,
+        other => {
+            let error = Error::value("--anchor", other, "is none of auto, always, never");
+            return Err(error.located(&layers.origins));
+        }
+    };
+    // The first process of all has no anchor above it, whatever its environment says.
+    if !wanted || (is_anchored() && !first) {
+        return Ok(None);
+    }
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_default();
+    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
+    let passed = passed_sockets().count_for(process::id())?;
+    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET"), passed }))
+}
+
+/// Whether an anchor has started this process, or one that came before it.
+fn is_anchored() -> bool {
+    env::var_os(anchor::ANCHORED_VARIABLE).is_some()
+}
+
+impl Config {
+    /// Turns what was typed into what was meant, where a service manager has `passed` so many sockets.
+    ///
+    /// Raises the soft limit of descriptors to the hard one, since the default of 1,024 serves nobody.
+    ///
+    /// # Errors
+    ///
+    /// The first value that cannot be served.
+    pub fn resolve(layers: Layers, passed: usize) -> Result<Self, Error> {
+        if env::var_os("FILE_DESCRIPTOR_SERVER_PATH").is_some() {
+            return Err(Error::Gem);
+        }
+        Self::of(&layers, passed).map_err(|error| error.located(&layers.origins))
+    }
+
+    fn of(layers: &Layers, passed: usize) -> Result<Self, Error> {
+        let listeners = listeners(layers)?;
+        let options = layers.options.clone();
+        let identity = identity(options.user.as_deref(), options.group.as_deref())?;
+        let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
+        let granted = listeners.iter().map(|listener| listener.grants.descriptors()).max().unwrap_or_default();
+        let reserved = descriptors::reserved(listeners.len() + passed, max_draining);
+        Ok(Self {
+            layers: layers.clone(),
+            listeners,
+            passed,
+            cache_dir: cache_dir(options.cache_dir),
+            wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
+            backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
+            max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?,
+            workers: match options.workers {
+                Some(count) => match parse::<Count>("--workers", &count)?.0 {
+                    workers if workers.get() <= MOST_WORKERS => workers,
+                    _ => {
+                        return Err(Error::value("--workers", count, "is more than 1024; one a processor serves best"));
+                    }
+                },
+                // A guest that computes holds its worker: with a single one, everybody else would wait for it.
+                None => thread::available_parallelism()
+                    .ok()
+                    .and_then(|n| u32::try_from(n.get()).ok())
+                    .and_then(|n| NonZeroU32::new(n.max(2)))
+                    .unwrap_or(NonZeroU32::MIN),
+            },
+            drain_timeout: duration("--drain-timeout", &options.drain_timeout)?,
+            handoff: Handoff {
+                start: start_command(options.start_command.as_deref())?,
+                ready_timeout: duration("--ready-timeout", &options.ready_timeout)?,
+                rollback_window: match options.rollback_window.as_str() {
+                    "0" | "0s" => Duration::ZERO,
+                    window => duration("--rollback-window", window)?,
+                },
+                drain_timeout: optional_duration("--handoff-drain-timeout", &options.handoff_drain_timeout)?,
+                max_draining,
+                socket: socket_path("--handoff-socket", options.handoff_socket)?,
+                take_over: socket_path("--take-over", options.take_over)?,
+            },
+            pidfile: file("--pidfile", options.pidfile, "/run/uninterruptible-host.pid")?,
+            notify_socket: env::var_os("NOTIFY_SOCKET"),
+            // It names each start of a unit by this variable.
+            supervisor: if env::var_os("INVOCATION_ID").is_some() { Supervisor::Systemd } else { Supervisor::Other },
+            anchored: is_anchored(),
+            log: log::Options {
+                level: parse("--log-level", &options.log_level)?,
+                format: parse("--log-format", &options.log_format)?,
+                file: file("--log-file", options.log_file, "/var/log/uninterruptible-host.log")?,
+                owner: identity.as_ref().and_then(Identity::owner),
+            },
+            identity,
+        })
+    }
+}
+
+/// What is to be known for looking at a plugin.
+#[derive(Debug)]
+pub struct Looking {
+    /// The plugin's file.
+    pub plugin: PathBuf,
+    /// Where compiled plugins are kept; `None` where they are not.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether plugins of WASI 0.3 would be served.
+    pub wasi_0_3: Wasi03,
+    /// Bytes of memory a guest would have.
+    pub guest_memory: usize,
+}
+
+impl Looking {
+    /// Turns what was typed into what was meant.
+    ///
+    /// # Errors
+    ///
+    /// The first value that has no meaning.
+    pub fn resolve(file: PluginFile) -> Result<Self, Error> {
+        Ok(Self {
+            plugin: file.plugin,
+            cache_dir: cache_dir(file.cache_dir),
+            wasi_0_3: if file.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
+            guest_memory: size("--guest-memory", &file.guest_memory)?,
+        })
+    }
+}
+
+/// Those that have a table in the file, or else those of the addresses that are given for all.
+fn listeners(layers: &Layers) -> Result<Vec<Listener>, Error> {
+    let alike = |bind| (bind, &layers.options.listener, &layers.origins);
+    let asked: Vec<_> = match (&*layers.listeners, &*layers.options.bind) {
+        ([], []) => vec![alike(None)],
+        ([], binds) => binds.iter().map(Some).map(alike).collect(),
+        (listeners, _) => listeners.iter().map(|own| (Some(&own.bind), &own.options, &own.origins)).collect(),
+    };
+    let parsed = asked.iter().map(|(uri, _, origins)| match uri {
+        Some(uri) => parse("--bind", uri).map_err(|error| error.located(origins)),
+        None => default_bind(),
+    });
+    let binds = parsed.collect::<Result<Vec<Bind>, _>>()?;
+    let keys = Key::of(&binds);
+    let bytes = keys.iter().filter_map(|key| Some(serde_json::to_string(key).ok()?.len() + 1)).sum();
+    if bytes > LONGEST_KEYS {
+        return Err(Error::TooManyListeners { count: keys.len(), bytes });
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for ((bind, key), (_, options, origins)) in binds.into_iter().zip(keys).zip(asked) {
+        let listener = listener(bind, key, options, &listeners).map_err(|error| error.located(origins))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn listener(bind: Bind, key: Key, options: &ListenerOptions, earlier: &[Listener]) -> Result<Listener, Error> {
+    for Listener { key: other, .. } in earlier {
+        if *other == key {
+            return Err(Error::value("--bind", bind, "is given twice; give each address once"));
+        }
+        if other.contradicts(&key) {
+            let remedy = format!("cannot be bound beside {other}; give the wider one alone");
+            return Err(Error::value("--bind", bind, remedy));
+        }
+    }
+    let plugin = options.plugin.clone().filter(|path| !path.as_os_str().is_empty());
+    Ok(Listener {
+        plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?,
+        plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
+        grants: grants(options)?,
+        guest_start: parse("--guest-start", &options.guest_start)?,
+        limits: Limits {
+            guest_memory: size("--guest-memory", &options.guest_memory)?,
+            guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
+            connection_timeout: optional_duration("--connection-timeout", &options.connection_timeout)?,
+            idle_timeout: optional_duration("--idle-timeout", &options.idle_timeout)?,
+        },
+        policy: policy(options)?,
+        tls: encryption(options)?,
+        bind,
+        key,
+    })
+}
+
+fn grants(options: &ListenerOptions) -> Result<Grants, Error> {
+    Ok(Grants {
+        environment: distinct("--guest-env", &options.guest_env, grants::Variable::name)?,
+        arguments: distinct("--guest-arg", &options.guest_arg, |_| "")?,
+        directories: distinct("--guest-dir", &options.guest_dir, grants::Directory::guest_path)?,
+        targets: distinct("--guest-connect", &options.guest_connect, |_| "")?,
+    })
+}
+
+fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
+    let rules = Rules {
+        allow: parse_all("--allow-network", &options.allow_network)?,
+        deny: parse_all("--deny-network", &options.deny_network)?,
+    };
+    let proxies: Proxies = parse_all("--proxy-protocol", &options.proxy_protocol)?;
+    if let Some(proxy) = proxies.shut_out_by(&rules) {
+        let remedy =
+            "is in --deny-network, which wins, so that no proxy there could connect; leave it out of one of them";
+        return Err(Error::value("--proxy-protocol", proxy, remedy));
+    }
+    let most_per_ip = match options.max_connections_per_ip.as_str() {
+        "none" => None,
+        count => Some(parse::<Count>("--max-connections-per-ip", count)?.0),
+    };
+    Ok(Policy { rules, proxies, most_per_ip })
+}
+
+fn encryption(options: &ListenerOptions) -> Result<Option<tls::Settings>, Error> {
+    let verify = options.verify_client_certificate.as_deref();
+    let options = tls::Options {
+        certificates: options.tls_certificate.clone(),
+        keys: options.tls_key.clone(),
+        min_version: options.tls_min_version.as_deref().map(|text| parse("--tls-min-version", text)).transpose()?,
+        alpn: options.tls_alpn.iter().map(|name| parse("--tls-alpn", name)).collect::<Result<_, _>>()?,
+        client_ca: options.client_ca.clone(),
+        verify_client: verify.map(|text| truth("--verify-client-certificate", text)).transpose()?,
+        handshake_timeout: duration("--handshake-timeout", &options.handshake_timeout)?,
+    };
+    Ok(options.settings()?)
+}
+
+impl Listener {
+    /// Whether one plugin can serve both: the same file, with the same grants, and guests with the same limits.
+    pub fn has_plugin_of(&self, other: &Self) -> bool {
+        let guests =
+            |listener: &Self| (listener.guest_start, listener.limits.guest_memory, listener.limits.guest_cpu_time);
+        (&self.plugin, &self.plugin_sha256, &self.grants) == (&other.plugin, &other.plugin_sha256, &other.grants)
+            && guests(self) == guests(other)
+    }
+
+    /// The files that it is made of, with the options that name them.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let tls = self.tls.iter().flat_map(tls::Settings::files);
+        [("--plugin", self.plugin.as_path())].into_iter().chain(tls)
+    }
+}
+
+impl Config {
+    /// The configuration file.
+    pub fn file(&self) -> Option<&Path> {
+        self.layers.options.config.as_deref()
+    }
+
+    /// How the plugin of a listener is to be loaded.
+    pub fn source(&self, listener: &Listener) -> Source {
+        Source {
+            path: listener.plugin.clone(),
+            digest: listener.plugin_sha256,
+            grants: listener.grants.clone(),
+            cache_dir: self.cache_dir.clone(),
+            start: listener.guest_start,
+            wasi_0_3: self.wasi_0_3,
+            limits: listener.limits,
+            max_connections: self.max_connections,
+            workers: self.workers,
+        }
+    }
+
+    /// What its listeners are to get by the file as it is now; and the names of the options of the process that have other values
+    /// there, which only a restart changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::resolve`].
+    pub fn again(&self) -> Result<(Self, Vec<String>), Error> {
+        let (layers, differing) = self.layers.again()?;
+        Ok((Self::resolve(layers, self.passed)?, differing))
+    }
+
+    /// As a file that says the same.
+    ///
+    /// # Errors
+    ///
+    /// Where a word is no text.
+    pub fn as_file(&self) -> Result<String, Error> {
+        let cache = self.cache_dir.as_ref().map_or_else(|| "none".into(), |path| path.to_string_lossy().into_owned());
+        let binds: Vec<String> = self.listeners.iter().map(|listener| listener.bind.to_string()).collect();
+        self.layers.as_file([
+            ("bind", binds.into()),
+            ("cache-dir", cache.into()),
+            ("max-connections", self.max_connections.to_string().into()),
+            ("workers", self.workers.to_string().into()),
+        ])
+    }
+}
+
+impl FromStr for GuestStart {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "accept" => Ok(Self::Accept),
+            "first-byte" => Ok(Self::FirstByte),
+            "auto" => Ok(Self::Auto),
+            _ => Err("is none of auto, accept, first-byte"),
+        }
+    }
+}
+
+/// What the service manager has passed: to this process, or to the anchor that has just started it. To be asked once.
+///
+/// # Errors
+///
+/// Where its variables cannot be understood.
+pub fn activation() -> Result<Activation, ActivationError> {
+    let anchor = env::var(anchor::ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
+    let parent = anchor.filter(|anchor| *anchor == parent_id());
+    let recipients: Vec<u32> = [process::id()].into_iter().chain(parent).collect();
+    Activation::take(&passed_sockets(), &recipients)
+}
+
+/// Whoever reads the environment of this process later must not take them for its own: `start` leaves them out.
+fn passed_sockets() -> Variables {
+    let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
+        .map(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+    Variables { pid, count, names }
+}
+
+/// Where nothing says where to listen: the port that a platform has chosen, or an address that only this machine reaches.
+fn default_bind() -> Result<Bind, Error> {
+    let Some(port) = env::var_os("PORT") else {
+        return Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))));
+    };
+    let port = port.to_string_lossy();
+    // `parse` alone would take a sign.
+    let number = Some(&*port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    match number.and_then(|port| port.parse().ok()) {
+        Some(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
+        None => Err(Error::value("PORT", port, "is no number from 0 to 65535; set one, unset it, or give --bind")),
+    }
+}
+
+/// The descriptor of the channel that a predecessor has left to this process, if it has.
+///
+/// Whoever reads the environment of this process later, as its children, must not find it: `start` leaves it out.
+///
+/// # Errors
+///
+/// Where the variable names none.
+pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
+    let Some(number) = env::var_os(start::CHANNEL_VARIABLE) else { return Ok(None) };
+    let parsed = number.to_str().and_then(|number| number.parse().ok()).filter(|number| *number > 2);
+    parsed.map(Some).ok_or(Error::Channel(number))
+}
+
+/// The file in which tests order faults, in builds that have them.
+pub fn fault_orders() -> Option<PathBuf> {
+    env::var_os("UNINTERRUPTIBLE_FAULTS").map(PathBuf::from)
+}
+
+fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, Error> {
+    let user = user.map(|user| parse("--user", user)).transpose()?;
+    let group = group.map(|group| parse("--group", group)).transpose()?;
+    Identity::new(user, group).map_err(|(user, remedy)| Error::value("--user", user, remedy))
+}
+
+fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<SocketPath>, Error> {
+    path.map(|path| parse(option, &path)).transpose()
+}
+
+/// By its absolute path, since a successor may start in another directory.
+fn file(option: &'static str, path: Option<PathBuf>, example: &str) -> Result<Option<PathBuf>, Error> {
+    match path {
+        Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {
+            Ok(Some(boot_directory().map_err(Error::Directory)?.join(path)))
+        }
+        Some(path) => {
+            let remedy =
+                |_error| Error::value(option, path.display(), format!("names no file: give one, as in {example}"));
+            path::absolute(&path).map(Some).map_err(remedy)
+        }
+        None => Ok(None),
+    }
+}
+
+fn cache_dir(asked: Option<PathBuf>) -> Option<PathBuf> {
+    match asked {
+        Some(none) if none.as_os_str() == "none" => None,
+        Some(dir) => Some(dir),
+        None => default_cache_dir(),
+    }
+}
+
+fn default_cache_dir() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    Some(base.join("uninterruptible-host"))
+}

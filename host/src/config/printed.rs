@@ -1,0 +1,58 @@
+//! A resolved configuration as a file that says the same, with where each word came from beside it.
+
+use super::{
+    Error,
+    layers::{Layers, Listener, Origins, words},
+};
+use serde_json::{Map, Value as Json};
+use toml::{Table, Value};
+
+/// Where a comment begins, in columns: most lines are shorter.
+const COMMENT: usize = 48;
+
+impl Layers {
+    /// The file. `found` are the words of options that nobody gave and whose defaults were found out.
+    ///
+    /// # Errors
+    ///
+    /// Where a word is no text.
+    pub(super) fn as_file(&self, found: impl IntoIterator<Item = (&'static str, Json)>) -> Result<String, Error> {
+        let mut process = words(&self.options)?;
+        process.extend(found.into_iter().map(|(name, word)| (name.to_owned(), word)));
+        let of_all = words(&self.options.listener)?;
+        if !self.listeners.is_empty() {
+            // Each listener says its own.
+            process.retain(|name, _| name != "bind" && !of_all.contains_key(name));
+        }
+        let mut text = lines(&process, &self.origins)?;
+        for Listener { bind, options, origins } in &self.listeners {
+            let mut own = words(options)?;
+            own.insert("bind".to_owned(), bind.clone().into());
+            text.push_str("\n[[listener]]\n");
+            text.push_str(&lines(&own, origins)?);
+        }
+        Ok(text)
+    }
+}
+
+fn lines(words: &Map<String, Json>, origins: &Origins) -> Result<String, Error> {
+    let mut text = String::new();
+    for (name, word) in words {
+        let origin = origins.of(name);
+        let line = match word {
+            Json::Null => continue,
+            Json::Array(words) if words.is_empty() => continue,
+            word => line(name, word)?,
+        };
+        let origin =
+            origin.unwrap_or_else(|| if origins.given(name) { "the command line" } else { "default" }.to_owned());
+        text.push_str(&format!("{line:COMMENT$} # {origin}\n"));
+    }
+    Ok(text)
+}
+
+fn line(name: &str, word: &Json) -> Result<String, Error> {
+    let value = Value::try_from(word).map_err(|error| Error::Bug(error.to_string()))?;
+    let table = Table::from_iter([(name.to_owned(), value)]);
+    Ok(table.to_string().trim_end().to_owned())
+}

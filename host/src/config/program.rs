@@ -1,0 +1,67 @@
+//! By what name this program was started, from where, and so how a successor is.
+
+use super::Error;
+use crate::handoff::start::StartCommand;
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// What starts a successor: as handoff.md says, this program by the path by which it was started, symbolic links and all, so that a
+/// link that points to another release by then starts that one.
+pub(super) fn start_command(words: Option<&str>) -> Result<StartCommand, Error> {
+    let directory = match env::var_os("APP_ROOT") {
+        Some(root) => PathBuf::from(root),
+        None => boot_directory().map_err(Error::Directory)?,
+    };
+    let mut words: Vec<OsString> = match words {
+        Some(words) => shell_words::split(words)
+            .map_err(|error| Error::value("--start-command", words, format!("is not a list of words ({error})")))?
+            .into_iter()
+            .map(OsString::from)
+            .collect(),
+        None => without_take_over(env::args_os()),
+    };
+    if words.is_empty() {
+        return Err(Error::value("--start-command", "", "has no words; leave it out to start this program again"));
+    }
+    let arguments = words.split_off(1);
+    let name = words.swap_remove(0);
+    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
+    Ok(StartCommand { program, arguments, directory })
+}
+
+/// The boot directory by the path by which it was entered, where the shell has told that.
+pub(super) fn boot_directory() -> io::Result<PathBuf> {
+    let real = env::current_dir()?;
+    let told = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
+    Ok(told.filter(|told| told.canonicalize().is_ok_and(|told| told == real)).unwrap_or(real))
+}
+
+/// The path of a program as a shell finds it, links not followed: neither its own nor those of the boot directory.
+pub(super) fn absolute(name: &Path) -> Option<PathBuf> {
+    let base = boot_directory().ok()?;
+    if name.components().count() > 1 || name.starts_with(".") {
+        return Some(base.join(name));
+    }
+    let executable =
+        |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let places = env::var_os("PATH")?;
+    env::split_paths(&places).map(|place| base.join(place).join(name)).find(executable)
+}
+
+/// A command line as it was typed, less `--take-over`: the successor is given what that would ask for.
+pub(super) fn without_take_over(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--take-over" {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"--take-over=") {
+            kept.push(word);
+        }
+    }
+    kept
+}

@@ -1,0 +1,81 @@
+//! What the next generation will open again: asked after this process has become `--user`, since whoever starts it will be that.
+
+use crate::{
+    bind::{Bind, SocketPath},
+    config::{self, Config},
+    pidfile,
+};
+use nix::unistd::{AccessFlags, eaccess};
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// Something that this user cannot open, which root could.
+#[derive(Debug)]
+pub enum Trouble {
+    /// A hot restart will fail.
+    Restart(String),
+    /// It is only left behind when the host stops.
+    LeftBehind(SocketPath, io::Error),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restart(what) => write!(f, "a hot restart will fail: this user cannot open {what}"),
+            Self::LeftBehind(path, error) => {
+                write!(
+                    f,
+                    "unix://{path} will be left behind when this host stops: its directory cannot be written ({error})"
+                )
+            }
+        }
+    }
+}
+
+/// All of it.
+pub fn troubles(config: &Config) -> Vec<Trouble> {
+    let start = &config.handoff.start;
+    let needed = [
+        ("--config", config.file(), config.file().map_or(Ok(()), readable)),
+        ("--log-file", config.log.file.as_deref(), config.log.file.as_deref().map_or(Ok(()), append)),
+        ("the working directory", Some(&*start.directory), accessible(&start.directory, AccessFlags::X_OK)),
+        ("the program", Some(&*start.program), accessible(&start.program, AccessFlags::X_OK)),
+    ];
+    let files = config
+        .listeners
+        .iter()
+        .flat_map(config::Listener::files)
+        .map(|(option, path)| (option, Some(path), readable(path)));
+    let refused = needed.into_iter().chain(files).filter_map(|(option, path, opened)| {
+        Some(Trouble::Restart(format!("{option} {}: {}", path?.display(), opened.err()?)))
+    });
+    let pidfile = config.pidfile.as_deref().and_then(|path| pidfile::check(path).err());
+    let paths = config.listeners.iter().filter_map(|listener| match &listener.bind {
+        Bind::Unix(path, _) => Some(path),
+        Bind::Tcp(_) | Bind::Systemd(_) => None,
+    });
+    let left_behind = paths.chain(&config.handoff.socket).filter_map(|path| {
+        let directory = path.as_ref().parent().unwrap_or(Path::new("/"));
+        Some(Trouble::LeftBehind(path.clone(), accessible(directory, AccessFlags::W_OK).err()?))
+    });
+    refused.chain(pidfile.map(|error| Trouble::Restart(error.to_string()))).chain(left_behind).collect()
+}
+
+fn readable(path: &Path) -> io::Result<()> {
+    File::open(path).map(drop)
+}
+
+fn accessible(path: &Path, how: AccessFlags) -> io::Result<()> {
+    Ok(eaccess(path, how)?)
+}
+
+/// A pipe without a reader is not waited for.
+fn append(path: &Path) -> io::Result<()> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    OpenOptions::new().append(true).custom_flags(flags).open(path).map(drop)
+}

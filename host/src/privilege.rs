@@ -1,0 +1,225 @@
+//! Whom this process becomes when it has bound what it serves: `--user` and `--group`.
+//!
+//! It goes for good: all three ids of the process are changed, of all its threads, supplementary groups are dropped, and it is
+//! proven that there is no way back. Whoever is that user already stays as it is. Nothing else is restricted here: Landlock, seccomp
+//! and the like are for whoever starts the host.
+
+use nix::{
+    errno::Errno,
+    unistd::{self, Gid, Uid, getresgid, getresuid, setgroups, setresgid, setresuid},
+};
+use std::str::FromStr;
+
+/// A user, as asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    name: String,
+    id: Uid,
+    /// Of the user database, where the user is in it.
+    group: Option<Gid>,
+}
+
+/// A group, as asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    name: String,
+    id: Gid,
+}
+
+/// Whom to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    user: Option<User>,
+    group: Option<Group>,
+}
+
+/// To whom files are given that a later generation has to replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user, where that changes.
+    pub user: Option<u32>,
+    /// The group, where that changes.
+    pub group: Option<u32>,
+}
+
+/// This process cannot become that.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refuses.
+    #[error("{identity}: the system refuses to {step}: {source}{remedy}", remedy = remedy(*source))]
+    Refused {
+        /// What was asked for.
+        identity: Identity,
+        /// What failed.
+        step: &'static str,
+        /// Why.
+        source: Errno,
+    },
+    /// It could become root again.
+    #[error(
+        "{0}: this process could become root again, since it may keep capabilities; start it without CAP_SETUID, or as that user"
+    )]
+    NotForGood(Identity),
+}
+
+fn remedy(error: Errno) -> &'static str {
+    match error {
+        Errno::EPERM => "; only root can become somebody else: start as root, or as that user and without the option",
+        _ => "",
+    }
+}
+
+impl FromStr for User {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let user = |user: unistd::User| Self { name: text.to_owned(), id: user.uid, group: Some(user.gid) };
+        let unknown = |error: Errno| format!("cannot be looked up in the user database ({error})");
+        if let Some(found) = unistd::User::from_name(text).map_err(unknown)? {
+            return Ok(user(found));
+        }
+        let id = number(text).map(Uid::from_raw).ok_or("is no user of this system; name one, or give a number")?;
+        let found = unistd::User::from_uid(id).map_err(unknown)?;
+        Ok(found.map_or(Self { name: text.to_owned(), id, group: None }, user))
+    }
+}
+
+impl FromStr for Group {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = |error: Errno| format!("cannot be looked up in the group database ({error})");
+        let id = match unistd::Group::from_name(text).map_err(unknown)? {
+            Some(found) => found.gid,
+            None => number(text).map(Gid::from_raw).ok_or("is no group of this system; name one, or give a number")?,
+        };
+        Ok(Self { name: text.to_owned(), id })
+    }
+}
+
+/// The last number means nobody to the system calls that take one.
+fn number(text: &str) -> Option<u32> {
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok().filter(|id| *id < u32::MAX)
+}
+
+impl Identity {
+    /// What is asked for, where anything is.
+    ///
+    /// # Errors
+    ///
+    /// For a user that has no group.
+    pub fn new(user: Option<User>, group: Option<Group>) -> Result<Option<Self>, (String, &'static str)> {
+        match (user, group) {
+            (None, None) => Ok(None),
+            (Some(User { name, group: None, .. }), None) => {
+                Err((name, "is in no user database, which would tell its group: give --group as well"))
+            }
+            (user, group) => Ok(Some(Self { user, group })),
+        }
+    }
+
+    /// The ids to be changed; `None` where this process has them already.
+    fn change(&self) -> (Option<Uid>, Option<Gid>) {
+        let user = self.user.as_ref().filter(|user| {
+            let is_it = getresuid().is_ok_and(|is| [is.real, is.effective, is.saved].iter().all(|id| *id == user.id));
+            !is_it
+        });
+        // Whoever is the user already keeps the group with which it was started, unless another is asked for.
+        let group = self.group.as_ref().map(|group| group.id).or(user.and_then(|user| user.group));
+        let group = group.filter(|group| {
+            let is_it = getresgid().is_ok_and(|is| [is.real, is.effective, is.saved].iter().all(|id| id == group));
+            user.is_some() || !is_it
+        });
+        (user.map(|user| user.id), group)
+    }
+
+    /// To whom files are to be given before this process becomes somebody else; `None` where it stays what it is.
+    pub fn owner(&self) -> Option<Owner> {
+        match self.change() {
+            (None, None) => None,
+            (user, group) => Some(Owner { user: user.map(Uid::as_raw), group: group.map(Gid::as_raw) }),
+        }
+    }
+
+    /// Becomes that. Whether anything has changed.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses, or there would be a way back. Then this process must not serve: it is neither one nor the other.
+    pub fn assume(&self) -> Result<bool, Error> {
+        let (user, group) = self.change();
+        if (user, group) == (None, None) {
+            return Ok(false);
+        }
+        let refused = |step| move |source| Error::Refused { identity: self.clone(), step, source };
+        // In this order: each step needs what the next one gives up. The C library has every thread do it.
+        setgroups(&[]).map_err(refused("drop supplementary groups"))?;
+        if let Some(group) = group {
+            setresgid(group, group, group).map_err(refused("change the group"))?;
+        }
+        if let Some(user) = user {
+            setresuid(user, user, user).map_err(refused("change the user"))?;
+            let root = Uid::from_raw(0);
+            if user != root && setresuid(root, root, root).is_ok() {
+                return Err(Error::NotForGood(self.clone()));
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.user, &self.group) {
+            (Some(user), Some(group)) => write!(f, "--user {} --group {}", user.name, group.name),
+            (Some(user), None) => write!(f, "--user {}", user.name),
+            (None, Some(group)) => write!(f, "--group {}", group.name),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(user: Option<&str>, group: Option<&str>) -> Identity {
+        let (user, group) = (user.map(|user| user.parse().unwrap()), group.map(|group| group.parse().unwrap()));
+        Identity::new(user, group).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_this_process_is_already_changes_nothing() {
+        let (user, group) = (unistd::getuid().to_string(), unistd::getgid().to_string());
+        assert_eq!(identity(Some(&user), Some(&group)).owner(), None);
+        assert_eq!(identity(None, Some(&group)).owner(), None);
+        assert!(!identity(Some(&user), Some(&group)).assume().unwrap());
+    }
+
+    #[test]
+    fn a_user_brings_its_group_unless_another_is_asked_for() {
+        let other = if unistd::getuid().is_root() { "nobody" } else { "root" };
+        let (Ok(Some(known)), Ok(Some(root))) = (unistd::User::from_name(other), unistd::Group::from_name("root"))
+        else {
+            return;
+        };
+        let owner = |group| Owner { user: Some(known.uid.as_raw()), group: Some(group) };
+        assert_eq!(identity(Some(other), None).owner(), Some(owner(known.gid.as_raw())));
+        assert_eq!(identity(Some(other), Some("root")).owner(), Some(owner(root.gid.as_raw())));
+        assert_eq!(identity(Some(&known.uid.to_string()), Some("7")).owner(), Some(owner(7)));
+    }
+
+    #[test]
+    fn what_nobody_is_called_is_refused() {
+        for text in ["", "no such user", "-1", "+1", "4294967295", "99999999999"] {
+            assert!(text.parse::<User>().unwrap_err().contains("is no user of this system"), "{text}");
+            assert!(text.parse::<Group>().unwrap_err().contains("is no group of this system"), "{text}");
+        }
+        let unlisted = (3_000_000_000_u32..).find(|id| unistd::User::from_uid(Uid::from_raw(*id)) == Ok(None)).unwrap();
+        let user: User = unlisted.to_string().parse().unwrap();
+        assert_eq!(Identity::new(Some(user.clone()), None).unwrap_err().0, unlisted.to_string());
+        Identity::new(Some(user), Some("7".parse().unwrap())).unwrap().unwrap();
+        assert_eq!(Identity::new(None, None), Ok(None));
+    }
+}

@@ -1,0 +1,112 @@
+//! How many connections each address has, so that one can be kept from taking the places of all.
+//!
+//! An address is held in memory only as long as it has a connection: there are never more of them than connections.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The connections of every address that has any.
+#[derive(Clone, Debug, Default)]
+pub struct Quotas(Arc<Mutex<HashMap<Holder, u32>>>);
+
+/// Whose connections are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Holder(IpAddr);
+
+/// One connection in the count of its address; dropping it takes it out.
+#[derive(Debug)]
+pub struct Share {
+    quotas: Quotas,
+    holder: Holder,
+}
+
+impl From<IpAddr> for Holder {
+    /// An IPv4 address. Of IPv6, the /64 that an address is in: the least that one customer is given, who has 2⁶⁴ addresses
+    /// to choose from and would meet no limit for one.
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            v4 => v4,
+        })
+    }
+}
+
+impl Quotas {
+    /// Counts one more connection of `address`, unless it has `most` already.
+    pub fn take(&self, address: IpAddr, most: NonZeroU32) -> Option<Share> {
+        let holder = Holder::from(address);
+        let mut held = self.held();
+        // What is added here is counted up at once, since `most` is never 0.
+        let count = held.entry(holder).or_default();
+        if *count >= most.get() {
+            return None;
+        }
+        *count += 1;
+        Some(Share { quotas: self.clone(), holder })
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<Holder, u32>> {
+        // Nothing that holds the lock can leave a count half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.quotas.held().entry(self.holder) {
+            match count.get().checked_sub(1) {
+                None | Some(0) => drop(count.remove()),
+                Some(left) => drop(count.insert(left)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_address_has_its_own_count_and_gives_back_what_it_took() {
+        let quotas = Quotas::default();
+        let two = NonZeroU32::new(2).unwrap();
+        let take = |text| quotas.take(address(text), two);
+        let (first, second) = (take("192.0.2.1").unwrap(), take("::ffff:192.0.2.1").unwrap());
+        assert!(take("192.0.2.1").is_none(), "mapped or not, it is the same address");
+        let other = take("192.0.2.2").unwrap();
+        drop(second);
+        let third = take("192.0.2.1").unwrap();
+        assert!(take("192.0.2.1").is_none());
+        drop((first, third, other));
+        assert!(quotas.held().is_empty(), "nothing is kept of addresses without a connection");
+    }
+
+    #[test]
+    fn a_64_counts_as_one() {
+        let quotas = Quotas::default();
+        let take = |text| quotas.take(address(text), NonZeroU32::MIN);
+        let _first = take("2001:db8:0:1::1").unwrap();
+        assert!(take("2001:db8:0:1:ffff::2").is_none());
+        let _neighbour = take("2001:db8:0:2::1").unwrap();
+        let _v4 = take("0.0.0.0").unwrap();
+        let _unspecified = take("::").unwrap();
+    }
+
+    #[test]
+    fn a_lowered_limit_counts_what_was_there_before() {
+        let quotas = Quotas::default();
+        let take = |most| quotas.take(address("192.0.2.1"), NonZeroU32::new(most).unwrap());
+        let before: Vec<_> = (0..3).map(|_| take(3).unwrap()).collect();
+        assert!(take(1).is_none() && take(3).is_none() && take(4).is_some());
+        drop(before);
+        assert!(take(1).is_some());
+    }
+}

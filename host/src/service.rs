@@ -1,0 +1,110 @@
+//! What the connections of each listener get: loaded as a whole, so that a configuration is served in full or not at all.
+
+use crate::{
+    admission::Admission,
+    bind::Key,
+    config::{Config, Limits, Listener},
+    guest::{self, Fault, Plugin, Reason},
+    log::Limiter,
+    tls::{self, Acceptor, TicketKeys},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// Records of failed guests at once, and a second after that: a hostile peer must not be able to flood the log.
+const FAULT_BURST: u32 = 100;
+const FAULT_RATE: u32 = 10;
+
+/// What all connections of one listener share.
+pub struct Service {
+    /// What serves them.
+    pub plugin: Arc<Plugin>,
+    /// What connections go through first, where they are encrypted.
+    pub tls: Option<Acceptor>,
+    /// Who may connect.
+    pub admission: Admission,
+    /// What each may use.
+    pub limits: Limits,
+    /// For the records of failed guests.
+    faults: Limiter,
+    /// For those of this host's own failures, of which there is one for each connection where the system has run out of something.
+    own_faults: Limiter,
+}
+
+impl Service {
+    /// Whether a failure is to be told to whoever reads the log: `Some` with how many were not.
+    pub fn to_be_told(&self, reason: Reason) -> Option<u64> {
+        match reason.fault() {
+            Fault::Plugin => self.faults.pass(),
+            Fault::Host => self.own_faults.pass(),
+            Fault::Nobody => None,
+        }
+    }
+}
+
+/// The services of a configuration, by their listeners.
+pub struct Services(HashMap<Key, Arc<Service>>);
+
+/// A configuration that resolves, and cannot be served all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A plugin cannot be served.
+    #[error(transparent)]
+    Plugin(#[from] guest::LoadError),
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::LoadError),
+}
+
+impl LoadError {
+    /// Whether what was configured may be fine.
+    pub fn is_refusal_of_the_system(&self) -> bool {
+        match self {
+            Self::Plugin(error) => error.is_refusal_of_the_system(),
+            Self::Tls(_) => false,
+        }
+    }
+}
+
+impl Services {
+    /// Reads everything that the listeners need, each plugin once. Tickets are sealed with keys that outlive what is loaded. To be called where blocking is allowed, within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be served.
+    pub fn load(config: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, LoadError> {
+        let mut plugins: Vec<(&Listener, Arc<Plugin>)> = Vec::new();
+        let mut services = HashMap::new();
+        for listener in &config.listeners {
+            // First what takes no time.
+            let tls = listener.tls.as_ref().map(|settings| Acceptor::load(settings, ticket_keys)).transpose()?;
+            let loaded =
+                plugins.iter().find(|(other, _)| other.has_plugin_of(listener)).map(|(_, plugin)| Arc::clone(plugin));
+            let plugin = match loaded {
+                Some(plugin) => plugin,
+                None => Arc::new(Plugin::load(&config.source(listener))?),
+            };
+            plugins.push((listener, Arc::clone(&plugin)));
+            let limiter = || Limiter::new(FAULT_BURST, FAULT_RATE);
+            let service = Service {
+                plugin,
+                tls,
+                admission: Admission::new(listener.policy.clone()),
+                limits: listener.limits,
+                faults: limiter(),
+                own_faults: limiter(),
+            };
+            services.insert(listener.key.clone(), Arc::new(service));
+        }
+        Ok(Self(services))
+    }
+
+    /// That of a listener.
+    pub fn of(&self, listener: &Key) -> Option<&Arc<Service>> {
+        self.0.get(listener)
+    }
+
+    /// Whose they are.
+    pub fn listeners(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys()
+    }
+}

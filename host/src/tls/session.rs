@@ -1,0 +1,223 @@
+//! The TLS of one connection, without its socket: handshake, records, the alerts at its end, and what is known of the peer.
+//!
+//! Nothing is read before it is wanted and nothing encrypted before what was encrypted last has gone out, so that back-pressure is what
+//! it is without TLS. What a peer can send that carries no data (empty records, key updates, warnings) the library bounds.
+
+use super::clients::Clients;
+use crate::wire::CHUNK;
+use rustls::{
+    CommonState, HandshakeKind, ProtocolVersion, ServerConnection,
+    pki_types::{CertificateDer, UnixTime},
+};
+use std::{
+    fmt,
+    io::{self, BufRead, Read, Write},
+    sync::Arc,
+};
+
+/// What stands between the plaintext of a connection and its socket.
+pub struct Session {
+    connection: ServerConnection,
+    /// Where clients have to show a certificate.
+    clients: Option<Arc<Clients>>,
+    /// When the handshake was done, which is when certificates had to be valid.
+    begun: UnixTime,
+    /// Nothing may be sent any more.
+    mute: bool,
+}
+
+/// What a handshake waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: it is done.
+    Done,
+    /// Bytes from the peer.
+    Readable,
+    /// Room for bytes to the peer.
+    Writable,
+}
+
+/// Why there is no TLS with a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The two do not agree, or the peer speaks something else.
+    #[error("TLS handshake: {0}")]
+    Refused(#[from] rustls::Error),
+    /// A certificate from an earlier session that is good no more.
+    #[error("TLS handshake: the client's certificate from its session ticket: {0}")]
+    Certificate(webpki::Error),
+    /// The peer has closed its side.
+    #[error("TLS handshake: the peer left before it was done")]
+    Left,
+    /// The transport broke.
+    #[error("TLS handshake: {0}")]
+    Broken(io::Error),
+}
+
+impl Session {
+    pub(super) fn new(mut connection: ServerConnection, clients: Option<Arc<Clients>>) -> Self {
+        connection.set_buffer_limit(Some(CHUNK));
+        Self { connection, clients, begun: UnixTime::now(), mute: false }
+    }
+
+    /// Takes the handshake as far as it goes without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Where there will be none. The peer has been told why, if there was room.
+    pub fn shake(&mut self, transport: &mut (impl Read + Write)) -> Result<Step, HandshakeError> {
+        loop {
+            let sent = self.flush(transport).map_err(HandshakeError::Broken)?;
+            if !self.connection.is_handshaking() {
+                self.begun = UnixTime::now();
+                // What is left to send, such as tickets, goes with the first data.
+                return self.check_resumed().map(|()| Step::Done);
+            }
+            if !sent {
+                return Ok(Step::Writable);
+            }
+            match self.connection.read_tls(transport) {
+                Ok(0) => return Err(HandshakeError::Left),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Readable),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(HandshakeError::Broken(error)),
+            }
+            if let Err(error) = self.connection.process_new_packets() {
+                // The alert that says so: the peer may be gone, or take nothing.
+                self.flush(transport).ok();
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// The library takes a client's certificate from the ticket as it was verified then. Since then it may have expired.
+    fn check_resumed(&mut self) -> Result<(), HandshakeError> {
+        let Some(clients) = &self.clients else { return Ok(()) };
+        if self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        let verified = clients.verified(self.sent_certificates(), self.begun);
+        // There is no alert to be had any more. At least the end does not look like a regular one.
+        self.mute = verified.is_err();
+        verified.map(drop).map_err(HandshakeError::Certificate)
+    }
+
+    /// Has `take` copy what it wants of the data that came next, and say how much that was: `None` where there is none yet, 0 after
+    /// the peer's `close_notify`.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` where the transport ended before the peer said so; whatever else broke the connection.
+    pub fn read(
+        &mut self,
+        transport: &mut (impl Read + Write),
+        take: impl FnOnce(&[u8]) -> usize,
+    ) -> io::Result<Option<usize>> {
+        loop {
+            let mut reader = self.connection.reader();
+            match reader.fill_buf() {
+                Ok([]) => return Ok(Some(0)),
+                Ok(data) => {
+                    let taken = take(data);
+                    reader.consume(taken);
+                    return Ok(Some(taken));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.kind().into()),
+            }
+            match self.connection.read_tls(transport) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let processed = self.connection.process_new_packets();
+            // An answer, or the alert: where it cannot be sent, the next write finds out.
+            self.flush(transport).ok();
+            processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
+    }
+
+    /// Encrypts some of `data`, sends what the transport takes and keeps the rest; `None` where it still keeps some from before.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub fn write(&mut self, transport: &mut impl Write, data: &[u8]) -> io::Result<Option<usize>> {
+        if !self.flush(transport)? {
+            return Ok(None);
+        }
+        let taken = self.connection.writer().write(data)?;
+        self.flush(transport)?;
+        Ok(Some(taken))
+    }
+
+    /// Sends what is encrypted; whether that was all.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub fn flush(&mut self, transport: &mut impl Write) -> io::Result<bool> {
+        while self.has_unsent() {
+            match self.connection.write_tls(transport) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether something encrypted waits to be sent.
+    pub fn has_unsent(&self) -> bool {
+        !self.mute && self.connection.wants_write()
+    }
+
+    /// No more data will be written: the peer is told by `close_notify`, once. Input goes on.
+    pub fn finish(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    /// The transport takes nothing any more. What the library would answer to the peer from here on is not sent.
+    pub fn mute(&mut self) {
+        self.mute = true;
+    }
+
+    /// The version, as the contract names it.
+    pub fn version(&self) -> Option<&'static str> {
+        match self.connection.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+            ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+            _ => None,
+        }
+    }
+
+    /// The name that the peer asked for.
+    pub fn server_name(&self) -> Option<&str> {
+        self.connection.server_name()
+    }
+
+    /// The application protocol that was agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
+    }
+
+    /// The peer's verified certificates in DER, its own first; what it has sent beside is not among them.
+    pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
+        let verified = self.clients.as_ref().map(|clients| clients.verified(self.sent_certificates(), self.begun));
+        verified.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn sent_certificates(&self) -> &[CertificateDer<'static>] {
+        let state: &CommonState = &self.connection;
+        state.peer_certificates().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("version", &self.version()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,275 @@
+//! Session tickets that outlive the process: how they are sealed, and the keys, which a successor is handed.
+//!
+//! The keys are a chain. Each link is made from the one before, which is then forgotten: whoever learns a link can make all later
+//! ones and no earlier one. Which link is in use follows from the time alone, so that two processes with the same chain (a
+//! predecessor and its successor) have the same keys at any moment, and neither has to tell the other when they change. Keys are in
+//! memory only: they reach a successor as a sealed file that lies on no disk, and no log has seen them.
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    rand,
+};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustls::{pki_types::UnixTime, server::ProducesTickets};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use zeroize::Zeroizing;
+
+/// How long tickets are made with one key, in seconds. What a stolen key gives away lies between this and
+/// [`EARLIER`] + 1 times as long ago.
+const PERIOD: u64 = 6 * 60 * 60;
+
+/// Keys of so many earlier periods still open tickets.
+const EARLIER: u64 = 2;
+
+/// How long a ticket is good for at least, as clients are told.
+const LIFETIME: u32 = 12 * 60 * 60;
+
+/// A clock that leaps further, some 27 years, was wrong before or is now: the chain begins anew.
+const LONGEST_LEAP: u64 = 40_000;
+
+const NAME_LENGTH: usize = 16;
+const SECRET_LENGTH: usize = 32;
+
+/// What the file of keys begins with; then come the period and the secret of its first link.
+const MARK: &[u8; 8] = b"tickets1";
+const FILE_LENGTH: usize = MARK.len() + size_of::<u64>() + SECRET_LENGTH;
+
+/// What each secret is derived for; a part of the protocol of the handoff.
+const NEXT: &str = "uninterruptible-host 2026-11-22 ticket keys: the next link";
+const SEAL: &str = "uninterruptible-host 2026-11-22 ticket keys: the key that seals";
+const NAME: &str = "uninterruptible-host 2026-11-22 ticket keys: the name of the key";
+
+/// The ticket keys of this process, and of those that it hands over to.
+pub struct TicketKeys(Mutex<Chain>);
+
+/// What is no set of ticket keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// Anybody could change it.
+    #[error("the file of ticket keys is not sealed")]
+    NotSealed,
+    /// It holds something else.
+    #[error("the file of ticket keys is not of this version")]
+    Foreign,
+    /// The system refuses.
+    #[error("ticket keys: {0}")]
+    System(#[from] io::Error),
+}
+
+struct Chain {
+    /// The oldest link that is still needed.
+    first: Link,
+    /// Those of the periods from `first` on, [`EARLIER`] + 1 of them, the current one last.
+    keys: Vec<Key>,
+}
+
+/// What the key of one period, and all later links, are made from.
+struct Link {
+    period: u64,
+    secret: Zeroizing<[u8; SECRET_LENGTH]>,
+}
+
+struct Key {
+    /// Stands in the ticket, so that the key is found again.
+    name: [u8; NAME_LENGTH],
+    seal: LessSafeKey,
+}
+
+impl Link {
+    fn random(period: u64) -> io::Result<Self> {
+        let mut secret = Zeroizing::new([0; SECRET_LENGTH]);
+        rand::fill(secret.as_mut_slice())
+            .map_err(|_unspecified| io::Error::other("the system has no random numbers"))?;
+        Ok(Self { period, secret })
+    }
+
+    fn derive(&self, purpose: &str) -> Zeroizing<[u8; SECRET_LENGTH]> {
+        Zeroizing::new(blake3::derive_key(purpose, self.secret.as_slice()))
+    }
+
+    fn next(&self) -> Self {
+        Self { period: self.period.saturating_add(1), secret: self.derive(NEXT) }
+    }
+
+    fn key(&self) -> io::Result<Key> {
+        let mut name = [0; NAME_LENGTH];
+        name.iter_mut().zip(self.derive(NAME).iter()).for_each(|(name, derived)| *name = *derived);
+        let seal = UnboundKey::new(&AES_256_GCM, self.derive(SEAL).as_slice());
+        Ok(Key {
+            name,
+            seal: LessSafeKey::new(seal.map_err(|_unspecified| io::Error::other("a key of another length"))?),
+        })
+    }
+}
+
+impl Chain {
+    fn from(first: Link) -> io::Result<Self> {
+        let mut keys = vec![first.key()?];
+        let mut link = first.next();
+        for _ in 0..EARLIER {
+            keys.push(link.key()?);
+            link = link.next();
+        }
+        Ok(Self { first, keys })
+    }
+
+    /// One that nobody else has, for this period and those after it.
+    fn random(period: u64) -> io::Result<Self> {
+        Self::from(Link::random(period.saturating_sub(EARLIER))?)
+    }
+
+    /// Brings it to a period. It never goes back: where the clock does, it waits.
+    fn at(&mut self, period: u64) -> io::Result<()> {
+        if period < self.first.period || period - self.first.period > LONGEST_LEAP {
+            *self = Self::random(period)?;
+        }
+        let mut first = None;
+        while first.as_ref().unwrap_or(&self.first).period + EARLIER < period {
+            first = Some(first.as_ref().unwrap_or(&self.first).next());
+        }
+        if let Some(first) = first {
+            *self = Self::from(first)?;
+        }
+        Ok(())
+    }
+}
+
+impl TicketKeys {
+    /// Keys that nobody else has.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no random numbers.
+    pub fn new() -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self(Mutex::new(Chain::random(period(UnixTime::now()))?))))
+    }
+
+    /// A sealed file in memory with these keys, for a successor.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses one.
+    pub fn hand_over(&self) -> Result<OwnedFd, KeysError> {
+        let mut text = Zeroizing::new(Vec::with_capacity(FILE_LENGTH));
+        {
+            let Link { period, secret } = &self.chain_now()?.first;
+            text.extend(MARK);
+            text.extend(period.to_be_bytes());
+            text.extend(secret.iter());
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut file = File::from(memfd_create("ticket-keys", flags).map_err(io::Error::from)?);
+        file.write_all(&text)?;
+        fcntl_add_seals(&file, sealed()).map_err(io::Error::from)?;
+        Ok(file.into())
+    }
+
+    /// Takes those of a predecessor instead of its own.
+    ///
+    /// # Errors
+    ///
+    /// Where the file is no such file.
+    pub fn take_over(&self, file: OwnedFd) -> Result<(), KeysError> {
+        // Only files in memory have seals: for others the question is an error.
+        if !fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(sealed())) {
+            return Err(KeysError::NotSealed);
+        }
+        let file = File::from(file);
+        let mut text = Zeroizing::new([0; FILE_LENGTH]);
+        if file.metadata()?.len() != FILE_LENGTH as u64 {
+            return Err(KeysError::Foreign);
+        }
+        file.read_exact_at(text.as_mut_slice(), 0)?;
+        let rest = text.strip_prefix(MARK).ok_or(KeysError::Foreign)?;
+        let (period, secret) = rest.split_first_chunk().ok_or(KeysError::Foreign)?;
+        let secret = Zeroizing::new(secret.try_into().map_err(|_length| KeysError::Foreign)?);
+        let chain = Chain::from(Link { period: u64::from_be_bytes(*period), secret })?;
+        *self.chain() = chain;
+        Ok(())
+    }
+
+    fn chain(&self) -> MutexGuard<'_, Chain> {
+        // A chain is replaced whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chain_now(&self) -> io::Result<MutexGuard<'_, Chain>> {
+        let mut chain = self.chain();
+        chain.at(period(UnixTime::now()))?;
+        Ok(chain)
+    }
+}
+
+fn sealed() -> SealFlags {
+    SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL
+}
+
+fn period(moment: UnixTime) -> u64 {
+    moment.as_secs() / PERIOD
+}
+
+impl fmt::Debug for TicketKeys {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketKeys")
+    }
+}
+
+/// Makes and opens the tickets of one acceptor.
+///
+/// A ticket brings the client's certificate along, which is not verified anew by the library. So a ticket is good only where the same
+/// is asked of clients as where it was made: after a change of the authorities, or at a listener with others, there is a full handshake.
+#[derive(Debug)]
+pub(super) struct Ticketer {
+    keys: Arc<TicketKeys>,
+    scope: [u8; blake3::OUT_LEN],
+}
+
+impl Ticketer {
+    /// For those who ask clients for a certificate of these authorities, where they ask for any.
+    pub(super) fn new(keys: Arc<TicketKeys>, authorities: Option<&blake3::Hash>) -> Self {
+        Self { keys, scope: authorities.map_or([0; blake3::OUT_LEN], |digest| *digest.as_bytes()) }
+    }
+}
+
+/// The name of its key, the nonce, what is sealed, the seal.
+impl ProducesTickets for Ticketer {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        LIFETIME
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).ok()?;
+        let chain = self.keys.chain_now().ok()?;
+        let Key { name, seal } = chain.keys.last()?;
+        let mut sealed = plain.to_vec();
+        seal.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(self.scope), &mut sealed).ok()?;
+        Some([name.as_slice(), &nonce, &sealed].concat())
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_first_chunk::<NAME_LENGTH>()?;
+        let (nonce, sealed) = rest.split_first_chunk()?;
+        let mut sealed = sealed.to_vec();
+        let chain = self.keys.chain_now().ok()?;
+        let key = chain.keys.iter().find(|key| key.name == *name)?;
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length = key.seal.open_in_place(nonce, Aad::from(self.scope), &mut sealed).ok()?.len();
+        sealed.truncate(length);
+        Some(sealed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Time passes, processes change, authorities change: which tickets are good then.
+
+use super::*;
+use std::os::fd::AsFd;
+
+fn keys_at(period: u64) -> Arc<TicketKeys> {
+    Arc::new(TicketKeys(Mutex::new(Chain::random(period).unwrap())))
+}
+
+/// Seals with the current key of a period; `TicketKeys` itself only knows now.
+fn sealed_with(chain: &Chain) -> [u8; NAME_LENGTH] {
+    chain.keys.last().unwrap().name
+}
+
+fn opens(chain: &Chain, name: [u8; NAME_LENGTH]) -> bool {
+    chain.keys.iter().any(|key| key.name == name)
+}
+
+#[test]
+fn a_ticket_is_opened_and_a_changed_one_is_not() {
+    let ticketer = Ticketer::new(TicketKeys::new().unwrap(), None);
+    let ticket = ticketer.encrypt(b"a session").unwrap();
+    assert_eq!(ticketer.decrypt(&ticket).unwrap(), b"a session");
+    assert!(!ticket.windows(9).any(|window| window == b"a session"));
+    assert_ne!(ticketer.encrypt(b"a session").unwrap(), ticket, "no two are the same");
+    for place in 0..ticket.len() {
+        let mut changed = ticket.clone();
+        changed[place] ^= 1;
+        assert_eq!(ticketer.decrypt(&changed), None, "changed in place {place}");
+        assert_eq!(ticketer.decrypt(&ticket[..place]), None, "cut after {place}");
+    }
+}
+
+#[test]
+fn a_ticket_is_good_only_where_the_same_is_asked_of_clients() {
+    let keys = TicketKeys::new().unwrap();
+    let (one, other) = (blake3::hash(b"one authority"), blake3::hash(b"another"));
+    let ticketers = [None, Some(&one), Some(&other)].map(|authority| Ticketer::new(Arc::clone(&keys), authority));
+    for (index, maker) in ticketers.iter().enumerate() {
+        let ticket = maker.encrypt(b"a session").unwrap();
+        for (place, opener) in ticketers.iter().enumerate() {
+            assert_eq!(opener.decrypt(&ticket).is_some(), index == place);
+        }
+    }
+}
+
+#[test]
+fn a_successor_opens_what_its_predecessor_has_sealed_and_the_other_way_round() {
+    let (predecessor, successor) = (TicketKeys::new().unwrap(), TicketKeys::new().unwrap());
+    let ticketers = [&predecessor, &successor].map(|keys| Ticketer::new(Arc::clone(keys), None));
+    let ticket = ticketers[0].encrypt(b"a session").unwrap();
+    assert_eq!(ticketers[1].decrypt(&ticket), None, "nobody guesses keys");
+    successor.take_over(predecessor.hand_over().unwrap()).unwrap();
+    assert_eq!(ticketers[1].decrypt(&ticket).unwrap(), b"a session");
+    let ticket = ticketers[1].encrypt(b"another").unwrap();
+    assert_eq!(ticketers[0].decrypt(&ticket).unwrap(), b"another");
+}
+
+#[test]
+fn two_processes_with_one_chain_change_keys_without_a_word() {
+    let predecessor = keys_at(100);
+    let successor = keys_at(7);
+    *successor.chain() = {
+        let Link { period, secret } = &predecessor.chain().first;
+        Chain::from(Link { period: *period, secret: secret.clone() }).unwrap()
+    };
+    for period in [100, 101, 103, 110] {
+        predecessor.chain().at(period).unwrap();
+        let sealed = sealed_with(&predecessor.chain());
+        // The one may be late.
+        assert!(period > 100 || opens(&successor.chain(), sealed));
+        successor.chain().at(period).unwrap();
+        assert_eq!(sealed_with(&successor.chain()), sealed, "period {period}");
+    }
+}
+
+#[test]
+fn keys_change_with_time_and_old_ones_are_forgotten() {
+    let mut chain = Chain::random(100).unwrap();
+    let first = sealed_with(&chain);
+    for period in 101..=100 + EARLIER {
+        chain.at(period).unwrap();
+        assert!(opens(&chain, first) && sealed_with(&chain) != first, "period {period}");
+    }
+    chain.at(101 + EARLIER).unwrap();
+    assert!(!opens(&chain, first));
+    assert_eq!(chain.keys.len() as u64, EARLIER + 1);
+    assert!(u64::from(LIFETIME) <= EARLIER * PERIOD, "a ticket that was made last is good for as long as it says");
+}
+
+#[test]
+fn a_clock_that_goes_back_a_little_changes_nothing_and_one_that_leaps_begins_anew() {
+    let mut chain = Chain::random(100).unwrap();
+    let current = sealed_with(&chain);
+    chain.at(100 - EARLIER).unwrap();
+    assert_eq!(sealed_with(&chain), current);
+    for period in [0, u64::MAX, 1] {
+        chain.at(period).unwrap();
+        assert!(!opens(&chain, current));
+        let anew = sealed_with(&chain);
+        chain.at(period).unwrap();
+        assert_eq!(sealed_with(&chain), anew);
+    }
+}
+
+#[test]
+fn what_is_no_sealed_file_of_keys_is_refused_and_changes_nothing() {
+    let keys = TicketKeys::new().unwrap();
+    let ticketer = Ticketer::new(Arc::clone(&keys), None);
+    let ticket = ticketer.encrypt(b"a session").unwrap();
+    let memory = |content: &[u8], seals: SealFlags| {
+        let mut file = File::from(memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap());
+        file.write_all(content).unwrap();
+        fcntl_add_seals(file.as_fd(), seals).unwrap();
+        OwnedFd::from(file)
+    };
+    let whole = [MARK.as_slice(), &[0; FILE_LENGTH - MARK.len()]].concat();
+    let (pipe, _) = io::pipe().unwrap();
+    for (file, sealed) in [
+        (OwnedFd::from(pipe), false),
+        (OwnedFd::from(tempfile::tempfile().unwrap()), false),
+        (memory(&whole, SealFlags::SHRINK), false),
+        (memory(&whole[1..], sealed()), true),
+        (memory(&[&whole[..], b"x"].concat(), sealed()), true),
+        (memory(&[0; FILE_LENGTH], sealed()), true),
+    ] {
+        let refused = keys.take_over(file).unwrap_err();
+        assert_eq!(matches!(refused, KeysError::Foreign), sealed, "{refused}");
+    }
+    assert!(ticketer.decrypt(&ticket).is_some());
+    keys.take_over(memory(&whole, sealed())).unwrap();
+    assert_eq!(ticketer.decrypt(&ticket), None);
+}
+
+#[test]
+fn no_key_is_ever_printed() {
+    let keys = TicketKeys::new().unwrap();
+    let printed = format!("{keys:?} {:?}", Ticketer::new(Arc::clone(&keys), None));
+    assert!(!printed.contains("secret") && printed.len() < 300, "{printed}");
+}

@@ -1,0 +1,140 @@
+//! Between binding and serving: what a restart binds is nobody else's and nobody's to connect to before it is certain, a path that
+//! leads elsewhere by now is left alone, and nobody can keep a host from its path.
+
+use crate::{
+    harness::{Address, Setup, connect, directory, plugin, read_to_end, shared_cache, unix_uri, wait_for},
+    service::Service,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+};
+
+/// A port that was free a moment ago.
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A service whose successors bind more than it does.
+fn growing(first: &str, others: &[String]) -> Service {
+    let binds = others.iter().map(|bind| format!(" --bind {bind}")).collect::<String>();
+    let command = format!(
+        "{} --plugin {} --cache-dir {} --log-level debug --rollback-window 50ms --bind {first}{binds}",
+        env!("CARGO_BIN_EXE_uninterruptible-host"),
+        plugin("hello").display(),
+        shared_cache().display()
+    );
+    let setup = Setup::bare().option("--plugin", plugin("hello")).option("--cache-dir", shared_cache());
+    let setup = setup.option("--log-level", "debug").option("--rollback-window", "50ms");
+    Service::start(setup.option("--bind", first).option("--start-command", command))
+}
+
+/// The successor, once it has stopped where it was told to.
+fn stopped_successor(service: &Service) -> i32 {
+    let record = service.host.logged(&["a successor was started"]);
+    let pid = record.rsplit_once("successor=").unwrap().1.parse().unwrap();
+    wait_for("a successor that has stopped", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.trim_start().starts_with('T').then_some(())
+    });
+    pid
+}
+
+fn send(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+fn ask(address: impl Into<Address>) -> Vec<u8> {
+    let mut stream = connect(address);
+    stream.write_all(b"bob\n").unwrap();
+    read_to_end(&mut stream)
+}
+
+/// Once, clients of a new listener connected to a successor that was called off, and were reset.
+#[test]
+fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
+    let directory = directory();
+    let (address, path) = (free_port(), directory.path().join("new.sock"));
+    let new = [format!("tcp://{address}"), unix_uri(&path)];
+    let service = growing("tcp://127.0.0.1:0", &new);
+    let refused = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+
+    service.order("successor before-sending prepared stop");
+    service.signal(Signal::SIGUSR1);
+    let successor = stopped_successor(&service);
+    refused(TcpStream::connect(address).unwrap_err());
+    refused(UnixStream::connect(&path).unwrap_err());
+    assert_eq!(TcpListener::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse, "it is taken all the same");
+    assert!(wants(&path).contains("another process is about to listen there"));
+    send(successor, Signal::SIGKILL);
+    service.host.logged(&["the restart failed"]);
+    drop(TcpListener::bind(address).unwrap());
+
+    // What it has left behind is replaced by the next, which gets as far as it is certain.
+    service.order("");
+    service.restart();
+    assert_eq!(ask(address), b"Hello bob!\n");
+    assert_eq!(ask(Address::Unix(Box::leak(path.clone().into_boxed_path()))), b"Hello bob!\n");
+    drop(service);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// What a host says that is to listen at a path, and cannot.
+fn wants(path: &Path) -> String {
+    let setup = Setup::bare().option("--plugin", plugin("hello")).option("--cache-dir", shared_cache());
+    let (code, _, err) = setup.option("--bind", unix_uri(path)).run();
+    assert_eq!(code, 3, "{err}");
+    err
+}
+
+#[test]
+fn a_restart_that_is_called_off_leaves_nothing_of_what_it_has_bound() {
+    let directory = directory();
+    let (path, taken) = (directory.path().join("new.sock"), TcpListener::bind("127.0.0.1:0").unwrap());
+    let service = growing("tcp://127.0.0.1:0", &[unix_uri(&path), format!("tcp://{}", taken.local_addr().unwrap())]);
+    let record = service.restart_that_fails();
+    assert!(record.contains("another process listens there"), "{record}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// Once, a successor took whatever stood at the path for its own, and removed it when it stopped.
+#[test]
+fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
+    let directory = directory();
+    let (path, door) = (directory.path().join("host.sock"), directory.path().join("handoff.sock"));
+    let setup = Setup::serving("hello").option("--bind", unix_uri(&path) + "?mode=0600");
+    let setup = setup.option("--rollback-window", "50ms").option("--handoff-socket", &door);
+    let mut service = Service::start(setup);
+    let theirs = [&path, &door].map(|path| {
+        fs::remove_file(path).unwrap();
+        UnixListener::bind(path).unwrap()
+    });
+    let before = fs::metadata(&path).unwrap().permissions();
+    service.restart();
+    service.host.logged(&["WARN", "the path leads to something else by now", "host.sock"]);
+    assert_eq!(service.host.exit_code(), 0);
+    service.stops();
+    assert_eq!(fs::metadata(&path).unwrap().permissions(), before);
+    for (path, socket) in [&path, &door].into_iter().zip(theirs) {
+        UnixStream::connect(path).unwrap();
+        socket.accept().unwrap();
+    }
+}
+
+/// Once, whoever could read the directory could keep hosts from it with a lock.
+#[test]
+fn a_lock_on_a_directory_keeps_nobody_from_it() {
+    let directory = directory();
+    let locked = fs::File::open(directory.path()).unwrap();
+    locked.lock().unwrap();
+    let path = directory.path().join("host.sock");
+    let host = Setup::bare().option("--plugin", plugin("hello")).option("--bind", unix_uri(&path)).start();
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+}

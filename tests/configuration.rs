@@ -1,0 +1,286 @@
+//! The configuration file, its place below the command line and the environment, and `check`.
+
+use crate::harness::{Host, Setup, connect, directory, plugin, read_to_end, wait_for};
+use nix::sys::signal::Signal;
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A configuration file in a directory of its own.
+struct File {
+    path: PathBuf,
+    _directory: Arc<tempfile::TempDir>,
+}
+
+impl File {
+    fn saying(text: &str) -> Self {
+        let directory = directory();
+        let path = directory.path().join("host.toml");
+        fs::write(&path, text).unwrap();
+        Self { path, _directory: Arc::new(directory) }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup::bare().option("--config", &self.path)
+    }
+
+    fn rewrite(&self, text: &str) {
+        let draft = self.path.with_extension("draft");
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, &self.path).unwrap();
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_str().unwrap())
+}
+
+fn ask(host: &Host, listener: usize) -> String {
+    let mut stream = connect(host.addresses[listener]);
+    stream.write_all(b"bob\n").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    String::from_utf8(read_to_end(&mut stream)).unwrap()
+}
+
+/// Refused with code 2 and this one line, whose `FILE` stands for the file.
+fn refused(text: &str, line: &str) {
+    let file = File::saying(text);
+    for setup in [file.setup(), Setup::bare().argument("check").option("--config", &file.path)] {
+        let (code, out, err) = setup.run();
+        assert_eq!((code, out.as_str()), (2, ""), "{text}: {err}");
+        let line = line.replace("FILE", file.path.to_str().unwrap());
+        assert_eq!(err.lines().collect::<Vec<_>>(), [format!("uninterruptible-host: {line}")], "{text}");
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+    let file = File::saying(&format!(
+        "plugin = {}\nbind = \"tcp://127.0.0.1:0\"\nlog-level = \"error\"\nlog-format = \"json\"\ndrain-timeout = \"nonsense\"\n",
+        quoted(&plugin("hello"))
+    ));
+    let setup = file.setup().environment("UNINTERRUPTIBLE_LOG_LEVEL", "info").option("--drain-timeout", "20s");
+    let mut host = setup.start_on(1);
+    assert_eq!(ask(&host, 0), "Hello bob!\n");
+    assert_eq!(host.terminate(), 0);
+    let log = host.log();
+    assert!(log.lines().all(|line| line.starts_with('{')), "the file's format: {log}");
+    assert!(log.contains("every connection has finished"), "the environment's level: {log}");
+}
+
+#[test]
+fn each_listener_has_what_its_table_says() {
+    let file = File::saying(&format!(
+        "plugin = {hello}\n\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\n\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {echo}\n",
+        hello = quoted(&plugin("hello")),
+        echo = quoted(&plugin("echo"))
+    ));
+    let mut host = file.setup().option("--log-level", "debug").start_on(2);
+    assert_eq!([ask(&host, 0), ask(&host, 1)], ["Hello bob!\n", "bob\n"]);
+    let served: Vec<_> = ["plugin=hello", "plugin=echo"].map(|plugin| host.log().matches(plugin).count() > 0).into();
+    assert_eq!(served, [true, true], "each record names its plugin");
+    assert_eq!(host.terminate(), 0);
+}
+
+#[test]
+fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
+    for (text, line) in [
+        (
+            "plugin = \"x\"\nmax-conections = 5\n",
+            "--config FILE, line 2: there is no option \"max-conections\"; did you mean \"max-connections\"?",
+        ),
+        ("colour = \"red\"\n", "--config FILE, line 1: there is no option \"colour\""),
+        ("plugin = \"x\nbind = 1", "--config FILE, line 1: is no TOML: "),
+        ("plugin = \"x\"\nplugin = \"y\"\n", "--config FILE, line 2: is no TOML: duplicate key"),
+        ("plugin = [\"x\"]\n", "--config FILE, line 1: plugin is a list; it takes one text or number"),
+        ("backlog = true\n", "--config FILE, line 1: backlog is true or false; it takes one text or number"),
+        (
+            "backlog = 1.5\n",
+            "--config FILE, line 1: backlog is a fraction; it takes a text, a number, true, false or a list",
+        ),
+        (
+            "disable-wasi-0-3 = \"yes\"\n",
+            "--config FILE, line 1: disable-wasi-0-3 is a text or number; it takes true or false",
+        ),
+        (
+            "listener = 1\n",
+            "--config FILE, line 1: listener is a number; it takes a list of tables, as in [[listener]]",
+        ),
+        (
+            "\n[[listener]]\nplugin = \"x\"\n",
+            "--config FILE, line 2: a [[listener]] needs a bind, as in bind = \"tcp://127.0.0.1:7000\"",
+        ),
+        (
+            "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nworkers = 1\n",
+            "--config FILE, line 3: \"workers\" is no option of a single listener; put it above the first [[listener]]",
+        ),
+        (
+            "bind = \"tcp://127.0.0.1:0\"\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\n",
+            "--config FILE, line 1: bind is given here, and FILE, line 2 has a [[listener]]: put each address into a [[listener]] of its own",
+        ),
+        (
+            "plugin = \"x\"\nidle-timeout = 30\n",
+            "--idle-timeout \"30\" (FILE, line 2): is not a time with its unit, as in 500ms, 30s or 5m",
+        ),
+        (
+            "plugin = \"x\"\n[[listener]]\nbind = \"7000\"\n",
+            "--bind \"7000\" (FILE, line 3): does not start with tcp://, unix:// or systemd:, as in tcp://127.0.0.1:7000",
+        ),
+        (
+            "[[listener]]\nbind = \"tcp://127.0.0.1:1\"\n",
+            "--plugin is missing for tcp://127.0.0.1:1: name the component to serve, as in --plugin hello.wasm",
+        ),
+        ("config = \"other.toml\"\n", "--config FILE, line 1: there is no option \"config\""),
+    ] {
+        if line.ends_with(": ") || line.ends_with("duplicate key") {
+            let file = File::saying(text);
+            let (code, _, err) = file.setup().run();
+            let line = line.replace("FILE", file.path.to_str().unwrap());
+            assert!(code == 2 && err.lines().count() == 1 && err.contains(&line), "{text}: {err}");
+        } else {
+            refused(text, line);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_one_is_named() {
+    let directory = directory();
+    let missing = directory.path().join("missing.toml");
+    let (code, _, err) = Setup::bare().option("--config", &missing).run();
+    assert_eq!(
+        (code, err.contains(&format!("--config {}: cannot be read: No such file", missing.display()))),
+        (2, true),
+        "{err}"
+    );
+    let (code, _, err) = Setup::bare().option("--config", directory.path()).run();
+    assert_eq!((code, err.contains("is not a regular file")), (2, true), "{err}");
+}
+
+#[test]
+fn a_value_from_the_environment_is_told_with_its_variable() {
+    let (code, _, err) = Setup::serving("hello").environment("UNINTERRUPTIBLE_BACKLOG", "x").run();
+    assert_eq!(code, 2);
+    assert_eq!(
+        err.lines().last().unwrap(),
+        "uninterruptible-host: --backlog \"x\" (UNINTERRUPTIBLE_BACKLOG): is not a whole number from 1 to 1000000"
+    );
+}
+
+#[test]
+fn addresses_are_given_in_one_way() {
+    let file = File::saying("[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = \"x\"\n");
+    let (code, _, err) = file.setup().option("--bind", "tcp://127.0.0.1:0").run();
+    assert_eq!(
+        (code, err.contains("--bind: the configuration file has a [[listener]] for each address")),
+        (2, true),
+        "{err}"
+    );
+}
+
+#[test]
+fn check_prints_a_file_that_says_the_same() {
+    let file = File::saying(&format!(
+        "idle-timeout = \"7m\"\n\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {}\n",
+        quoted(&plugin("hello"))
+    ));
+    let check = |path: &Path| {
+        let setup = Setup::bare().argument("check").option("--config", path).option("--workers", "3");
+        let (code, out, err) = setup.environment("UNINTERRUPTIBLE_GUEST_MEMORY", "32MiB").run();
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let printed = check(&file.path);
+    let comment = |key: &str| {
+        let line = printed
+            .lines()
+            .find(|line| line.starts_with(&format!("{key} = ")))
+            .unwrap_or_else(|| panic!("{key}: {printed}"));
+        line.split_once(" # ").unwrap().1.to_owned()
+    };
+    assert_eq!(comment("idle-timeout"), format!("{}, line 1", file.path.display()));
+    assert_eq!(comment("bind"), format!("{}, line 4", file.path.display()));
+    assert_eq!(comment("guest-memory"), "UNINTERRUPTIBLE_GUEST_MEMORY");
+    assert_eq!(comment("workers"), "the command line");
+    assert_eq!(comment("backlog"), "default");
+    let said: Vec<&str> = printed.lines().map(|line| line.split_once(" # ").map_or(line, |(said, _)| said)).collect();
+    let again = File::saying(&printed);
+    let printed_again = check(&again.path);
+    let said_again: Vec<&str> =
+        printed_again.lines().map(|line| line.split_once(" # ").map_or(line, |(said, _)| said)).collect();
+    assert_eq!(said, said_again);
+}
+
+#[test]
+fn check_finds_what_booting_would_find_and_disturbs_nobody() {
+    let directory = directory();
+    let path = directory.path().join("host.sock");
+    let live = format!("unix://{}", path.display());
+    let host = Setup::serving("hello").option("--bind", &live).start();
+    let port = format!("tcp://{}", host.addresses[0].tcp());
+    let check = || Setup::bare().argument("check").option("--plugin", plugin("hello"));
+    // What a live host holds is what its successor will be given.
+    for served in [&live, &port] {
+        let (code, _, err) = check().option("--bind", served).run();
+        assert_eq!(code, 0, "{err}");
+    }
+    assert!(!host.log().contains("connection finished"), "nobody has connected");
+
+    let regular = directory.path().join("regular");
+    fs::write(&regular, "").unwrap();
+    let damaged = directory.path().join("damaged.wasm");
+    fs::write(&damaged, "\0asm").unwrap();
+    let nowhere = "tcp://192.0.2.1:0";
+    let foreign = format!("unix://{}", regular.display());
+    let lost = "unix:///nowhere/at/all.sock";
+    for (setup, code, complaint) in [
+        (check().option("--bind", nowhere), 3, "this machine has no such address"),
+        (check().option("--bind", &foreign), 3, "is no socket"),
+        (check().option("--bind", lost), 3, "does not exist"),
+        (check().option("--pidfile", "/nowhere/at/all.pid"), 2, "--pidfile /nowhere/at/all.pid"),
+        (Setup::bare().argument("check").option("--plugin", &damaged), 2, "is damaged"),
+        (Setup::bare().argument("check"), 2, "--plugin is missing"),
+    ] {
+        let (found, out, err) = setup.run();
+        assert_eq!((found, out.as_str(), err.contains(complaint)), (code, "", true), "{complaint}: {err}");
+    }
+}
+
+#[test]
+fn a_reload_reads_the_file_anew_and_says_what_waits_for_a_restart() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener =
+        |bind: &str, name: &str| format!("[[listener]]\nbind = {bind:?}\nplugin = {}\n", quoted(&plugin(name)));
+    let kept = listener("tcp://127.0.0.1:0", "hello");
+    let file = File::saying(&format!("{kept}{}", listener(&format!("tcp://{port}"), "hello")));
+    let host = file.setup().option("--log-level", "info").start_on(2);
+    assert_eq!([ask(&host, 0), ask(&host, 1)], ["Hello bob!\n", "Hello bob!\n"]);
+    let reload = |outcome: &str| {
+        let before = host.log().matches(outcome).count();
+        host.signal(Signal::SIGHUP);
+        wait_for(outcome, || (host.log().matches(outcome).count() > before).then_some(()));
+    };
+
+    file.rewrite(&format!(
+        "backlog = 9\n{}{}",
+        listener("tcp://127.0.0.1:0", "echo"),
+        listener("tcp://[::1]:0", "echo")
+    ));
+    reload("reloaded: new connections get what was read");
+    assert_eq!([ask(&host, 0), ask(&host, 1)], ["bob\n", "Hello bob!\n"]);
+    let log = host.log();
+    for told in
+        ["in force from the next restart (USR1) on: --backlog", "is configured no more", "is new in the configuration"]
+    {
+        assert!(log.contains(told), "{told}: {log}");
+    }
+
+    file.rewrite("plugin = \"x\"\nbacklock = 9\n");
+    reload("the reload failed, everything stays as it was");
+    assert!(host.log().contains("did you mean \"backlog\"?"), "{}", host.log());
+    assert_eq!(ask(&host, 0), "bob\n");
+}

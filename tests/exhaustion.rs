@@ -1,0 +1,253 @@
+//! What there may be too much of: connections that say nothing, clients that are slow, clients that leave at every point, and
+//! errors that accept(2) has for them. The host goes on, bounded, and says what is worth saying once.
+
+use crate::harness::{Host, Load, PATIENCE, Setup, Stream, Transport, read_line, read_to_end, wait_for};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
+use socket2::SockRef;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::Shutdown,
+    ops::RangeInclusive,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+fn reset(stream: Stream) {
+    SockRef::from(stream.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// How many descriptors the host has open.
+fn descriptors(host: &Host) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count()
+}
+
+#[test]
+fn ten_thousand_connections_that_send_nothing_cost_little_and_hold_back_nobody() {
+    const SILENT: usize = 10_000;
+    // Theirs, those of this process's other tests, and some more.
+    let needed = SILENT as u64 + 2_000;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if hard < needed {
+        eprintln!("skipped: at most {hard} descriptors may be open here, and {needed} would be needed");
+        return;
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(needed), hard).unwrap();
+    let host = Setup::serving("hello")
+        .option("--max-connections", (SILENT + 100).to_string())
+        .option("--backlog", "4096")
+        .without_records_of_connections()
+        .start();
+    let descriptors_before = descriptors(&host);
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    let before = host.status_kib("VmRSS");
+
+    let silent: Vec<_> = (0..SILENT).map(|_| host.connect()).collect();
+    wait_for("all of them", || (descriptors(&host) >= descriptors_before + SILENT).then_some(()));
+    let each = (host.status_kib("VmRSS").saturating_sub(before) << 10) / SILENT as u64;
+    assert!(each < 8 << 10, "{each} bytes for each connection that says nothing");
+    let load = Load::start(host.addresses[0], 2, "bob\n", "Hello bob!\n");
+    load.goes_on(100);
+
+    // All at once, and by a reset.
+    silent.into_iter().for_each(reset);
+    load.goes_on(100);
+    load.stop();
+    wait_for("their end", || (descriptors(&host) <= descriptors_before).then_some(()));
+    assert!(!host.log().contains("WARN") && !host.log().contains("ERROR"), "{}", host.log());
+}
+
+#[test]
+fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_may_last() {
+    const SLOW: usize = 300;
+    let host = Setup::serving("hello").option("--connection-timeout", "2s").without_records_of_connections().start();
+    let load = Load::start(host.addresses[0], 2, "bob\n", "Hello bob!\n");
+    let mut slow: Vec<_> = (0..SLOW).map(|_| Some(host.connect())).collect();
+    let began = Instant::now();
+    let mut sent = 0;
+    // Never idle for long, and never done.
+    while slow.iter().any(Option::is_some) {
+        for stream in &mut slow {
+            if stream.as_mut().is_some_and(|stream| stream.write_all(b"x").is_err()) {
+                *stream = None;
+            }
+        }
+        sent += 1;
+        assert!(began.elapsed() < PATIENCE, "{} of them last for ever", slow.iter().flatten().count());
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1) && sent > 2, "they were served meanwhile");
+    load.goes_on(50);
+    load.stop();
+    host.logged(&["connection failed", "reason=wall-time"]);
+
+    // One that comes to an end has its answer.
+    let mut stream = host.connect();
+    stream.tcp().set_nodelay(true).unwrap();
+    for byte in b"slow bob\n" {
+        stream.write_all(&[*byte]).unwrap();
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(read_to_end(&mut stream), b"Hello slow bob!\n");
+}
+
+#[test]
+fn that_there_is_no_place_left_is_told_once() {
+    let host = Setup::serving("hello").option("--max-connections", "3").start();
+    let silent: Vec<_> = (0..3).map(|_| host.connect()).collect();
+    let mut waiting: Vec<_> = (0..4).map(|_| host.connect()).collect();
+    waiting.iter_mut().for_each(|stream| stream.write_all(b"bob\n").unwrap());
+    host.logged(&["WARN", "as many connections are open as --max-connections allows", "open=3"]);
+    drop(silent);
+    waiting.iter_mut().for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n"));
+    assert_eq!(host.log().matches("--max-connections").count(), 1, "{}", host.log());
+}
+
+/// Each point at which a client may leave, for a plugin, by what the client does before.
+#[test]
+fn a_reset_at_any_point_is_one_line_at_debug_level() {
+    const EACH: usize = 20;
+    let nothing: fn(&mut Stream) = |_| {};
+    let half: fn(&mut Stream) = |stream| stream.write_all(b"bo").unwrap();
+    let greeted: fn(&mut Stream) = |stream| assert_eq!(read_line(stream), "ready\n");
+    let flooded: fn(&mut Stream) = |stream| stream.read_exact(&mut [0; 100]).unwrap();
+    let asked: fn(&mut Stream) = |stream| stream.write_all(b"bob\n").unwrap();
+    let ended: fn(&mut Stream) = |stream| {
+        stream.write_all(b"bob\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+    };
+    for (plugin, points) in [
+        ("hello", &[nothing, half, asked, ended][..]),
+        ("speaks-first", &[nothing, greeted, half]),
+        ("flood", &[nothing, flooded]),
+        ("echo", &[half, ended]),
+        ("hello-async", &[nothing, half, ended]),
+    ] {
+        let host = Host::serving(plugin);
+        let before = descriptors(&host);
+        for point in points {
+            let mut streams: Vec<_> = (0..EACH).map(|_| host.connect()).collect();
+            streams.iter_mut().for_each(point);
+            streams.into_iter().for_each(reset);
+        }
+        // And before the host has seen them.
+        host.signal(Signal::SIGSTOP);
+        wait_for("a host that is stopped", || host.is_stopped().then_some(()));
+        (0..EACH).map(|_| host.connect()).collect::<Vec<_>>().into_iter().for_each(reset);
+        host.signal(Signal::SIGCONT);
+        let all = (points.len() + 1) * EACH;
+        wait_for("a record of each", || (records(&host) >= all).then_some(()));
+        assert_eq!(records(&host), all, "{plugin}: one each");
+        wait_for("their descriptors", || (descriptors(&host) <= before).then_some(()));
+        let louder = host.log().lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
+        assert_eq!(louder, 0, "{plugin}: {}", host.log());
+    }
+}
+
+/// The records of connections so far.
+fn records(host: &Host) -> usize {
+    host.log().lines().filter(|line| line.contains("connection f") || line.contains("before it was accepted")).count()
+}
+
+/// A host for which so many calls of one kind fail; `None` where strace cannot do it.
+fn failing(call: &str, error: &str, calls: RangeInclusive<u32>) -> Option<Host> {
+    let inject = format!("inject={call}:error={error}:when={}..{}", calls.start(), calls.end());
+    let trace = format!("trace={call}");
+    let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let works = Command::new(strace[0]).args(&strace[1..]).arg("true").stderr(Stdio::null()).status();
+    if !works.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no strace here that can make {call} fail");
+        return None;
+    }
+    // Each thread has a count of its own: one worker, one count.
+    Some(Setup::serving("hello").option("--workers", "1").by_way_of(strace).start())
+}
+
+#[test]
+fn errors_that_only_time_can_mend_are_told_once_and_waited_for() {
+    for (error, told) in [
+        ("EMFILE", "raise the limit (ulimit -n, or LimitNOFILE=) or lower --max-connections"),
+        ("ENFILE", "the whole system is out of descriptors: raise fs.file-max"),
+        ("ENOBUFS", "cannot accept"),
+    ] {
+        let Some(host) = failing("accept4", error, 2..=6) else { return };
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+        let load = Load::start(host.addresses[0], 4, "bob\n", "Hello bob!\n");
+        load.goes_on(10);
+        load.stop();
+        host.logged(&["WARN", "cannot accept; connections wait in the kernel's queue", told]);
+        assert_eq!(host.log().matches("cannot accept").count(), 1, "{error}: one line a burst");
+    }
+}
+
+#[test]
+fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
+    for error in ["ECONNABORTED", "EPROTO", "ENETDOWN", "EINTR"] {
+        let Some(host) = failing("accept4", error, 1..=40) else { return };
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+        host.logged(&["DEBUG", "a connection was gone before it was accepted"]);
+        assert!(!host.log().contains("WARN"), "{error}: {}", host.log());
+    }
+}
+
+/// The reactor may have no room for a socket that was accepted (fs.epoll.max_user_watches).
+#[test]
+fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
+    // The main thread makes fewer calls than that before it serves, the worker two for a connection that is served.
+    let Some(host) = failing("epoll_ctl", "ENOSPC", 41..=240) else { return };
+    let served = |_: &u32| {
+        let mut stream = host.connect();
+        let mut answer = Vec::new();
+        stream.write_all(b"bob\n").is_ok() && stream.read_to_end(&mut answer).is_ok() && answer == b"Hello bob!\n"
+    };
+    let in_all = (0..300).filter(served).count();
+    assert!((50..=110).contains(&in_all), "{in_all} of 300 were served");
+    assert!((0..10).all(|number| served(&number)), "and now all are");
+    host.logged(&["ERROR", "connection failed", "reason=host", "No space left on device"]);
+    let told = host.log().lines().filter(|line| line.contains("ERROR")).count();
+    assert!((100..200).contains(&told), "{told} of 200 failures are told at the level of errors");
+}
+
+/// Without a descriptor to spare, those that are open go on, signals are obeyed, and who waits in the queue is served in the end.
+/// Once, a listener was closed after the grace for handshakes, whoever was queued there.
+#[test]
+fn a_shutdown_without_descriptors_serves_those_in_the_queue() {
+    Transport::ALL.into_iter().for_each(serves_the_queue_without_descriptors);
+}
+
+fn serves_the_queue_without_descriptors(transport: Transport) {
+    let mut host = Setup::serving_over(transport, "speaks-first").start();
+    // Room for two, and for a third when nobody watches the listener any more.
+    let limit = format!("--nofile={}:", descriptors(&host) + 2);
+    let lowered = Command::new("prlimit").args(["--pid", &host.pid().to_string(), &limit]).status();
+    if !lowered.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no prlimit here");
+        return;
+    }
+    let mut streams: Vec<_> = (0..6).map(|_| host.connect()).collect();
+    streams[..2].iter_mut().for_each(|stream| assert_eq!(read_line(stream), "ready\n"));
+    host.logged(&["WARN", "cannot accept"]);
+    host.signal(Signal::SIGTERM);
+    let told = Instant::now();
+    wait_for("the end of the grace", || (told.elapsed() > Duration::from_millis(1500)).then_some(()));
+    for (number, stream) in streams.iter_mut().enumerate() {
+        if number >= 2 {
+            assert_eq!(read_line(stream), "ready\n");
+        }
+        stream.write_all(b"bye\n").unwrap();
+        assert_eq!(read_to_end(stream), b"you said: bye\n");
+        stream.shutdown(Shutdown::Both).ok();
+    }
+    drop(streams);
+    assert_eq!(host.exit_code(), 0);
+    assert!(
+        host.log().matches("cannot accept").count() <= 2,
+        "a line for the loop, and one for the rest: {}",
+        host.log()
+    );
+}

@@ -1,0 +1,172 @@
+//! The log in a file: what is in it, that it can be rotated in every state, and that nothing which happens to it harms anyone.
+
+use crate::harness::{Host, Setup, directory, plugin, read_line, read_to_end, shared_cache, wait_for};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// A host whose log is at `path`.
+fn logging_to(path: &Path, plugin: &str) -> Setup {
+    Setup::serving(plugin).option("--rollback-window", "50ms").option("--log-file", path)
+}
+
+/// Waits until a file has a line with all of `needles`, and returns it.
+fn logged(path: &Path, needles: &[&str]) -> String {
+    wait_for(&format!("a line with {needles:?} in {}", path.display()), || {
+        let log = fs::read_to_string(path).ok()?;
+        log.lines().find(|line| needles.iter().all(|needle| line.contains(needle))).map(str::to_owned)
+    })
+}
+
+/// Moves a log away, as whoever rotates it does.
+fn rotate(path: &Path, count: u32) -> PathBuf {
+    let old = path.with_extension(format!("log.{count}"));
+    fs::rename(path, &old).unwrap();
+    old
+}
+
+#[test]
+fn records_are_appended_to_the_file_and_nothing_is_on_standard_error() {
+    let directory = directory();
+    let path = directory.path().join("host.log");
+    for generation in 1..=2 {
+        let mut host = logging_to(&path, "hello").start();
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+        assert_eq!(host.terminate(), 0);
+        let mark = format!("[{}/1] ", host.pid());
+        logged(&path, &[&mark, "every connection has finished"]);
+        assert_eq!(host.log(), "");
+        let log = fs::read_to_string(&path).unwrap();
+        assert_eq!(log.matches("every connection has finished").count(), generation);
+        assert!(log.lines().all(|line| line.starts_with('[')), "{log}");
+    }
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777 & !0o640, 0);
+}
+
+#[test]
+fn every_generation_follows_a_rotation() {
+    let directory = directory();
+    let path = directory.path().join("host.log");
+    let pidfile = directory.path().join("pid");
+    let mut host = logging_to(&path, "speaks-first").option("--pidfile", &pidfile).start();
+    let mut open = host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    host.signal(Signal::SIGUSR1);
+    let settled = logged(&path, &["/2]", "settled: this process is the service"]);
+    logged(&path, &[&format!("[{}/1]", host.pid()), "handed over"]);
+    let serves: i32 = fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
+    assert!(settled.starts_with(&format!("[{serves}/2]")), "{settled}");
+
+    let first = rotate(&path, 1);
+    kill(Pid::from_raw(serves), Signal::SIGHUP).unwrap();
+    logged(&path, &[&format!("[{serves}/2]"), "reloaded"]);
+    logged(&path, &[&format!("[{}/1]", host.pid()), "HUP concerns the log alone: this process has handed over"]);
+    let size = fs::metadata(&first).unwrap().len();
+
+    let mut last = host.connect();
+    assert_eq!(read_line(&mut last), "ready\n");
+    open.write_all(b"bye\n").unwrap();
+    assert_eq!(read_to_end(&mut open), b"you said: bye\n");
+    drop(open);
+    assert_eq!(host.exit_code(), 0);
+    logged(&path, &[&format!("[{}/1]", host.pid()), "every connection has finished"]);
+
+    kill(Pid::from_raw(serves), Signal::SIGTERM).unwrap();
+    logged(&path, &["stopping: no new arrivals"]);
+    rotate(&path, 2);
+    kill(Pid::from_raw(serves), Signal::SIGHUP).unwrap();
+    logged(&path, &["HUP concerns the log alone: stopping"]);
+    last.write_all(b"bye\n").unwrap();
+    assert_eq!(read_to_end(&mut last), b"you said: bye\n");
+    drop(last);
+    logged(&path, &[&format!("[{serves}/2]"), "every connection has finished"]);
+    assert_eq!(fs::metadata(&first).unwrap().len(), size, "nobody writes to what was moved away");
+}
+
+#[test]
+fn a_log_is_opened_anew_while_a_plugin_is_broken_and_a_log_that_cannot_be_opened_goes_on() {
+    let directory = directory();
+    let (path, served) = (directory.path().join("host.log"), directory.path().join("plugin.wasm"));
+    fs::copy(plugin("hello"), &served).unwrap();
+    let setup = Setup::bare().option("--plugin", &served).option("--cache-dir", shared_cache());
+    let host = setup.option("--bind", "tcp://127.0.0.1:0").option("--log-file", &path).start();
+    fs::remove_file(&served).unwrap();
+    let first = rotate(&path, 1);
+    host.signal(Signal::SIGHUP);
+    logged(&path, &["the reload failed, everything stays as it was"]);
+
+    let second = rotate(&path, 2);
+    fs::create_dir(&path).unwrap();
+    host.signal(Signal::SIGHUP);
+    logged(&second, &["the log file cannot be opened anew", path.to_str().unwrap(), "name a file"]);
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    fs::remove_dir(&path).unwrap();
+    host.signal(Signal::SIGHUP);
+    logged(&path, &["the log file is opened anew"]);
+    assert!(!fs::read_to_string(first).unwrap().contains("anew"));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_named_before_anything_is_bound() {
+    let directory = directory();
+    let inside = |name: &str| directory.path().join(name);
+    fs::write(inside("file"), "").unwrap();
+    let pipe = inside("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (path, code, remedy) in [
+        (inside("absent/host.log"), 2, "create its directory"),
+        (inside("file/host.log"), 2, "name a file"),
+        (directory.path().to_owned(), 2, "name a file"),
+        (pipe, 3, "start its reader first"),
+        (PathBuf::new(), 2, "a value is required"),
+    ] {
+        let (exit, out, err) = logging_to(&path, "hello").run();
+        assert_eq!((exit, out.as_str()), (code, ""), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(err.contains("--log-file") && err.contains(remedy), "{remedy:?} is not in {err}");
+        assert!(err.contains(path.to_str().unwrap()), "{err}");
+    }
+}
+
+/// What has been served while nothing could be written is told when something can be.
+#[test]
+fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
+    let directory = directory();
+    let path = directory.path().join("host.log");
+    // No file of this process may be longer than 8 blocks of 512 bytes.
+    let limited = ["sh", "-c", "ulimit -f 8; exec \"$@\"", "sh"];
+    let host = logging_to(&path, "hello").by_way_of(limited).start();
+    let full = || fs::metadata(&path).unwrap().len() >= 8 * 512;
+    for _ in 0..100 {
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    }
+    assert!(full(), "the test needs more than fits");
+    fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    let record = logged(&path, &["log records were dropped"]);
+    let dropped = record.rsplit_once("dropped=").unwrap().1.split_whitespace().next().unwrap();
+    assert!(dropped.parse::<u32>().unwrap() > 10, "{record}");
+    let log = fs::read_to_string(&path).unwrap();
+    assert!(log.lines().skip(1).all(|line| line.starts_with('[')), "each line is whole:\n{log}");
+}
+
+/// A reader that takes nothing fills its pipe, and then the queue.
+#[test]
+fn a_pipe_that_nobody_empties_harms_nobody() {
+    let directory = directory();
+    let path = directory.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _reader = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let mut host: Host = logging_to(&path, "hello").start();
+    for _ in 0..1000 {
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    }
+    assert_eq!(host.terminate(), 0);
+}

@@ -1,0 +1,320 @@
+//! TLS as clients meet it: versions, keys, names, protocols; its beginning and its end.
+
+use crate::{
+    certificates::{self, Validity, trusted},
+    harness::{Host, Setup, Stream, Transport, directory, read_to_end, wait_for},
+    openssl::Client,
+    secure,
+    service::{Service, generation},
+};
+use nix::sys::signal::Signal;
+use rustls::ClientConnection;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+fn setup(name: &str) -> Setup {
+    Setup::serving_over(Transport::Tls, name)
+}
+
+#[test]
+fn both_versions_are_spoken_and_older_ones_are_not() {
+    let host = setup("hello").start();
+    for version in ["-tls1_2", "-tls1_3"] {
+        Client::to(&host).flag(version).ask("bob\n").shows("Hello bob!");
+    }
+    for version in ["-tls1", "-tls1_1"] {
+        let old = Client::to(&host).flag(version).option("-cipher", "ALL:@SECLEVEL=0");
+        old.ask("bob\n").shows("SSL alert number").lacks("Hello").lacks("New, TLS");
+    }
+    assert!(!host.log().contains("WARN"), "what a client does is no reason to warn: {}", host.log());
+}
+
+#[test]
+fn the_oldest_version_can_be_raised() {
+    let host = setup("hello").environment("TLS_VERSION", "TLSv1_3").start();
+    Client::to(&host).flag("-tls1_3").ask("bob\n").shows("Hello bob!");
+    Client::to(&host).flag("-tls1_2").ask("bob\n").shows("alert protocol version").lacks("Hello");
+}
+
+#[test]
+fn curl_is_answered_and_believes_the_certificate() {
+    let files = directory();
+    let authority = certificates::write(&files.path().join("authority.pem"), &trusted().certificate());
+    let host = setup("hello").start();
+    let port = host.addresses[0].tcp().port();
+    let answer = Command::new("curl")
+        .args([
+            "--silent",
+            "--show-error",
+            "--http0.9",
+            "--resolve",
+            &format!("localhost:{port}:127.0.0.1"),
+            "--cacert",
+        ])
+        .arg(authority)
+        .arg(format!("https://localhost:{port}/"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "Hello GET / HTTP/1.1!\n", "{answer:?}");
+}
+
+/// Every kind of key that is in use, and the certificate that fits the name, the client's algorithms, or neither.
+#[test]
+fn certificates_are_chosen_by_name_and_by_what_the_client_can_check() {
+    let files = directory();
+    let mut setup = Setup::serving("hello");
+    for (name, names, kind) in [
+        ("first", &["first.test"][..], &rcgen::PKCS_ECDSA_P256_SHA256),
+        ("rsa", &["both.test", "*.wild.test"], &rcgen::PKCS_RSA_SHA256),
+        ("ecdsa", &["both.test"], &rcgen::PKCS_ECDSA_P384_SHA384),
+        ("p521", &["p521.test"], &rcgen::PKCS_ECDSA_P521_SHA512),
+        ("ed25519", &["ed25519.test", "exact.wild.test"], &rcgen::PKCS_ED25519),
+    ] {
+        let (certificate, key) = trusted().server_with(names, kind, Validity::Now).write(files.path(), name);
+        setup = setup.option("--tls-certificate", certificate).option("--tls-key", key);
+    }
+    let host = setup.start();
+    let shown = |name: &str, algorithms: &str| {
+        let client = Client::to(&host).option("-sigalgs", algorithms);
+        let said = if name.is_empty() { client.flag("-noservername") } else { client.option("-servername", name) }
+            .ask("bob\n");
+        said.shows("Hello bob!");
+        let subject = said.0.lines().find_map(|line| line.strip_prefix("subject=")).unwrap().replace(' ', "");
+        let size = said.0.lines().find_map(|line| line.strip_prefix("Peer signature type: ")).unwrap().to_owned();
+        (subject, size)
+    };
+    const ALL: &str =
+        "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:ed25519:rsa_pss_rsae_sha256";
+    for (name, expected, signature) in [
+        ("", "CN=first.test", "ECDSA"),
+        ("unknown.test", "CN=first.test", "ECDSA"),
+        ("both.test", "CN=both.test", "RSA-PSS"),
+        ("BOTH.test", "CN=both.test", "RSA-PSS"),
+        ("any.wild.test", "CN=both.test", "RSA-PSS"),
+        ("exact.wild.test", "CN=ed25519.test", "ed25519"),
+        ("p521.test", "CN=p521.test", "ECDSA"),
+        ("ed25519.test", "CN=ed25519.test", "ed25519"),
+    ] {
+        assert_eq!(shown(name, ALL), (expected.to_owned(), signature.to_owned()), "{name}");
+    }
+    assert_eq!(shown("both.test", "ecdsa_secp384r1_sha384").1, "ECDSA");
+    assert_eq!(shown("both.test", "rsa_pss_rsae_sha256").1, "RSA-PSS");
+    // Nothing that fits the name can be checked: better another certificate than none.
+    assert_eq!(shown("first.test", "rsa_pss_rsae_sha256").0, "CN=both.test");
+    Client::to(&host)
+        .option("-servername", "rsa.test")
+        .option("-sigalgs", "rsa_pkcs1_sha256")
+        .flag("-tls1_2")
+        .ask("bob\n")
+        .shows("Hello bob!");
+}
+
+#[test]
+fn the_preferred_protocol_is_agreed_on_and_a_client_that_wants_another_is_told() {
+    let host = setup("facts").option("--tls-alpn", "h2").option("--tls-alpn", "acme/1").start();
+    let client = |protocols: &str| Client::to(&host).option("-alpn", protocols).ask("");
+    client("acme/1,h2").shows("ALPN protocol: h2").shows("tls-alpn=6832");
+    client("acme/1").shows("tls-alpn=61636d652f31");
+    client("http/1.1").shows("alert no application protocol").lacks("tls-alpn");
+    Client::to(&host).ask("").shows("tls-alpn=none");
+}
+
+#[test]
+fn a_guest_can_ask_what_tls_knows() {
+    for name in ["facts", "facts-async"] {
+        let host = setup(name).start();
+        let modern = Client::to(&host).option("-servername", "LocalHost").ask("");
+        modern.shows("tls-version=TLSv1.3").shows("tls-server-name=localhost").shows("tls-peer-certificates=none");
+        let older = Client::to(&host).flag("-tls1_2").flag("-noservername").ask("");
+        older.shows("tls-version=TLSv1.2").shows("tls-server-name=none").shows("tls-alpn=none");
+    }
+}
+
+#[test]
+fn a_unix_listener_speaks_tls_too() {
+    let files = directory();
+    let (certificate, key) = certificates::localhost().write(files.path(), "localhost");
+    let setup = Setup::serving_over(Transport::Unix, "hello");
+    let host = setup.option("--tls-certificate", certificate).option("--tls-key", key).start();
+    Client::to(&host).ask("bob\n").shows("Hello bob!").shows("New, TLSv1.3");
+}
+
+/// A certificate that no client accepts may be all that an operator has: it is served, with a warning.
+#[test]
+fn an_expired_certificate_is_a_warning() {
+    let files = directory();
+    let old = trusted().server_with(&["localhost"], &rcgen::PKCS_ED25519, Validity::Past);
+    let (certificate, key) = old.write(files.path(), "old");
+    let host = Setup::serving("hello").option("--tls-certificate", certificate).option("--tls-key", key).start();
+    host.logged(&["WARN", "old.pem", "has expired"]);
+    Client::to(&host).ask("bob\n").shows("certificate has expired").shows("Hello bob!");
+}
+
+// The beginning
+
+#[test]
+fn whoever_speaks_something_else_gets_an_alert_and_no_guest() {
+    let host = setup("hello").start();
+    for garbage in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0; 300], &[0xff; 70_000], &[22, 3, 1, 0, 0, 0]]
+    {
+        let mut stream = TcpStream::connect(host.addresses[0].tcp()).unwrap();
+        stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+        // It may be told to stop before it has sent all.
+        stream.write_all(garbage).ok();
+        let answer = read_to_end(&mut stream);
+        assert!(answer.is_empty() || answer[0] == 21, "an alert, if anything: {answer:?}");
+    }
+    host.logged(&["connection failed", "reason=peer-reset", "TLS handshake"]);
+    for needle in ["WARN", "ERROR", "connection finished"] {
+        assert!(!host.log().contains(needle), "{}", host.log());
+    }
+}
+
+#[test]
+fn a_handshake_has_its_own_deadline() {
+    let host = setup("hello").option("--handshake-timeout", "300ms").start();
+    let address = host.addresses[0].tcp();
+    let mut silent = TcpStream::connect(address).unwrap();
+    let mut slow = TcpStream::connect(address).unwrap();
+    slow.write_all(&client_hello()[..20]).unwrap();
+    // One that sends rubbish and does not go away.
+    let mut stubborn = TcpStream::connect(address).unwrap();
+    stubborn.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let began = Instant::now();
+    for stream in [&mut silent, &mut slow, &mut stubborn] {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).ok();
+        assert!(rest.len() < 10, "{rest:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5));
+    wait_for("two records", || (host.log().matches("not done within 300ms").count() == 2).then_some(()));
+    host.logged(&["DEBUG", "reason=idle", "TLS handshake"]);
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+}
+
+/// The first message of a client.
+fn client_hello() -> Vec<u8> {
+    let mut hello = Vec::new();
+    let mut connection = ClientConnection::new(secure::configuration(), "localhost".try_into().unwrap()).unwrap();
+    connection.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// A client that has sent half of its first message.
+struct Halfway(ClientConnection, TcpStream, Vec<u8>);
+
+impl Halfway {
+    fn to(host: &Host) -> Self {
+        let mut connection = ClientConnection::new(secure::configuration(), "localhost".try_into().unwrap()).unwrap();
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello).unwrap();
+        let mut stream = TcpStream::connect(host.addresses[0].tcp()).unwrap();
+        stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+        let rest = hello.split_off(hello.len() / 2);
+        stream.write_all(&hello).unwrap();
+        Self(connection, stream, rest)
+    }
+
+    fn finish(self) -> String {
+        let Self(mut connection, mut stream, rest) = self;
+        stream.write_all(&rest).unwrap();
+        let mut session = rustls::Stream::new(&mut connection, &mut stream);
+        session.write_all(b"bob\n").unwrap();
+        String::from_utf8(read_to_end(&mut session)).unwrap()
+    }
+}
+
+/// Once, in the gem, handshakes were counted nowhere, and a restart cut them.
+#[test]
+fn a_handshake_under_way_survives_a_restart_and_a_stop() {
+    let service = Service::start(setup("hello").option("--rollback-window", "0s"));
+    let connections = |count: usize| {
+        let mut kept = Vec::new();
+        kept.resize_with(count, || Halfway::to(&service.host));
+        // A whole one after them: so those before it were accepted.
+        assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
+        kept
+    };
+    let over_restart = connections(4);
+    let successor = service.restart();
+    assert_eq!(over_restart.into_iter().map(Halfway::finish).collect::<Vec<_>>(), vec!["Hello bob!\n"; 4]);
+    let over_stop = connections(4);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
+    let stopping = service.host.logged(&["/2]", "stopping"]);
+    assert_eq!(generation(&stopping).pid, successor.pid);
+    assert_eq!(over_stop.into_iter().map(Halfway::finish).collect::<Vec<_>>(), vec!["Hello bob!\n"; 4]);
+    service.ends(successor.pid);
+}
+
+// The end
+
+#[test]
+fn an_end_that_was_not_announced_is_an_error_for_the_guest() {
+    for (name, announced, expected) in [
+        ("input-end", true, "ok\n"),
+        ("input-end", false, "err: "),
+        // It greets with what it has read, and is never asked for a greeting that was cut off.
+        ("hello", true, "Hello bo!\n"),
+        ("hello", false, ""),
+    ] {
+        let host = setup(name).start();
+        let mut stream = host.connect();
+        stream.write_all(b"bo").unwrap();
+        if announced {
+            stream.shutdown(Shutdown::Write).unwrap();
+        } else {
+            stream.tcp().shutdown(Shutdown::Write).unwrap();
+        }
+        let answer = String::from_utf8(read_to_end(&mut stream)).unwrap();
+        assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{name}: {answer:?}");
+        if !announced {
+            host.logged(&["DEBUG", "connection failed", "reason=peer-reset"]);
+        }
+    }
+}
+
+#[test]
+fn records_that_were_changed_on_the_way_end_the_connection_with_an_alert() {
+    let host = setup("echo").start();
+    let mut stream = host.connect();
+    stream.write_all(b"as it was").unwrap();
+    let mut answer = [0; 9];
+    stream.read_exact(&mut answer).unwrap();
+    let mut forged = vec![23, 3, 3, 0, 40];
+    forged.extend([0x55; 40]);
+    (&mut stream.tcp()).write_all(&forged).unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("BadRecordMac") || error.contains("fatal alert"), "{error}");
+    host.logged(&["DEBUG", "connection failed", "reason=peer-reset"]);
+}
+
+/// What a guest that failed had written must not be taken for all of it.
+#[test]
+fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
+    for (name, announced) in [("fail", true), ("fail-async", true), ("trap", false)] {
+        let host = setup(name).start();
+        let mut stream = host.connect();
+        stream.write_all(b"bob\n").unwrap();
+        let mut answer = String::new();
+        let end = stream.read_to_string(&mut answer);
+        assert_eq!((answer.as_str(), end.is_ok()), ("partial\n", announced), "{name}");
+    }
+}
+
+/// After its reply the host announces the end, takes what the client still sends, and resets nothing.
+#[test]
+fn the_end_is_announced_before_the_socket_is_closed() {
+    let host = setup("hello").start();
+    let Stream::Tls(mut client) = host.connect() else { panic!("tls") };
+    client.write_all(b"bob\n").unwrap();
+    // Fails without the announcement.
+    assert_eq!(read_to_end(&mut client), b"Hello bob!\n");
+    client.write_all(b"more that nobody reads").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!((&*client.socket).read(&mut [0]).unwrap(), 0);
+    host.logged(&["connection finished"]);
+}

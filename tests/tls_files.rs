@@ -1,0 +1,209 @@
+//! The files of TLS: what is wrong with one is told at boot, and at a reload changes nothing.
+
+use crate::{
+    certificates::{self, Authority, Validity, trusted},
+    harness::{Setup, Transport, directory, plugin, wait_for},
+    openssl::Client,
+    service::Service,
+};
+use nix::sys::signal::Signal;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Runs a host that must refuse to start: code 2, nothing on standard output, one line that has all `needles`.
+fn refused(setup: &Setup, needles: &[&str]) {
+    let (code, out, err) = setup.run();
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    let complaints: Vec<&str> = err.lines().filter(|line| !line.starts_with('[')).collect();
+    assert_eq!(complaints.len(), 1, "one line: {err}");
+    for needle in needles {
+        assert!(complaints[0].contains(needle), "{needle:?} is not in {err:?}");
+    }
+}
+
+fn bare() -> Setup {
+    Setup::bare().option("--plugin", plugin("hello")).option("--bind", "tcp://127.0.0.1:0")
+}
+
+fn with(certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Setup {
+    bare().option("--tls-certificate", certificate.as_ref()).option("--tls-key", key.as_ref())
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    let lone = |option: &str, value: &str| bare().argument(format!("{option}={value}"));
+    refused(&lone("--tls-certificate", "a.pem"), &["--tls-certificate \"a.pem\"", "--tls-key is missing"]);
+    refused(&lone("--tls-key", "a.key"), &["--tls-key \"a.key\"", "--tls-certificate is missing"]);
+    refused(
+        &with("a.pem", "a.key").option("--tls-key", "b.key"),
+        &["--tls-key \"b.key\"", "--tls-certificate is missing"],
+    );
+    refused(&lone("--client-ca", "ca.pem"), &["--client-ca is given without --tls-certificate"]);
+    refused(&lone("--tls-alpn", "h2"), &["--tls-alpn is given without --tls-certificate"]);
+    refused(&lone("--tls-min-version", "1.3"), &["--tls-min-version is given without --tls-certificate"]);
+    refused(&bare().argument("--verify-client-certificate"), &["--verify-client-certificate is given without"]);
+    refused(&with("a.pem", "a.key").argument("--verify-client-certificate"), &["nobody is trusted yet", "--client-ca"]);
+    let contradiction = with("a.pem", "a.key").option("--client-ca", "ca.pem");
+    refused(
+        &contradiction.argument("--verify-client-certificate=false"),
+        &["--client-ca \"ca.pem\" asks for verification"],
+    );
+    refused(&with("a.pem", "a.key").option("--tls-alpn", "h2,h3,h2"), &["--tls-alpn \"h2\"", "twice"]);
+}
+
+#[test]
+fn malformed_values_are_named_with_a_remedy() {
+    for (option, value, remedy) in [
+        ("--tls-min-version", "TLSv1_1", "RFC 8996"),
+        ("--tls-min-version", "1.4", "none of 1.2, 1.3"),
+        ("--tls-min-version", "", "none of 1.2, 1.3"),
+        ("--tls-alpn", ",", "names no protocol"),
+        ("--verify-client-certificate", "yes", "none of true, false"),
+        ("--verify-client-certificate", "\"true\"", "none of true, false"),
+        ("--handshake-timeout", "10", "not a time with its unit"),
+        ("--handshake-timeout", "none", "not a time with its unit"),
+    ] {
+        refused(&with("a.pem", "a.key").argument(format!("{option}={value}")), &[option, remedy]);
+    }
+    for (name, value, needle) in [
+        ("TLS_VERSION", "TLSv1", "--tls-min-version \"TLSv1\""),
+        ("VERIFY_CLIENT_TLS_CERTIFICATE", "\"true\"", "--verify-client-certificate"),
+        ("TLS_CERTIFICATE", ",", "--tls-certificate \",\""),
+        ("CLIENT_TLS_CERTIFICATE_CA", "/absent/ca.pem", "without --tls-certificate"),
+    ] {
+        refused(&bare().environment(name, value), &[needle]);
+    }
+    refused(&bare().environment("TLS_CERTIFICATE", ""), &["--tls-certificate"]);
+}
+
+/// Good files, and a place for others.
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = directory();
+        let (certificate, key) = certificates::localhost().write(directory.path(), "good");
+        Self { certificate, key, directory }
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        certificates::write(&self.directory.path().join(name), text)
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_served_is_told_at_boot() {
+    let files = Files::new();
+    let absent = files.directory.path().join("absent.pem");
+    refused(&with(&absent, &files.key), &["--tls-certificate", "absent.pem", "cannot be read", "No such file"]);
+    refused(&with(files.directory.path(), &files.key), &["--tls-certificate", "not a regular file"]);
+    refused(&with(&files.key, &files.key), &["--tls-certificate", "good.key", "no certificate in it"]);
+    let good = Files::text(&files.certificate);
+    let cut = files.write("cut.pem", &good[..good.len() / 2]);
+    refused(&with(cut, &files.key), &["--tls-certificate", "cut.pem", "is damaged"]);
+    let second =
+        files.write("second.pem", &format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
+    refused(&with(second, &files.key), &["--tls-certificate", "second.pem", "in place 2"]);
+    let large = files.directory.path().join("large.pem");
+    fs::File::create(&large).unwrap().set_len(5 << 20).unwrap();
+    refused(&with(large, &files.key), &["--tls-certificate", "large.pem", "is larger than"]);
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_told_at_boot() {
+    let files = Files::new();
+    let (_, other) = trusted().server(&["localhost"]).write(files.directory.path(), "other");
+    refused(
+        &with(&files.certificate, other),
+        &["--tls-key", "other.key", "is not the key of the first certificate", "good.pem"],
+    );
+    refused(&with(&files.certificate, &files.certificate), &["--tls-key", "good.pem", "no private key in it"]);
+    let key = Files::text(&files.key);
+    let two = files.write("two.key", &format!("{key}{key}"));
+    refused(&with(&files.certificate, two), &["--tls-key", "two.key", "2 private keys"]);
+    let garbage = files.write("garbage.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    refused(&with(&files.certificate, garbage), &["--tls-key", "garbage.key", "cannot be used"]);
+    let encrypted = files
+        .write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    refused(&with(&files.certificate, encrypted), &["--tls-key", "encrypted.key", "is encrypted", "openssl pkey"]);
+    let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    refused(&with(&files.certificate, files.write("older.key", older)), &["older.key", "is encrypted"]);
+}
+
+#[test]
+fn an_authority_that_cannot_be_read_is_told_at_boot() {
+    let files = Files::new();
+    let with_authority = |file: &Path| with(&files.certificate, &files.key).option("--client-ca", file);
+    refused(&with_authority(Path::new("/absent/ca.pem")), &["--client-ca \"/absent/ca.pem\"", "No such file"]);
+    refused(&with_authority(&files.key), &["--client-ca", "no certificate in it"]);
+    let garbage = files.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    refused(&with_authority(&garbage), &["--client-ca", "ca.pem", "in place 1"]);
+}
+
+#[test]
+fn a_reload_shows_the_new_certificate_to_new_connections() {
+    let files = Files::new();
+    let host = Setup::serving_over(Transport::Tls, "speaks-first");
+    let (certificate, key) = trusted().server(&["old.test"]).write(files.directory.path(), "site");
+    let host = host.option("--tls-certificate", certificate).option("--tls-key", key).start();
+    let shown = || Client::to(&host).option("-servername", "new.test").ask("bob\n");
+    shown().shows("CN = localhost");
+    let mut old = host.connect();
+    assert_eq!(crate::harness::read_line(&mut old), "ready\n");
+    trusted().server(&["new.test"]).write(files.directory.path(), "site");
+    host.signal(Signal::SIGHUP);
+    host.logged(&["reloaded: new connections get what was read"]);
+    shown().shows("CN = new.test").shows("you said: bob");
+    std::io::Write::write_all(&mut old, b"still here\n").unwrap();
+    assert_eq!(crate::harness::read_to_end(&mut old), b"you said: still here\n");
+}
+
+#[test]
+fn a_reload_and_a_restart_with_bad_files_change_nothing() {
+    let files = Files::new();
+    let setup = with(&files.certificate, &files.key).option("--cache-dir", crate::harness::shared_cache());
+    let service = Service::start(setup.option("--log-level", "debug").option("--rollback-window", "0s"));
+    let answered = || Client::to(&service.host).ask("bob\n").shows("Hello bob!").0.clone();
+    let other = trusted().server_with(&["localhost"], &rcgen::PKCS_ED25519, Validity::Now);
+    let good = Files::text(&files.key);
+    let mut failures = 0;
+    for (key, reason) in [(other.key.as_str(), "is not the key"), ("garbage", "no private key")] {
+        certificates::write(&files.key, key);
+        service.host.signal(Signal::SIGHUP);
+        failures += 1;
+        wait_for("a reload that fails", || {
+            (service.host.log().matches("the reload failed").count() == failures).then_some(())
+        });
+        service.host.logged(&["the reload failed", "--tls-key", "good.key", reason]);
+        let record = service.restart_that_fails();
+        assert!(record.contains(reason) && record.contains("--tls-key"), "{record}");
+        answered();
+    }
+    certificates::write(&files.key, &good);
+    service.restart();
+    answered();
+}
+
+/// What was written to the log at any level, and what `--help` shows, has no part of any key.
+#[test]
+fn no_key_reaches_the_log() {
+    let files = Files::new();
+    let setup = with(&files.certificate, &files.key).option("--log-level", "trace");
+    let authority = files.write("ca.pem", &Authority::new("clients").certificate());
+    let host = setup.option("--client-ca", authority).start();
+    Client::to(&host).ask("bob\n").lacks("Hello");
+    let key = Files::text(&files.key);
+    for line in key.lines().filter(|line| !line.starts_with('-')) {
+        assert!(!host.log().contains(line));
+    }
+}

@@ -1,0 +1,114 @@
+//! Sessions that are resumed: across connections, reloads, restarts and rollbacks, with no key on disk or in any message.
+
+use crate::{
+    certificates,
+    harness::{Setup, Transport, directory},
+    openssl::Client,
+    service::{Service, generation},
+};
+use nix::sys::signal::Signal;
+use std::{fs, path::Path};
+
+fn service(window: &str) -> Service {
+    Service::start(Setup::serving_over(Transport::Tls, "hello").option("--rollback-window", window))
+}
+
+fn begins(service: &Service, version: &str, session: &Path) {
+    let client = Client::to(&service.host).flag(version).option("-sess_out", session);
+    client.ask("bob\n").shows("New, ").shows("Hello bob!");
+}
+
+fn resumes(service: &Service, version: &str, session: &Path) {
+    let client = Client::to(&service.host).flag(version).option("-sess_in", session);
+    client.ask("bob\n").shows("Reused, ").shows("Hello bob!");
+}
+
+#[test]
+fn twenty_restarts_forget_no_session() {
+    let directory = directory();
+    let session = |name: &str| directory.path().join(name);
+    let service = service("0s");
+    for version in ["-tls1_2", "-tls1_3"] {
+        begins(&service, version, &session(version));
+    }
+    for restart in 1..=20 {
+        service.restart();
+        // From the first generation to each later one; and from each to the next.
+        resumes(&service, "-tls1_3", &session("-tls1_3"));
+        let latest = session("latest");
+        if restart > 1 {
+            resumes(&service, "-tls1_3", &latest);
+        }
+        begins(&service, "-tls1_3", &latest);
+    }
+    resumes(&service, "-tls1_2", &session("-tls1_2"));
+    assert_eq!(service.current().number, 21);
+    assert!(!service.host.log().contains("will not be resumed"), "{}", service.host.log());
+}
+
+/// Within the window both processes may be the service, before and after a rollback: each knows what the other has made.
+#[test]
+fn a_rollback_forgets_no_session_of_either() {
+    let directory = directory();
+    let (before, within) = (directory.path().join("before"), directory.path().join("within"));
+    let service = service("1h");
+    begins(&service, "-tls1_3", &before);
+    service.signal(Signal::SIGUSR1);
+    let successor = generation(&service.host.logged(&["serving; the predecessor watches"]));
+    resumes(&service, "-tls1_3", &before);
+    begins(&service, "-tls1_3", &within);
+    service.order("successor rollback");
+    service.host.logged(&["rolled back: this process serves again"]);
+    service.host.logged(&[&format!("[{}/2]", successor.pid), "handed back"]);
+    resumes(&service, "-tls1_3", &before);
+    resumes(&service, "-tls1_3", &within);
+}
+
+#[test]
+fn a_reload_forgets_no_session() {
+    let directory = directory();
+    let session = directory.path().join("session");
+    let (certificate, key) = certificates::localhost().write(directory.path(), "site");
+    let setup = Setup::serving("hello").option("--tls-certificate", certificate).option("--tls-key", key);
+    let service = Service::start(setup);
+    begins(&service, "-tls1_3", &session);
+    certificates::trusted().server(&["localhost"]).write(directory.path(), "site");
+    service.host.signal(Signal::SIGHUP);
+    service.host.logged(&["reloaded"]);
+    resumes(&service, "-tls1_3", &session);
+}
+
+/// A session belongs to a name: it is not resumed under another.
+#[test]
+fn a_session_is_not_resumed_under_another_name() {
+    let directory = directory();
+    let session = directory.path().join("session");
+    let service = service("0s");
+    let client = |name: &str| Client::to(&service.host).option("-servername", name);
+    client("one.test").option("-sess_out", &session).ask("bob\n").shows("New, ");
+    client("other.test").option("-sess_in", &session).ask("bob\n").shows("New, ").shows("Hello bob!");
+    client("one.test").option("-sess_in", &session).ask("bob\n").shows("Reused, ").shows("Hello bob!");
+}
+
+#[test]
+fn a_cold_start_resumes_nothing_and_refuses_nobody() {
+    let directory = directory();
+    let session = directory.path().join("session");
+    begins(&service("0s"), "-tls1_3", &session);
+    let other = service("0s");
+    Client::to(&other.host).option("-sess_in", &session).ask("bob\n").shows("New, ").shows("Hello bob!");
+}
+
+/// The keys are in memory that no path leads to, and that is let go of as soon as it was read.
+#[test]
+fn no_descriptor_with_keys_is_left_after_a_restart() {
+    let service = service("0s");
+    let first = service.host.pid();
+    let successor = service.restart();
+    service.host.logged(&["handed over"]);
+    for pid in [first, successor.pid] {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let mut links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+        assert!(!links.any(|link| link.to_string_lossy().contains("ticket-keys")), "process {pid}");
+    }
+}
