@@ -461,6 +461,8 @@ fn a_name_that_changes_its_answer_leads_nowhere_new() {
         .option("--guest-connect", format!("db.test:{}", internal.port))
         .option("--guest-connect", "api.test:*");
     let host = with_own_hosts(setup, &hosts).start();
+    host.logged(&["name=\"db.test\"", "127.0.0.1", "lives on this machine"]);
+    host.logged(&["name=\"api.test\"", "192.0.2.1", "lives in the internet"]);
     let mut guest = Guest::of(&host);
     let connect = format!("connect {}", internal.address);
     guest.answers(&[("lookup db.test", "127.0.0.1"), (&connect, "ok"), ("lookup api.test", "192.0.2.1")]);
@@ -639,6 +641,11 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
         2,
         &["--guest-dir \"/tmp::/d:rw\"", "gives /d a second time"],
     );
+    fs::write(at("secret"), vec![b'x'; 64 << 10]).unwrap();
+    let much = (0..5).fold(Setup::serving("hello"), |setup, number| {
+        setup.option("--guest-env", format!("A{number}=@{}", at("secret")))
+    });
+    refused(&much, 2, &["--guest-env \"A3\"", "longer than 256 KiB"]);
     // A resolver that is down is no mistake of the operator's: a supervisor is to try again.
     refused(
         &Setup::serving("hello").option("--guest-connect", "no.such.name.invalid:80"),
@@ -672,6 +679,19 @@ fn another_plugin_than_the_one_that_was_meant_is_refused() {
     let mut stream = host.connect();
     stream.write_all(b"bob\n").unwrap();
     assert_eq!(read_to_end(&mut stream), b"Hello bob!\n");
+}
+
+/// Each stream may hold memory of the host's, so that a guest may not have them by the thousand.
+#[test]
+fn a_guest_that_hoards_streams_is_ended() {
+    let tree = Tree::new();
+    let host = Setup::serving("reach").option("--guest-dir", tree.grant("granted", "/data")).start();
+    let mut other = Guest::of(&host);
+    let mut hoarder = Guest::of(&host);
+    assert_eq!(hoarder.tell("hoard-streams 0:file 200"), "200");
+    assert_eq!(hoarder.tell("hoard-streams 0:file 300"), "");
+    host.logged(&["reason=trap"]);
+    assert_eq!(other.tell("read 0:file"), "content");
 }
 
 /// Opening and closing files is work that the CPU limit does not see; it must not keep others from their share.

@@ -1,37 +1,29 @@
-//! The directories that guests are granted, in both generations of WASI: as the engine has them, but for what would let a guest
-//! take more of this process than its share. Opening waits for nothing and takes one of the guest's places; so does a listing,
-//! and one that would be long is refused.
+//! The directories that guests are granted: as the engine has them, but for what would let a guest take more of this process than
+//! its share. Opening waits for nothing and takes one of the guest's places; so does a listing, and one that would be long is
+//! refused. Here is what both generations of WASI share, and 0.2; `concurrent_files` has 0.3.
 
 use super::{
     beneath::{self, Wish},
     state::State,
 };
-use rustix::fs::{FileType, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use std::{
-    fs::File as StdFile,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    vec,
-};
+use rustix::fs::{FileType, Timestamps};
+use std::{fs::File as StdFile, io, sync::Arc};
 use tokio::task::spawn_blocking;
 use wasmtime::{
     StoreContextMut,
-    component::{Destination, FutureReader, Linker, Resource, StreamProducer, StreamReader, StreamResult},
+    component::{Linker, Resource},
 };
 use wasmtime_wasi::{
     OpenMode,
     filesystem::{Descriptor, Dir, File, WasiFilesystemView},
     p2::bindings::filesystem::types as p2,
-    p3::bindings::filesystem::types as p3,
 };
 
 /// Entries of one listing: all of them are in memory at once.
-const LONGEST_LISTING: usize = 8192;
+pub(super) const LONGEST_LISTING: usize = 8192;
 
 /// Why a guest is refused, in neither generation's words.
-enum Refusal {
+pub(super) enum Refusal {
     Invalid,
     NotDirectory,
     NotPermitted,
@@ -42,8 +34,9 @@ enum Refusal {
 
 macro_rules! refusal_in_the_words_of {
     ($generation:ident) => {
-        impl From<Refusal> for $generation::ErrorCode {
-            fn from(refusal: Refusal) -> Self {
+        impl From<$crate::guest::files::Refusal> for $generation::ErrorCode {
+            fn from(refusal: $crate::guest::files::Refusal) -> Self {
+                use $crate::guest::files::Refusal;
                 match refusal {
                     Refusal::Invalid => Self::Invalid,
                     Refusal::NotDirectory => Self::NotDirectory,
@@ -56,15 +49,15 @@ macro_rules! refusal_in_the_words_of {
         }
     };
 }
+pub(super) use refusal_in_the_words_of;
 
 refusal_in_the_words_of!(p2);
-refusal_in_the_words_of!(p3);
 
-/// What both generations say of an opening, in their own types.
-macro_rules! wish {
+/// What each generation says of an opening, in its own types.
+macro_rules! asked {
     ($generation:ident, $path_flags:ident, $open_flags:ident, $flags:ident) => {
-        Asked {
-            wish: Wish {
+        $crate::guest::files::Asked {
+            wish: $crate::guest::beneath::Wish {
                 follow: $path_flags.contains($generation::PathFlags::SYMLINK_FOLLOW),
                 create: $open_flags.contains($generation::OpenFlags::CREATE),
                 exclusive: $open_flags.contains($generation::OpenFlags::EXCLUSIVE),
@@ -81,22 +74,45 @@ macro_rules! wish {
         }
     };
 }
+pub(super) use asked;
 
-struct Asked {
-    wish: Wish,
+/// Two times as each generation says them; `None` where one is no time.
+macro_rules! timestamps {
+    ($generation:ident, $accessed:ident, $modified:ident) => {{
+        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+        let time = |time| {
+            Some(match time {
+                $generation::NewTimestamp::NoChange => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+                $generation::NewTimestamp::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+                $generation::NewTimestamp::Timestamp(at) if at.nanoseconds < 1_000_000_000 => {
+                    Timespec { tv_sec: i64::try_from(at.seconds).ok()?, tv_nsec: at.nanoseconds.into() }
+                }
+                $generation::NewTimestamp::Timestamp(_) => return None,
+            })
+        };
+        time($accessed)
+            .zip(time($modified))
+            .map(|(last_access, last_modification)| Timestamps { last_access, last_modification })
+    }};
+}
+pub(super) use timestamps;
+
+/// An opening that a guest wants.
+pub(super) struct Asked {
+    pub(super) wish: Wish,
     /// Whether each write is to reach the disk, which the engine does not do either.
-    synchronous: bool,
+    pub(super) synchronous: bool,
 }
 
 /// An opening that may begin: the place is taken.
-struct Opening {
+pub(super) struct Opening {
     dir: Dir,
     wish: Wish,
     place: Arc<()>,
 }
 
 impl Opening {
-    async fn open(&self, path: String) -> Result<(StdFile, FileType), Refusal> {
+    pub(super) async fn open(&self, path: String) -> Result<(StdFile, FileType), Refusal> {
         let (dir, wish) = (Arc::clone(&self.dir.dir), self.wish);
         apart(move || beneath::open(&dir, &path, wish)).await
     }
@@ -104,7 +120,7 @@ impl Opening {
 
 impl State {
     /// The granted directories, as new descriptors of the guest's.
-    fn preopened(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+    pub(super) fn preopened(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let granted = Arc::clone(&self.granted);
         let descriptors = granted.directories().iter().map(|(dir, path)| {
             let descriptor = self.table.push(Descriptor::Dir(dir.clone()))?;
@@ -113,7 +129,7 @@ impl State {
         descriptors.collect()
     }
 
-    fn dir(&mut self, descriptor: &Resource<Descriptor>) -> wasmtime::Result<Result<Dir, Refusal>> {
+    pub(super) fn dir(&mut self, descriptor: &Resource<Descriptor>) -> wasmtime::Result<Result<Dir, Refusal>> {
         self.learner.observable();
         Ok(match self.table.get(descriptor)? {
             Descriptor::Dir(dir) => Ok(dir.clone()),
@@ -121,7 +137,7 @@ impl State {
         })
     }
 
-    fn begin_open(
+    pub(super) fn begin_open(
         &mut self,
         descriptor: &Resource<Descriptor>,
         Asked { wish, synchronous }: Asked,
@@ -141,7 +157,7 @@ impl State {
         })
     }
 
-    fn end_open(
+    pub(super) fn end_open(
         &mut self,
         Opening { dir, wish, place }: Opening,
         opened: Result<(StdFile, FileType), Refusal>,
@@ -167,38 +183,21 @@ impl State {
 }
 
 /// What may wait for a disk is done where it keeps no guest waiting.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Refusal> {
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
     match spawn_blocking(work).await {
         Ok(done) => done.map_err(Refusal::System),
         Err(ended) => Err(Refusal::System(io::Error::other(ended))),
     }
 }
 
-async fn set_times(dir: Dir, path: String, follow: bool, times: Option<Timestamps>) -> Result<(), Refusal> {
+pub(super) async fn set_times(dir: Dir, path: String, follow: bool, times: Option<Timestamps>) -> Result<(), Refusal> {
     if dir.perms.write_not_permitted() {
         return Err(Refusal::NotPermitted);
     }
     let times = times.ok_or(Refusal::Invalid)?;
     apart(move || beneath::set_times(&dir.dir, &path, follow, &times)).await
-}
-
-/// Two times of a generation's; `None` where one is no time.
-macro_rules! timestamps {
-    ($generation:ident, $accessed:ident, $modified:ident) => {{
-        let time = |time| {
-            Some(match time {
-                $generation::NewTimestamp::NoChange => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-                $generation::NewTimestamp::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-                $generation::NewTimestamp::Timestamp(at) if at.nanoseconds < 1_000_000_000 => {
-                    Timespec { tv_sec: i64::try_from(at.seconds).ok()?, tv_nsec: at.nanoseconds.into() }
-                }
-                $generation::NewTimestamp::Timestamp(_) => return None,
-            })
-        };
-        time($accessed)
-            .zip(time($modified))
-            .map(|(last_access, last_modification)| Timestamps { last_access, last_modification })
-    }};
 }
 
 /// Links what differs from the engine's own, over that.
@@ -218,7 +217,7 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             p2::DescriptorFlags,
         )| {
             Box::new(async move {
-                let asked = wish!(p2, path_flags, open_flags, flags);
+                let asked = asked!(p2, path_flags, open_flags, flags);
                 let opening = match store.data_mut().begin_open(&dir, asked)? {
                     Ok(opening) => opening,
                     Err(refusal) => return Ok((Err(p2::ErrorCode::from(refusal)),)),
@@ -278,130 +277,4 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             })
         },
     )
-}
-
-/// The same for the newer generation.
-pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker
-        .instance("wasi:filesystem/preopens@0.3.0")?
-        .func_wrap("get-directories", |mut store, (): ()| Ok((store.data_mut().preopened()?,)))?;
-    let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
-    types.func_wrap_concurrent(
-        "[method]descriptor.open-at",
-        |accessor,
-         (dir, path_flags, path, open_flags, flags): (
-            Resource<Descriptor>,
-            p3::PathFlags,
-            String,
-            p3::OpenFlags,
-            p3::DescriptorFlags,
-        )| {
-            Box::pin(async move {
-                let asked = wish!(p3, path_flags, open_flags, flags);
-                let opening = match accessor.with(|mut store| store.get().begin_open(&dir, asked))? {
-                    Ok(opening) => opening,
-                    Err(refusal) => return Ok((Err(p3::ErrorCode::from(refusal)),)),
-                };
-                let opened = opening.open(path).await;
-                let ended = accessor.with(|mut store| store.get().end_open(opening, opened))?;
-                Ok((ended.map_err(p3::ErrorCode::from),))
-            })
-        },
-    )?;
-    types.func_wrap_concurrent(
-        "[method]descriptor.set-times-at",
-        |accessor,
-         (dir, path_flags, path, accessed, modified): (
-            Resource<Descriptor>,
-            p3::PathFlags,
-            String,
-            p3::NewTimestamp,
-            p3::NewTimestamp,
-        )| {
-            Box::pin(async move {
-                let dir = match accessor.with(|mut store| store.get().dir(&dir))? {
-                    Ok(dir) => dir,
-                    Err(refusal) => return Ok((Err(p3::ErrorCode::from(refusal)),)),
-                };
-                let follow = path_flags.contains(p3::PathFlags::SYMLINK_FOLLOW);
-                let set = set_times(dir, path, follow, timestamps!(p3, accessed, modified)).await;
-                Ok((set.map_err(p3::ErrorCode::from),))
-            })
-        },
-    )?;
-    // The engine's own keeps a thread for each listing that a guest does not read.
-    types.func_wrap_async(
-        "[method]descriptor.read-directory",
-        |mut store: StoreContextMut<'_, State>, (descriptor,): (Resource<Descriptor>,)| {
-            Box::new(async move {
-                let state = store.data_mut();
-                let listed = match state.dir(&descriptor)? {
-                    Err(refusal) => Err(refusal),
-                    Ok(dir) => match state.places.take(&state.table) {
-                        None => Err(Refusal::TooMany),
-                        Some(place) => match apart(move || beneath::list(&dir.dir, LONGEST_LISTING)).await {
-                            Ok(Some(entries)) => Ok(Listing { entries: entries.into_iter(), _place: place }),
-                            Ok(None) => Err(Refusal::TooMany),
-                            Err(refusal) => Err(refusal),
-                        },
-                    },
-                };
-                let (stream, outcome) = match listed {
-                    Ok(listing) => (StreamReader::new(&mut store, listing)?, Ok(())),
-                    Err(refusal) => {
-                        let nothing = StreamReader::new(&mut store, std::iter::empty())?;
-                        (nothing, Err(p3::ErrorCode::from(refusal)))
-                    }
-                };
-                let outcome = FutureReader::new(&mut store, async move { wasmtime::error::Ok(outcome) })?;
-                Ok(((stream, outcome),))
-            })
-        },
-    )
-}
-
-/// A directory that was read, on its way to the guest.
-struct Listing {
-    entries: vec::IntoIter<(Vec<u8>, FileType)>,
-    _place: Arc<()>,
-}
-
-impl<D> StreamProducer<D> for Listing {
-    type Item = p3::DirectoryEntry;
-    type Buffer = Option<p3::DirectoryEntry>;
-
-    fn poll_produce<'a>(
-        mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-        mut store: StoreContextMut<'a, D>,
-        mut destination: Destination<'a, Self::Item, Self::Buffer>,
-        _finish: bool,
-    ) -> Poll<wasmtime::Result<StreamResult>> {
-        // Whether there is something is asked by a read of nothing.
-        if destination.remaining(&mut store) == Some(0) {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        // A name that is no text cannot be told, nor opened.
-        let next = self.entries.find_map(|(name, kind)| Some((String::from_utf8(name).ok()?, kind)));
-        Poll::Ready(Ok(match next {
-            Some((name, kind)) => {
-                destination.set_buffer(Some(p3::DirectoryEntry { type_: described(kind), name }));
-                StreamResult::Completed
-            }
-            None => StreamResult::Dropped,
-        }))
-    }
-}
-
-fn described(kind: FileType) -> p3::DescriptorType {
-    match kind {
-        FileType::RegularFile => p3::DescriptorType::RegularFile,
-        FileType::Directory => p3::DescriptorType::Directory,
-        FileType::Symlink => p3::DescriptorType::SymbolicLink,
-        FileType::Fifo => p3::DescriptorType::Fifo,
-        FileType::Socket => p3::DescriptorType::Socket,
-        FileType::CharacterDevice => p3::DescriptorType::CharacterDevice,
-        FileType::BlockDevice => p3::DescriptorType::BlockDevice,
-        FileType::Unknown => p3::DescriptorType::Other(None),
-    }
 }

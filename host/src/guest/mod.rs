@@ -12,6 +12,7 @@ mod ahead;
 mod beneath;
 mod bindings;
 mod cache;
+mod concurrent_files;
 mod concurrent_streams;
 mod contract;
 mod digest;

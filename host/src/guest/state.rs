@@ -1,7 +1,7 @@
 //! What belongs to one guest inside its store, and how the engine's interfaces find it there.
 
 use super::{
-    concurrent_streams,
+    concurrent_files, concurrent_streams,
     facts::Facts,
     files,
     grants::Granted,
@@ -243,7 +243,7 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 /// Links all of WASI 0.3 and our contract's imports of that generation, beside what [`link_wasi_0_2`] has linked.
 pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
-    files::link_wasi_0_3(linker)?;
+    concurrent_files::link_wasi_0_3(linker)?;
     sockets::link_wasi_0_3(linker)?;
     // As in 0.2, a timer is more than a look at the clock; the engine's own does not ask the state, which would notice.
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.3.0")?;

@@ -70,7 +70,7 @@ impl Granted {
             arguments.insert(0, plugin.to_owned());
         }
         Ok(Self {
-            environment: grants.environment.iter().map(Variable::read).collect::<Result<_, _>>()?,
+            environment: read(&grants.environment)?,
             arguments,
             directories: grants.directories.iter().map(Directory::open).collect::<Result<_, _>>()?,
             network: if grants.targets.is_empty() {
@@ -108,6 +108,27 @@ impl Granted {
             Box::pin(std::future::ready(is_permitted(&network, address, purpose)))
         });
     }
+}
+
+/// Each guest has a copy of it.
+const LONGEST_ENVIRONMENT: usize = 256 << 10;
+
+fn read(variables: &[Variable]) -> Result<Vec<(String, String)>, Error> {
+    let mut environment = Vec::new();
+    let mut length = 0;
+    for variable in variables {
+        let (name, value) = variable.read()?;
+        length += name.len() + value.len();
+        if length > LONGEST_ENVIRONMENT {
+            let problem = format!(
+                "makes the environment longer than {} KiB, of which each guest has a copy; grant a file by --guest-dir",
+                LONGEST_ENVIRONMENT >> 10
+            );
+            return Err(Error::new("--guest-env", name, problem));
+        }
+        environment.push((name, value));
+    }
+    Ok(environment)
 }
 
 fn is_permitted(network: &Network, address: SocketAddr, purpose: SocketAddrUse) -> bool {

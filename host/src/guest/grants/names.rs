@@ -150,7 +150,12 @@ impl Name {
         if answer.is_empty() {
             return Err("the name has no address that can be connected to".to_owned());
         }
-        Ok(Arc::new(Self::new(name, answer)))
+        let found = Self::new(name, answer);
+        // The one look that an operator can have at what the name is trusted for from here on.
+        let homes: Vec<String> = found.scopes.iter().map(Scope::to_string).collect();
+        let addresses: Vec<String> = found.with_known(|known| known.answer.iter().map(IpAddr::to_string).collect());
+        info!(name, addresses = addresses.join(" "), "guests connect to a name that lives {}", homes.join(" and "));
+        Ok(Arc::new(found))
     }
 
     fn new(name: &str, first: Arc<[IpAddr]>) -> Self {

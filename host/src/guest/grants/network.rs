@@ -88,7 +88,8 @@ fn network(text: &str) -> Result<Option<IpNet>, &'static str> {
     if !text.contains('/') {
         return Ok(None);
     }
-    let network: IpNet = text.parse().map_err(|_| "has a network that is not ADDRESS/BITS, as in 10.0.0.0/8")?;
+    let network: IpNet =
+        text.parse().map_err(|_malformed| "has a network that is not ADDRESS/BITS, as in 10.0.0.0/8")?;
     if network.trunc() != network {
         return Err("has a network with bits beyond its length; write the rest as zeros, as in 10.0.0.0/8");
     }

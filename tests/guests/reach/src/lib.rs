@@ -112,6 +112,12 @@ fn files(directories: &[(Descriptor, String)], words: &[&str]) -> Result<String,
             })
             .map_err(|_| ErrorCode::Io);
         }
+        ["hoard-streams", path, count] => {
+            let (dir, path) = place(path);
+            let file = dir.open_at(FOLLOW, &path, OpenFlags::empty(), DescriptorFlags::READ)?;
+            return many(count, || file.read_via_stream(0).map_err(|code| code.name().to_owned()))
+                .map_err(|_| ErrorCode::Io);
+        }
         ["again-and-again", path, count] => {
             let (dir, path) = place(path);
             for _ in 0..count.parse().expect("a number") {
