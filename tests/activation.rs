@@ -119,6 +119,31 @@ fn a_socket_that_a_restart_drops_is_left_to_the_service_manager() {
     TcpStream::connect(address).unwrap();
 }
 
+/// One unit for the first start and for upgrades: systemd passes what the predecessor has, to a process that takes over.
+#[test]
+fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
+    let directory = directory();
+    let door = directory.path().join("handoff.sock");
+    let (socket, other) = (tcp(), tcp());
+    let address = socket.local_addr().unwrap();
+    let unit = |socket: &TcpListener| {
+        let setup = serving("hello", &["systemd:web"]).option("--handoff-socket", &door).option("--take-over", &door);
+        setup.passed(socket.try_clone().unwrap(), "web")
+    };
+    let mut first = unit(&socket).start();
+    first.logged(&["nobody hands over there: starting cold"]);
+    let mut second = unit(&socket).start();
+    second.logged(&["settled: this process is the service"]);
+    assert_eq!(first.exit_code(), 0);
+    assert!(!second.log().contains("WARN"), "{}", second.log());
+    let third = unit(&other).start();
+    third.logged(&["WARN", "the socket that was passed is not the predecessor's, which is served instead"]);
+    third.logged(&["settled: this process is the service"]);
+    assert_eq!(second.exit_code(), 0);
+    assert_eq!(third.addresses[0].tcp(), address);
+    assert_eq!(ask(address), "Hello bob!\n");
+}
+
 #[test]
 fn what_cannot_be_served_is_named() {
     let listener = tcp();

@@ -128,6 +128,30 @@ fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
     }
 }
 
+/// What is listened to for the last time, in case that somebody sends again for whom there was no room, is nobody that could be cut.
+#[test]
+fn a_queue_that_was_too_short_once_makes_no_stop_a_failure() {
+    let setup = Setup::serving("hello").option("--backlog", "1").option("--max-connections", "1");
+    let mut host = setup.option("--drain-timeout", "500ms").start();
+    let address = socket2::SockAddr::from(host.addresses[0].tcp());
+    let client = || {
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        client.connect(&address).ok();
+        client
+    };
+    // One is served, one or two are queued, and the rest have no room.
+    let mut first = host.connect();
+    let others: Vec<_> = (0..8).map(|_| client()).collect();
+    drop(others);
+    first.write_all(b"bob\n").unwrap();
+    assert_eq!(read_to_end(&mut first), b"Hello bob!\n");
+    drop(first);
+    // Behind all that were queued.
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    assert_eq!(host.terminate(), 0, "{}", host.log());
+}
+
 /// Once, whoever could read the directory could keep hosts from it with a lock.
 #[test]
 fn a_lock_on_a_directory_keeps_nobody_from_it() {

@@ -167,7 +167,7 @@ fn an_address_has_only_so_many_connections() {
     host.logged(&[" INFO ", "connection refused", "peer=tcp://127.0.0.1:", because, "suppressed=0"]);
     wait_for("a record of each", || (host.log().matches(because).count() >= 40).then_some(()));
     let told = host.log().lines().filter(|line| line.contains(because) && line.contains(" INFO ")).count();
-    assert_eq!(told, 1, "in this minute");
+    assert!((1..=2).contains(&told), "one in this minute, and one since the reload: {told}");
 }
 
 /// Connections that are broken in every way give their places back as well.

@@ -5,15 +5,18 @@
 mod activation;
 mod address;
 mod arrivals;
+mod bound;
 mod key;
 mod listener;
+mod path_lock;
 mod socket_file;
 
 pub use activation::{Activation, Error as ActivationError, Passed, SocketName, Variables, close as close_passed};
 pub use address::{ListenerAddress, LocalAddress, PeerAddress, SocketPath};
 pub use arrivals::Queue;
+pub use bound::{Bound, Error};
 pub use key::Key;
-pub use listener::{AdoptError, Bound, Error, Incoming, Listener};
+pub use listener::{AdoptError, Incoming, Listener};
 pub use socket_file::{Claim, FileId, Obstacle, SocketFile};
 
 use std::{
@@ -122,7 +125,7 @@ impl fmt::Display for Bind {
 ///
 /// What would be in the way.
 pub fn check(bind: &Bind) -> Result<(), Error> {
-    listener::check(bind)
+    bound::check(bind)
 }
 
 #[cfg(test)]

@@ -1,35 +1,27 @@
 //! The file of a unix listener: made where nothing is served, known again by device and inode, removed only while it is
 //! still that file.
 
-use super::{Mode, SocketPath};
+use super::{
+    Mode, SocketPath,
+    path_lock::{CLAIM_TIMEOUT, PathLock},
+};
 use crate::privilege::Owner;
 use rustix::{
-    fs::{
-        Access, AtFlags, FileType, FlockOperation, Gid, OFlags, Stat, Uid, access, chownat, flock, fstat, lstat, open,
-    },
+    fs::{Access, AtFlags, FileType, Gid, OFlags, Stat, Uid, access, chownat, fstat, lstat, open},
     io::Errno,
     net::listen,
 };
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
-    ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io,
+    fs, io,
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::fs::{OpenOptionsExt, PermissionsExt},
+        unix::fs::PermissionsExt,
     },
-    path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    path::PathBuf,
 };
 use tracing::warn;
-
-/// How long another process may be about to listen at the path. On a cold start that takes less than a millisecond, in a restart
-/// as long as two messages may.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(2);
-const CLAIM_POLL: Duration = Duration::from_millis(10);
 
 /// Why there can be no listener at a path.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +98,7 @@ pub struct Claim {
     file: SocketFile,
     in_vain: Removal,
     /// Let go of last.
-    lock: Lock,
+    lock: PathLock,
 }
 
 impl Claim {
@@ -121,7 +113,7 @@ impl Claim {
     ///
     /// Where something else is at the path, or the system refuses any step.
     pub fn new(kind: Type, path: &SocketPath, mode: Option<Mode>) -> Result<Self, Obstacle> {
-        let lock = Lock::of(path)?;
+        let lock = PathLock::of(path)?;
         if let Some(dead) = SocketFile::probe(path)? {
             dead.remove()?;
         }
@@ -191,7 +183,7 @@ impl SocketFile {
     ///
     /// Where something else is at the path, or its directory cannot be written.
     pub fn check(path: &SocketPath) -> Result<(), Obstacle> {
-        let directory = path.as_ref().parent().unwrap_or(Path::new("/"));
+        let directory = path.as_ref().parent().unwrap_or("/".as_ref());
         match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
             Ok(()) if directory.is_dir() => {}
             Err(Errno::NOENT) => return Err(Obstacle::NoDirectory("does not exist")),
@@ -269,71 +261,15 @@ impl SocketFile {
     }
 }
 
-/// Keeps other hosts from a path for as long as it lives: of two that find the same dead socket, the second must find that the
-/// first has replaced it.
-///
-/// It is a lock on a file beside the socket that only its owner can open, so that nobody holds it who could not as well take the
-/// path itself. It is removed with the lock; one that a process leaves behind which was killed is used by the next.
-#[derive(Debug)]
-struct Lock {
-    file: File,
-    path: PathBuf,
-}
-
-impl Lock {
-    fn of(socket: &SocketPath) -> Result<Self, Obstacle> {
-        let path = socket.as_ref();
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(".lock");
-        let path = path.with_file_name(name);
-        let deadline = Instant::now() + CLAIM_TIMEOUT;
-        loop {
-            let file = open_lock(&path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Whoever had it may have removed it since it was opened here.
-                Ok(()) if leads_to(&path, &file) => return Ok(Self { file, path }),
-                Ok(()) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => thread::sleep(CLAIM_POLL),
-                Err(error) => return Err(error.into()),
-            }
-            if Instant::now() >= deadline {
-                return Err(Obstacle::Claimed(path));
-            }
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if leads_to(&self.path, &self.file)
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            warn!(path = %self.path.display(), %error, "the lock on a socket's path could not be removed");
-        }
-    }
-}
-
-fn leads_to(path: &Path, file: &File) -> bool {
-    let ids = (fstat(file).map(FileId::from), lstat(path).map(FileId::from));
-    matches!(ids, (Ok(ours), Ok(there)) if ours == there)
-}
-
-fn open_lock(path: &Path) -> Result<File, Obstacle> {
-    // Nothing that somebody has put there is followed or waited for.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Obstacle::NoDirectory("does not exist"),
-        io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is no directory"),
-        _ => Obstacle::System(error),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use rustix::fs::{FlockOperation, flock};
+    use std::{
+        fs::File,
+        os::unix::net::{UnixDatagram, UnixListener, UnixStream},
+        thread,
+    };
 
     fn bind(path: &SocketPath) -> Result<(OwnedFd, SocketFile), Obstacle> {
         Ok(Claim::new(Type::STREAM, path, None)?.listen(1)?)

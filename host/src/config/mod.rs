@@ -16,16 +16,13 @@ pub use layers::Layers;
 pub use listener::{Handler, Limits, Listener, Route, Timeouts};
 
 use crate::{
-    admission::Policy,
     anchor::{self, Launch},
-    bind::{Activation, ActivationError, Bind, Key, SocketPath, Variables},
-    cli::{ListenerOptions, PluginFile},
-    guest::{Digest, Grants, Source, grants},
+    bind::{Activation, ActivationError, Bind, SocketPath, Variables},
+    cli::PluginFile,
+    guest::Source,
     handoff::start::{self, StartCommand},
     log,
     privilege::Identity,
-    restrict::{Proxies, Rules},
-    tls,
 };
 use program::{absolute, boot_directory, start_command};
 use std::{
@@ -40,7 +37,7 @@ use std::{
     thread,
     time::Duration,
 };
-use value::{Count, distinct, duration, optional_duration, parse, parse_all, size, truth};
+use value::{Count, duration, optional_duration, parse, size};
 
 /// Where to listen when nothing says where.
 const DEFAULT_PORT: u16 = 7000;

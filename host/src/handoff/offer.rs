@@ -352,6 +352,11 @@ impl Successor {
         self.peer.as_ref().is_some_and(Peer::has_ended)
     }
 
+    /// Sends it HUP, where it can be signalled.
+    pub fn hang_up(&self) {
+        self.peer.iter().for_each(Peer::hang_up);
+    }
+
     /// Waits until it has ended, and reaps it if it is a child. May be dropped and called again; comes true once.
     pub async fn reaped(&mut self) {
         match (&mut self.child, &self.peer) {

@@ -68,8 +68,7 @@ impl Lifecycle {
                 return State::Ended(*exit);
             }
             () = expired(*deadline) => {
-                warn!(open = serving.connections.open(), queued = serving.queued(), "the drain timeout has passed; what is left is cut");
-                return State::Ended(Exit::CutShort);
+                return State::Ended(serving.out_of_time(*exit));
             }
             () = reaped(successor) => {}
             () = time::sleep(REPORT) => {}
@@ -97,8 +96,7 @@ impl Lifecycle {
                 return State::Ended(Exit::Finished);
             }
             () = time::sleep_until(deadline) => {
-                warn!(open = serving.connections.open(), queued = serving.queued(), "the drain timeout has passed; what is left is cut");
-                return State::Ended(Exit::CutShort);
+                return State::Ended(serving.out_of_time(Exit::Finished));
             }
         }
         State::Stopping(serving, deadline, told)

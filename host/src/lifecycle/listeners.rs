@@ -22,6 +22,8 @@ use tracing::warn;
 /// Sockets that are there already, by the names under which a configuration asks for them.
 pub(super) struct Given {
     sockets: HashMap<Key, (OwnedFd, Giver)>,
+    /// All that the service manager has passed, for an error that tells.
+    passed: Vec<String>,
     /// The process for which the service manager's are, where it is not this one.
     meant_for: Option<u32>,
     heir: Heir,
@@ -53,9 +55,11 @@ pub(super) enum Heir {
 impl Given {
     /// What the service manager has passed.
     pub(super) fn passed(activation: Activation, heir: Heir) -> Self {
-        let passed = activation.sockets.into_iter();
-        let sockets = passed.map(|passed| (passed.key, (passed.descriptor, Giver::ServiceManager(passed.number))));
-        Self { sockets: sockets.collect(), meant_for: activation.meant_for, heir }
+        let Activation { sockets, meant_for } = activation;
+        let passed = sockets.iter().map(|passed| passed.key.to_string()).collect();
+        let sockets =
+            sockets.into_iter().map(|passed| (passed.key, (passed.descriptor, Giver::ServiceManager(passed.number))));
+        Self { sockets: sockets.collect(), passed, meant_for, heir }
     }
 
     /// Adds what a predecessor offers. That comes before what was passed under the same name, since connections are queued there.
@@ -118,22 +122,22 @@ impl Given {
     }
 
     fn why_not_passed(&self) -> String {
-        let passed = self.sockets.keys().filter(|key| key.is_passed()).map(Key::to_string);
-        match (passed.reduce(|all, one| format!("{all}, {one}")), self.meant_for, self.heir) {
+        match (&*self.passed, self.meant_for, self.heir) {
             (_, _, Heir::OfPredecessor) => {
                 "the predecessor has no such socket, and a service manager passes new ones at a cold start \
                 only: stop and start"
                     .into()
             }
-            (Some(others), ..) => {
-                format!("what was passed is {others}: bind that, or set FileDescriptorName= in the socket unit")
-            }
-            (None, Some(pid), _) => format!(
+            ([_, ..], ..) => format!(
+                "what was passed is {}: bind that, or set FileDescriptorName= in the socket unit",
+                self.passed.join(", ")
+            ),
+            ([], Some(pid), _) => format!(
                 "what was passed is for process {pid} (LISTEN_PID), and this is process {}: have what stands between the two execute this \
                  program, or leave it out",
                 process::id()
             ),
-            (None, None, _) => {
+            ([], None, _) => {
                 "nothing was passed to this process (LISTEN_FDS): start it by a socket unit, or bind an address".into()
             }
         }

@@ -5,6 +5,7 @@ use crate::{
     bind::{Bind, Incoming, Key, Listener, ListenerAddress},
     config::Config,
     drain::Connections,
+    exit::Exit,
     handoff::{
         Generation,
         adopt::{self, Predecessor},
@@ -216,6 +217,21 @@ impl Serving {
         self.retired.iter().filter_map(|listener| Some(listener.upgrade()?.queue()?.waiting)).sum()
     }
 
+    /// The drain timeout has passed: how this process ends, which would have ended `well`. A listener that is only being listened to
+    /// for the last time leaves nobody behind.
+    pub(super) fn out_of_time(&self, well: Exit) -> Exit {
+        match (self.connections.open(), self.queued()) {
+            (0, 0) => {
+                info!("every connection has finished");
+                well
+            }
+            (open, queued) => {
+                warn!(open, queued, "the drain timeout has passed; what is left is cut");
+                Exit::CutShort
+            }
+        }
+    }
+
     /// Where it listens.
     pub(super) fn addresses(&self) -> Vec<ListenerAddress> {
         self.open.iter().map(|open| open.listener.address().clone()).collect()
@@ -311,9 +327,10 @@ impl Serving {
         &self.earlier
     }
 
-    /// Has earlier generations open the log anew, which no pidfile names any more.
+    /// Has earlier generations open the log anew, and later ones that were rolled back: no pidfile names them any more.
     pub(super) fn reopen_earlier_logs(&mut self) {
         self.earlier().iter().for_each(|(_, peer)| peer.hang_up());
+        self.released.iter().for_each(Successor::hang_up);
     }
 
     /// Reads anew what the listeners of `config` get. Nothing changes before it is certain that all of it can be served.
