@@ -176,13 +176,12 @@ fn a_reload_and_a_restart_with_bad_files_change_nothing() {
     let answered = || Client::to(&service.host).ask("bob\n").shows("Hello bob!").0.clone();
     let other = trusted().server_with(&["localhost"], &rcgen::PKCS_ED25519, Validity::Now);
     let good = Files::text(&files.key);
-    let mut failures = 0;
-    for (key, reason) in [(other.key.as_str(), "is not the key"), ("garbage", "no private key")] {
+    let bad = [(other.key.as_str(), "is not the key"), ("garbage", "no private key")];
+    for (failures, (key, reason)) in bad.into_iter().enumerate() {
         certificates::write(&files.key, key);
         service.host.signal(Signal::SIGHUP);
-        failures += 1;
         wait_for("a reload that fails", || {
-            (service.host.log().matches("the reload failed").count() == failures).then_some(())
+            (service.host.log().matches("the reload failed").count() > failures).then_some(())
         });
         service.host.logged(&["the reload failed", "--tls-key", "good.key", reason]);
         let record = service.restart_that_fails();

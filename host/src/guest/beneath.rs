@@ -109,12 +109,15 @@ pub(super) fn set_times(dir: &File, path: &str, follow: bool, times: &Timestamps
     Ok(utimensat(resolve(dir, path, look)?, "", times, AtFlags::EMPTY_PATH)?)
 }
 
+/// A name in a directory, and what it stands for.
+pub(super) type Name = (Vec<u8>, FileType);
+
 /// The names in a directory and what they stand for, but for itself and the one above; `None` where there are more than `most`.
 ///
 /// # Errors
 ///
 /// Whatever `getdents(2)` answers.
-pub(super) fn list(dir: &File, most: usize) -> io::Result<Option<Vec<(Vec<u8>, FileType)>>> {
+pub(super) fn list(dir: &File, most: usize) -> io::Result<Option<Vec<Name>>> {
     let mut entries = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;

@@ -71,7 +71,8 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
                 store.data_mut().table.get(&network)?;
                 let asking = store.data_mut().granted_name(name);
                 let Some(addresses) = asking.await else { return Ok((Err(network::ErrorCode::AccessDenied),)) };
-                let lookup = Lookup(Mutex::new(addresses.to_vec().into_iter()));
+                let addresses: Vec<_> = addresses.iter().copied().collect();
+                let lookup = Lookup(Mutex::new(addresses.into_iter()));
                 Ok((Ok(store.data_mut().table.push(lookup)?),))
             })
         },

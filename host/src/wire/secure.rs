@@ -73,9 +73,7 @@ impl Wire {
     pub(super) fn has_data(&self) -> Option<bool> {
         let read = {
             let mut state = self.state();
-            if state.tls.is_none() {
-                return None;
-            }
+            state.tls.as_ref()?;
             if state.input_end.is_some() {
                 return Some(true);
             }
