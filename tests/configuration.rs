@@ -2,7 +2,7 @@
 
 use crate::{
     certificates,
-    harness::{Host, Setup, connect, directory, plugin, read_to_end, wait_for},
+    harness::{Host, Setup, connect, directory, plugin, read_to_end, shared_cache, wait_for},
     openssl::Client,
 };
 use nix::sys::signal::Signal;
@@ -29,7 +29,7 @@ impl File {
     }
 
     fn setup(&self) -> Setup {
-        Setup::bare().option("--config", &self.path)
+        Setup::bare().option("--config", &self.path).option("--cache-dir", shared_cache())
     }
 
     fn rewrite(&self, text: &str) {
@@ -294,22 +294,27 @@ fn routes_choose_a_plugin_by_name_and_by_protocol() {
     let text = format!(
         "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {hello}\ntls-certificate = {certificate}\ntls-key = {key}\n\
          tls-alpn = [\"shout\", \"talk\"]\n\n[[listener.route]]\nserver-name = \"a.example\"\nalpn = \"shout\"\nplugin = {fail}\n\n\
-         [[listener.route]]\nserver-name = \"A.example\"\nplugin = {echo}\n",
+         [[listener.route]]\nserver-name = \"A.example\"\nplugin = {speaks}\n",
         hello = quoted(&plugin("hello")),
         fail = quoted(&plugin("fail")),
-        echo = quoted(&plugin("echo")),
+        speaks = quoted(&plugin("speaks-first")),
         certificate = quoted(&certificate),
         key = quoted(&key),
     );
     let file = File::saying(&text);
     let host = file.setup().option("--log-level", "debug").start_on(1);
     let client = || Client::to(&host);
-    client().option("-servername", "a.example").ask("bob\n").shows("bob").lacks("Hello");
-    client().option("-servername", "a.example").option("-alpn", "talk").ask("bob\n").shows("bob").lacks("Hello");
+    client().option("-servername", "a.example").ask("bob\n").shows("you said: bob").lacks("Hello");
+    client()
+        .option("-servername", "a.example")
+        .option("-alpn", "talk")
+        .ask("bob\n")
+        .shows("you said: bob")
+        .lacks("Hello");
     client().option("-servername", "b.example").option("-alpn", "shout").ask("bob\n").shows("Hello bob!");
     client().flag("-noservername").ask("bob\n").shows("Hello bob!");
     client().option("-servername", "a.example").option("-alpn", "shout").ask("bob\n").lacks("Hello");
-    for served in ["plugin=echo", "plugin=hello", "plugin=fail"] {
+    for served in ["plugin=speaks-first", "plugin=hello", "plugin=fail"] {
         wait_for(served, || host.log().contains(served).then_some(()));
     }
     // What is printed says the same.
