@@ -101,7 +101,14 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ("plugin = \"x\nbind = 1", "--config FILE, line 1: is no TOML: "),
         ("plugin = \"x\"\nplugin = \"y\"\n", "--config FILE, line 2: is no TOML: duplicate key"),
         ("plugin = [\"x\"]\n", "--config FILE, line 1: plugin is a list; it takes one text or number"),
-        ("backlog = true\n", "--config FILE, line 1: backlog is true or false; it takes one text or number"),
+        (
+            "plugin = \"x\"\nbacklog = true\n",
+            "--backlog \"true\" (FILE, line 2): is not a whole number from 1 to 1000000",
+        ),
+        (
+            "plugin = \"x\"\nverify-client-certificate = true\n",
+            "--verify-client-certificate is given without --tls-certificate, and nothing would be encrypted; give a certificate, or leave it out",
+        ),
         (
             "backlog = 1.5\n",
             "--config FILE, line 1: backlog is a fraction; it takes a text, a number, true, false or a list",
@@ -216,6 +223,33 @@ fn check_prints_a_file_that_says_the_same() {
     assert_eq!(said, said_again);
 }
 
+/// What a listener or a route has cleared is not inherited when it is read again.
+#[test]
+fn check_prints_what_was_cleared() {
+    let files = directory();
+    let (certificate, key) = certificates::trusted().server(&["localhost"]).write(files.path(), "server");
+    let file = File::saying(&format!(
+        "plugin = {}\nguest-arg = \"secret\"\ntls-certificate = {}\ntls-key = {}\ntls-alpn = \"talk\"\n\n[[listener]]\n\
+         bind = \"tcp://127.0.0.1:0\"\n\n[[listener.route]]\nalpn = \"talk\"\nguest-arg = []\n\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\n\
+         tls-certificate = []\n",
+        quoted(&plugin("hello")),
+        quoted(&certificate),
+        quoted(&key)
+    ));
+    let mut path = file.path.clone();
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let (code, printed, err) = Setup::bare().argument("check").option("--config", &path).run();
+        assert_eq!(code, 0, "{err}");
+        let words = |table: usize| printed.split("\n[[").nth(table).unwrap().to_owned();
+        assert!(words(1).contains("guest-arg = [\"secret\"]") && words(2).contains("guest-arg = []"), "{printed}");
+        assert!(words(3).contains("tls-certificate = []"), "{printed}");
+        let again = File::saying(&printed);
+        path.clone_from(&again.path);
+        kept.push(again);
+    }
+}
+
 #[test]
 fn check_finds_what_booting_would_find_and_disturbs_nobody() {
     let directory = directory();
@@ -245,6 +279,8 @@ fn check_finds_what_booting_would_find_and_disturbs_nobody() {
         (check().option("--pidfile", "/nowhere/at/all.pid"), 2, "--pidfile /nowhere/at/all.pid"),
         (Setup::bare().argument("check").option("--plugin", &damaged), 2, "is damaged"),
         (Setup::bare().argument("check"), 2, "--plugin is missing"),
+        (check().argument("--anchor=nonsense"), 2, "--anchor \"nonsense\": is none of auto, always, never"),
+        (check().option("--handoff-socket", &regular), 3, "is no socket"),
     ] {
         let (found, out, err) = setup.run();
         assert_eq!((found, out.as_str(), err.contains(complaint)), (code, "", true), "{complaint}: {err}");

@@ -4,7 +4,8 @@
 //! printed is a configuration file that says the same as all the layers together.
 
 use crate::{
-    bind, command,
+    bind::{self, SocketFile},
+    command,
     config::{Config, Layers},
     exit::Exit,
     lifecycle::{Failure, reopen},
@@ -29,6 +30,9 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
     for listener in &config.listeners {
         bind::check(&listener.bind)?;
+    }
+    if let Some(socket) = &config.handoff.socket {
+        SocketFile::check(socket).map_err(|obstacle| Failure::Door { path: socket.clone(), obstacle })?;
     }
     // Last, since it is for good: what is left is what the next generation will be able to do.
     if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {

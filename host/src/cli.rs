@@ -219,7 +219,7 @@ pub struct ListenerOptions {
     #[expect(missing_docs, reason = "documentation here would become the help's")]
     pub handler: HandlerOptions,
 
-    /// Connections of one address served at once, or `none`; further ones are closed. Of IPv6, a /64 counts as one address.
+    /// Connections of one address served at once, over all listeners, or `none`; further ones are closed. Of IPv6, a /64 counts as one address.
     #[arg(
         long,
         value_name = "COUNT",

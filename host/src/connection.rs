@@ -123,8 +123,8 @@ impl Connection {
 /// Takes a connection into TLS. Whatever a peer does wrong here is nobody's fault.
 async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Result<(), Failure> {
     let within = tls.handshake_timeout();
-    let end = Instant::now() + within;
-    let end = deadlines.end.map_or(end, |over| over.min(end));
+    let late = Instant::now() + within;
+    let end = deadlines.end.map_or(late, |over| over.min(late));
     let shaken = time::timeout_at(end, async { wire.secure(tls.session()?).await }).await;
     let (reason, message) = match shaken {
         Ok(Ok(())) => return Ok(()),
@@ -133,6 +133,7 @@ async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Resul
             drop(time::timeout_at(end, wire.conclude(within)).await);
             (Reason::PeerReset, error.to_string())
         }
+        Err(_) if end < late => return Err(Failure::plain(Reason::WallTime)),
         Err(_) => (Reason::Idle, format!("TLS handshake: not done within {within:?}")),
     };
     Err(Failure { reason, message: log::escaped(&message) })

@@ -111,7 +111,14 @@ impl Drop for Flush {
 ///
 /// Where it cannot.
 pub fn check(options: &Options) -> Result<(), Error> {
-    options.file.as_deref().map(|path| LogFile::open(path, options.owner)).transpose().map(drop)
+    let Some(path) = &options.file else { return Ok(()) };
+    let was_there = path.exists();
+    LogFile::open(path, options.owner)?;
+    if !was_there {
+        // Whoever serves makes it as its own.
+        std::fs::remove_file(path).ok();
+    }
+    Ok(())
 }
 
 /// Starts logging for the life of what is returned.

@@ -252,7 +252,9 @@ impl Value {
             (Json::Bool(_), Self::Switch(on)) => Ok((*on).into()),
             (Json::Bool(_), _) => Err("true or false"),
             (_, Self::Word(word)) => Ok(word.clone().into()),
-            (_, Self::Switch(_) | Self::List(_)) => Err("one text or number"),
+            // Options that take the words.
+            (_, Self::Switch(on)) => Ok(on.to_string().into()),
+            (_, Self::List(_)) => Err("one text or number"),
         }
     }
 

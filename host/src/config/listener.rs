@@ -136,7 +136,7 @@ fn listener(
             connection: optional_duration("--connection-timeout", &options.connection_timeout)?,
             idle: optional_duration("--idle-timeout", &options.idle_timeout)?,
         };
-        Ok((policy(options)?, encryption(options)?, timeouts, handler(&bind, &options.handler)?))
+        Ok((policy(options)?, encryption(options, origins)?, timeouts, handler(&bind, &options.handler)?))
     };
     let (policy, tls, timeouts, handler) = own().map_err(|error: Error| error.located(origins))?;
     let routes =
@@ -199,7 +199,11 @@ fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
     Ok(Policy { rules, proxies, most_per_ip })
 }
 
-fn encryption(options: &ListenerOptions) -> Result<Option<tls::Settings>, Error> {
+/// None where a listener says that it has no certificate, whatever the others have.
+fn encryption(options: &ListenerOptions, origins: &Origins) -> Result<Option<tls::Settings>, Error> {
+    if options.tls_certificate.is_empty() && origins.given("tls-certificate") {
+        return Ok(None);
+    }
     let verify = options.verify_client_certificate.as_deref();
     let options = tls::Options {
         certificates: options.tls_certificate.clone(),
@@ -221,7 +225,12 @@ impl Listener {
 
     /// The files that it is made of, with the options that name them.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let plugins = self.handlers().map(|handler| ("--plugin", handler.plugin.as_path()));
-        plugins.chain(self.tls.iter().flat_map(tls::Settings::files))
+        let of_handlers = self.handlers().flat_map(|handler| {
+            let Grants { environment, directories, .. } = &handler.grants;
+            let secrets = environment.iter().filter_map(|variable| Some(("--guest-env", variable.file()?)));
+            let directories = directories.iter().map(|directory| ("--guest-dir", directory.host_path()));
+            [("--plugin", handler.plugin.as_path())].into_iter().chain(secrets).chain(directories)
+        });
+        of_handlers.chain(self.tls.iter().flat_map(tls::Settings::files))
     }
 }

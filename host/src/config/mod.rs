@@ -138,14 +138,10 @@ pub enum Wasi03 {
 /// Where the option has no meaning, or this program cannot be found again.
 pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
     let first = process::id() == 1;
-    let wanted = match layers.options.anchor.as_str() {
-        "auto" => first,
-        "always" => true,
-        "never" => false,
-        other => {
-            let error = Error::value("--anchor", other, "is none of auto, always, never");
-            return Err(error.located(&layers.origins));
-        }
+    let wanted = match parse("--anchor", &layers.options.anchor).map_err(|error| error.located(&layers.origins))? {
+        Anchored::Auto => first,
+        Anchored::Always => true,
+        Anchored::Never => false,
     };
     // The first process of all has no anchor above it, whatever its environment says.
     if !wanted || (is_anchored() && !first) {
@@ -156,6 +152,26 @@ pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
     let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
     let passed = passed_sockets().count_for(process::id())?;
     Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET"), passed }))
+}
+
+/// Whether there is to be an anchor.
+enum Anchored {
+    Auto,
+    Always,
+    Never,
+}
+
+impl FromStr for Anchored {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err("is none of auto, always, never"),
+        }
+    }
 }
 
 /// Whether an anchor has started this process, or one that came before it.
@@ -180,6 +196,7 @@ impl Config {
 
     fn of(layers: &Layers, passed: usize) -> Result<Self, Error> {
         let listeners = listener::listeners(layers)?;
+        parse::<Anchored>("--anchor", &layers.options.anchor)?;
         let options = layers.options.clone();
         let identity = identity(options.user.as_deref(), options.group.as_deref())?;
         let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
@@ -298,7 +315,9 @@ impl Config {
     ///
     /// As [`Self::resolve`].
     pub fn again(&self) -> Result<(Self, Vec<String>), Error> {
-        let (layers, differing) = self.layers.again()?;
+        let (mut layers, differing) = self.layers.again()?;
+        // What is loaded has to bear as many connections as this process accepts.
+        layers.options.max_connections = Some(self.max_connections.to_string());
         Ok((Self::resolve(layers, self.passed)?, differing))
     }
 

@@ -48,7 +48,6 @@ fn lines(words: &Map<String, Json>, origins: &Origins) -> Result<String, Error> 
         let origin = origins.of(name);
         let line = match word {
             Json::Null => continue,
-            Json::Array(words) if words.is_empty() => continue,
             word => line(name, word)?,
         };
         let origin =

@@ -20,7 +20,8 @@ pub(super) fn distinct<T: FromStr<Err: Display>>(
     for text in texts {
         let value: T = parse(option, text)?;
         if values.iter().any(|earlier| !name(earlier).is_empty() && name(earlier) == name(&value)) {
-            return Err(Error::value(option, text, format!("gives {} a second time; give it once", name(&value))));
+            // Not the whole of it: it may be a secret.
+            return Err(Error::value(option, name(&value), "is given a second time; give it once"));
         }
         values.push(value);
     }

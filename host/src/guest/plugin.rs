@@ -143,7 +143,7 @@ pub enum Problem {
     Instantiate(String),
     /// The host could not make room.
     #[error(
-        "no room for {connections} guests ({cause}): lower --max-connections, or raise the limit of address space (ulimit -v)"
+        "no room for {connections} guests ({cause}): lower --max-connections, for as many of which each plugin has room, or raise vm.max_map_count and ulimit -v"
     )]
     Room {
         /// How many were asked for.

@@ -201,6 +201,7 @@ impl Lifecycle {
                 serving.pause(&claimed);
                 info!(successor = successor.pid(), "the successor serves");
                 if deferred.reload {
+                    serving.reload_with_successor = true;
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                 }
                 let window = self.config.handoff.rollback_window;
@@ -254,6 +255,7 @@ impl Lifecycle {
                 Signal::Reload => {
                     info!("HUP is forwarded to the successor");
                     serving.reopen_earlier_logs();
+                    serving.reload_with_successor = true;
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                     State::Watching(serving, successor, claimed, until)
                 }
@@ -271,6 +273,13 @@ impl Lifecycle {
         }
     }
 
+    /// What was asked of the service while a successor was that.
+    fn catch_up(&self, serving: &mut Serving) {
+        if std::mem::take(&mut serving.reload_with_successor) {
+            self.reload(serving);
+        }
+    }
+
     /// The successor is dead: this process accepts again.
     pub(super) async fn bereaved(&mut self, mut serving: Serving, successor: Successor) -> State {
         self.accept_again(&mut serving);
@@ -282,6 +291,7 @@ impl Lifecycle {
             "the successor died within the rollback window{status}; this process serves again, and what the successor had accepted is lost"
         );
         self.notifier.ready(&self.status("serves again; its successor died"));
+        self.catch_up(&mut serving);
         State::Serving(serving)
     }
 
@@ -294,6 +304,7 @@ impl Lifecycle {
             "rolled back: this process serves again, and the successor finishes what it has accepted"
         );
         self.notifier.ready(&self.status("serves again; its successor was rolled back"));
+        self.catch_up(&mut serving);
         serving.release(successor);
         State::Serving(serving)
     }

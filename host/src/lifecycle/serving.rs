@@ -20,6 +20,7 @@ use crate::{
 };
 use futures::future::select_all;
 use std::{
+    collections::HashMap,
     future::pending,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
@@ -62,6 +63,8 @@ pub(super) struct Serving {
     released: Vec<Successor>,
     /// Whether there are listeners on which nobody accepts for want of a descriptor.
     incomplete: bool,
+    /// A reload that its successor was told to do, and that is this process's should it serve again.
+    pub(super) reload_with_successor: bool,
 }
 
 /// A listener on which it can be accepted at once.
@@ -110,6 +113,7 @@ struct Reload {
 /// What a reload has read.
 struct Fresh {
     services: Services,
+    binds: HashMap<Key, Bind>,
     /// The options that stay as they are until the next restart.
     differing: Vec<String>,
 }
@@ -142,6 +146,7 @@ impl Serving {
             predecessor: None,
             released: Vec::new(),
             incomplete: false,
+            reload_with_successor: false,
         };
         for Ready { listener, incoming, wanted, shared } in listeners {
             let accepting = accept::serve(incoming, serving.connections.clone(), Arc::clone(&wanted.service));
@@ -405,9 +410,13 @@ impl Serving {
     }
 
     /// From here on, connections get what was read.
-    fn replace(&mut self, Fresh { services, differing }: &Fresh) {
+    fn replace(&mut self, Fresh { services, binds, differing }: &Fresh) {
+        let mut incomplete = Vec::new();
         for Open { listener, wanted, acceptor, .. } in &mut self.open {
             let address = listener.address();
+            if let Some(bind) = binds.get(&wanted.key).filter(|bind| **bind != wanted.bind) {
+                warn!(%address, %bind, "this listener's mode is another one by now; it is in force from the next restart (USR1) on");
+            }
             let Some(fresh) = services.of(&wanted.key) else {
                 warn!(%address, "this listener is configured no more; it goes on as it was until the next restart (USR1)");
                 continue;
@@ -420,9 +429,18 @@ impl Serving {
                         let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&wanted.service));
                         std::mem::replace(acceptor, self.acceptors.spawn(accepting)).abort();
                     }
-                    Err(error) => error!(%address, %error, "this listener goes on as it was"),
+                    // Nobody is let in by what no longer holds: whoever comes waits in the kernel's queue.
+                    Err(error) => {
+                        error!(%address, %error, "cannot accept on this listener yet; trying again");
+                        acceptor.abort();
+                        incomplete.push(listener.key().clone());
+                    }
                 }
             }
+        }
+        self.incomplete |= !incomplete.is_empty();
+        for open in self.open.iter_mut().filter(|open| incomplete.contains(open.listener.key())) {
+            open.acceptor = None;
         }
         for key in services.listeners().filter(|key| self.open.iter().all(|open| open.wanted.key != **key)) {
             warn!(address = %key, "this listener is new in the configuration; it is opened at the next restart (USR1)");
@@ -450,7 +468,8 @@ impl Fresh {
     fn read(served: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, String> {
         let (config, differing) = served.again().map_err(|error| error.to_string())?;
         let services = Services::load(&config, ticket_keys).map_err(|error| error.to_string())?;
-        Ok(Self { services, differing })
+        let binds = config.listeners.into_iter().map(|listener| (listener.key, listener.bind)).collect();
+        Ok(Self { services, binds, differing })
     }
 }
 

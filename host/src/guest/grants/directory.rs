@@ -7,7 +7,11 @@ use rustix::{
     fs::{Access, AtFlags, Mode, OFlags, accessat, open},
     io::Errno,
 };
-use std::{fs::File, path::PathBuf, str::FromStr};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 use wasmtime_wasi::{FsPerms, OpenMode, filesystem::Dir};
 
 /// `HOST::GUEST`, or `HOST::GUEST:rw`.
@@ -49,6 +53,11 @@ impl Directory {
     /// Where guests have it.
     pub fn guest_path(&self) -> &str {
         &self.guest
+    }
+
+    /// Where this machine has it.
+    pub fn host_path(&self) -> &Path {
+        &self.host
     }
 
     /// Opens what is there by now.

@@ -62,6 +62,14 @@ impl Variable {
         &self.name
     }
 
+    /// The file that has the value, where one has.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.value {
+            Value::Said(_) => None,
+            Value::Kept(path) => Some(path),
+        }
+    }
+
     /// Name and value, as the file has it by now.
     pub(super) fn read(&self) -> Result<(String, String), Error> {
         let value = match &self.value {
