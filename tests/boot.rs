@@ -96,6 +96,7 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--idle-timeout", "99999years", "is longer than a year"),
         ("--drain-timeout", "", "is not a time with its unit"),
         ("--workers", "1.5", "is not a whole number"),
+        ("--plugin-kind", "http", "none of auto, handler-0.3, handler-0.2, http-0.3"),
         ("--guest-start", "later", "none of auto, accept, first-byte"),
         ("--log-level", "loud", "none of error, warn"),
         ("--log-format", "xml", "none of text, json"),
@@ -170,8 +171,8 @@ fn a_file_that_is_no_plugin_is_named_with_what_it_is() {
         (write("damaged.wasm", &damaged), "is damaged"),
         (write("nothing.wasm", &component("(component)")), "exports nothing"),
         (
-            write("other.wasm", &component(r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#)),
-            "exports wasi:cli/run@0.2.0",
+            write("other.wasm", &component(r#"(component (instance $i) (export "acme:db/store@1.0.0" (instance $i)))"#)),
+            "exports acme:db/store@1.0.0",
         ),
         (
             write(

@@ -61,24 +61,26 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
     for (text, kind, refusal) in [
         (
             r#"(component (import "wasi:http/types@0.2.0" (instance)) (instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h)))"#,
-            "HTTP handler of WASI 0.2",
-            "does not export uninterruptible:server/handler",
+            "HTTP handler of WASI 0.2 (wasi:http@0.2.0)",
+            "does not serve yet",
         ),
         (
-            r#"(component (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#,
-            "command of WASI 0.2",
-            "does not export",
+            r#"(component (import "wasi:http/types@0.2.0" (instance)) (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#,
+            "command of WASI 0.2 (wasi:cli@0.2.0)",
+            "imports what this host does not have: wasi:http/types@0.2.0",
         ),
         (
-            r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory 1 2) (func (export "_start")))"#,
-            "core module with _start: a command of WASI 0.1",
-            "is a core WebAssembly module",
+            r#"(module (import "env" "log" (func)) (memory 1 2) (func (export "_start")))"#,
+            "command of WASI 0.1 (wasi_snapshot_preview1)",
+            "imports what this host does not have: env",
         ),
+        (r#"(module (func (export "run")))"#, "core module", "is a core WebAssembly module without _start, and so no program; it exports run"),
         (
             r#"(component (import "acme:db/store@1.0.0" (instance)) (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
-            "component",
+            "handler of WASI 0.2 (uninterruptible:server@0.2.0)",
             "imports what this host does not have: acme:db/store@1.0.0",
         ),
+        (r#"(component)"#, "component", "does not export uninterruptible:server/handler"),
     ] {
         let path = files.path().join("other.wasm");
         fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
@@ -86,10 +88,30 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
         assert_eq!((code, err.as_str()), (2, ""), "{page}");
         assert_eq!(value(&page, "kind"), kind);
         assert!(value(&page, "served").contains(refusal), "{page}");
-        if text.contains("acme") || text.contains("http") {
-            assert!(page.contains("missing: this host does not have it"), "{page}");
-        }
+        assert_eq!(page.contains("missing: this host does not have it"), refusal.starts_with("imports"), "{page}");
     }
+}
+
+/// What a file is taken for where it is several things.
+#[test]
+fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
+    let files = directory();
+    let path = files.path().join("both.wasm");
+    let both = r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)) (export "uninterruptible:server/handler@0.2.0" (instance $i)))"#;
+    fs::write(&path, wat::parse_str(both).unwrap()).unwrap();
+    for (options, kind) in [
+        (&[][..], "handler of WASI 0.2 (uninterruptible:server@0.2.0)"),
+        (&["--plugin-kind", "command-0.2"], "command of WASI 0.2 (wasi:cli@0.2.0)"),
+        (&["--plugin-kind", "auto"], "handler of WASI 0.2 (uninterruptible:server@0.2.0)"),
+    ] {
+        assert_eq!(value(&inspect(&path, options).1, "kind"), kind);
+    }
+    let (code, page, _) = inspect(&path, &["--plugin-kind", "http-0.3"]);
+    assert_eq!(code, 2);
+    let refusal = "no: it is no HTTP handler of WASI 0.3, as --plugin-kind http-0.3 says; it exports wasi:cli/run@0.2.0,";
+    assert!(value(&page, "served").starts_with(refusal), "{page}");
+    let (code, _, err) = inspect(&path, &["--plugin-kind", "program"]);
+    assert!(code == 2 && err.contains("is none of auto, handler-0.3"), "{err}");
 }
 
 #[test]

@@ -317,9 +317,19 @@ pub struct ListenerOptions {
 #[derive(Args, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HandlerOptions {
-    /// The component that serves each connection.
+    /// The plugin that serves each connection: a component, or a program of WASI 0.1.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
     pub plugin: Option<PathBuf>,
+
+    /// What the plugin is taken for, where it is several things, as handler-0.2 or command-0.2; `auto` takes the first that it is.
+    #[arg(
+        long,
+        value_name = "KIND",
+        env = "UNINTERRUPTIBLE_PLUGIN_KIND",
+        default_value = "auto",
+        help_heading = "Plugin"
+    )]
+    pub plugin_kind: String,
 
     /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
     #[arg(
@@ -420,9 +430,13 @@ pub enum Command {
 /// A plugin that is looked at and not served.
 #[derive(Args, Clone, Debug)]
 pub struct PluginFile {
-    /// The component.
+    /// Its file.
     #[arg(value_name = "PLUGIN")]
     pub plugin: PathBuf,
+
+    /// What it is taken for, as for serving.
+    #[arg(long, value_name = "KIND", env = "UNINTERRUPTIBLE_PLUGIN_KIND", default_value = "auto")]
+    pub plugin_kind: String,
 
     /// Where compiled plugins are kept, or `none` [default: as for serving].
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR")]

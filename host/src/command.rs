@@ -51,7 +51,7 @@ async fn terminated(signals: &mut Signals) {
 }
 
 fn compile(looking: &Looking) -> Exit {
-    match guest::compile(&looking.plugin, looking.cache_dir.as_deref(), looking.wasi_0_3) {
+    match guest::compile(&looking.plugin, looking.plugin_kind, looking.cache_dir.as_deref(), looking.wasi_0_3) {
         Ok(guest::Compiled { entry, took: Some(took) }) => {
             say(&format!("compiled {} in {} ms to {}\n", looking.plugin.display(), took.as_millis(), entry.display()))
         }

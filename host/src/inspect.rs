@@ -11,7 +11,13 @@ use std::fmt::Write;
 
 /// Says what the file is. Ends with the code of a host that is started with it.
 pub(crate) fn run(looking: &Looking) -> Exit {
-    let survey = Survey::of(&looking.plugin, looking.cache_dir.as_deref(), looking.wasi_0_3, looking.guest_memory);
+    let survey = Survey::of(
+        &looking.plugin,
+        looking.plugin_kind,
+        looking.cache_dir.as_deref(),
+        looking.wasi_0_3,
+        looking.guest_memory,
+    );
     match survey {
         Ok(survey) => {
             let said = command::say(&page(looking, &survey));

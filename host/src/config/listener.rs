@@ -3,13 +3,13 @@
 use super::{
     Error, GuestStart, default_bind,
     layers::{Layers, Origins, Route as RouteLayer},
-    value::{Count, distinct, duration, optional_duration, parse, parse_all, size, truth},
+    value::{Count, distinct, duration, optional_duration, parse, parse_all, plugin_kind, size, truth},
 };
 use crate::{
     admission::Policy,
     bind::{Bind, Key},
     cli::{HandlerOptions, ListenerOptions},
-    guest::{Digest, Grants, grants},
+    guest::{Digest, Grants, Kind, grants},
     restrict::{Proxies, Rules},
     tls,
 };
@@ -56,6 +56,8 @@ pub struct Handler {
     pub plugin: PathBuf,
     /// What that must be.
     pub plugin_sha256: Option<Digest>,
+    /// What kind it is taken for; `None` for the first that it is.
+    pub plugin_kind: Option<Kind>,
     /// What its guests are granted.
     pub grants: Grants,
     /// When one starts.
@@ -150,6 +152,7 @@ fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
     Ok(Handler {
         plugin: plugin.ok_or_else(|| Error::NoPlugin(bind.clone()))?,
         plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
+        plugin_kind: plugin_kind(&options.plugin_kind)?,
         grants: Grants {
             environment: distinct("--guest-env", &options.guest_env, grants::Variable::name)?,
             arguments: distinct("--guest-arg", &options.guest_arg, |_| "")?,

@@ -19,7 +19,7 @@ use crate::{
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, SocketPath, Variables},
     cli::PluginFile,
-    guest::Source,
+    guest::{Kind, Source},
     handoff::start::{self, StartCommand},
     log,
     privilege::Identity,
@@ -37,7 +37,7 @@ use std::{
     thread,
     time::Duration,
 };
-use value::{Count, duration, optional_duration, parse, size};
+use value::{Count, duration, optional_duration, parse, plugin_kind, size};
 
 /// Where to listen when nothing says where.
 const DEFAULT_PORT: u16 = 7000;
@@ -263,6 +263,8 @@ impl Config {
 pub struct Looking {
     /// The plugin's file.
     pub plugin: PathBuf,
+    /// What it is taken for; `None` for the first kind that it is.
+    pub plugin_kind: Option<Kind>,
     /// Where compiled plugins are kept; `None` where they are not.
     pub cache_dir: Option<PathBuf>,
     /// Whether plugins of WASI 0.3 would be served.
@@ -280,6 +282,7 @@ impl Looking {
     pub fn resolve(file: PluginFile) -> Result<Self, Error> {
         Ok(Self {
             plugin: file.plugin,
+            plugin_kind: plugin_kind(&file.plugin_kind)?,
             cache_dir: cache_dir(file.cache_dir),
             wasi_0_3: if file.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             guest_memory: size("--guest-memory", &file.guest_memory)?,
@@ -298,6 +301,7 @@ impl Config {
         Source {
             path: handler.plugin.clone(),
             digest: handler.plugin_sha256,
+            kind: handler.plugin_kind,
             grants: handler.grants.clone(),
             cache_dir: self.cache_dir.clone(),
             start: handler.guest_start,

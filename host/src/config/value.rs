@@ -1,6 +1,7 @@
 //! Words turned into values: counts, times, sizes. Each refusal names the option, the word and what it takes.
 
 use super::Error;
+use crate::guest::Kind;
 use std::{fmt::Display, num::NonZeroU32, str::FromStr, time::Duration};
 
 pub(super) fn parse<T: FromStr<Err: Display>>(option: &'static str, text: &str) -> Result<T, Error> {
@@ -72,6 +73,11 @@ pub(super) fn duration(option: &'static str, text: &str) -> Result<Duration, Err
 
 pub(super) fn optional_duration(option: &'static str, text: &str) -> Result<Option<Duration>, Error> {
     if text == "none" { Ok(None) } else { duration(option, text).map(Some) }
+}
+
+/// `None` for the first that the plugin is.
+pub(super) fn plugin_kind(text: &str) -> Result<Option<Kind>, Error> {
+    if text == "auto" { Ok(None) } else { parse("--plugin-kind", text).map(Some) }
 }
 
 /// Binary units as in `64MiB`, decimal ones as in `64MB`.

@@ -3,6 +3,7 @@
 use super::{
     cache::{self, Cache, KeepError},
     engine,
+    kind::Kind,
     plugin::{self, Problem},
 };
 use crate::config::Wasi03;
@@ -25,11 +26,16 @@ pub struct Compiled {
 /// # Errors
 ///
 /// Where no configuration could serve it, or where it cannot be kept.
-pub fn compile(path: &Path, cache_dir: Option<&Path>, wasi_0_3: Wasi03) -> Result<Compiled, Problem> {
+pub fn compile(
+    path: &Path,
+    kind: Option<Kind>,
+    cache_dir: Option<&Path>,
+    wasi_0_3: Wasi03,
+) -> Result<Compiled, Problem> {
     let started = Instant::now();
     let compile_error = |error: wasmtime::Error| Problem::Compile(plugin::one_line(&error));
     let bytes = plugin::read(path)?;
-    let contract = plugin::accepted(&bytes, wasi_0_3)?;
+    let contract = plugin::accepted(&bytes, kind, wasi_0_3)?;
     let compiler = engine::compiler(contract.concurrency).map_err(compile_error)?;
     let (entry, is_new) = cache::keep(cache_dir, &compiler, &bytes).map_err(|error| match error {
         KeepError::Compile(error) => compile_error(error),

@@ -1,97 +1,34 @@
-//! What a file says of itself, read before anything is compiled: whether it is a component, which contract it exports, what
-//! it imports, and whether it uses the component model's own concurrency.
+//! What a file says of itself, read before anything is compiled: what kind of plugin it is, what it imports that is missing here,
+//! and whether it uses the component model's own concurrency.
 
-use super::engine::Concurrency;
+use super::{
+    engine::Concurrency,
+    interfaces::{PREVIEW_1, provided},
+    kind::{Generation, Kind},
+};
+use std::fmt;
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding, Parser,
-    Payload,
+    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding,
+    ExternalKind, Parser, Payload,
 };
 
-/// The interface that a plugin exports, less its version.
-const HANDLER: &str = "uninterruptible:server/handler";
-
-/// Our package's versions, one for each generation of WASI. The minor version is the generation; a plugin built for another
-/// patch version is served where it needs nothing that is missing here.
-pub(super) const VERSION_0_2: &str = "0.2.0";
-pub(super) const VERSION_0_3: &str = "0.3.0";
-
-/// Interfaces that the host has, with the package's minor version.
-const PROVIDED: [(&str, Generation); 52] = {
-    use Generation::{Wasi02, Wasi03};
-    [
-        ("uninterruptible:server/types", Wasi02),
-        ("uninterruptible:server/drain", Wasi02),
-        ("wasi:cli/environment", Wasi02),
-        ("wasi:cli/exit", Wasi02),
-        ("wasi:cli/stdin", Wasi02),
-        ("wasi:cli/stdout", Wasi02),
-        ("wasi:cli/stderr", Wasi02),
-        ("wasi:cli/terminal-input", Wasi02),
-        ("wasi:cli/terminal-output", Wasi02),
-        ("wasi:cli/terminal-stdin", Wasi02),
-        ("wasi:cli/terminal-stdout", Wasi02),
-        ("wasi:cli/terminal-stderr", Wasi02),
-        ("wasi:clocks/monotonic-clock", Wasi02),
-        ("wasi:clocks/wall-clock", Wasi02),
-        ("wasi:filesystem/preopens", Wasi02),
-        ("wasi:filesystem/types", Wasi02),
-        ("wasi:io/error", Wasi02),
-        ("wasi:io/poll", Wasi02),
-        ("wasi:io/streams", Wasi02),
-        ("wasi:random/insecure", Wasi02),
-        ("wasi:random/insecure-seed", Wasi02),
-        ("wasi:random/random", Wasi02),
-        ("wasi:sockets/instance-network", Wasi02),
-        ("wasi:sockets/ip-name-lookup", Wasi02),
-        ("wasi:sockets/network", Wasi02),
-        ("wasi:sockets/tcp", Wasi02),
-        ("wasi:sockets/tcp-create-socket", Wasi02),
-        ("wasi:sockets/udp", Wasi02),
-        ("wasi:sockets/udp-create-socket", Wasi02),
-        ("uninterruptible:server/types", Wasi03),
-        ("uninterruptible:server/drain", Wasi03),
-        ("wasi:cli/environment", Wasi03),
-        ("wasi:cli/exit", Wasi03),
-        ("wasi:cli/stdin", Wasi03),
-        ("wasi:cli/stdout", Wasi03),
-        ("wasi:cli/stderr", Wasi03),
-        ("wasi:cli/types", Wasi03),
-        ("wasi:cli/terminal-input", Wasi03),
-        ("wasi:cli/terminal-output", Wasi03),
-        ("wasi:cli/terminal-stdin", Wasi03),
-        ("wasi:cli/terminal-stdout", Wasi03),
-        ("wasi:cli/terminal-stderr", Wasi03),
-        ("wasi:clocks/monotonic-clock", Wasi03),
-        ("wasi:clocks/system-clock", Wasi03),
-        ("wasi:clocks/types", Wasi03),
-        ("wasi:filesystem/preopens", Wasi03),
-        ("wasi:filesystem/types", Wasi03),
-        ("wasi:random/insecure", Wasi03),
-        ("wasi:random/insecure-seed", Wasi03),
-        ("wasi:random/random", Wasi03),
-        ("wasi:sockets/ip-name-lookup", Wasi03),
-        ("wasi:sockets/types", Wasi03),
-    ]
-};
-
-/// A generation of WASI, and of our contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Generation {
-    /// 0.2.
-    Wasi02,
-    /// 0.3.
-    Wasi03,
-}
-
-/// What a component says of itself.
+/// What a plugin says of itself.
 #[derive(Debug)]
 pub(super) struct Contract {
-    /// Which contract it exports; the newer where it exports both.
-    pub(super) generation: Generation,
-    /// The full version of our package that it was built for.
-    pub(super) version: String,
+    /// How it is to be served.
+    pub(super) kind: Kind,
+    /// The package of what it exports, with its full version; of a module, that of what it imports.
+    pub(super) built_for: String,
+    /// What it imports that this host does not have.
+    pub(super) missing: Vec<String>,
     /// Which engine can run it.
     pub(super) concurrency: Concurrency,
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.kind, self.built_for)
+    }
 }
 
 /// Why a file is no plugin. Each says what to do.
@@ -103,39 +40,60 @@ pub enum Error {
     /// WebAssembly text.
     #[error("is WebAssembly text: turn it into a component first, with `wasm-tools parse`")]
     Text,
-    /// A core module.
+    /// A core module that is no program.
     #[error(
-        "is a core WebAssembly module, no component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+        "is a core WebAssembly module without _start, and so no program; it exports {}: build it for wasm32-wasip2, or make it a \
+         component with `wasm-tools component new`",
+        list(.exports)
     )]
-    CoreModule,
+    CoreModule {
+        /// What it exports instead.
+        exports: Vec<String>,
+    },
     /// Damaged.
     #[error("is damaged: {0}")]
     Damaged(String),
     /// Not a plugin.
-    #[error("does not export {HANDLER}@0.2 or @0.3; it exports {}: build it for the world in wit/", list(.exports))]
-    NoHandler {
+    #[error(
+        "does not export uninterruptible:server/handler, wasi:http/incoming-handler, wasi:http/handler or wasi:cli/run; it exports {}: \
+         build it for the world in wit/, or as a program with a main function",
+        list(.exports)
+    )]
+    NoKind {
         /// What it exports instead.
         exports: Vec<String>,
     },
+    /// Not what the operator says that it is.
+    #[error("is no {}, as --plugin-kind {} says; it exports {}: leave the option out, or name another kind", .wanted, .wanted.word(), list(.exports))]
+    NotOfKind {
+        /// What it should be.
+        wanted: Kind,
+        /// What it exports.
+        exports: Vec<String>,
+    },
     /// Another version.
-    #[error(
-        "was built for {HANDLER}@{version}, this host has @{VERSION_0_2} and @{VERSION_0_3}: build it for one of these"
-    )]
+    #[error("was built for {export}, of which this host serves the releases 0.2 and 0.3: build it for one of these")]
     OtherVersion {
-        /// What it was built for.
-        version: String,
+        /// What it exports.
+        export: String,
     },
     /// Needs what is not here.
     #[error("imports what this host does not have: {}: build it without, or serve it with a host that has it", list(.0))]
     MissingImports(Vec<String>),
 }
 
+/// The first of them; a file may have thousands.
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    const MOST: usize = 8;
+    match names.get(..MOST) {
+        _ if names.is_empty() => "nothing".to_owned(),
+        Some(first) if names.len() > MOST => format!("{} and {} more", first.join(", "), names.len() - MOST),
+        _ => names.join(", "),
+    }
 }
 
-/// Reads a component.
-pub(super) fn read(bytes: &[u8]) -> Result<Contract, Error> {
+/// Reads a file: as one of the kind that is `wanted`, or of the first that it is.
+pub(super) fn read(bytes: &[u8], wanted: Option<Kind>) -> Result<Contract, Error> {
     if !bytes.starts_with(b"\0asm") {
         let text = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with('('));
         return Err(if text { Error::Text } else { Error::NotWasm });
@@ -144,7 +102,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contract, Error> {
     for payload in Parser::new(0).parse_all(bytes) {
         reading.payload(payload.map_err(damaged)?)?;
     }
-    reading.judge()
+    reading.judge(wanted)
 }
 
 fn damaged(error: wasmparser::BinaryReaderError) -> Error {
@@ -155,6 +113,9 @@ fn damaged(error: wasmparser::BinaryReaderError) -> Error {
 struct Reading {
     /// How many components and modules enclose what is read; 1 is the plugin itself.
     depth: usize,
+    is_component: bool,
+    /// Whether it is a module with a function of that name.
+    starts: bool,
     exports: Vec<String>,
     imports: Vec<String>,
     concurrent: bool,
@@ -165,9 +126,7 @@ impl Reading {
         match payload {
             Payload::Version { encoding, .. } => {
                 self.depth += 1;
-                if self.depth == 1 && encoding == Encoding::Module {
-                    return Err(Error::CoreModule);
-                }
+                self.is_component |= self.depth == 1 && encoding == Encoding::Component;
             }
             Payload::End(_) => self.depth = self.depth.saturating_sub(1),
             Payload::ComponentExportSection(section) if self.depth == 1 => {
@@ -181,6 +140,21 @@ impl Reading {
                     // A component may import types and the like without a host's help; only instances are looked up.
                     if import.ty.kind() == ComponentExternalKind::Instance || !import.name.name.contains(':') {
                         self.imports.push(import.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::ExportSection(section) if self.depth == 1 => {
+                for export in section {
+                    let export = export.map_err(damaged)?;
+                    self.starts |= export.name == "_start" && export.kind == ExternalKind::Func;
+                    self.exports.push(export.name.to_owned());
+                }
+            }
+            Payload::ImportSection(section) if self.depth == 1 => {
+                for import in section.into_imports() {
+                    let module = import.map_err(damaged)?.module;
+                    if !self.imports.iter().any(|known| known == module) {
+                        self.imports.push(module.to_owned());
                     }
                 }
             }
@@ -205,46 +179,54 @@ impl Reading {
         Ok(())
     }
 
-    fn judge(self) -> Result<Contract, Error> {
-        let versions: Vec<&str> =
-            self.exports.iter().filter_map(|name| name.strip_prefix(HANDLER)?.strip_prefix('@')).collect();
-        let of = |minor: &str| versions.iter().find(|version| version.starts_with(minor) && !version.contains('-'));
-        let (generation, version) = match (of("0.3."), of("0.2.")) {
-            (Some(version), _) => (Generation::Wasi03, *version),
-            (None, Some(version)) => (Generation::Wasi02, *version),
-            (None, None) => {
-                return Err(match versions.first() {
-                    Some(version) => Error::OtherVersion { version: (*version).to_owned() },
-                    None => Error::NoHandler { exports: self.exports },
-                });
-            }
+    fn judge(self, wanted: Option<Kind>) -> Result<Contract, Error> {
+        let made_by = |kind: Kind| match kind {
+            Kind::Module => self.starts.then_some("_start"),
+            kind if self.is_component => self.exports.iter().map(String::as_str).find(|export| kind.is_made_by(export)),
+            _ => None,
         };
-        let missing: Vec<String> = self.imports.iter().filter(|name| !provided(name)).cloned().collect();
-        if !missing.is_empty() {
-            return Err(Error::MissingImports(missing));
-        }
+        let found = Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| wanted == *kind));
+        let Some((kind, export)) = found.into_iter().find_map(|kind| Some((kind, made_by(kind)?))) else {
+            return Err(self.refused(wanted));
+        };
+        let missing: Vec<String> = self.imports.iter().filter(|name| !provided(name, Some(kind))).cloned().collect();
         let concurrent = self.concurrent
-            || generation == Generation::Wasi03
+            || kind.generation() == Some(Generation::Wasi03)
             || self.imports.iter().any(|name| name.contains("@0.3."));
         Ok(Contract {
-            generation,
-            version: version.to_owned(),
+            kind,
+            built_for: package(export),
+            missing,
             concurrency: if concurrent { Concurrency::Concurrent } else { Concurrency::Plain },
         })
     }
+
+    /// Why it is none of the kinds, or not the one that was asked for.
+    fn refused(self, wanted: Option<Kind>) -> Error {
+        let Self { exports, is_component, .. } = self;
+        if let Some(wanted) = wanted {
+            return Error::NotOfKind { wanted, exports };
+        }
+        if !is_component {
+            return Error::CoreModule { exports };
+        }
+        let another_version = |export: &&String| {
+            let interface = export.split_once('@').map(|(interface, _version)| interface);
+            Kind::ALL.iter().any(|kind| Some(kind.export()) == interface)
+        };
+        match exports.iter().find(another_version) {
+            Some(export) => Error::OtherVersion { export: export.clone() },
+            None => Error::NoKind { exports },
+        }
+    }
 }
 
-/// Whether this host has an interface.
-pub(super) fn provided(import: &str) -> bool {
-    let Some((interface, version)) = import.split_once('@') else { return false };
-    PROVIDED.iter().any(|(name, generation)| {
-        *name == interface
-            && match generation {
-                Generation::Wasi02 => version.starts_with("0.2."),
-                Generation::Wasi03 => version.starts_with("0.3."),
-            }
-            && !version.contains('-')
-    })
+/// That of an interface, with its version. A module names it where it imports.
+fn package(export: &str) -> String {
+    match export.split_once('/').zip(export.split_once('@')) {
+        Some(((package, _), (_, version))) => format!("{package}@{version}"),
+        None => PREVIEW_1.to_owned(),
+    }
 }
 
 /// Whether a canonical definition is one that only the concurrent engine has.
@@ -304,10 +286,10 @@ mod tests {
             ("wasi:sockets/network@0.2.0", "network", RESOURCE),
             ("wasi:sockets/types@0.3.0", "tcp-socket", RESOURCE),
         ] {
-            assert!(provided(interface), "{interface} is not listed");
+            assert!(provided(interface, None), "{interface} is not listed");
             assert!(links(interface, item, ty), "{interface} is listed and does not link");
         }
-        assert!(!provided("wasi:http/types@0.2.0"));
+        assert!(!provided("wasi:http/types@0.2.0", None));
         assert!(!links("wasi:http/types@0.2.0", "fields", RESOURCE), "a name that is missing does not link");
     }
 
@@ -316,18 +298,18 @@ mod tests {
         let both = r#"(instance $h)
             (export "uninterruptible:server/handler@0.2.7" (instance $h))
             (export "uninterruptible:server/handler@0.3.1" (instance $h))"#;
-        let contract = read(&component(both)).unwrap();
-        assert_eq!((contract.generation, contract.version.as_str()), (Generation::Wasi03, "0.3.1"));
-        let contract = read(&component(HANDLER_0_2)).unwrap();
-        assert_eq!((contract.generation, contract.concurrency), (Generation::Wasi02, Concurrency::Plain));
+        let contract = read(&component(both), None).unwrap();
+        assert_eq!(contract.to_string(), "handler of WASI 0.3 (uninterruptible:server@0.3.1)");
+        let contract = read(&component(HANDLER_0_2), None).unwrap();
+        assert_eq!((contract.kind, contract.concurrency), (Kind::Handler(Generation::Wasi02), Concurrency::Plain));
     }
 
     #[test]
     fn pre_release_versions_are_not_served() {
         let early = r#"(instance $h) (export "uninterruptible:server/handler@0.3.0-rc.1" (instance $h))"#;
-        assert!(matches!(read(&component(early)), Err(Error::OtherVersion { .. })));
+        assert!(matches!(read(&component(early), None), Err(Error::OtherVersion { .. })));
         let needs_early = format!(r#"(import "wasi:cli/stdin@0.3.0-rc.1" (instance)) {HANDLER_0_2}"#);
-        assert!(matches!(read(&component(&needs_early)), Err(Error::MissingImports(_))));
+        assert_eq!(read(&component(&needs_early), None).unwrap().missing, ["wasi:cli/stdin@0.3.0-rc.1"]);
     }
 
     #[test]
@@ -338,7 +320,7 @@ mod tests {
             r#"(component (component (core func (canon waitable-set.new))))"#,
             r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance))"#,
         ] {
-            let contract = read(&component(&format!("{hidden} {HANDLER_0_2}"))).unwrap();
+            let contract = read(&component(&format!("{hidden} {HANDLER_0_2}")), None).unwrap();
             assert_eq!(contract.concurrency, Concurrency::Concurrent, "{hidden}");
         }
     }
@@ -346,6 +328,62 @@ mod tests {
     #[test]
     fn only_the_outermost_names_count() {
         let nested = format!(r#"(component (import "acme:db/store@1.0.0" (instance)) {HANDLER_0_2})"#);
-        assert!(matches!(read(&component(&nested)), Err(Error::NoHandler { exports }) if exports.is_empty()));
+        assert!(matches!(read(&component(&nested), None), Err(Error::NoKind { exports }) if exports.is_empty()));
+    }
+
+    /// A file with several exports, and one of them.
+    fn kind_of(exports: &[&str], wanted: Option<Kind>) -> Result<Kind, Error> {
+        let exports = exports.iter().map(|name| format!(r#"(export "{name}" (instance $i))"#)).collect::<String>();
+        read(&component(&format!("(instance $i) {exports}")), wanted).map(|contract| contract.kind)
+    }
+
+    #[test]
+    fn the_first_kind_that_a_file_is_wins() {
+        let mut exports = [
+            "uninterruptible:server/handler@0.3.0",
+            "uninterruptible:server/handler@0.2.0",
+            "wasi:http/handler@0.3.0",
+            "wasi:http/incoming-handler@0.2.4",
+            "wasi:cli/run@0.3.0",
+            "wasi:cli/run@0.2.6",
+        ]
+        .as_slice();
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Module) {
+            assert_eq!(kind_of(exports, None).unwrap(), kind);
+            assert_eq!(kind_of(exports, Some(Kind::Command(Generation::Wasi02))).unwrap().word(), "command-0.2");
+            exports = &exports[1..];
+        }
+        let not_it = kind_of(&["wasi:cli/run@0.2.6"], Some(Kind::Http(Generation::Wasi02))).unwrap_err().to_string();
+        assert!(not_it.contains("--plugin-kind http-0.2 says; it exports wasi:cli/run@0.2.6:"), "{not_it}");
+    }
+
+    #[test]
+    fn a_module_is_a_program_where_it_starts() {
+        let module = |text| read(&wat::parse_str(text).unwrap(), None);
+        let contract = module(r#"(module (import "wasi_snapshot_preview1" "fd_read" (func)) (func (export "_start")))"#);
+        let contract = contract.unwrap();
+        assert_eq!(contract.to_string(), "command of WASI 0.1 (wasi_snapshot_preview1)");
+        assert_eq!((contract.missing, contract.concurrency), (Vec::new(), Concurrency::Plain));
+        let contract = module(r#"(module (import "env" "log" (func)) (func (export "_start")))"#).unwrap();
+        assert_eq!(contract.missing, ["env"]);
+        assert!(matches!(module(r#"(module (global (export "_start") i32 (i32.const 0)))"#), Err(Error::CoreModule { .. })));
+    }
+
+    #[test]
+    fn what_a_kind_may_import_is_its_own() {
+        let http = r#"(import "wasi:http/types@0.2.4" (instance)) (instance $h)"#;
+        let missing = |export: &str| {
+            let text = format!(r#"{http} (export "{export}" (instance $h))"#);
+            read(&component(&text), None).unwrap().missing
+        };
+        assert!(missing("wasi:http/incoming-handler@0.2.4").is_empty());
+        assert_eq!(missing("wasi:cli/run@0.2.4"), ["wasi:http/types@0.2.4"]);
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let names: Vec<String> = (0..2000).map(|n| format!("f{n}")).collect();
+        assert_eq!(list(&names), "f0, f1, f2, f3, f4, f5, f6, f7 and 1992 more");
+        assert_eq!(list(&names[..8]), "f0, f1, f2, f3, f4, f5, f6, f7");
     }
 }

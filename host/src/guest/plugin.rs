@@ -3,12 +3,13 @@
 use super::{
     bindings::{wasi_0_2, wasi_0_3},
     cache::{self, Cache},
-    contract::{self, Contract, Generation, VERSION_0_2, VERSION_0_3},
+    contract::{self, Contract},
     digest::Digest,
     engine::{self, Concurrency, Runtime},
     facts::Facts,
     failure::{Failure, Reason},
     grants::{self, Granted, Grants},
+    kind::{Generation, Kind},
     late_start::{LateStart, Learner, Start},
     memory::Memory,
     meter::{Heavy, Meter, Metered},
@@ -51,6 +52,8 @@ pub struct Source {
     pub path: PathBuf,
     /// What it must be, where that was said.
     pub digest: Option<Digest>,
+    /// What kind it is taken for, where that was said.
+    pub kind: Option<Kind>,
     /// What its guests are granted.
     pub grants: Grants,
     /// Where its compiled form is kept.
@@ -113,6 +116,9 @@ pub enum Problem {
         "uses WASI 0.3 or its concurrency, and --disable-wasi-0-3 is given: build it for 0.2 alone, or leave that option out"
     )]
     Wasi03Disabled,
+    /// Its kind is none that is served yet.
+    #[error("is a {0}, which this version of the host does not serve yet: build it for the world in wit/")]
+    Unserved(Kind),
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
@@ -121,11 +127,11 @@ pub enum Problem {
     Keep(cache::KeepError),
     /// It cannot be linked: something that it needs differs from what the host has.
     #[error(
-        "was built for uninterruptible:server@{built_for}, and cannot be linked with what this host has \
-         (uninterruptible:server@{VERSION_0_2} and @{VERSION_0_3}): {cause}"
+        "was built for {built_for}, and cannot be linked with what this host has (uninterruptible:server@0.2.0 and @0.3.0, WASI 0.2.12 \
+         and 0.3.0): {cause}"
     )]
     Link {
-        /// The version of the contract that it was built for.
+        /// The package of what it exports.
         built_for: String,
         /// What differs.
         cause: String,
@@ -209,7 +215,7 @@ impl Plugin {
                 return Err(Problem::Digest { found, wanted });
             }
         }
-        let contract = accepted(&bytes, source.wasi_0_3)?;
+        let contract = accepted(&bytes, source.kind, source.wasi_0_3)?;
         let (runtime, component) = prepare(source, &contract, &bytes)?;
         let handler = link(&runtime.engine, &component, &contract)?;
         let plugin = Self {
@@ -222,7 +228,7 @@ impl Plugin {
             voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
-        info!(plugin = %plugin.voice.plugin, contract = contract.version, bytes = bytes.len(), "plugin loaded");
+        info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = bytes.len(), "plugin loaded");
         Ok(plugin)
     }
 
@@ -348,12 +354,23 @@ impl Plugin {
 }
 
 /// What the file says of itself, where that can be served.
-pub(super) fn accepted(bytes: &[u8], wasi_0_3: Wasi03) -> Result<Contract, Problem> {
-    let contract = contract::read(bytes)?;
-    if contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled {
-        return Err(Problem::Wasi03Disabled);
+pub(super) fn accepted(bytes: &[u8], kind: Option<Kind>, wasi_0_3: Wasi03) -> Result<Contract, Problem> {
+    let contract = contract::read(bytes, kind)?;
+    refused(&contract, wasi_0_3).map_or(Ok(contract), Err)
+}
+
+/// Why what a file says of itself cannot be served, where it cannot.
+pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> {
+    if !contract.missing.is_empty() {
+        return Some(contract::Error::MissingImports(contract.missing.clone()).into());
     }
-    Ok(contract)
+    if contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled {
+        return Some(Problem::Wasi03Disabled);
+    }
+    match contract.kind {
+        Kind::Handler(_) => None,
+        kind @ (Kind::Http(_) | Kind::Command(_) | Kind::Module) => Some(Problem::Unserved(kind)),
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
@@ -397,22 +414,22 @@ fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtim
 }
 
 pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) -> Result<Handler, Problem> {
+    let link_error =
+        |error: wasmtime::Error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) };
     let linked = || {
         let mut linker = Linker::new(engine);
         state::link_wasi_0_2(&mut linker)?;
         if contract.concurrency == Concurrency::Concurrent {
             state::link_wasi_0_3(&mut linker)?;
         }
-        let pre = linker.instantiate_pre(component)?;
-        Ok(match contract.generation {
-            Generation::Wasi02 => Handler::Wasi02(wasi_0_2::PluginPre::new(pre)?),
-            Generation::Wasi03 => Handler::Wasi03(wasi_0_3::PluginAsyncPre::new(pre)?),
-        })
+        linker.instantiate_pre(component)
     };
-    linked().map_err(|error: wasmtime::Error| Problem::Link {
-        built_for: contract.version.clone(),
-        cause: one_line(&error),
-    })
+    let pre = linked().map_err(link_error)?;
+    match contract.kind {
+        Kind::Handler(Generation::Wasi02) => wasi_0_2::PluginPre::new(pre).map(Handler::Wasi02).map_err(link_error),
+        Kind::Handler(Generation::Wasi03) => wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03).map_err(link_error),
+        kind @ (Kind::Http(_) | Kind::Command(_) | Kind::Module) => Err(Problem::Unserved(kind)),
+    }
 }
 
 /// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.

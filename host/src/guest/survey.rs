@@ -3,9 +3,11 @@
 
 use super::{
     cache::Cache,
-    contract::{self, Generation},
+    contract,
     digest::Digest,
     engine::{self, Concurrency},
+    interfaces::provided,
+    kind::Kind,
     plugin::{self, Problem},
 };
 use crate::{config::Wasi03, log};
@@ -81,17 +83,24 @@ impl Survey {
     /// # Errors
     ///
     /// Where it cannot be read, or is no WebAssembly that is whole.
-    pub fn of(path: &Path, cache_dir: Option<&Path>, wasi_0_3: Wasi03, guest_memory: usize) -> Result<Self, Problem> {
-        Self::of_bytes(&plugin::read(path)?, cache_dir, wasi_0_3, guest_memory)
-    }
-
-    fn of_bytes(
-        bytes: &[u8],
+    pub fn of(
+        path: &Path,
+        kind: Option<Kind>,
         cache_dir: Option<&Path>,
         wasi_0_3: Wasi03,
         guest_memory: usize,
     ) -> Result<Self, Problem> {
-        let contract = match contract::read(bytes) {
+        Self::of_bytes(&plugin::read(path)?, kind, cache_dir, wasi_0_3, guest_memory)
+    }
+
+    fn of_bytes(
+        bytes: &[u8],
+        wanted: Option<Kind>,
+        cache_dir: Option<&Path>,
+        wasi_0_3: Wasi03,
+        guest_memory: usize,
+    ) -> Result<Self, Problem> {
+        let contract = match contract::read(bytes, wanted) {
             Err(error @ (contract::Error::NotWasm | contract::Error::Text | contract::Error::Damaged(_))) => {
                 return Err(error.into());
             }
@@ -100,33 +109,27 @@ impl Survey {
         let reading = Reading::of(bytes).map_err(|error| contract::Error::Damaged(error.to_string()))?;
         let memories = reading.memories;
         let refusal = match &contract {
-            Ok(contract) if contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled => {
-                Some(Problem::Wasi03Disabled.to_string())
-            }
-            Ok(_) if memories.initial > guest_memory as u64 => {
-                Some(Problem::Memory { needed: memories.initial, given: guest_memory }.to_string())
-            }
-            Ok(_) => None,
-            Err(error) => Some(log::escaped(&error.to_string())),
+            Ok(contract) => plugin::refused(contract, wasi_0_3).or_else(|| {
+                (memories.initial > guest_memory as u64)
+                    .then_some(Problem::Memory { needed: memories.initial, given: guest_memory })
+            }),
+            Err(_) => None,
         };
-        let kind = match &contract {
-            Ok(contract) => format!(
-                "handler of WASI {} (uninterruptible:server@{})",
-                if contract.generation == Generation::Wasi03 { "0.3" } else { "0.2" },
-                log::escaped(&contract.version)
-            ),
-            Err(_) => reading.kind().to_owned(),
+        let (kind, refusal) = match &contract {
+            Ok(contract) => (contract.to_string(), refusal.map(|problem| problem.to_string())),
+            Err(error) => (if reading.is_component { "component" } else { "core module" }.to_owned(), Some(error.to_string())),
         };
+        let served_as = contract.as_ref().ok().map(|contract| contract.kind);
         let compiled = contract.as_ref().ok().and_then(|contract| {
             let engine = engine::compiler(contract.concurrency).ok()?;
             Cache::open(cache_dir).holds(&engine, bytes)
         });
-        let import = |name: &String| Import { name: log::escaped(name), access: access(name) };
+        let import = |name: &String| Import { name: log::escaped(name), access: access(name, served_as) };
         Ok(Self {
             size: bytes.len(),
             digest: Digest::of(bytes),
-            kind,
-            refusal,
+            kind: log::escaped(&kind),
+            refusal: refusal.as_deref().map(log::escaped),
             imports: reading.imports.iter().map(import).collect(),
             exports: reading.exports.iter().map(|name| log::escaped(name)).collect(),
             memories,
@@ -138,10 +141,10 @@ impl Survey {
 }
 
 /// What `contract` makes of an import, and `grants` of its use.
-fn access(import: &str) -> Access {
+fn access(import: &str, kind: Option<Kind>) -> Access {
     let interface = import.split_once('@').map_or(import, |(interface, _version)| interface);
     match interface {
-        _ if !contract::provided(import) => Access::Missing,
+        _ if !provided(import, kind) => Access::Missing,
         "wasi:cli/environment" => Access::EmptyWithout("--guest-env, --guest-arg"),
         "wasi:filesystem/preopens" => Access::EmptyWithout("--guest-dir"),
         "wasi:sockets/ip-name-lookup" => Access::DeniedWithout("--guest-connect with a name"),
@@ -230,25 +233,6 @@ impl Reading {
             }
         }
     }
-
-    /// What it is, where it is no handler.
-    fn kind(&self) -> &'static str {
-        const KINDS: [(&str, &str); 4] = [
-            ("wasi:http/handler@0.3.", "HTTP handler of WASI 0.3"),
-            ("wasi:http/incoming-handler@0.2.", "HTTP handler of WASI 0.2"),
-            ("wasi:cli/run@0.3.", "command of WASI 0.3"),
-            ("wasi:cli/run@0.2.", "command of WASI 0.2"),
-        ];
-        let exports = |prefix: &str| self.exports.iter().any(|export| export.starts_with(prefix));
-        if !self.is_component {
-            return if self.exports.iter().any(|export| export == "_start") {
-                "core module with _start: a command of WASI 0.1"
-            } else {
-                "core module"
-            };
-        }
-        KINDS.iter().find(|(prefix, _)| exports(prefix)).map_or("component", |(_, kind)| kind)
-    }
 }
 
 #[cfg(test)]
@@ -256,7 +240,7 @@ mod tests {
     use super::*;
 
     fn survey(text: &str) -> Survey {
-        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, Wasi03::Served, 1 << 20).unwrap()
+        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, 1 << 20).unwrap()
     }
 
     #[test]
@@ -305,7 +289,7 @@ mod tests {
             ("wasi:http/types@0.2.0", Access::Missing),
             ("env", Access::Missing),
         ] {
-            assert_eq!(access(import), expected, "{import}");
+            assert_eq!(access(import, None), expected, "{import}");
         }
     }
 }

@@ -1,0 +1,87 @@
+//! The interfaces that the host has, by name: what a file may import. Each is linked in `state`, `files`, `sockets` or by whoever
+//! serves its kind.
+
+use super::kind::{Generation, Kind};
+
+/// What every plugin may import, with the package's minor version.
+const PROVIDED: [(&str, Generation); 52] = {
+    use Generation::{Wasi02, Wasi03};
+    [
+        ("uninterruptible:server/types", Wasi02),
+        ("uninterruptible:server/drain", Wasi02),
+        ("wasi:cli/environment", Wasi02),
+        ("wasi:cli/exit", Wasi02),
+        ("wasi:cli/stdin", Wasi02),
+        ("wasi:cli/stdout", Wasi02),
+        ("wasi:cli/stderr", Wasi02),
+        ("wasi:cli/terminal-input", Wasi02),
+        ("wasi:cli/terminal-output", Wasi02),
+        ("wasi:cli/terminal-stdin", Wasi02),
+        ("wasi:cli/terminal-stdout", Wasi02),
+        ("wasi:cli/terminal-stderr", Wasi02),
+        ("wasi:clocks/monotonic-clock", Wasi02),
+        ("wasi:clocks/wall-clock", Wasi02),
+        ("wasi:filesystem/preopens", Wasi02),
+        ("wasi:filesystem/types", Wasi02),
+        ("wasi:io/error", Wasi02),
+        ("wasi:io/poll", Wasi02),
+        ("wasi:io/streams", Wasi02),
+        ("wasi:random/insecure", Wasi02),
+        ("wasi:random/insecure-seed", Wasi02),
+        ("wasi:random/random", Wasi02),
+        ("wasi:sockets/instance-network", Wasi02),
+        ("wasi:sockets/ip-name-lookup", Wasi02),
+        ("wasi:sockets/network", Wasi02),
+        ("wasi:sockets/tcp", Wasi02),
+        ("wasi:sockets/tcp-create-socket", Wasi02),
+        ("wasi:sockets/udp", Wasi02),
+        ("wasi:sockets/udp-create-socket", Wasi02),
+        ("uninterruptible:server/types", Wasi03),
+        ("uninterruptible:server/drain", Wasi03),
+        ("wasi:cli/environment", Wasi03),
+        ("wasi:cli/exit", Wasi03),
+        ("wasi:cli/stdin", Wasi03),
+        ("wasi:cli/stdout", Wasi03),
+        ("wasi:cli/stderr", Wasi03),
+        ("wasi:cli/types", Wasi03),
+        ("wasi:cli/terminal-input", Wasi03),
+        ("wasi:cli/terminal-output", Wasi03),
+        ("wasi:cli/terminal-stdin", Wasi03),
+        ("wasi:cli/terminal-stdout", Wasi03),
+        ("wasi:cli/terminal-stderr", Wasi03),
+        ("wasi:clocks/monotonic-clock", Wasi03),
+        ("wasi:clocks/system-clock", Wasi03),
+        ("wasi:clocks/types", Wasi03),
+        ("wasi:filesystem/preopens", Wasi03),
+        ("wasi:filesystem/types", Wasi03),
+        ("wasi:random/insecure", Wasi03),
+        ("wasi:random/insecure-seed", Wasi03),
+        ("wasi:random/random", Wasi03),
+        ("wasi:sockets/ip-name-lookup", Wasi03),
+        ("wasi:sockets/types", Wasi03),
+    ]
+};
+
+/// What HTTP handlers may import beside.
+const PROVIDED_TO_HTTP: [(&str, Generation); 4] = {
+    use Generation::{Wasi02, Wasi03};
+    [
+        ("wasi:http/types", Wasi02),
+        ("wasi:http/outgoing-handler", Wasi02),
+        ("wasi:http/types", Wasi03),
+        ("wasi:http/client", Wasi03),
+    ]
+};
+
+/// What a module of WASI 0.1 imports; the adapter makes 0.2 of it.
+pub(super) const PREVIEW_1: &str = "wasi_snapshot_preview1";
+
+/// Whether a plugin of this kind, or of none, finds an interface here.
+pub(super) fn provided(import: &str, kind: Option<Kind>) -> bool {
+    if kind == Some(Kind::Module) {
+        return import == PREVIEW_1;
+    }
+    let Some((interface, version)) = import.split_once('@') else { return false };
+    let of_kind: &[_] = if matches!(kind, Some(Kind::Http(_))) { &PROVIDED_TO_HTTP } else { &[] };
+    PROVIDED.iter().chain(of_kind).any(|(name, generation)| *name == interface && generation.has(version))
+}
