@@ -171,7 +171,10 @@ fn a_file_that_is_no_plugin_is_named_with_what_it_is() {
         (write("damaged.wasm", &damaged), "is damaged"),
         (write("nothing.wasm", &component("(component)")), "exports nothing"),
         (
-            write("other.wasm", &component(r#"(component (instance $i) (export "acme:db/store@1.0.0" (instance $i)))"#)),
+            write(
+                "other.wasm",
+                &component(r#"(component (instance $i) (export "acme:db/store@1.0.0" (instance $i)))"#),
+            ),
             "exports acme:db/store@1.0.0",
         ),
         (

@@ -74,7 +74,11 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
             "command of WASI 0.1 (wasi_snapshot_preview1)",
             "imports what this host does not have: env",
         ),
-        (r#"(module (func (export "run")))"#, "core module", "is a core WebAssembly module without _start, and so no program; it exports run"),
+        (
+            r#"(module (func (export "run")))"#,
+            "core module",
+            "is a core WebAssembly module without _start, and so no program; it exports run",
+        ),
         (
             r#"(component (import "acme:db/store@1.0.0" (instance)) (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
             "handler of WASI 0.2 (uninterruptible:server@0.2.0)",
@@ -108,7 +112,8 @@ fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
     }
     let (code, page, _) = inspect(&path, &["--plugin-kind", "http-0.3"]);
     assert_eq!(code, 2);
-    let refusal = "no: it is no HTTP handler of WASI 0.3, as --plugin-kind http-0.3 says; it exports wasi:cli/run@0.2.0,";
+    let refusal =
+        "no: it is no HTTP handler of WASI 0.3, as --plugin-kind http-0.3 says; it exports wasi:cli/run@0.2.0,";
     assert!(value(&page, "served").starts_with(refusal), "{page}");
     let (code, _, err) = inspect(&path, &["--plugin-kind", "program"]);
     assert!(code == 2 && err.contains("is none of auto, handler-0.3"), "{err}");

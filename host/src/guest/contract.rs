@@ -360,13 +360,17 @@ mod tests {
     #[test]
     fn a_module_is_a_program_where_it_starts() {
         let module = |text| read(&wat::parse_str(text).unwrap(), None);
-        let contract = module(r#"(module (import "wasi_snapshot_preview1" "fd_read" (func)) (func (export "_start")))"#);
+        let contract =
+            module(r#"(module (import "wasi_snapshot_preview1" "fd_read" (func)) (func (export "_start")))"#);
         let contract = contract.unwrap();
         assert_eq!(contract.to_string(), "command of WASI 0.1 (wasi_snapshot_preview1)");
         assert_eq!((contract.missing, contract.concurrency), (Vec::new(), Concurrency::Plain));
         let contract = module(r#"(module (import "env" "log" (func)) (func (export "_start")))"#).unwrap();
         assert_eq!(contract.missing, ["env"]);
-        assert!(matches!(module(r#"(module (global (export "_start") i32 (i32.const 0)))"#), Err(Error::CoreModule { .. })));
+        assert!(matches!(
+            module(r#"(module (global (export "_start") i32 (i32.const 0)))"#),
+            Err(Error::CoreModule { .. })
+        ));
     }
 
     #[test]

@@ -427,7 +427,9 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
     let pre = linked().map_err(link_error)?;
     match contract.kind {
         Kind::Handler(Generation::Wasi02) => wasi_0_2::PluginPre::new(pre).map(Handler::Wasi02).map_err(link_error),
-        Kind::Handler(Generation::Wasi03) => wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03).map_err(link_error),
+        Kind::Handler(Generation::Wasi03) => {
+            wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03).map_err(link_error)
+        }
         kind @ (Kind::Http(_) | Kind::Command(_) | Kind::Module) => Err(Problem::Unserved(kind)),
     }
 }

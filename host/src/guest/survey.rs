@@ -117,7 +117,9 @@ impl Survey {
         };
         let (kind, refusal) = match &contract {
             Ok(contract) => (contract.to_string(), refusal.map(|problem| problem.to_string())),
-            Err(error) => (if reading.is_component { "component" } else { "core module" }.to_owned(), Some(error.to_string())),
+            Err(error) => {
+                (if reading.is_component { "component" } else { "core module" }.to_owned(), Some(error.to_string()))
+            }
         };
         let served_as = contract.as_ref().ok().map(|contract| contract.kind);
         let compiled = contract.as_ref().ok().and_then(|contract| {
