@@ -50,3 +50,4 @@ mod tls_clients;
 mod tls_files;
 mod tls_tickets;
 mod unix;
+mod watch;

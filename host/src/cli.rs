@@ -52,6 +52,10 @@ pub struct Options {
     #[expect(missing_docs, reason = "documentation here would become the help's")]
     pub listener: ListenerOptions,
 
+    /// Reload as soon as the file of a plugin has changed, for development: saving is deploying.
+    #[arg(long, env = "UNINTERRUPTIBLE_WATCH", help_heading = "Plugin")]
+    pub watch: bool,
+
     /// Where compiled plugins are kept; only a directory that nobody else can write is used. `none` keeps nothing.
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR", help_heading = "Plugin")]
     #[arg(help = "Where compiled plugins are kept, or `none` [default: uninterruptible-host in $XDG_CACHE_HOME]")]

@@ -45,4 +45,5 @@ pub mod service;
 pub mod signals;
 mod sys;
 pub mod tls;
+pub mod watch;
 pub mod wire;

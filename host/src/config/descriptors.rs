@@ -7,8 +7,8 @@ use super::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::num::NonZeroU32;
 
-/// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, and what a restart will need.
-const RESERVED: u64 = 48;
+/// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, what watches these, and what a restart will need.
+const RESERVED: u64 = 56;
 
 /// What calls of guests that were granted something may hold for a moment: three for each thread that waits, as a rename does.
 const OF_CALLS: u64 = 3 * 64;

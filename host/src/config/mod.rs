@@ -58,6 +58,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// Whether plugins of WASI 0.3 are served.
     pub wasi_0_3: Wasi03,
+    /// Whether a plugin whose file changes is reloaded.
+    pub watch: bool,
     /// The kernel's queue for each listener.
     pub backlog: u32,
     /// Connections served at once.
@@ -213,6 +215,7 @@ impl Config {
             passed,
             cache_dir: cache_dir(options.cache_dir),
             wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
+            watch: options.watch,
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
             max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?,
             workers: match options.workers {
@@ -294,6 +297,11 @@ impl Config {
     /// The configuration file.
     pub fn file(&self) -> Option<&Path> {
         self.layers.options.config.as_deref()
+    }
+
+    /// The files of all plugins, some of them more than once.
+    pub fn plugins(&self) -> impl Iterator<Item = &Path> {
+        self.listeners.iter().flat_map(Listener::handlers).map(|handler| handler.plugin.as_path())
     }
 
     /// How a handler's plugin is to be loaded.

@@ -21,8 +21,10 @@ use crate::{
     sys::Artifact,
 };
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     num::NonZeroU32,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
@@ -98,6 +100,9 @@ pub enum Problem {
     /// Reading it would take memory from those who are served.
     #[error("is {0} bytes, and a plugin has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
+    /// What was read of it may be the old file and the new one in one.
+    #[error("is being written to: put a new file in its place by a rename")]
+    Changing,
     /// It is another one than was asked for.
     #[error(
         "has the SHA-256 {found}, and --plugin-sha256 asks for {wanted}: put the right file there, or the right digest"
@@ -382,7 +387,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     if file.len() > LARGEST {
         return Err(Problem::TooLarge(file.len()));
     }
-    fs::read(path).map_err(Problem::Unreadable)
+    let mut file = fs::File::open(path).map_err(Problem::Unreadable)?;
+    let stamp = |file: &fs::File| file.metadata().map(|file| (file.len(), file.mtime(), file.mtime_nsec()));
+    let before = stamp(&file).map_err(Problem::Unreadable)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(LARGEST).read_to_end(&mut bytes).map_err(Problem::Unreadable)?;
+    if stamp(&file).map_err(Problem::Unreadable)? != before {
+        return Err(Problem::Changing);
+    }
+    Ok(bytes)
 }
 
 fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtime, Component), Problem> {

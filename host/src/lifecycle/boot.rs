@@ -49,7 +49,8 @@ impl Lifecycle {
     /// Opens everything anew.
     pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Failure> {
         let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
-        let config = &self.config;
+        let config = Arc::clone(&self.config);
+        let config = &*config;
         let mut opened = Opened::new(Generation::FIRST, Vec::new());
         let mut open = || {
             given.open(config, services, &mut opened.opening)?;
@@ -78,9 +79,10 @@ impl Lifecycle {
     }
 
     /// Begins to accept, and says so.
-    pub(super) fn accept(&self, mut opened: Opened) -> Serving {
+    pub(super) fn accept(&mut self, mut opened: Opened) -> Serving {
         let connections = Connections::new(self.config.max_connections);
         let mut serving = Serving::new(mem::take(&mut opened.listeners), connections);
+        serving.watch = self.watch.take();
         serving.door = opened.door.take();
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
         for (generation, peer) in mem::take(&mut opened.earlier) {

@@ -101,6 +101,9 @@ pub enum Failure {
     /// The system refused threads or a reactor.
     #[error("--workers: the system refuses threads or a reactor: {0}")]
     Runtime(io::Error),
+    /// The system refused what is needed to watch plugins.
+    #[error("--watch: {0}")]
+    Watch(io::Error),
     /// This program is wrong.
     #[error("a bug in uninterruptible-host: {0}")]
     Bug(String),
@@ -130,7 +133,8 @@ impl Failure {
             | Self::Privilege(_)
             | Self::Ownership { .. }
             | Self::Signals(_)
-            | Self::Runtime(_) => Exit::System,
+            | Self::Runtime(_)
+            | Self::Watch(_) => Exit::System,
             Self::Bug(_) => Exit::Bug,
         }
     }

@@ -49,6 +49,7 @@ use crate::{
     service::Services,
     signals::{Signal, Signals},
     tls::TicketKeys,
+    watch::Watch,
 };
 use end::{Draining, Told};
 use predecessor::Deferred;
@@ -87,7 +88,7 @@ pub fn run(
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
         let (config, ticket_keys) = (Arc::new(config), Arc::default());
-        Lifecycle { config, activation, ticket_keys, signals, notifier, generation: Generation::FIRST }
+        Lifecycle { config, activation, ticket_keys, signals, notifier, watch: None, generation: Generation::FIRST }
             .run(predecessor)
             .await
     });
@@ -103,11 +104,13 @@ struct Lifecycle {
     signals: Signals,
     notifier: Notifier,
     ticket_keys: Arc<TicketKeys>,
+    /// Until this process serves.
+    watch: Option<Watch>,
     generation: Generation,
 }
 
-/// What is served, and the one that hands over though it did not start this process.
-type Loaded = (Services, Option<Predecessor>);
+/// What is served, who watches its files, and the one that hands over though it did not start this process.
+type Loaded = (Services, Option<Watch>, Option<Predecessor>);
 
 enum State {
     Starting(JoinHandle<Result<Loaded, Failure>>, Option<Predecessor>),
@@ -133,10 +136,11 @@ impl Lifecycle {
         let (config, ticket_keys) = (Arc::clone(&self.config), Arc::clone(&self.ticket_keys));
         let child = predecessor.is_some();
         let loading = tokio::task::spawn_blocking(move || {
+            let watch = Watch::over(&config).map_err(Failure::Watch)?;
             let services = Services::load(&config, &ticket_keys)?;
             // Last, since whoever hands over waits for what follows for a few seconds only.
             let stranger = config.handoff.take_over.as_ref().filter(|_| !child).map(Predecessor::at).transpose()?;
-            Ok((services, stranger.flatten()))
+            Ok((services, watch, stranger.flatten()))
         });
         let mut state = State::Starting(loading, predecessor);
         loop {

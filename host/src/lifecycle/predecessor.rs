@@ -4,7 +4,7 @@ use super::{
     Lifecycle, State, bug,
     end::Told,
     heard,
-    serving::{Event, Serving},
+    serving::{Busy, Event, Serving},
 };
 use crate::{
     bind::Key,
@@ -15,6 +15,7 @@ use crate::{
         offer::{self, Successor},
     },
     signals::Signal,
+    watch::Saved,
 };
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
@@ -55,12 +56,16 @@ impl Lifecycle {
                 Signal::Restart => self.restart(serving),
                 Signal::Reload => {
                     serving.reopen_earlier_logs();
-                    self.reload(&mut serving);
+                    self.reload(&mut serving, None);
                     State::Serving(serving)
                 }
             },
-            event = serving.event(None) => match event {
+            event = serving.event(Busy::Not) => match event {
                 Event::Visitor(visitor) => self.visited(serving, visitor).await,
+                Event::Saved(saved) => {
+                    self.reload(&mut serving, Some(saved));
+                    State::Serving(serving)
+                }
                 Event::Reloaded(does) => {
                     self.notifier.ready(&self.status(does));
                     State::Serving(serving)
@@ -71,9 +76,9 @@ impl Lifecycle {
     }
 
     /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
-    fn reload(&self, serving: &mut Serving) {
+    fn reload(&self, serving: &mut Serving, saved: Option<Saved>) {
         self.notifier.reloading(&self.status("serves, and reads its configuration anew"));
-        serving.reload(&self.config, &self.ticket_keys);
+        serving.reload(&self.config, &self.ticket_keys, saved);
     }
 
     /// What a successor needs to resume sessions. Without it they begin anew, which is no reason to refuse a restart.
@@ -172,7 +177,7 @@ impl Lifecycle {
                     Err(failure) => self.failed(serving, successor, &failure, deferred).await,
                 };
             }
-            event = serving.event(Some("another restart is under way")) => return bug(event),
+            event = serving.event(Busy::HandingOver("another restart is under way")) => return bug(event),
         }
         State::Offering(serving, successor, deferred)
     }
@@ -213,7 +218,7 @@ impl Lifecycle {
                 }
                 return State::Watching(serving, successor, claimed, Instant::now() + window);
             }
-            event = serving.event(Some("another restart is under way")) => return bug(event),
+            event = serving.event(Busy::HandingOver("another restart is under way")) => return bug(event),
         }
         State::Committed(serving, successor, claimed, deferred)
     }
@@ -235,7 +240,7 @@ impl Lifecycle {
             return self.stop(serving, Told::BySignal).await;
         }
         if deferred.reload {
-            self.reload(&mut serving);
+            self.reload(&mut serving, None);
         }
         State::Serving(serving)
     }
@@ -268,7 +273,7 @@ impl Lifecycle {
                 offer::Event::Yield => self.resume(serving, successor).await,
                 offer::Event::Died => self.bereaved(serving, successor).await,
             },
-            event = serving.event(Some("a successor serves already")) => bug(event),
+            event = serving.event(Busy::HandingOver("a successor serves already")) => bug(event),
             () = time::sleep_until(until) => self.settle(serving, successor, claimed, Asked::Nothing).await,
         }
     }
@@ -276,7 +281,7 @@ impl Lifecycle {
     /// What was asked of the service while a successor was that.
     fn catch_up(&self, serving: &mut Serving) {
         if std::mem::take(&mut serving.reload_with_successor) {
-            self.reload(serving);
+            self.reload(serving, None);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     pidfile::PidFile,
     service::{Service, Services},
     tls::TicketKeys,
+    watch::{Saved, Watch},
 };
 use futures::future::select_all;
 use std::{
@@ -31,7 +32,7 @@ use tokio::{
     task::{AbortHandle, JoinHandle, JoinSet},
     time,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, field, info, warn};
 
 /// How often it is tried to accept where descriptors had run out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -49,6 +50,8 @@ pub(super) struct Serving {
     retired: Vec<Weak<Listener>>,
     pub(super) connections: Connections,
     reload: Option<Reload>,
+    /// Who says when the files of plugins have changed, where that is wanted.
+    pub(super) watch: Option<Watch>,
     pub(super) door: Option<Door>,
     /// Handoff sockets of the predecessor that nobody will have when it has let go.
     pub(super) unclaimed_doors: Vec<Door>,
@@ -106,6 +109,8 @@ struct Reload {
     loading: JoinHandle<Result<Fresh, String>>,
     config: Arc<Config>,
     ticket_keys: Arc<TicketKeys>,
+    /// The change of a plugin because of which it is done, where nobody has asked.
+    saved: Option<Saved>,
     /// It was asked for once more meanwhile: what is being read may be out of date.
     again: bool,
 }
@@ -113,15 +118,40 @@ struct Reload {
 /// What a reload has read.
 struct Fresh {
     services: Services,
+    watch: Option<Watch>,
     binds: HashMap<Key, Bind>,
     /// The options that stay as they are until the next restart.
     differing: Vec<String>,
+}
+
+/// What else a process is at, which keeps it from other things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Busy {
+    /// Nothing.
+    Not,
+    /// It has taken over, and its predecessor could still serve again.
+    TakingOver,
+    /// It hands over, or has. What is asked of the service meanwhile is put off, or done by the successor.
+    HandingOver(&'static str),
+}
+
+impl Busy {
+    /// Why visitors are refused.
+    fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Not => None,
+            Self::TakingOver => Some("this process has just taken over; try again when its predecessor has let go"),
+            Self::HandingOver(reason) => Some(reason),
+        }
+    }
 }
 
 /// What goes on besides signals and handoffs.
 pub(super) enum Event {
     /// A successor that nobody here started asks for the service.
     Visitor(Visitor),
+    /// The file of a plugin has changed.
+    Saved(Saved),
     /// A reload is over: what this process does since, for the service manager.
     Reloaded(&'static str),
     /// Something that cannot happen: a listener is no longer served.
@@ -138,6 +168,7 @@ impl Serving {
             retired: Vec::new(),
             connections,
             reload: None,
+            watch: None,
             door: None,
             unclaimed_doors: Vec::new(),
             pidfile: None,
@@ -190,6 +221,7 @@ impl Serving {
     /// Lets go of the listeners that a successor serves, and retires those that nobody will serve.
     pub(super) async fn hand_over(&mut self, claimed: &[Key]) {
         self.pause(claimed);
+        self.watch = None;
         self.open.retain(|open| !claimed.contains(open.listener.key()));
         // Whoever asks for the service from here on must not wait for a process that no longer has it.
         self.door = None;
@@ -305,6 +337,7 @@ impl Serving {
 
     /// Ends serving for good: nobody takes over.
     pub(super) async fn stop(&mut self) {
+        self.watch = None;
         self.retire().await;
         if let Some(door) = self.door.take() {
             door.remove();
@@ -338,23 +371,29 @@ impl Serving {
         self.released.iter().for_each(Successor::hang_up);
     }
 
-    /// Reads anew what the listeners of `config` get. Nothing changes before it is certain that all of it can be served.
-    pub(super) fn reload(&mut self, config: &Arc<Config>, ticket_keys: &Arc<TicketKeys>) {
+    /// Reads anew what the listeners of `config` get, since a plugin was `saved` or somebody has asked. Nothing changes before it is
+    /// certain that all of it can be served.
+    pub(super) fn reload(&mut self, config: &Arc<Config>, ticket_keys: &Arc<TicketKeys>, saved: Option<Saved>) {
         match &mut self.reload {
-            Some(reload) => reload.again = true,
+            Some(reload) => {
+                reload.again = true;
+                // Whoever has asked is told at once what came of it.
+                reload.saved = reload.saved.take().and(saved);
+            }
             None => {
-                info!("reloading what the listeners get");
+                let changed = saved.as_ref().map(|saved| field::display(saved.path.display()));
+                info!(changed, "reloading what the listeners get");
                 let (config, ticket_keys) = (Arc::clone(config), Arc::clone(ticket_keys));
                 let (served, keys) = (Arc::clone(&config), Arc::clone(&ticket_keys));
                 let loading = tokio::task::spawn_blocking(move || Fresh::read(&served, &keys));
-                self.reload = Some(Reload { loading, config, ticket_keys, again: false });
+                self.reload = Some(Reload { loading, config, ticket_keys, saved, again: false });
             }
         }
     }
 
-    /// Waits for what goes on besides signals and handoffs, and does what needs no decision. Where `busy` says why, visitors are
+    /// Waits for what goes on besides signals and handoffs, and does what needs no decision. While it is busy, visitors are
     /// refused, and the outcome of a reload is not told: that of the handoff follows. May be dropped and called again.
-    pub(super) async fn event(&mut self, busy: Option<&str>) -> Event {
+    pub(super) async fn event(&mut self, busy: Busy) -> Event {
         loop {
             tokio::select! {
                 Some(ended) = self.acceptors.join_next() => match ended {
@@ -368,12 +407,14 @@ impl Serving {
                     }
                 }
                 () = time::sleep(WRITE_AGAIN), if self.unwritten.is_some() => self.write_pidfile(),
-                loaded = loaded(&mut self.reload) => if let (Some(does), None) = (self.reloaded(loaded), busy) {
+                loaded = loaded(&mut self.reload) => if let (Some(does), Busy::Not) = (self.reloaded(loaded), busy) {
                     return Event::Reloaded(does);
                 },
                 () = ended(&mut self.released) => {}
                 event = told(&mut self.predecessor) => self.predecessor_said(event),
-                visitor = visitor(&mut self.door) => match busy {
+                // A process that hands over leaves it to its successor, which watches too, and catches up should it serve again.
+                saved = saved(&mut self.watch), if !matches!(busy, Busy::HandingOver(_)) => return Event::Saved(saved),
+                visitor = visitor(&mut self.door) => match busy.refusal() {
                     None => return Event::Visitor(visitor),
                     Some(reason) => visitor.refuse(reason).await,
                 },
@@ -391,26 +432,32 @@ impl Serving {
 
     /// What this process does since, where that is certain.
     fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<&'static str> {
-        let Reload { config, ticket_keys, again, .. } = self.reload.take()?;
+        let Reload { config, ticket_keys, saved, again, .. } = self.reload.take()?;
         if again {
-            self.reload(&config, &ticket_keys);
+            self.reload(&config, &ticket_keys, saved);
             return None;
         }
         match loaded {
-            Ok(fresh) => {
+            Ok(mut fresh) => {
                 self.replace(&fresh);
-                info!("reloaded: new connections get what was read");
+                self.watch = fresh.watch.take();
+                let ms_since_saved =
+                    saved.map(|saved| u64::try_from(saved.at.elapsed().as_millis()).unwrap_or(u64::MAX));
+                info!(ms_since_saved, "reloaded: new connections get what was read");
                 Some("serves what was reloaded")
             }
             Err(reason) => {
-                error!("the reload failed, everything stays as it was: {reason}");
+                match saved {
+                    Some(saved) => saved.failed(reason),
+                    None => error!("the reload failed, everything stays as it was: {reason}"),
+                }
                 Some("serves; its last reload failed")
             }
         }
     }
 
     /// From here on, connections get what was read.
-    fn replace(&mut self, Fresh { services, binds, differing }: &Fresh) {
+    fn replace(&mut self, Fresh { services, binds, differing, .. }: &Fresh) {
         let mut incomplete = Vec::new();
         for Open { listener, wanted, acceptor, .. } in &mut self.open {
             let address = listener.address();
@@ -467,9 +514,10 @@ impl Serving {
 impl Fresh {
     fn read(served: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, String> {
         let (config, differing) = served.again().map_err(|error| error.to_string())?;
+        let watch = Watch::over(&config).map_err(|error| format!("--watch: {error}"))?;
         let services = Services::load(&config, ticket_keys).map_err(|error| error.to_string())?;
         let binds = config.listeners.into_iter().map(|listener| (listener.key, listener.bind)).collect();
-        Ok(Self { services, binds, differing })
+        Ok(Self { services, watch, binds, differing })
     }
 }
 
@@ -496,6 +544,13 @@ async fn ended(released: &mut Vec<Successor>) {
 async fn told(predecessor: &mut Option<Predecessor>) -> adopt::Event {
     match predecessor {
         Some(predecessor) => predecessor.event().await,
+        None => pending().await,
+    }
+}
+
+async fn saved(watch: &mut Option<Watch>) -> Saved {
+    match watch {
+        Some(watch) => watch.saved().await,
         None => pending().await,
     }
 }

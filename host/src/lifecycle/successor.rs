@@ -1,6 +1,12 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
-use super::{Lifecycle, Loaded, State, boot, bug, end::Told, failure::Failure, heard, serving::Serving};
+use super::{
+    Lifecycle, Loaded, State, boot, bug,
+    end::Told,
+    failure::Failure,
+    heard,
+    serving::{Busy, Event, Serving},
+};
 use crate::{
     exit::Exit,
     fault,
@@ -69,7 +75,8 @@ impl Lifecycle {
                 if let (Err(failure), Some(predecessor)) = (&loaded, &predecessor) {
                     predecessor.fail(Stage::Loading, &failure.to_string()).await;
                 }
-                let (services, stranger) = loaded?;
+                let (services, watch, stranger) = loaded?;
+                self.watch = watch;
                 if let Some(predecessor) = predecessor.or(stranger) {
                     return Ok(State::Adopting(services, predecessor));
                 }
@@ -140,7 +147,7 @@ impl Lifecycle {
                         let asked = forwarded.unwrap_or(Verb::Restart);
                         return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
                     }
-                    Signal::Reload => serving.reload(&self.config, &self.ticket_keys),
+                    Signal::Reload => serving.reload(&self.config, &self.ticket_keys, None),
                 },
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
@@ -149,16 +156,17 @@ impl Lifecycle {
                     }
                     adopt::Event::Forward(Verb::Reload) => {
                         log::reopen();
-                        serving.reload(&self.config, &self.ticket_keys);
+                        serving.reload(&self.config, &self.ticket_keys, None);
                     }
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
                     adopt::Event::Resumed => return self.hand_back(serving).await,
                     adopt::Event::Draining(_) => {}
                 },
-                event = serving.event(Some("this process has just taken over; try again when its predecessor has let go")) => {
-                    return bug(event);
-                }
+                event = serving.event(Busy::TakingOver) => match event {
+                    Event::Saved(saved) => serving.reload(&self.config, &self.ticket_keys, Some(saved)),
+                    event => return bug(event),
+                },
                 () = fault::rollback(), if !yielded => {
                     warn!("rolling back: the predecessor is asked to serve again");
                     predecessor.tell(Message::Yield {}).await;

@@ -1,0 +1,207 @@
+//! Where a change of a file can be noticed: the file itself, and every directory in which a name or a link leads to it.
+
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
+};
+use rustix::fs::statfs;
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
+    fs,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Component, Path, PathBuf},
+};
+
+/// What is asked for, of files and directories alike: the kernel keeps one answer for each of them.
+const ASKED: AddWatchFlags = AddWatchFlags::IN_MODIFY
+    .union(AddWatchFlags::IN_CLOSE_WRITE)
+    .union(AddWatchFlags::IN_ATTRIB)
+    .union(AddWatchFlags::IN_CREATE)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_MOVED_TO);
+
+/// Links on one way, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// File systems whose files others change without this kernel's knowledge.
+const SHARED: [(u32, &str); 8] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x517b, "SMB"),
+    (0x6573_5546, "FUSE"),
+    (0x0102_1997, "9P"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+];
+
+/// Why changes of a file cannot be noticed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Obstacle {
+    #[error("{}: {}", .0.display(), said(*.1))]
+    Refused(PathBuf, Errno),
+    #[error("{}: this is {kind}, on which others make changes that nobody tells", .directory.display())]
+    Shared { directory: PathBuf, kind: &'static str },
+}
+
+fn said(refusal: Errno) -> String {
+    match refusal {
+        Errno::ENOSPC => "there are no more watches (see fs.inotify.max_user_watches)".to_owned(),
+        refusal => refusal.desc().to_owned(),
+    }
+}
+
+/// All such places of some files.
+pub(super) struct Places {
+    inotify: Inotify,
+    watched: HashMap<WatchDescriptor, Names>,
+    /// Where somebody has begun to write, and has not closed the file.
+    written: HashSet<(WatchDescriptor, Option<OsString>)>,
+}
+
+/// What matters of a place, and to which file: names in a directory, `None` for the file itself.
+type Names = HashMap<Option<OsString>, usize>;
+
+impl Places {
+    pub(super) fn new() -> Result<Self, Errno> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        Ok(Self { inotify, watched: HashMap::new(), written: HashSet::new() })
+    }
+
+    /// Watches whatever leads to these files by now, and nothing else.
+    pub(super) fn arm(&mut self, paths: &[PathBuf]) -> Result<(), Obstacle> {
+        let mut watched = HashMap::new();
+        let mut outcome = Ok(());
+        for (index, path) in paths.iter().enumerate() {
+            outcome = outcome.and(self.follow(path, index, &mut watched));
+        }
+        for gone in self.watched.keys().filter(|place| !watched.contains_key(place)) {
+            // It is gone already where what it watched is.
+            self.inotify.rm_watch(*gone).ok();
+        }
+        self.watched = watched;
+        self.written.retain(|(place, name)| self.watched.get(place).is_some_and(|names| names.contains_key(name)));
+        outcome
+    }
+
+    /// Goes the way to a file as the kernel does. Each directory is watched before its entry is read, so that no change is missed.
+    fn follow(&self, path: &Path, index: usize, watched: &mut HashMap<WatchDescriptor, Names>) -> Result<(), Obstacle> {
+        let mut directory = PathBuf::from("/");
+        let mut rest = steps(path);
+        let mut links = 0;
+        while let Some(step) = rest.pop() {
+            if step == ".." {
+                directory.pop();
+                continue;
+            }
+            let place = match self.inotify.add_watch(&directory, ASKED) {
+                Ok(place) => place,
+                // What was there a moment ago is not, which whoever watches its own directory is told.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+                Err(refusal) => return Err(Obstacle::Refused(directory, refusal)),
+            };
+            watched.entry(place).or_default().insert(Some(step.clone()), index);
+            let next = directory.join(&step);
+            match fs::read_link(&next) {
+                Ok(target) if links < MOST_LINKS => {
+                    links += 1;
+                    if target.is_absolute() {
+                        directory = PathBuf::from("/");
+                    }
+                    rest.extend(steps(&target));
+                }
+                _ if rest.is_empty() => {
+                    // By other names than this too. It need not exist, or be one that can be read.
+                    if let Ok(file) = self.inotify.add_watch(&next, ASKED) {
+                        watched.entry(file).or_default().insert(None, index);
+                    }
+                    let kind = shared(&directory);
+                    return kind.map_or(Ok(()), |kind| Err(Obstacle::Shared { directory, kind }));
+                }
+                _ => directory = next,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has happened since it was asked last: the file that it concerned, where it did one.
+    pub(super) fn happened(&mut self) -> Option<usize> {
+        let mut concerned = None;
+        // It fails when there is no more.
+        while let Ok(events) = self.inotify.read_events() {
+            for event in events {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    // Anything may have happened.
+                    self.written.clear();
+                    concerned = Some(concerned.unwrap_or_default());
+                }
+                let Some(index) = self.watched.get(&event.wd).and_then(|names| names.get(&event.name)) else {
+                    continue;
+                };
+                concerned = Some(*index);
+                let file = (event.wd, event.name);
+                if event.mask.contains(AddWatchFlags::IN_MODIFY) {
+                    self.written.insert(file);
+                } else if !event.mask.contains(AddWatchFlags::IN_ATTRIB) {
+                    // Closed, or another file by now.
+                    self.written.remove(&file);
+                }
+            }
+        }
+        concerned
+    }
+
+    /// Whether anybody is in the middle of writing one of the files.
+    pub(super) fn are_written(&self) -> bool {
+        !self.written.is_empty()
+    }
+}
+
+impl AsFd for Places {
+    /// Readable when something has happened.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// The names on a way, the first one last.
+fn steps(path: &Path) -> Vec<OsString> {
+    let steps = path.components().rev().filter_map(|component| match component {
+        Component::Normal(name) => Some(name),
+        Component::ParentDir => Some(OsStr::new("..")),
+        _ => None,
+    });
+    steps.map(OsStr::to_owned).collect()
+}
+
+/// What others may change unnoticed.
+fn shared(directory: &Path) -> Option<&'static str> {
+    // The type is a number of 32 bits wherever it is kept in more.
+    let kind = statfs(directory).ok()?.f_type as u32;
+    SHARED.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
+}
+
+/// By what a file is known to have changed, where nobody tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(Option<[i64; 7]>);
+
+impl Stamp {
+    pub(super) fn of(path: &Path) -> Self {
+        Self(fs::metadata(path).ok().map(|file| {
+            [
+                file.dev().cast_signed(),
+                file.ino().cast_signed(),
+                file.size().cast_signed(),
+                file.mtime(),
+                file.mtime_nsec(),
+                file.ctime(),
+                file.ctime_nsec(),
+            ]
+        }))
+    }
+}

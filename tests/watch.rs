@@ -1,0 +1,322 @@
+//! `--watch`: a plugin that is saved is served, however it is saved, and never in part.
+
+use crate::{
+    certificates,
+    harness::{Host, Load, Setup, connect, directory, plugin, read_to_end, shared_cache, wait_for},
+    openssl::Client,
+    service::Service,
+};
+use nix::sys::signal::Signal;
+use std::{
+    fs::{self, File},
+    io::{Seek, Write},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const DONE: &str = "reloaded: new connections get what was read";
+const FAILED: &str = "the reload failed, everything stays as it was";
+
+/// A host that watches a plugin in a directory of its own.
+struct Watching {
+    host: Host,
+    path: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Watching {
+    /// Where `hello` lies in the directory is said by `place`.
+    fn placed(place: impl FnOnce(&Path) -> PathBuf) -> Self {
+        let directory = directory();
+        let path = place(directory.path());
+        let host = Setup::serving_file(&path).argument("--watch").start();
+        Self { host, path, directory }
+    }
+
+    fn hello() -> Self {
+        Self::placed(|directory| {
+            let path = directory.join("plugin.wasm");
+            fs::copy(plugin("hello"), &path).unwrap();
+            path
+        })
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.host.log().matches(what).count()
+    }
+
+    /// Waits until what answers is `echo`.
+    fn serves_echo(&self) {
+        serves(&self.host, 0, "as it came");
+    }
+
+    fn serves_hello(&self) {
+        serves(&self.host, 0, "Hello as it came!\n");
+    }
+}
+
+fn ask(host: &Host, listener: usize) -> String {
+    let mut stream = connect(host.addresses[listener]);
+    stream.write_all(b"as it came").unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    String::from_utf8(read_to_end(&mut stream)).unwrap()
+}
+
+fn serves(host: &Host, listener: usize, answer: &str) {
+    wait_for(&format!("the answer {answer:?}"), || (ask(host, listener) == answer).then_some(()));
+}
+
+fn rename_into_place(path: &Path, name: &str) {
+    let draft = path.with_extension("draft");
+    fs::copy(plugin(name), &draft).unwrap();
+    fs::rename(draft, path).unwrap();
+}
+
+#[test]
+fn a_plugin_that_is_renamed_into_place_is_served() {
+    let watching = Watching::hello();
+    let load = Load::start(watching.host.addresses[0], 2, "bob\n", "Hello bob!\n");
+    load.goes_on(10);
+    load.stop();
+    rename_into_place(&watching.path, "echo");
+    watching.serves_echo();
+    let record = watching.host.logged(&[DONE, "ms_since_saved="]);
+    assert!(record.starts_with(&format!("[{}/1]", watching.host.pid())), "{record}");
+    watching.host.logged(&["reloading what the listeners get", watching.path.to_str().unwrap()]);
+    // Again and again, since each change has what is watched set up anew.
+    rename_into_place(&watching.path, "hello");
+    watching.serves_hello();
+    rename_into_place(&watching.path, "echo");
+    watching.serves_echo();
+    assert_eq!(watching.count(FAILED), 0);
+}
+
+#[test]
+fn a_plugin_that_is_written_in_place_is_served_when_it_is_whole() {
+    let watching = Watching::hello();
+    let load = Load::start(watching.host.addresses[0], 2, "bob\n", "Hello bob!\n");
+    let whole = fs::read(plugin("hello-async")).unwrap();
+    let mut file = File::create(&watching.path).unwrap();
+    for piece in whole.chunks(whole.len() / 4 + 1) {
+        file.write_all(piece).unwrap();
+        load.goes_on(50);
+    }
+    // Whole, but its writer could still change it.
+    assert_eq!(watching.count("reloading what the listeners get"), 0);
+    drop(file);
+    watching.host.logged(&[DONE]);
+    load.stop();
+    assert_eq!(watching.count(FAILED), 0);
+    watching.serves_hello();
+}
+
+/// As cargo does it: the name is removed, and made a link to what was built elsewhere.
+#[test]
+fn a_hard_link_is_served_and_what_is_written_by_its_other_name() {
+    let watching = Watching::hello();
+    let built = watching.directory.path().join("deps").join("plugin.wasm");
+    fs::create_dir(built.parent().unwrap()).unwrap();
+    fs::copy(plugin("echo"), &built).unwrap();
+    fs::remove_file(&watching.path).unwrap();
+    fs::hard_link(&built, &watching.path).unwrap();
+    watching.serves_echo();
+    fs::copy(plugin("hello"), &built).unwrap();
+    watching.serves_hello();
+}
+
+#[test]
+fn a_link_that_is_flipped_is_followed() {
+    let watching = Watching::placed(|directory| {
+        fs::copy(plugin("hello"), directory.join("hello.wasm")).unwrap();
+        fs::copy(plugin("echo"), directory.join("echo.wasm")).unwrap();
+        symlink("hello.wasm", directory.join("plugin.wasm")).unwrap();
+        directory.join("plugin.wasm")
+    });
+    let flip = |target: &str| {
+        let draft = watching.path.with_extension("draft");
+        symlink(target, &draft).unwrap();
+        fs::rename(draft, &watching.path).unwrap();
+    };
+    flip("echo.wasm");
+    watching.serves_echo();
+    // As `ln -sf` does it on some systems.
+    fs::remove_file(&watching.path).unwrap();
+    symlink("hello.wasm", &watching.path).unwrap();
+    watching.serves_hello();
+    // What the link leads to is watched too.
+    rename_into_place(&watching.directory.path().join("hello.wasm"), "echo");
+    watching.serves_echo();
+}
+
+#[test]
+fn a_release_that_is_flipped_above_the_plugin_is_followed() {
+    let watching = Watching::placed(|directory| {
+        for (release, name) in [("1", "hello"), ("2", "echo")] {
+            let release = directory.join("releases").join(release);
+            fs::create_dir_all(&release).unwrap();
+            fs::copy(plugin(name), release.join("plugin.wasm")).unwrap();
+        }
+        symlink("releases/1", directory.join("current")).unwrap();
+        directory.join("current").join("plugin.wasm")
+    });
+    let current = watching.directory.path().join("current");
+    symlink("./releases/../releases/2", current.with_extension("draft")).unwrap();
+    fs::rename(current.with_extension("draft"), &current).unwrap();
+    watching.serves_echo();
+    // The directory itself, moved away and replaced.
+    let releases = watching.directory.path().join("releases");
+    fs::rename(releases.join("2"), releases.join("old")).unwrap();
+    fs::rename(releases.join("1"), releases.join("2")).unwrap();
+    watching.serves_hello();
+}
+
+#[test]
+fn what_stays_broken_is_told_once_and_changes_nothing() {
+    let watching = Watching::hello();
+    let whole = fs::read(plugin("echo")).unwrap();
+    fs::write(&watching.path, &whole[..whole.len() / 2]).unwrap();
+    let record = watching.host.logged(&[FAILED]);
+    assert!(record.contains("ERROR") && record.contains("is damaged"), "{record}");
+    assert_eq!(ask(&watching.host, 0), "Hello as it came!\n");
+    fs::write(&watching.path, &whole).unwrap();
+    watching.serves_echo();
+    assert_eq!(watching.count(FAILED), 1);
+}
+
+#[test]
+fn what_is_wrong_for_a_moment_is_not_told() {
+    let watching = Watching::hello();
+    // A program that writes a file, and closes it, in several steps. That the first were tried can be seen.
+    fs::write(&watching.path, b"").unwrap();
+    watching.host.logged(&["reloading what the listeners get"]);
+    fs::remove_file(&watching.path).unwrap();
+    fs::copy(plugin("echo"), &watching.path).unwrap();
+    watching.serves_echo();
+    // Had it been noticed in vain, it would be told before this.
+    fs::write(&watching.path, b"garbage").unwrap();
+    let record = watching.host.logged(&[FAILED]);
+    assert!(record.contains("no WebAssembly"), "{record}");
+    assert_eq!(watching.count(FAILED), 1);
+}
+
+/// A rename leaves nothing to be waited for, whoever still writes to what it has replaced.
+#[test]
+fn a_writer_of_an_old_file_keeps_no_new_one_waiting() {
+    let watching = Watching::hello();
+    let mut old = File::options().write(true).open(&watching.path).unwrap();
+    old.rewind().unwrap();
+    old.write_all(b"\0asm").unwrap();
+    rename_into_place(&watching.path, "echo");
+    watching.serves_echo();
+    drop(old);
+}
+
+#[test]
+fn other_files_beside_it_are_of_no_concern() {
+    let watching = Watching::hello();
+    fs::copy(plugin("echo"), watching.directory.path().join("other.wasm")).unwrap();
+    // By then it would have been seen: what happens in a directory is told in order.
+    rename_into_place(&watching.path, "echo");
+    watching.serves_echo();
+    assert_eq!(watching.count("reloading what the listeners get"), 1);
+}
+
+#[test]
+fn all_plugins_are_watched_and_those_that_are_named_later() {
+    let directory = directory();
+    let place = |name: &str| directory.path().join(name);
+    for name in ["one.wasm", "two.wasm", "route.wasm", "late.wasm"] {
+        fs::copy(plugin("hello"), place(name)).unwrap();
+    }
+    let (certificate, key) = certificates::localhost().write(directory.path(), "localhost");
+    let config = place("host.toml");
+    let write = |two: &str| {
+        let text = format!(
+            "watch = true\nbind-tls\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {:?}\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {:?}\n",
+            place("one.wasm"),
+            place(two),
+        );
+        let tls = format!(
+            "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {:?}\ntls-certificate = {certificate:?}\ntls-key = {key:?}\n\
+             [[listener.route]]\nserver-name = \"localhost\"\nplugin = {:?}\n",
+            place("one.wasm"),
+            place("route.wasm"),
+        );
+        // The encrypted one first, where `openssl` looks.
+        fs::write(&config, text.replace("bind-tls\n", &tls)).unwrap();
+    };
+    write("two.wasm");
+    let setup = Setup::bare().option("--config", &config).option("--cache-dir", shared_cache());
+    let host = setup.option("--max-connections", "64").start_on(3);
+    rename_into_place(&place("two.wasm"), "echo");
+    serves(&host, 2, "as it came");
+    assert_eq!(ask(&host, 1), "Hello as it came!\n");
+    rename_into_place(&place("one.wasm"), "echo");
+    serves(&host, 1, "as it came");
+    rename_into_place(&place("route.wasm"), "speaks-first");
+    let client = Client::to(&host).option("-servername", "localhost");
+    wait_for("the plugin of the route", || client.ask("bob\n").has("you said: bob").then_some(()));
+    write("late.wasm");
+    host.signal(Signal::SIGHUP);
+    serves(&host, 2, "Hello as it came!\n");
+    rename_into_place(&place("late.wasm"), "echo");
+    serves(&host, 2, "as it came");
+}
+
+#[test]
+fn a_successor_watches_too() {
+    let directory = directory();
+    let path = directory.path().join("plugin.wasm");
+    fs::copy(plugin("hello"), &path).unwrap();
+    let setup = Setup::serving_file(&path).argument("--watch").option("--rollback-window", "50ms");
+    let service = Service::start(setup);
+    let successor = service.restart();
+    rename_into_place(&path, "echo");
+    serves(&service.host, 0, "as it came");
+    let record = service.host.logged(&[DONE]);
+    assert!(record.starts_with(&format!("[{}/2]", successor.pid)), "{record}");
+    assert_eq!(service.host.log().matches(DONE).count(), 1);
+}
+
+/// As of HUP: what is asked meanwhile waits for the outcome.
+#[test]
+fn a_change_during_a_restart_that_fails_is_served_after_it() {
+    let directory = directory();
+    let path = directory.path().join("plugin.wasm");
+    fs::copy(plugin("hello"), &path).unwrap();
+    let setup = Setup::serving_file(&path).argument("--watch");
+    let host = setup.option("--start-command", "sleep 60").option("--ready-timeout", "1s").start();
+    host.signal(Signal::SIGUSR1);
+    host.logged(&["a successor was started"]);
+    rename_into_place(&path, "echo");
+    host.logged(&["the restart failed"]);
+    serves(&host, 0, "as it came");
+    let log = host.log();
+    assert!(log.find("the restart failed").unwrap() < log.find("reloading").unwrap());
+}
+
+#[test]
+fn where_nothing_can_be_watched_it_is_looked_at_again_and_again() {
+    // A user namespace has limits of its own, which say for this host alone that there are no watches left.
+    let without = ["unshare", "--user", "--map-root-user", "sh", "-c"];
+    let without = without.into_iter().chain(["echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"", "sh"]);
+    let mut probe = without.clone().chain(["true"]);
+    let may = Command::new(probe.next().unwrap()).args(probe).output();
+    if !may.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a user namespace with limits of its own needs unshare(1) and a kernel that lets: {may:?}");
+        return;
+    }
+    let directory = directory();
+    let path = directory.path().join("plugin.wasm");
+    fs::copy(plugin("hello"), &path).unwrap();
+    let host = Setup::serving_file(&path).argument("--watch").by_way_of(without).start();
+    let record = host.logged(&["plugins cannot be watched here"]);
+    assert!(record.contains("WARN") && record.contains("max_user_instances"), "{record}");
+    rename_into_place(&path, "echo");
+    serves(&host, 0, "as it came");
+    fs::write(&path, "garbage").unwrap();
+    host.logged(&[FAILED, "no WebAssembly"]);
+    fs::copy(plugin("hello"), &path).unwrap();
+    serves(&host, 0, "Hello as it came!\n");
+}
