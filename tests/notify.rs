@@ -1,12 +1,12 @@
 //! What a supervisor is told, and when.
 
 use crate::{
-    harness::{Setup, directory, read_line, wait_for},
-    service::Service,
+    harness::{Setup, directory, read_line, read_to_end, wait_for},
+    service::{Service, generation},
     supervisor::{Barriers, Supervisor},
 };
 use nix::sys::signal::Signal;
-use std::{io::Write, path::Path, process::Command};
+use std::{fs, io::Write, path::Path, process::Command};
 
 fn supervised(plugin: &str, socket: &Path) -> Setup {
     Setup::serving(plugin).environment("NOTIFY_SOCKET", socket.to_str().unwrap())
@@ -33,20 +33,60 @@ fn ready_when_it_listens_and_stopping_when_it_is_told_to() {
     assert_eq!(supervisor.said().len(), 2);
 }
 
-/// What the main process has that systemd did not start itself is killed as soon as the unit is stopped.
+/// systemd gives time to end to its own children only: what it is told is the main process must be left to it by then, though
+/// whoever has started it lives.
 #[test]
-fn under_systemd_an_anchor_is_asked_for() {
+fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);
-    let unit = |options: &[&str]| {
-        let setup =
-            supervised("hello", supervisor.socket()).environment("INVOCATION_ID", "0123456789abcdef0123456789abcdef");
-        options.iter().fold(setup, |setup, option| setup.argument(*option)).start()
-    };
-    let asked = "stopping the service after a hot restart cuts its connections";
-    unit(&[]).logged(&[asked]);
-    let anchored = unit(&["--anchor"]);
-    assert_eq!(anchored.ask("bob\n"), b"Hello bob!\n");
-    assert!(!anchored.log().contains(asked), "{}", anchored.log());
+    let mut service =
+        Service::start(supervised("speaks-first", supervisor.socket()).option("--rollback-window", "60s"));
+    let mut open = service.host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    service.signal(Signal::SIGUSR1);
+    let watched = generation(&service.host.logged(&["serving; the predecessor watches"])).pid;
+    let starter = parent(watched);
+    assert_eq!(
+        parent(starter),
+        service.host.pid(),
+        "it is told how the successor ends, should it end within the window"
+    );
+    service.signal(Signal::SIGUSR1);
+    supervisor.told(&format!("MAINPID={watched}"));
+    assert_eq!(
+        parent(watched),
+        i32::try_from(std::process::id()).unwrap(),
+        "as the next that reaps, this is who has it"
+    );
+    assert!(!fs::exists(format!("/proc/{starter}")).unwrap(), "nothing is left of who was between the two");
+    service.host.logged(&["handed over"]);
+    open.write_all(b"bye\n").unwrap();
+    assert_eq!(read_to_end(&mut open), b"you said: bye\n");
+    assert_eq!(service.host.exit_code(), 0);
+    service.forgo_window();
+}
+
+/// It only stands between the two.
+#[test]
+fn a_starter_that_is_killed_ends_nothing() {
+    let service = Service::start(Setup::serving("hello").option("--rollback-window", "60s"));
+    service.signal(Signal::SIGUSR1);
+    let watched = generation(&service.host.logged(&["serving; the predecessor watches"])).pid;
+    let starter = nix::unistd::Pid::from_raw(parent(watched));
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGINT] {
+        nix::sys::signal::kill(starter, signal).unwrap();
+    }
+    assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
+    assert_eq!(parent(watched), starter.as_raw(), "what was meant for all processes of a service is not for it");
+    nix::sys::signal::kill(starter, Signal::SIGKILL).unwrap();
+    wait_for("its end", || (parent(watched) != starter.as_raw()).then_some(()));
+    assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
+    assert!(!service.host.log().contains("the successor died"));
+    service.forgo_window();
+}
+
+fn parent(pid: i32) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]

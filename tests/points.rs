@@ -2,6 +2,7 @@
 //! service, and of its clients.
 
 use crate::{
+    anchor::children,
     clients::{Clients, Loss, has_ended, is_stopped, ports_of_connections},
     harness::{Setup, wait_for},
     service::{Generation, Service, exit_code, generation},
@@ -273,6 +274,16 @@ fn judge(point: Point, losses: &[Loss], doomed: &HashSet<u16>, over: Instant) {
 
 /// The successor that a process has started last, once it has.
 fn successor_of(service: &Service, predecessor: Generation, failures: usize) -> Option<i32> {
+    // One that is stopped may not have been able to say so before.
+    named_successor(service, predecessor, failures)
+        .or_else(|| is_stopped(predecessor.pid).then(|| only_child(only_child(predecessor.pid)?)).flatten())
+}
+
+fn only_child(pid: i32) -> Option<i32> {
+    children(pid).first().copied()
+}
+
+fn named_successor(service: &Service, predecessor: Generation, failures: usize) -> Option<i32> {
     let log = service.host.log();
     let mut starts = log
         .lines()

@@ -13,7 +13,7 @@ use uninterruptible_host::{
     config::{self, Config, Layers},
     exit::Exit,
     fault,
-    handoff::adopt::Inheritance,
+    handoff::{adopt::Inheritance, starter},
     lifecycle, log,
     notify::Notifier,
     signals,
@@ -32,6 +32,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, lifecycle::Failure> {
     let handlers = signals::install().map_err(lifecycle::Failure::Signals)?;
+    if let Some(order) = config::starting() {
+        return Ok(starter::run(order));
+    }
     if let Some(orders) = config::fault_orders() {
         fault::arm(orders);
     }

@@ -20,9 +20,13 @@ use crate::{
     bind::{Activation, ActivationError, Bind, SocketPath, Variables},
     cli::PluginFile,
     guest::{Kind, Source},
-    handoff::start::{self, StartCommand},
+    handoff::{
+        start::{self, StartCommand},
+        starter::{self, Order},
+    },
     log,
     privilege::Identity,
+    sys,
 };
 use program::{absolute, boot_directory, start_command};
 use std::{
@@ -76,21 +80,10 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// Where the supervisor wants to be told how the service is.
     pub notify_socket: Option<OsString>,
-    /// Who started this process, as far as it matters.
-    pub supervisor: Supervisor,
     /// Whether an anchor wants to be told how this process ends.
     pub anchored: bool,
     /// What is logged, and how.
     pub log: log::Options,
-}
-
-/// Who started the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Supervisor {
-    /// systemd.
-    Systemd,
-    /// Something else, or nobody.
-    Other,
 }
 
 /// How the service passes from one process to the next.
@@ -247,8 +240,6 @@ impl Config {
             },
             pidfile: file("--pidfile", options.pidfile, "/run/uninterruptible-host.pid")?,
             notify_socket: env::var_os("NOTIFY_SOCKET"),
-            // It names each start of a unit by this variable.
-            supervisor: if env::var_os("INVOCATION_ID").is_some() { Supervisor::Systemd } else { Supervisor::Other },
             anchored: is_anchored(),
             log: log::Options {
                 level: parse("--log-level", &options.log_level)?,
@@ -407,6 +398,16 @@ pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
     let Some(number) = env::var_os(start::CHANNEL_VARIABLE) else { return Ok(None) };
     let parsed = number.to_str().and_then(|number| number.parse().ok()).filter(|number| *number > 2);
     parsed.map(Some).ok_or(Error::Channel(number))
+}
+
+/// What this process is to start for a predecessor, where it is not to serve.
+pub fn starting() -> Option<Order> {
+    let mut words = env::args_os();
+    words.next().filter(|name| name == starter::NAME)?;
+    let line = sys::inherited(words.next()?.to_str()?.parse().ok()?, |_| true)?;
+    let channel = sys::inherited(handoff_channel().ok()??, |_| true)?;
+    let program = PathBuf::from(words.next()?);
+    Some(Order { line: line.into(), channel, program, arguments: words.collect() })
 }
 
 /// The file in which tests order faults, in builds that have them.

@@ -21,6 +21,7 @@ pub mod message;
 pub mod offer;
 pub mod peer;
 pub mod start;
+pub mod starter;
 
 pub use channel::Side;
 use std::fmt;

@@ -41,7 +41,7 @@ pub struct Estate {
 /// The process that is to take over, from its start until it does.
 pub struct Successor {
     channel: Channel,
-    /// Where it is a child of this process.
+    /// Where this process has started it.
     child: Option<start::Successor>,
     /// Known since its `hello`; `None` where it cannot be seen or signalled from here.
     peer: Option<Peer>,
@@ -352,17 +352,24 @@ impl Successor {
         self.peer.as_ref().is_some_and(Peer::has_ended)
     }
 
+    /// Leaves it to whoever reaps above, who is its parent from here on.
+    pub async fn let_go(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.let_go().await;
+        }
+    }
+
     /// Sends it HUP, where it can be signalled.
     pub fn hang_up(&self) {
         self.peer.iter().for_each(Peer::hang_up);
     }
 
-    /// Waits until it has ended, and reaps it if it is a child. May be dropped and called again; comes true once.
+    /// Waits until it has ended, or was let go of. May be dropped and called again; comes true once.
     pub async fn reaped(&mut self) {
         match (&mut self.child, &self.peer) {
             (Some(child), _) => {
                 child.ended().await;
-                child.status();
+                child.let_go().await;
                 self.child = None;
                 self.peer = None;
             }

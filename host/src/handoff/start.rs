@@ -1,24 +1,23 @@
-//! Starting a successor: a child that inherits one end of the exchange.
+//! Starting a successor: a process that inherits one end of the exchange.
 
-use super::peer::Peer;
-use nix::{
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use super::{peer::Peer, starter};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::{
     ffi::OsString,
-    io,
+    io::{self, Read},
     os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::process::CommandExt,
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::{
+            net::UnixStream as StdUnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
     path::PathBuf,
     process::{Child, Command, ExitStatus},
+    sync::OnceLock,
     time::Duration,
 };
-use tokio::time;
+use tokio::{net::UnixStream, time};
 
 /// The variable that tells a successor which descriptor is its end of the channel.
 pub const CHANNEL_VARIABLE: &str = "UNINTERRUPTIBLE_HANDOFF_FD";
@@ -26,8 +25,14 @@ pub const CHANNEL_VARIABLE: &str = "UNINTERRUPTIBLE_HANDOFF_FD";
 /// What must not reach a child: what was meant for this process alone.
 const NOT_INHERITED: [&str; 5] = [CHANNEL_VARIABLE, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// How long a child that was killed may take to end. One that the kernel cannot end yet is reaped when it has.
+/// How long a process that was killed may take to end. One that the kernel cannot end yet is reaped when it has.
 const DEATH: Duration = Duration::from_secs(5);
+
+/// How long a starter may take to start something, which is all that it does first.
+const START: Duration = Duration::from_secs(5);
+
+/// By what this program is, whatever is at its path by now.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// How a successor is started.
 #[derive(Clone, Debug)]
@@ -59,16 +64,28 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// This program cannot be executed once more, to start the other.
+    #[error("{THIS_PROGRAM} cannot be executed, or does not start anything: {source}")]
+    Starter {
+        /// Why.
+        source: io::Error,
+    },
     /// No descriptors, no processes.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
 }
 
-/// A child, in a process group of its own. It is reaped only by the methods here, so that nobody else can have its number.
+/// A process in a group of its own, started by way of a `starter`, which keeps its number from being anybody else's.
 #[derive(Debug)]
 pub struct Successor {
-    child: Child,
+    pid: i32,
+    starter: Child,
+    /// The starter's.
     process: Peer,
+    /// To the starter; the end of it lets that go.
+    line: Option<UnixStream>,
+    /// How the successor has ended, as far as the starter could tell.
+    ended: OnceLock<Option<ExitStatus>>,
 }
 
 impl Successor {
@@ -81,60 +98,104 @@ impl Successor {
         let StartCommand { program, arguments, directory } = command;
         // A missing directory and a missing program would be told by one and the same error.
         std::fs::metadata(directory).map_err(|source| Error::Directory { directory: directory.clone(), source })?;
-        // The only process that this program ever starts, so that nothing else can inherit the descriptor in between.
-        fcntl(&far, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
-        let mut start = Command::new(program);
-        start.args(arguments).current_dir(directory).process_group(0);
+        let (mut line, its_line) = StdUnixStream::pair()?;
+        line.set_read_timeout(Some(START))?;
+        // The only process that this program ever starts, so that nothing else can inherit the descriptors in between.
+        for inherited in [far.as_fd(), its_line.as_fd()] {
+            fcntl(inherited, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
+        }
+        let mut start = Command::new(THIS_PROGRAM);
+        start.arg0(starter::NAME).arg(its_line.as_raw_fd().to_string()).arg(program).args(arguments);
+        start.current_dir(directory).process_group(0);
         // Without clearing it all, which would keep the standard library from spawning without a fork of all that guests map.
         for variable in NOT_INHERITED {
             start.env_remove(variable);
         }
         start.env(CHANNEL_VARIABLE, far.as_raw_fd().to_string());
-        let mut child = start.spawn().map_err(|source| Error::Program { program: program.clone(), source })?;
-        match i32::try_from(child.id()).map_err(io::Error::other).and_then(Peer::hold) {
-            Ok(process) => Ok(Self { child, process }),
-            Err(error) => {
-                drop(child.kill());
-                drop(child.wait());
-                Err(error.into())
+        let mut starter = start.spawn().map_err(|source| Error::Starter { source })?;
+        drop((far, its_line));
+        let begun = || {
+            let mut answer = [0; 4];
+            line.read_exact(&mut answer)?;
+            line.set_nonblocking(true)?;
+            let process = i32::try_from(starter.id()).map_err(io::Error::other).and_then(Peer::hold)?;
+            Ok::<_, io::Error>((i32::from_le_bytes(answer), process, UnixStream::from_std(line)?))
+        };
+        let refused = match begun() {
+            Ok((pid, process, line)) if pid > 0 => {
+                return Ok(Self { pid, starter, process, line: Some(line), ended: OnceLock::new() });
             }
-        }
+            Ok((refusal, ..)) => {
+                Error::Program { program: program.clone(), source: io::Error::from_raw_os_error(-refusal) }
+            }
+            Err(source) => Error::Starter { source },
+        };
+        drop(starter.kill());
+        drop(starter.wait());
+        Err(refused)
     }
 
     /// Its process id.
     pub fn pid(&self) -> i32 {
-        self.process.pid()
+        self.pid
     }
 
-    /// Waits until it has ended. May be dropped and called again.
+    /// Waits until it has ended, or nobody can tell any more. May be dropped and called again.
     pub async fn ended(&self) {
-        self.process.ended().await;
+        let Some(line) = &self.line else { return };
+        while self.ended.get().is_none() {
+            // It fails only where the runtime ends.
+            if line.readable().await.is_err() {
+                return std::future::pending().await;
+            }
+            let mut status = [0; 4];
+            match line.try_read(&mut status) {
+                Ok(4) => drop(self.ended.set(Some(ExitStatus::from_raw(i32::from_le_bytes(status))))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => drop(self.ended.set(None)),
+            }
+        }
     }
 
-    /// Whether it has ended, and not well. It is not reaped.
+    /// Whether its end was seen, and was not well.
     pub fn has_failed(&self) -> bool {
-        let number = rustix::process::Pid::from_raw(self.process.pid());
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = number.and_then(|number| waitid(WaitId::Pid(number), options).ok().flatten());
-        status.is_some_and(|status| status.exit_status() != Some(0))
+        self.ended.get().is_some_and(|status| status.is_some_and(|status| !status.success()))
     }
 
-    /// Its status, once it has ended; then it is reaped.
-    pub fn status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+    /// Leaves it to whoever reaps above, where it lives; its end is not seen here any more.
+    pub async fn let_go(&mut self) {
+        self.line = None;
+        if time::timeout(DEATH, self.process.ended()).await.is_ok() {
+            drop(self.starter.try_wait());
+        }
+    }
+
+    /// Has its group killed. It is not reaped before, so that the number is still its own.
+    async fn kill(&self) {
+        let Some(line) = &self.line else { return };
+        while line.writable().await.is_ok() {
+            match line.try_write(&[starter::KILL]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
     }
 
     /// Gives it time to end by itself, then kills whatever is left of its group, and reaps it.
     pub async fn end(mut self, grace: Duration) -> Option<ExitStatus> {
-        drop(time::timeout(grace, self.process.ended()).await);
-        // It is not reaped yet, so that the number is still its own.
-        killpg(Pid::from_raw(self.process.pid()), Signal::SIGKILL).ok();
-        if time::timeout(DEATH, self.process.ended()).await.is_ok() {
-            return self.status();
+        drop(time::timeout(grace, self.ended()).await);
+        let ended = async {
+            self.kill().await;
+            self.ended().await;
+            self.process.ended().await;
+        };
+        if time::timeout(DEATH, ended).await.is_ok() {
+            drop(self.starter.try_wait());
+            return self.ended.get().copied().flatten();
         }
         tokio::spawn(async move {
             self.process.ended().await;
-            self.status();
+            drop(self.starter.try_wait());
         });
         None
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bind::{Activation, Claim, FileId, ListenerAddress},
-    config::{Config, Supervisor},
+    config::Config,
     drain::Connections,
     handoff::{
         Generation,
@@ -69,12 +69,6 @@ impl Lifecycle {
             1 => self.status("serves 1 listener"),
             listeners => self.status(&format!("serves {listeners} listeners")),
         });
-        if config.supervisor == Supervisor::Systemd && config.notify_socket.is_some() && !config.anchored {
-            warn!(
-                "systemd gives time to finish to its own children alone: give --anchor, or stopping the service after a hot restart cuts its \
-                 connections"
-            );
-        }
         Ok(serving)
     }
 

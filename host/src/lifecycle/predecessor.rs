@@ -324,11 +324,13 @@ impl Lifecycle {
     pub(super) async fn settle(
         &mut self,
         mut serving: Serving,
-        successor: Successor,
+        mut successor: Successor,
         claimed: Vec<Key>,
         asked: Asked,
     ) -> State {
         if successor.is_child() {
+            // A service manager gives time to end to its own children only.
+            successor.let_go().await;
             // Before the successor may act as the service, the service manager must know it as that.
             let status = format!("generation {} serves", self.generation.next());
             self.notifier.ready_as(successor.pid().unsigned_abs(), &status);

@@ -1,0 +1,112 @@
+//! The process between a predecessor and the successor that it starts.
+//!
+//! A service manager gives time to end to its own children only, so that a successor has to be one when it is named as the main
+//! process. Whose parent ends becomes the child of whoever reaps above: the service manager, or an anchor. So this program, once
+//! more and without a thread, starts the successor, and ends when the predecessor lets it go, or is gone. Until then it stands in
+//! for a parent: it tells how the successor has ended, and keeps its number from being anybody else's while its group is killed.
+//!
+//! ```text
+//!  predecessor ◄── process id, or why there is none ── starter ── starts ──► successor
+//!              ◄──────────────────── wait status ──
+//!              ── KILL, or the end of the line ───►
+//! ```
+
+use crate::exit::Exit;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid},
+};
+use std::{
+    ffi::OsString,
+    io::{self, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::PathBuf,
+    process::{Child, Command, ExitCode},
+};
+
+/// The name under which this program is started as that, in the place of its path.
+pub const NAME: &str = "uninterruptible-host: starts a successor";
+
+/// What the predecessor says where the successor, and whatever it has started in its group, is to be killed.
+pub(super) const KILL: u8 = 9;
+
+/// What is to be started, and for whom.
+#[derive(Debug)]
+pub struct Order {
+    /// Where the predecessor listens.
+    pub line: UnixStream,
+    /// The successor's end of the exchange, which must not be held open here.
+    pub channel: OwnedFd,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// Starts a successor, and stays for as long as its predecessor wants it to.
+pub fn run(order: Order) -> ExitCode {
+    // There is nobody to be told but the predecessor, which sees the end of the line.
+    stand_in(order).map_or_else(|_error| Exit::System, |()| Exit::Finished).into()
+}
+
+fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Result<()> {
+    let mut start = Command::new(program);
+    start.args(arguments).process_group(0);
+    nix::fcntl::fcntl(&channel, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+    let started = start.spawn();
+    drop(channel);
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => return line.write_all(&(-error.raw_os_error().unwrap_or(Errno::EINVAL as i32)).to_le_bytes()),
+    };
+    let number = i32::try_from(child.id()).map_err(io::Error::other)?;
+    line.write_all(&number.to_le_bytes())?;
+    let process = rustix::process::Pid::from_child(&child);
+    let pidfd = pidfd_open(process, PidfdFlags::empty())?;
+    let mut told = false;
+    loop {
+        let mut sources = [PollFd::new(&line, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        // What has been told is not waited for again.
+        let awaited = if told { &mut sources[..1] } else { &mut sources[..] };
+        match poll(awaited, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let [said, ended] = sources.map(|source| !source.revents().is_empty());
+        if ended && let Some(status) = status_of(process) {
+            line.write_all(&status.to_le_bytes())?;
+            told = true;
+        }
+        if said {
+            // Where the predecessor went with something unread, that is an error.
+            if line.read(&mut [0]).unwrap_or_default() > 0 {
+                killpg(Pid::from_raw(number), Signal::SIGKILL).ok();
+                let status = std::os::unix::process::ExitStatusExt::into_raw(child.wait()?);
+                if !told {
+                    line.write_all(&status.to_le_bytes())?;
+                }
+            }
+            return reap(child);
+        }
+    }
+}
+
+/// The wait status of a process that has ended, which stays to be reaped.
+fn status_of(process: rustix::process::Pid) -> Option<i32> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::Pid(process), options).ok().flatten()?;
+    status.exit_status().map(|code| (code & 0xff) << 8).or(status.terminating_signal())
+}
+
+/// Who lives on is somebody else's child from here on.
+fn reap(mut child: Child) -> io::Result<()> {
+    child.try_wait().map(drop)
+}
