@@ -269,6 +269,8 @@ fn root_takes_over_from_one_that_is_somebody_else_and_becomes_it_too() {
     let mut first = setup().start();
     let second = setup().option("--take-over", &door).start();
     second.logged(&["settled: this process is the service"]);
+    // Though it cannot be signalled, and so not be watched, it has a name.
+    first.logged(&["a successor asks for the service", &format!("successor={}", second.pid())]);
     assert_eq!(first.exit_code(), 0);
     assert_is(second.pid(), home.user.uid.as_raw(), home.user.gid.as_raw());
     assert_eq!(second.ask("bob\n"), b"Hello bob!\n");

@@ -20,6 +20,7 @@ use std::{
         unix::net::UnixListener,
     },
     path::{Path, PathBuf},
+    process::Command,
 };
 use uninterruptible_host::handoff::message::Message;
 
@@ -332,24 +333,30 @@ fn is_closed(mut reader: PipeReader) -> bool {
 
 #[test]
 fn what_comes_in_an_unknown_role_is_closed() {
-    drop(takes_over_in_spite_of("of-a-later-version"));
+    drop(takes_over_in_spite_of(json!({ "role": "of-a-later-version", "key": 7 })));
+}
+
+/// Whatever it is, nobody waits for it, and nobody is signalled by it.
+#[test]
+fn what_is_no_process_is_no_earlier_generation() {
+    drop(takes_over_in_spite_of(json!({ "role": "generation", "generation": 1, "pid": std::process::id() })));
 }
 
 /// Whatever comes as ticket keys, it is no reason not to serve.
 #[test]
 fn what_are_no_ticket_keys_is_closed_and_told() {
-    let log = takes_over_in_spite_of("ticket-keys");
+    let log = takes_over_in_spite_of(json!({ "role": "ticket-keys", "key": 7 }));
     assert!(log.contains("WARN sessions of the predecessor will not be resumed"), "{log}");
 }
 
 /// A real successor is offered a pipe for something, and has to close it. Returns what it said.
-fn takes_over_in_spite_of(role: &str) -> String {
+fn takes_over_in_spite_of(entry: Value) -> String {
     let estate = Estate::new();
     let (mut host, predecessor) = greeted(&estate);
     let mut offer = recorded_offer(&estate);
     let descriptors = estate.descriptors(&offer);
     let (reader, writer) = std::io::pipe().unwrap();
-    offer["entries"].as_array_mut().unwrap().insert(0, json!({ "role": role, "key": 7 }));
+    offer["entries"].as_array_mut().unwrap().insert(0, entry);
     predecessor.say(&offer.to_string(), &[&[writer.as_fd()][..], &descriptors].concat());
     drop(writer);
     assert_eq!(predecessor.hear().unwrap()["message"], "prepared");
@@ -401,6 +408,22 @@ fn a_predecessor_that_breaks_the_protocol_is_not_followed() {
         assert!(answer["reason"].as_str().unwrap().contains(needle), "{failure}: {answer}");
         assert_eq!(host.exit_code(), code, "{failure}");
     }
+}
+
+/// The kernel drops descriptors silently there, and a listener would be missing.
+#[test]
+fn a_successor_at_its_descriptor_limit_takes_nothing_and_says_why() {
+    let estate = Estate::new();
+    let (mut host, predecessor) = greeted(&estate);
+    let limit = [format!("--pid={}", host.pid()), "--nofile=3:".to_owned()];
+    assert!(Command::new("prlimit").args(limit).status().unwrap().success());
+    let offer = recorded_offer(&estate);
+    predecessor.say(&offer.to_string(), &estate.descriptors(&offer));
+    let answer = predecessor.hear().unwrap();
+    assert_eq!((&answer["message"], &answer["stage"]), (&json!("failed"), &json!("adopting")));
+    let reason = answer["reason"].as_str().unwrap();
+    assert!(reason.contains("0 descriptors instead of 3") && reason.contains("ulimit -n"), "{reason}");
+    assert_eq!(host.exit_code(), 75);
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub struct Successor {
     child: Option<start::Successor>,
     /// Known since its `hello`; `None` where it cannot be seen or signalled from here.
     peer: Option<Peer>,
+    /// Who has said `hello`, as far as that can be seen from here.
+    greeter: Option<i32>,
     progress: Progress,
     ready_timeout: Duration,
     /// When the next message is overdue.
@@ -147,6 +149,7 @@ impl Successor {
             channel,
             child: Some(child),
             peer: None,
+            greeter: None,
             progress: Progress::Starting(estate),
             ready_timeout,
             due: Instant::now() + ready_timeout,
@@ -165,6 +168,7 @@ impl Successor {
             channel,
             child: None,
             peer: None,
+            greeter: None,
             progress: Progress::Starting(estate),
             ready_timeout: MESSAGE_TIMEOUT,
             due: Instant::now() + MESSAGE_TIMEOUT,
@@ -178,7 +182,7 @@ impl Successor {
 
     /// Its process id, as far as it is known.
     pub fn pid(&self) -> i32 {
-        self.peer.as_ref().map(Peer::pid).or(self.child.as_ref().map(start::Successor::pid)).unwrap_or_default()
+        self.greeter.or(self.child.as_ref().map(start::Successor::pid)).unwrap_or_default()
     }
 
     /// The pidfile that it will write, where it will write any.
@@ -388,6 +392,7 @@ impl Successor {
             return Err(Failure::Version { theirs: versions.iter().copied().take(MOST_VERSIONS_TOLD).collect() });
         }
         debug!(?hello.sender, release = log::escaped(release), "the successor is ready for what it is offered");
+        self.greeter = hello.sender.pid;
         self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);
         if let Progress::Starting(estate) = &self.progress {
             let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
