@@ -77,6 +77,13 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--bind", "tcp://127.0.0.1", "has no port"),
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
+        ("--bind", "tcp://*:7000", "0.0.0.0 is every IPv4 address, and [::] every address"),
+        ("--handoff-socket", "handoff.sock", "has no absolute path, as in /run/app.sock"),
+        ("--start-command", "no-such-program-at-all --plugin x", "\"no-such-program-at-all\", that is not in PATH"),
+        ("--guest-connect", "http://10.0.0.1:80", "is a URL; write HOST:PORT"),
+        ("--idle-timeout", "off", "as in 500ms, 30s or 5m; none is off"),
+        ("--rollback-window", "off", "as in 500ms, 30s or 5m; 0s is off"),
+        ("--max-connections-per-ip", "0", "from 1 to 1000000; none is off"),
         ("--bind", "systemd://web", "as in systemd:web"),
         ("--bind", "unix://run/host.sock", "no absolute path, which makes three slashes"),
         ("--bind", "unix:///run/host.sock/", "ends with a slash"),
@@ -117,6 +124,26 @@ fn unknown_and_incomplete_options_are_named() {
     refused(&Setup::serving("hello").argument("--plugins"), &["--plugins", "--plugin"]);
     refused(&Setup::bare().argument("--plugin"), &["--plugin"]);
     refused(&Setup::bare(), &["--plugin is missing", "--plugin hello.wasm"]);
+    refused(&Setup::bare().argument("hello.wasm"), &["'hello.wasm'", "as in --plugin hello.wasm"]);
+    refused(&Setup::serving("hello").argument("--anchor").argument("always"), &["'always'", "--anchor=always"]);
+    refused(
+        &Setup::bare().environment("UNINTERRUPTIBLE_PLUGIN", ""),
+        &["a value is required for '--plugin <FILE>'", "neither here nor by UNINTERRUPTIBLE_PLUGIN"],
+    );
+    refused(
+        &Setup::serving("hello").environment("UNINTERRUPTIBLE_DISABLE_WASI_0_3", "maybe"),
+        &["'maybe'", "--disable-wasi-0-3", "it takes true or false"],
+    );
+    for root in ["/absent/directory", "relative"] {
+        refused(
+            &Setup::serving("hello").environment("APP_ROOT", root),
+            &[&format!("APP_ROOT {root:?}: is no "), "a successor would begin there"],
+        );
+    }
+    refused(
+        &Setup::serving("hello").option("--bind", "unix:///tmp/a").option("--handoff-socket", "/tmp/a"),
+        &["--handoff-socket \"/tmp/a\"", "is where a --bind listens, too"],
+    );
     refused(
         &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://127.0.0.1:7001"),
         &["--bind", "twice"],
@@ -135,6 +162,33 @@ fn unknown_and_incomplete_options_are_named() {
         &Setup::bare().option("--plugin", plugin("hello")).option("--bind", many.join(",")),
         &["the names of 150 listeners take ", "28672 can be handed over"],
     );
+}
+
+/// A variable with a slip would be no option at all, and nobody would know.
+#[test]
+fn a_variable_that_was_probably_meant_for_an_option_is_told() {
+    let with_slips = |setup: Setup| {
+        setup
+            .environment("UNINTERRUPTIBLE_BACKLGO", "5")
+            .environment("UNINTERRUPTIBLE_PIDFILE", "/run/host.pid")
+            // As an orchestrator makes them of a service's name.
+            .environment("UNINTERRUPTIBLE_HOST_SERVICE_HOST", "10.0.0.1")
+            .environment("UNINTERRUPTIBLE_HOST_PORT_7000_TCP", "tcp://10.0.0.1:7000")
+    };
+    let host = with_slips(Setup::serving("hello")).start();
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    let check =
+        Setup::bare().argument("check").option("--plugin", plugin("hello")).option("--bind", "tcp://127.0.0.1:0");
+    let (code, _, err) = with_slips(check).run();
+    assert_eq!(code, 0, "{err}");
+    for said in [host.log(), err] {
+        for (slip, meant) in [("BACKLGO", "UNINTERRUPTIBLE_BACKLOG"), ("PIDFILE", "PID_FILE")] {
+            let told =
+                format!("UNINTERRUPTIBLE_{slip} is in the environment, and no option has it; did you mean {meant}?");
+            assert!(said.contains(&told), "{said}");
+        }
+        assert_eq!(said.matches("no option has it").count(), 2, "{said}");
+    }
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ),
         (
             "plugin = \"x\"\nidle-timeout = 30\n",
-            "--idle-timeout \"30\" (FILE, line 2): is not a time with its unit, as in 500ms, 30s or 5m",
+            "--idle-timeout \"30\" (FILE, line 2): is not a time with its unit, as in 500ms, 30s or 5m; none is off",
         ),
         (
             "plugin = \"x\"\n[[listener]]\nbind = \"7000\"\n",
@@ -143,6 +143,15 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
             "--plugin is missing for tcp://127.0.0.1:1: name the component to serve, as in --plugin hello.wasm",
         ),
         ("config = \"other.toml\"\n", "--config FILE, line 1: there is no option \"config\""),
+        (
+            "[tls]\ncertificate = \"x\"\n",
+            "--config FILE, line 1: there is no table \"tls\"; options have the names that --help has, above all [[listener]]s or in one of them",
+        ),
+        (
+            "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\n",
+            "--config FILE, line 1: there is no table \"listeners\"; options have the names that --help has, above all [[listener]]s or in one of them",
+        ),
+        ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes texts or numbers"),
     ] {
         if line.ends_with(": ") || line.ends_with("duplicate key") {
             let file = File::saying(text);
@@ -281,6 +290,8 @@ fn check_finds_what_booting_would_find_and_disturbs_nobody() {
         (Setup::bare().argument("check"), 2, "--plugin is missing"),
         (check().argument("--anchor=nonsense"), 2, "--anchor \"nonsense\": is none of auto, always, never"),
         (check().option("--handoff-socket", &regular), 3, "is no socket"),
+        (check().option("--take-over", &path), 3, "name the --handoff-socket of the host that serves"),
+        (check().option("--bind", format!("{foreign}/below.sock")), 3, "its directory is no directory"),
     ] {
         let (found, out, err) = setup.run();
         assert_eq!((found, out.as_str(), err.contains(complaint)), (code, "", true), "{complaint}: {err}");
@@ -394,6 +405,18 @@ fn a_route_that_nobody_could_take_is_a_mistake() {
         (
             format!("{tls}route = 1\n"),
             "--config FILE, line 7: route is a number; it takes tables, as in [[listener.route]]",
+        ),
+        (
+            format!(
+                "{tls}[[listener.route]]\nserver-name = \"*.Example\"\n[[listener.route]]\nserver-name = \"a.example\"\nalpn = \"talk\"\n"
+            ),
+            "--config FILE, line 9: this [[listener.route]] is never taken: the one of FILE, line 7 is for all that it is for, and comes first; put it before that, or leave it out",
+        ),
+        (
+            format!(
+                "{tls}[[listener.route]]\nalpn = \"talk\"\n[[listener.route]]\nalpn = \"talk\"\nserver-name = \"*.example\"\n"
+            ),
+            "--config FILE, line 9: this [[listener.route]] is never taken: the one of FILE, line 7 is for all that it is for, and comes first; put it before that, or leave it out",
         ),
     ] {
         refused(&text, line);

@@ -6,8 +6,9 @@
 use crate::{
     bind::{self, SocketFile},
     command,
-    config::{Config, Layers},
+    config::{self, Config, Layers},
     exit::Exit,
+    handoff::adopt::Predecessor,
     lifecycle::{Failure, reopen},
     log, pidfile,
     privilege::Identity,
@@ -26,6 +27,9 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     // What is found is told here, and not among the records of a host that serves.
     let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
     log::check(&config.log)?;
+    for (found, meant) in config::slips() {
+        warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
+    }
     Services::load(&config, &Arc::default())?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
     for listener in &config.listeners {
@@ -34,6 +38,8 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     if let Some(socket) = &config.handoff.socket {
         SocketFile::check(socket).map_err(|obstacle| Failure::Door { path: socket.clone(), obstacle })?;
     }
+    // Whoever serves there takes note of a connection, and of nothing else.
+    config.handoff.take_over.as_ref().map(Predecessor::at).transpose()?;
     // Last, since it is for good: what is left is what the next generation will be able to do.
     if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
         reopen::troubles(&config).iter().for_each(|trouble| warn!("{trouble}"));

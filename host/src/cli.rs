@@ -2,7 +2,9 @@
 
 use crate::{exit::Exit, log};
 use clap::{
-    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource,
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
@@ -10,12 +12,12 @@ use std::{fmt, path::PathBuf};
 /// Serves each connection with a fresh instance of a WebAssembly plugin.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, next_line_help = false, args_conflicts_with_subcommands = true)]
-#[command(
-    after_help = "Signals: USR1 restarts without losing a connection, HUP reads plugins and listeners' options anew, \
+#[command(after_help = "Example: uninterruptible-host --plugin hello.wasm --bind tcp://0.0.0.0:7000\n\
+    Times have a unit, as in 500ms, 30s or 5m; sizes too, as in 64MiB. A configuration file has the same names, without the dashes.\n\n\
+    Signals: USR1 restarts without losing a connection, HUP reads plugins and listeners' options anew, \
     TERM or INT shuts down gracefully, a second one at once.\n\
     Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
-    75 the service was handed back."
-)]
+    75 the service was handed back.")]
 struct CommandLine {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -488,6 +490,13 @@ impl Arguments {
     }
 }
 
+/// The variables of the environment that options have, each with the option's long name.
+pub fn variables() -> Vec<(String, String)> {
+    let command = CommandLine::command();
+    let variables = command.get_arguments().filter_map(|option| Some((option.get_env()?, option.get_long()?)));
+    variables.map(|(variable, name)| (variable.to_string_lossy().into_owned(), name.to_owned())).collect()
+}
+
 fn given(matches: &ArgMatches) -> Vec<Given> {
     let command = CommandLine::command();
     let given = command.get_arguments().filter_map(|option| {
@@ -515,14 +524,48 @@ impl fmt::Display for Refused {
         if first.ends_with(':') {
             write!(f, " {}", lines.next().unwrap_or_default())?;
         }
-        match lines.find_map(|line| line.strip_prefix("tip: ")) {
-            Some(tip) => write!(f, "; {tip}"),
-            None => write!(f, "; see --help"),
+        if let Some(variable) = self.variable_without_value() {
+            write!(f, ", neither here nor by {variable}")?;
+        }
+        let rest: Vec<_> = lines.collect();
+        let told = |what| rest.iter().find_map(|line: &&str| line.strip_prefix(what));
+        match (told("tip: "), told("[possible values: ")) {
+            (Some(tip), _) => write!(f, "; {tip}"),
+            (None, Some(values)) => write!(f, "; it takes {}", values.trim_end_matches(']').replace(", ", " or ")),
+            (None, None) if self.is_word_without_option() => {
+                write!(
+                    f,
+                    "; a value stands beside its option, as in --plugin hello.wasm or --anchor=always: see --help"
+                )
+            }
+            (None, None) => write!(f, "; see --help"),
         }
     }
 }
 
 impl Refused {
+    /// The variable of an option that was given nothing: it may have been set to that.
+    fn variable_without_value(&self) -> Option<String> {
+        let [Some(ContextValue::String(option)), Some(ContextValue::String(value))] =
+            [ContextKind::InvalidArg, ContextKind::InvalidValue].map(|kind| self.0.get(kind))
+        else {
+            return None;
+        };
+        let mut command = CommandLine::command();
+        // Before that its options cannot be written.
+        command.build();
+        let option = command.get_arguments().find(|known| value.is_empty() && known.to_string() == *option)?;
+        Some(option.get_env()?.to_string_lossy().into_owned())
+    }
+
+    /// Whether what was typed where an option or a verb is expected looks like the value of one.
+    fn is_word_without_option(&self) -> bool {
+        match self.0.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(word)) if self.0.kind() == ErrorKind::UnknownArgument => !word.starts_with('-'),
+            _ => matches!(self.0.kind(), ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict),
+        }
+    }
+
     /// Says what there is to say, and how the process ends.
     pub fn answer(&self) -> Exit {
         if matches!(self.0.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {

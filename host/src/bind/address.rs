@@ -46,9 +46,9 @@ impl FromStr for SocketPath {
     fn from_str(path: &str) -> Result<Self, Self::Err> {
         let Some(steps) = path.strip_prefix('/') else {
             return Err(if path.is_empty() {
-                "has no path, as in unix:///run/app.sock".into()
+                "has no path, as in /run/app.sock".into()
             } else {
-                "has no absolute path, which makes three slashes, as in unix:///run/app.sock".into()
+                "has no absolute path, as in /run/app.sock".into()
             });
         };
         if path.ends_with('/') {

@@ -31,7 +31,7 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => "; another process listens there: stop it, or bind another port",
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address: bind one that it has, or 0.0.0.0",
         io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher one, or stop and start"
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher one, or start anew with the right to"
         }
         _ => "",
     }

@@ -64,6 +64,9 @@ impl FromStr for Bind {
             Some(("tcp", authority)) => tcp(authority).map(Self::Tcp),
             Some(("unix", rest)) => {
                 let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+                if !path.starts_with('/') && !path.is_empty() {
+                    return Err("has no absolute path, which makes three slashes, as in unix:///run/app.sock".into());
+                }
                 Ok(Self::Unix(path.parse()?, query.map(mode).transpose()?))
             }
             _ => Err("does not start with tcp://, unix:// or systemd:, as in tcp://127.0.0.1:7000".into()),
@@ -84,9 +87,12 @@ fn tcp(authority: &str) -> Result<SocketAddr, String> {
         )),
         None if host.is_empty() => Err("has no host; tcp://0.0.0.0:PORT listens on every IPv4 address".into()),
         None if host.contains(':') => Err("has an IPv6 address without brackets, as in tcp://[::1]:7000".into()),
+        None if host == "*" => Err("has no address; 0.0.0.0 is every IPv4 address, and [::] every address".into()),
         None => (host, port)
             .to_socket_addrs()
-            .map_err(|error| format!("has a host that cannot be looked up ({error})"))?
+            .map_err(|error| {
+                format!("has a host that cannot be looked up ({error}); give an address, or a name that is known here")
+            })?
             .next()
             .ok_or_else(|| "has a host without any address".into()),
     }
@@ -171,6 +177,7 @@ mod tests {
             ("tcp://127.0.0.1:+80", "no number from 0 to 65535"),
             ("tcp://127.0.0.1:80/x", "no number from 0 to 65535"),
             ("tcp://:80", "has no host"),
+            ("tcp://*:80", "0.0.0.0 is every IPv4 address"),
             ("tcp://::1:80", "without brackets"),
             ("tcp://[::g]:80", "no IPv6 address"),
             ("unix://", "has no path"),

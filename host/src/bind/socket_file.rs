@@ -184,10 +184,15 @@ impl SocketFile {
     /// Where something else is at the path, or its directory cannot be written.
     pub fn check(path: &SocketPath) -> Result<(), Obstacle> {
         let directory = path.as_ref().parent().unwrap_or("/".as_ref());
-        match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
-            Ok(()) if directory.is_dir() => {}
-            Err(Errno::NOENT) => return Err(Obstacle::NoDirectory("does not exist")),
-            Ok(()) | Err(Errno::NOTDIR) => return Err(Obstacle::NoDirectory("is no directory")),
+        match fs::metadata(directory) {
+            Ok(found) if found.is_dir() => access(directory, Access::WRITE_OK | Access::EXEC_OK)?,
+            Ok(_) => return Err(Obstacle::NoDirectory("is no directory")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Obstacle::NoDirectory("does not exist"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(Obstacle::NoDirectory("is no directory"));
+            }
             Err(error) => return Err(error.into()),
         }
         match Self::at(path)? {

@@ -44,6 +44,16 @@ pub enum Error {
         /// Where the route is written.
         place: Place,
     },
+    /// A route that comes too late.
+    #[error(
+        "--config {place}: this [[listener.route]] is never taken: the one of {first} is for all that it is for, and comes first; put it before that, or leave it out"
+    )]
+    RouteNeverTaken {
+        /// Where it is written.
+        place: Place,
+        /// Where the other is.
+        first: Place,
+    },
     /// A value does not parse.
     #[error("{option} {value:?}{}: {remedy}", .origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default())]
     Value {

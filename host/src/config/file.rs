@@ -80,6 +80,12 @@ pub(super) enum Problem {
     Syntax(String),
     #[error("{key} is {found}; it takes {takes}")]
     Kind { key: String, found: &'static str, takes: &'static str },
+    #[error("{key} has {found} in its list, which takes texts or numbers")]
+    InList { key: String, found: &'static str },
+    #[error(
+        "there is no table {key:?}; options have the names that --help has, above all [[listener]]s or in one of them"
+    )]
+    UnknownTable { key: String },
     #[error("there is no option {key:?}{}", .near.as_ref().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default())]
     Unknown { key: String, near: Option<String> },
     #[error("{key:?} is no option of a single {of}; put it {to}")]
@@ -127,6 +133,9 @@ impl File {
         for (key, value) in in_order(table.get_ref()) {
             match key {
                 "listener" => file.listeners = sections("listener", value, &at)?,
+                _ if is_table(value.get_ref()) => {
+                    return Err(at(&value.span()).problem(Problem::UnknownTable { key: key.to_owned() }));
+                }
                 _ => file.entries.push(entry(at(&value.span()), key, value.get_ref())?),
             }
         }
@@ -172,7 +181,9 @@ fn entry(place: Place, key: &str, value: &DeValue<'_>) -> Result<Entry, FileErro
         DeValue::Boolean(on) => Value::Switch(*on),
         DeValue::Array(words) => {
             let words = words.iter().map(|found| {
-                word(found.get_ref()).ok_or_else(|| kind(&place, key, found.get_ref(), "a list of texts or numbers"))
+                word(found.get_ref()).ok_or_else(|| {
+                    place.problem(Problem::InList { key: key.to_owned(), found: named(found.get_ref()) })
+                })
             });
             Value::List(words.collect::<Result<_, _>>()?)
         }
@@ -181,6 +192,14 @@ fn entry(place: Place, key: &str, value: &DeValue<'_>) -> Result<Entry, FileErro
         }
     };
     Ok(Entry { place, key: key.to_owned(), value })
+}
+
+fn is_table(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(values) => !values.is_empty() && values.iter().all(|value| is_table(value.get_ref())),
+        _ => false,
+    }
 }
 
 fn word(value: &DeValue<'_>) -> Option<String> {

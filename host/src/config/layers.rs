@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json};
 use std::{collections::HashMap, fmt};
 
 /// How alike two names must be for one to be taken for a slip of the other, of 1 for equal ones.
-const ALIKE: f64 = 0.8;
+pub(super) const ALIKE: f64 = 0.8;
 
 /// Every option's word, and where it came from.
 #[derive(Clone, Debug)]

@@ -131,7 +131,7 @@ fn listener(
     key: Key,
     options: &ListenerOptions,
     origins: &Origins,
-    routes: &[RouteLayer],
+    layers: &[RouteLayer],
 ) -> Result<Listener, Error> {
     let own = || {
         let timeouts = Timeouts {
@@ -142,8 +142,15 @@ fn listener(
     };
     let (policy, tls, timeouts, handler) = own().map_err(|error: Error| error.located(origins))?;
     let routes =
-        routes.iter().map(|layer| route(&bind, tls.as_ref(), layer).map_err(|error| error.located(&layer.origins)));
-    let routes = routes.collect::<Result<_, _>>()?;
+        layers.iter().map(|layer| route(&bind, tls.as_ref(), layer).map_err(|error| error.located(&layer.origins)));
+    let routes: Vec<Route> = routes.collect::<Result<_, _>>()?;
+    for (index, route) in routes.iter().enumerate() {
+        // The first that is for a connection serves it.
+        if let Some(first) = routes[..index].iter().position(|earlier| earlier.covers(route)) {
+            let (place, first) = (layers[index].place.clone(), layers[first].place.clone());
+            return Err(Error::RouteNeverTaken { place, first });
+        }
+    }
     Ok(Listener { bind, key, policy, tls, timeouts, handler, routes })
 }
 
@@ -197,7 +204,13 @@ fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
     }
     let most_per_ip = match options.max_connections_per_ip.as_str() {
         "none" => None,
-        count => Some(parse::<Count>("--max-connections-per-ip", count)?.0),
+        count => match parse::<Count>("--max-connections-per-ip", count) {
+            Ok(Count(count)) => Some(count),
+            Err(_) => {
+                let remedy = "is not a whole number from 1 to 1000000; none is off";
+                return Err(Error::value("--max-connections-per-ip", count, remedy));
+            }
+        },
     };
     Ok(Policy { rules, proxies, most_per_ip })
 }
@@ -218,6 +231,17 @@ fn encryption(options: &ListenerOptions, origins: &Origins) -> Result<Option<tls
         handshake_timeout: duration("--handshake-timeout", &options.handshake_timeout)?,
     };
     Ok(options.settings()?)
+}
+
+impl Route {
+    /// Whether it is for every connection that the other is for.
+    fn covers(&self, other: &Self) -> bool {
+        let by_name = match (&self.server_name, &other.server_name) {
+            (Some(own), Some(others)) => own.includes(others),
+            (own, _) => own.is_none(),
+        };
+        by_name && (self.alpn.is_none() || self.alpn == other.alpn)
+    }
 }
 
 impl Listener {

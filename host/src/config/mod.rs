@@ -8,12 +8,14 @@ mod layers;
 mod listener;
 mod printed;
 mod program;
+mod slips;
 mod value;
 
 pub use error::Error;
 pub use file::{FileError, Place};
 pub use layers::Layers;
 pub use listener::{Handler, Limits, Listener, Route, Timeouts};
+pub use slips::slips;
 
 use crate::{
     anchor::{self, Launch},
@@ -42,6 +44,9 @@ use std::{
     time::Duration,
 };
 use value::{Count, duration, optional_duration, parse, plugin_kind, size};
+
+/// Where tests order faults.
+const FAULTS_VARIABLE: &str = "UNINTERRUPTIBLE_FAULTS";
 
 /// Where to listen when nothing says where.
 const DEFAULT_PORT: u16 = 7000;
@@ -194,6 +199,17 @@ impl Config {
         parse::<Anchored>("--anchor", &layers.options.anchor)?;
         let options = layers.options.clone();
         let identity = identity(options.user.as_deref(), options.group.as_deref())?;
+        let handoff_socket = socket_path("--handoff-socket", options.handoff_socket)?;
+        let of_clients = |path: &SocketPath| {
+            listeners.iter().any(|listener| matches!(&listener.bind, Bind::Unix(bound, _) if bound == path))
+        };
+        if let Some(path) = handoff_socket.as_ref().filter(|path| of_clients(path)) {
+            return Err(Error::value(
+                "--handoff-socket",
+                path,
+                "is where a --bind listens, too; give it a path of its own",
+            ));
+        }
         let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
         let granted = listeners
             .iter()
@@ -231,11 +247,16 @@ impl Config {
                 ready_timeout: duration("--ready-timeout", &options.ready_timeout)?,
                 rollback_window: match options.rollback_window.as_str() {
                     "0" | "0s" => Duration::ZERO,
-                    window => duration("--rollback-window", window)?,
+                    window => duration("--rollback-window", window).map_err(|error| match error {
+                        Error::Value { option, value, remedy, .. } => {
+                            Error::value(option, value, format!("{remedy}; 0s is off"))
+                        }
+                        error => error,
+                    })?,
                 },
                 drain_timeout: optional_duration("--handoff-drain-timeout", &options.handoff_drain_timeout)?,
                 max_draining,
-                socket: socket_path("--handoff-socket", options.handoff_socket)?,
+                socket: handoff_socket,
                 take_over: socket_path("--take-over", options.take_over)?,
             },
             pidfile: file("--pidfile", options.pidfile, "/run/uninterruptible-host.pid")?,
@@ -412,7 +433,7 @@ pub fn starting() -> Option<Order> {
 
 /// The file in which tests order faults, in builds that have them.
 pub fn fault_orders() -> Option<PathBuf> {
-    env::var_os("UNINTERRUPTIBLE_FAULTS").map(PathBuf::from)
+    env::var_os(FAULTS_VARIABLE).map(PathBuf::from)
 }
 
 fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, Error> {

@@ -14,9 +14,10 @@ use std::{
 /// link that points to another release by then starts that one.
 pub(super) fn start_command(words: Option<&str>) -> Result<StartCommand, Error> {
     let directory = match env::var_os("APP_ROOT") {
-        Some(root) => PathBuf::from(root),
+        Some(root) => app_root(root.into())?,
         None => boot_directory().map_err(Error::Directory)?,
     };
+    let typed = words;
     let mut words: Vec<OsString> = match words {
         Some(words) => shell_words::split(words)
             .map_err(|error| Error::value("--start-command", words, format!("is not a list of words ({error})")))?
@@ -30,8 +31,31 @@ pub(super) fn start_command(words: Option<&str>) -> Result<StartCommand, Error> 
     }
     let arguments = words.split_off(1);
     let name = words.swap_remove(0);
-    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
+    let program = absolute(Path::new(&name)).ok_or_else(|| match typed {
+        Some(typed) => Error::value(
+            "--start-command",
+            typed,
+            format!("has a program, {name:?}, that is not in PATH; give its path"),
+        ),
+        None => Error::Program(name),
+    })?;
     Ok(StartCommand { program, arguments, directory })
+}
+
+/// Where every generation after this one begins: none that is told only when it is needed.
+fn app_root(root: PathBuf) -> Result<PathBuf, Error> {
+    let wrong = if root.is_relative() {
+        "is no absolute path"
+    } else if !root.is_dir() {
+        "is no directory that this user can find"
+    } else {
+        return Ok(root);
+    };
+    Err(Error::value(
+        "APP_ROOT",
+        root.display(),
+        format!("{wrong}, and a successor would begin there; set one, or unset it"),
+    ))
 }
 
 /// The boot directory by the path by which it was entered, where the shell has told that.

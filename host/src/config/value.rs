@@ -72,7 +72,11 @@ pub(super) fn duration(option: &'static str, text: &str) -> Result<Duration, Err
 }
 
 pub(super) fn optional_duration(option: &'static str, text: &str) -> Result<Option<Duration>, Error> {
-    if text == "none" { Ok(None) } else { duration(option, text).map(Some) }
+    match duration(option, text) {
+        _ if text == "none" => Ok(None),
+        Err(Error::Value { value, remedy, .. }) => Err(Error::value(option, value, format!("{remedy}; none is off"))),
+        time => time.map(Some),
+    }
 }
 
 /// `None` for the first that the plugin is.

@@ -67,7 +67,7 @@ pub enum Error {
         descriptor: RawFd,
     },
     /// Nobody hands over there, but not for want of a process.
-    #[error("--take-over {path}: {source}")]
+    #[error("--take-over {path}: {source}; name the --handoff-socket of the host that serves")]
     Unreachable {
         /// The socket.
         path: SocketPath,

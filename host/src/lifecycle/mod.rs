@@ -35,7 +35,7 @@ pub use failure::Failure;
 
 use crate::{
     bind::{Activation, Key},
-    config::Config,
+    config::{self, Config},
     exit::Exit,
     handoff::{
         Generation,
@@ -56,7 +56,7 @@ use predecessor::Deferred;
 use serving::{Event, Serving};
 use std::{sync::Arc, time::Duration};
 use tokio::{runtime, task::JoinHandle, time::Instant};
-use tracing::error;
+use tracing::{error, warn};
 
 /// How long the workers may take to let go of what is left, when the process ends before its connections do.
 const LET_GO: Duration = Duration::from_millis(500);
@@ -77,6 +77,9 @@ pub fn run(
     signals: Signals,
     inheritance: Option<Inheritance>,
 ) -> Result<Exit, Failure> {
+    for (found, meant) in config::slips() {
+        warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
+    }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
         .max_blocking_threads(WAITING_THREADS)

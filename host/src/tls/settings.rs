@@ -205,6 +205,11 @@ impl ServerName {
         let asked = if self.below { asked.split_once('.').map(|(_label, rest)| rest) } else { Some(asked) };
         asked.is_some_and(|asked| asked.eq_ignore_ascii_case(&self.name))
     }
+
+    /// Whether it covers every name that the other covers.
+    pub fn includes(&self, other: &Self) -> bool {
+        if other.below { self == other } else { self.covers(&other.name) }
+    }
 }
 
 impl FromStr for ServerName {

@@ -45,6 +45,9 @@ impl FromStr for Target {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains("://") {
+            return Err("is a URL; write HOST:PORT, with * for all ports");
+        }
         let (place, port) = text.rsplit_once(':').ok_or("has no port; write HOST:PORT, with * for all ports")?;
         let ports = match port {
             "*" => Ports::All,

@@ -1,0 +1,31 @@
+//! Variables of the environment that nobody reads, though somebody has probably meant them for this program.
+
+use super::layers::ALIKE;
+use crate::{anchor, cli, handoff::start};
+use std::env;
+
+/// What the names of this program's own variables begin with.
+const PREFIX: &str = "UNINTERRUPTIBLE_";
+
+/// Variables that processes of this program set for each other, or tests for them.
+const INTERNAL: [&str; 3] = [start::CHANNEL_VARIABLE, anchor::ANCHORED_VARIABLE, super::FAULTS_VARIABLE];
+
+/// Each with the one that it is taken for. Others of the same prefix are somebody else's: an orchestrator makes such of the name of a
+/// service.
+pub fn slips() -> Vec<(String, String)> {
+    let known = cli::variables();
+    let unread = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let is_read = |name: &String| known.iter().any(|(known, _)| known == name) || INTERNAL.contains(&name.as_str());
+    let meant = |name: String| {
+        let word = name.strip_prefix(PREFIX)?;
+        // Some options have the variables of the gem, and are looked for by their own names.
+        let near = known.iter().map(|(variable, option)| {
+            let by_variable = strsim::jaro_winkler(variable.trim_start_matches(PREFIX), word);
+            let by_option = strsim::jaro_winkler(&option.to_uppercase().replace('-', "_"), word);
+            (by_variable.max(by_option), variable)
+        });
+        let near = near.filter(|(alike, _)| *alike >= ALIKE).max_by(|(a, _), (b, _)| a.total_cmp(b));
+        near.map(|(_, near)| (name.clone(), near.clone()))
+    };
+    unread.filter(|name| !is_read(name)).filter_map(meant).collect()
+}
