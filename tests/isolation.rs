@@ -3,8 +3,12 @@
 //!
 //! One plugin serves both: a guest that is asked for something hostile does it, all others behave.
 
-use crate::harness::{Host, Load, Setup, Stream};
-use std::io::{Read, Write};
+use crate::harness::{Host, Load, Setup, Stream, wait_for};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+};
 
 /// Connections that ask a hostile guest to start, and wait.
 fn provoke(host: &Host, count: usize, request: &str) -> Vec<Stream> {
@@ -36,7 +40,7 @@ fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<Stream>)
             stream.read_to_end(&mut rest).unwrap();
         }
         let needle = format!("reason={reason}");
-        crate::harness::wait_for(&needle, || (host.log().matches(&needle).count() >= count).then_some(()));
+        wait_for(&needle, || (host.log().matches(&needle).count() >= count).then_some(()));
     }
 }
 
@@ -50,6 +54,60 @@ fn guests_that_loop_are_ended_and_hold_back_nobody() {
 fn guests_that_loop_hold_back_nobody_even_on_one_worker() {
     let host = Setup::serving("moody").option("--guest-cpu-time", "200ms").option("--workers", "1").start();
     beside_a_load(&host, "loop", 4, ended_with("cpu-time", 4));
+}
+
+/// Name, nice value and CPU time of each thread, the time in ticks.
+fn threads(host: &Host) -> Vec<(String, i32, u64)> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap();
+    let read = |task: &Path, file: &str| fs::read_to_string(task.join(file)).ok();
+    tasks
+        .filter_map(|task| {
+            let task = task.unwrap().path();
+            // It may have ended meanwhile.
+            let (name, stat) = (read(&task, "comm")?, read(&task, "stat")?);
+            // The name, which may have anything in it, is in parentheses; the state is the third field.
+            let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+            Some((name.trim_end().to_owned(), fields[16].parse().unwrap(), fields[11].parse().unwrap()))
+        })
+        .collect()
+}
+
+#[test]
+fn guests_that_compute_for_long_have_the_lowest_priority_and_nobody_else() {
+    let host = Setup::serving("moody").option("--guest-cpu-time", "1s").start();
+    assert_eq!(host.ask("good\n"), b"good\n");
+    assert!(threads(&host).iter().all(|(_, nice, _)| *nice == 0), "{:?}", threads(&host));
+    let provoked = provoke(&host, 2, "loop\n");
+    wait_for("a guest in the background", || {
+        threads(&host).iter().any(|(name, nice, used)| name == "background" && *nice == 19 && *used >= 10).then_some(())
+    });
+    assert!(threads(&host).iter().all(|(name, nice, _)| (name == "background") == (*nice == 19)), "{:?}", threads(&host));
+    ended_with("cpu-time", 2)(&host, provoked);
+}
+
+/// It moves to the background and back with each byte, and nothing of it is lost on the way.
+#[test]
+fn a_guest_that_computes_between_its_bytes_goes_to_and_fro() {
+    let host = Setup::serving("moody").start();
+    beside_a_load(&host, "compute", 4, |_, streams| {
+        for mut stream in streams {
+            let mut alphabet = String::new();
+            stream.read_to_string(&mut alphabet).unwrap();
+            assert_eq!(alphabet, ('a'..='z').collect::<String>());
+        }
+    });
+}
+
+/// The time is over while it computes: it is gone before its connection is.
+#[test]
+fn a_guest_in_the_background_is_ended_with_its_connection() {
+    let host = Setup::serving("moody").option("--connection-timeout", "300ms").option("--max-connections", "2").start();
+    for _ in 0..3 {
+        ended_with("wall-time", 1)(&host, provoke(&host, 2, "loop\n"));
+    }
+    // Each of its places, of which there are two for guests too, is free again.
+    assert_eq!(host.ask("good\n"), b"good\n");
+    assert!(!host.log().contains("reason=host"), "a guest had no place");
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub struct Options {
 
     /// Threads that serve connections.
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]
-    #[arg(help = "Threads that serve connections [default: one for each processor, and at least 2]")]
+    #[arg(help = "Threads that serve connections [default: one for each processor]")]
     pub workers: Option<String>,
 
     /// The command that starts the successor at a hot restart, as words; no shell reads it.

@@ -94,15 +94,15 @@ impl Connection {
 
         let Origin { peer, local, .. } = record.origin.clone();
         let facts = Facts { id: record.id, peer, local, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
-        // Boxed so that a connection that waits for its first byte is small.
-        let guest = Box::pin(plugin.serve(facts));
-        record.end(tokio::select! {
+        let mut guest = plugin.guest(facts);
+        let ended = tokio::select! {
             biased;
-            ended = guest => ended,
+            ended = guest.ended() => ended,
             // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
             reason = unconstrained(deadlines.cut()) => Err(Failure::plain(reason)),
-            never = wire.tend() => match never {},
-        });
+        };
+        guest.stop().await;
+        record.end(ended);
 
         // What was written is sent whatever has happened, but a peer that has been silent for long enough gets one more chance
         // only, and a connection that is over its time gets no more of it.

@@ -234,11 +234,10 @@ impl Config {
                         return Err(Error::value("--workers", count, "is more than 1024; one a processor serves best"));
                     }
                 },
-                // A guest that computes holds its worker: with a single one, everybody else would wait for it.
                 None => thread::available_parallelism()
                     .ok()
                     .and_then(|n| u32::try_from(n.get()).ok())
-                    .and_then(|n| NonZeroU32::new(n.max(2)))
+                    .and_then(NonZeroU32::new)
                     .unwrap_or(NonZeroU32::MIN),
             },
             drain_timeout: duration("--drain-timeout", &options.drain_timeout)?,
@@ -328,7 +327,6 @@ impl Config {
             wasi_0_3: self.wasi_0_3,
             limits: handler.limits,
             max_connections: self.max_connections,
-            workers: self.workers,
         }
     }
 

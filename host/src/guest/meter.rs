@@ -1,23 +1,18 @@
-//! CPU time: how long a guest holds a worker, its bound, and fairness among guests that compute for long.
+//! CPU time: how long a guest runs, its bound, and when it counts as one that computes for long.
 //!
 //! The engine's epoch advances once a [`TICK`]. A guest that is still running then is interrupted for a look at the clock. After
-//! a [`SLICE`] it yields its worker at each tick, and goes on only with one of the permits for heavy guests, of which there is one fewer
-//! than workers: guests that only compute slow each other down, and leave a worker to all others.
+//! a [`SLICE`] in which its connection has moved no byte it is heavy: it yields at each tick, and goes on in the `background`.
 
 use crate::wire::Wire;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
-    num::NonZeroU32,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
-};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::yield_now,
 };
 use wasmtime::UpdateDeadline;
 
@@ -29,47 +24,38 @@ use super::{
 /// What a guest may use while its connection moves no byte without being counted as heavy. Waits in between do not help it.
 const SLICE: Duration = TICK.saturating_mul(2);
 
-/// The permits of guests that compute for long.
-#[derive(Clone, Debug)]
-pub(super) struct Heavy(Arc<Semaphore>);
-
-impl Heavy {
-    pub(super) fn new(workers: NonZeroU32) -> Self {
-        Self(Arc::new(Semaphore::new((workers.get() as usize - 1).max(1))))
-    }
-}
-
 /// The CPU time of one guest.
 #[derive(Debug)]
 pub(super) struct Meter {
     budget: Duration,
     wire: Arc<Wire>,
-    heavy: Heavy,
     clock: Arc<Clock>,
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
     origin: Instant,
-    /// In nanoseconds after `origin`.
+    /// When the slice began, in nanoseconds after `origin`.
+    slice_began: AtomicU64,
+    /// What the thread had used when it was last looked at in this slice, in nanoseconds; 0 where it was not.
     counted_until: AtomicU64,
     /// In nanoseconds: what was used since a byte moved, which was at `spent_since`.
     spent: AtomicU64,
     spent_since: AtomicU64,
     yielding: AtomicBool,
+    in_background: AtomicBool,
     exhausted: AtomicBool,
 }
 
 impl Meter {
-    pub(super) fn new(budget: Duration, wire: &Arc<Wire>, heavy: &Heavy, clock: &Arc<Clock>) -> Arc<Self> {
+    pub(super) fn new(budget: Duration, wire: &Arc<Wire>, clock: &Arc<Clock>) -> Arc<Self> {
         Arc::new(Self {
             budget,
             wire: Arc::clone(wire),
-            heavy: heavy.clone(),
             clock: Arc::clone(clock),
-            permit: Mutex::new(None),
             origin: Instant::now(),
+            slice_began: AtomicU64::new(0),
             counted_until: AtomicU64::new(0),
             spent: AtomicU64::new(0),
             spent_since: AtomicU64::new(0),
             yielding: AtomicBool::new(false),
+            in_background: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
         })
     }
@@ -79,36 +65,36 @@ impl Meter {
         self.exhausted.load(Ordering::Relaxed)
     }
 
-    /// Called by the engine when the epoch has advanced under a running guest.
-    pub(super) fn tick(self: &Arc<Self>) -> wasmtime::Result<UpdateDeadline> {
-        self.clock.guest_runs();
-        self.account();
-        let used = self.spent();
-        if used > self.budget {
-            self.exhausted.store(true, Ordering::Relaxed);
-            return Ok(UpdateDeadline::Interrupt);
-        }
-        if used < SLICE {
-            return Ok(UpdateDeadline::Continue(1));
-        }
-        self.yielding.store(true, Ordering::Relaxed);
-        let meter = Arc::clone(self);
-        Ok(UpdateDeadline::YieldCustom(
-            1,
-            Box::pin(async move {
-                // Gives back the permit of the last slice, so that whoever waits for it goes first.
-                yield_now().await;
-                meter.release();
-                // The semaphore is never closed.
-                let permit = Arc::clone(&meter.heavy.0).acquire_owned().await.ok();
-                *meter.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
-                meter.yielding.store(false, Ordering::Relaxed);
-            }),
-        ))
+    /// Whether the guest was interrupted in the middle of a long computation, rather than that it waits.
+    pub(super) fn yielding(&self) -> bool {
+        self.yielding.load(Ordering::Relaxed)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// Whether the guest has computed for long since its connection last moved a byte.
+    pub(super) fn heavy(&self) -> bool {
+        self.spent() >= SLICE
+    }
+
+    /// Where the guest runs from now on. Threads of the background may rest in the middle of a slice, so that the clock on the wall
+    /// tells nothing there.
+    pub(super) fn in_background(&self, whether: bool) {
+        self.in_background.store(whether, Ordering::Relaxed);
+    }
+
+    /// Called by the engine when the epoch has advanced under a running guest.
+    pub(super) fn tick(&self) -> UpdateDeadline {
+        self.clock.guest_runs();
+        let now = thread_time();
+        self.count(now, self.counted_until.swap(now, Ordering::Relaxed));
+        if self.spent() > self.budget {
+            self.exhausted.store(true, Ordering::Relaxed);
+            return UpdateDeadline::Interrupt;
+        }
+        if !self.heavy() {
+            return UpdateDeadline::Continue(1);
+        }
+        self.yielding.store(true, Ordering::Relaxed);
+        UpdateDeadline::Yield(1)
     }
 
     /// What was used since a byte last moved.
@@ -123,26 +109,38 @@ impl Meter {
 
     fn slice_begins(&self) {
         self.clock.guest_runs();
-        self.counted_until.store(self.now(), Ordering::Relaxed);
+        self.yielding.store(false, Ordering::Relaxed);
+        self.slice_began.store(self.elapsed(), Ordering::Relaxed);
+        let counted_until = if self.in_background.load(Ordering::Relaxed) { thread_time() } else { 0 };
+        self.counted_until.store(counted_until, Ordering::Relaxed);
     }
 
     fn slice_ends(&self) {
-        self.account();
-        self.release();
+        let counted_until = self.counted_until.load(Ordering::Relaxed);
+        self.count(if counted_until == 0 { 0 } else { thread_time() }, counted_until);
     }
 
-    /// Counts what was used since it was last counted. A running guest is interrupted at every tick: where a tick seems to
-    /// have lasted much longer, not the guest ran but the process was stopped, or the machine did something else.
-    fn account(&self) {
-        const LONGEST_TICK: u64 = 4 * TICK.as_nanos() as u64;
-        let now = self.now();
-        let used = now.saturating_sub(self.counted_until.swap(now, Ordering::Relaxed));
-        self.spent.fetch_add(used.min(LONGEST_TICK), Ordering::Relaxed);
+    /// Counts what the thread has used. Asking the kernel for that costs more than most slices last, so a slice is timed by the clock on
+    /// the wall until its first tick: it has lasted no longer than that, whatever else the machine or a SIGSTOP did meanwhile.
+    fn count(&self, now: u64, counted_until: u64) {
+        let used = if counted_until == 0 {
+            self.elapsed().saturating_sub(self.slice_began.load(Ordering::Relaxed)).min(TICK.as_nanos() as u64)
+        } else {
+            now.saturating_sub(counted_until)
+        };
+        self.spent.fetch_add(used, Ordering::Relaxed);
     }
 
-    fn release(&self) {
-        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+/// What this thread has used of a processor, in nanoseconds; never 0.
+fn thread_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanoseconds = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    u64::try_from(nanoseconds).unwrap_or_default().max(1)
 }
 
 /// A guest's call with its meter running while it runs.
@@ -165,7 +163,7 @@ impl<F: Future> Future for Metered<'_, F> {
         self.meter.slice_begins();
         let polled = self.call.as_mut().poll(context);
         self.meter.slice_ends();
-        if polled.is_pending() && !self.meter.yielding.load(Ordering::Relaxed) {
+        if polled.is_pending() && !self.meter.yielding() {
             self.learner.wants_input();
         }
         polled

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! once:        contract ─► grants ─► cache ─► engine ─► plugin (linked, tried)
-//! connection:  plugin.serve ─► state (store data) ─► streams ─► wire
-//!                 └► meter (CPU time)   ├► memory, stdio, facts
-//!                                       └► files ─► beneath, sockets: what was granted, within places
+//! connection:  plugin.guest ─► state (store data) ─► streams ─► wire
+//!                 ├► meter (CPU time)   ├► memory, stdio, facts
+//!                 └► background         └► files ─► beneath, sockets: what was granted, within places
 //! ```
 
 mod ahead;
+mod background;
 mod beneath;
 mod bindings;
 mod cache;

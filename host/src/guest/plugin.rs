@@ -1,6 +1,7 @@
 //! A plugin: loaded once, from file to something that serves connections; then one guest for each.
 
 use super::{
+    background::Movable,
     bindings::{wasi_0_2, wasi_0_3},
     cache::{self, Cache},
     contract::{self, Contract},
@@ -12,13 +13,14 @@ use super::{
     kind::{Generation, Kind},
     late_start::{LateStart, Learner, Start},
     memory::Memory,
-    meter::{Heavy, Meter, Metered},
+    meter::{Meter, Metered},
     state::{self, State, Voice},
 };
 use crate::{
     config::{GuestStart, Limits, Wasi03},
     log::{self, Limiter},
     sys::Artifact,
+    wire::Wire,
 };
 use std::{
     fs,
@@ -68,8 +70,6 @@ pub struct Source {
     pub limits: Limits,
     /// How many of them there are at most.
     pub max_connections: NonZeroU32,
-    /// How many threads will serve.
-    pub workers: NonZeroU32,
 }
 
 /// Why a plugin cannot be served: one line that names what is wrong and the remedy.
@@ -187,7 +187,6 @@ pub struct Plugin {
     handler: Handler,
     late_start: Arc<LateStart>,
     limits: Limits,
-    heavy: Heavy,
     voice: Voice,
     granted: Arc<Granted>,
 }
@@ -228,7 +227,6 @@ impl Plugin {
             handler,
             late_start: LateStart::new(source.start),
             limits: source.limits,
-            heavy: Heavy::new(source.workers),
             granted: Arc::new(granted),
             voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
         };
@@ -250,7 +248,7 @@ impl Plugin {
     /// Makes a guest and throws it away, so that what would fail at the first connection fails at boot.
     async fn try_out(&self) -> Result<(), Problem> {
         let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
-        let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.heavy, &self.runtime.clock);
+        let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.runtime.clock);
         let mut store = self.store(facts, &meter);
         let made = {
             let instantiation = pin!(async {
@@ -296,37 +294,25 @@ impl Plugin {
         }
     }
 
-    /// Serves one connection with a fresh guest, which is gone when this returns or is dropped.
-    ///
-    /// # Errors
-    ///
-    /// Where the guest or this host failed, or the peer broke the connection.
-    pub async fn serve(&self, facts: Facts) -> Result<(), Failure> {
+    /// A fresh guest for one connection.
+    pub fn guest(self: &Arc<Self>, facts: Facts) -> Guest {
         let wire = Arc::clone(&facts.wire);
-        let meter = Meter::new(self.limits.guest_cpu_time, &wire, &self.heavy, &self.runtime.clock);
-        let mut store = self.store(facts, &meter);
-        let ended = {
-            let call = pin!(self.call(&mut store));
-            Metered::new(call, &meter, self.learner_of_waits()).await
-        };
-        let failure = match ended {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
-            Err(error) => match judge(&error, &store, &meter) {
-                Some(failure) => {
-                    // Before the store, and the output in it, are dropped.
-                    wire.cut_output();
-                    failure
+        let meter = Meter::new(self.limits.guest_cpu_time, &wire, &self.runtime.clock);
+        let (plugin, tended, metered) = (Arc::clone(self), Arc::clone(&wire), Arc::clone(&meter));
+        let call = Box::pin(async move {
+            let mut store = plugin.store(facts, &metered);
+            let ended = {
+                let call = pin!(plugin.call(&mut store));
+                // Together, since they share the wire.
+                tokio::select! {
+                    biased;
+                    ended = Metered::new(call, &metered, plugin.learner_of_waits()) => ended,
+                    never = tended.tend() => match never {},
                 }
-                None => return Ok(()),
-            },
-        };
-        // A guest that fails because its peer is gone has done nothing wrong.
-        Err(if wire.broken() && matches!(failure.reason, Reason::Error | Reason::Trap) {
-            Failure { reason: Reason::PeerReset, ..failure }
-        } else {
-            failure
-        })
+            };
+            (ended, store)
+        });
+        Guest { call: Movable::new(call, Arc::clone(&meter)), wire, meter }
     }
 
     async fn call(&self, store: &mut Store<State>) -> wasmtime::Result<Result<(), String>> {
@@ -355,6 +341,47 @@ impl Plugin {
                 Ok(store.data_mut().declared_failure.take().map_or(Ok(()), Err))
             }
         }
+    }
+}
+
+/// A guest at work for its connection, whose streams it has to itself.
+pub struct Guest {
+    call: Movable<(wasmtime::Result<Result<(), String>>, Store<State>)>,
+    wire: Arc<Wire>,
+    meter: Arc<Meter>,
+}
+
+impl Guest {
+    /// Waits until it has finished, and is gone.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest or this host failed, or the peer broke the connection.
+    pub async fn ended(&mut self) -> Result<(), Failure> {
+        let (ended, store) = (&mut self.call).await;
+        let failure = match ended {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
+            Err(error) => match judge(&error, &store, &self.meter) {
+                Some(failure) => {
+                    // Before the store, and the output in it, are dropped.
+                    self.wire.cut_output();
+                    failure
+                }
+                None => return Ok(()),
+            },
+        };
+        // A guest that fails because its peer is gone has done nothing wrong.
+        Err(if self.wire.broken() && matches!(failure.reason, Reason::Error | Reason::Trap) {
+            Failure { reason: Reason::PeerReset, ..failure }
+        } else {
+            failure
+        })
+    }
+
+    /// Ends it in the middle of whatever it does. When this returns, it is gone.
+    pub async fn stop(self) {
+        self.call.stop().await;
     }
 }
 

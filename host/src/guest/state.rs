@@ -119,7 +119,7 @@ impl State {
             table.set_max_capacity(concurrent_resources);
         }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| store.data().meter.tick());
+        store.epoch_deadline_callback(|store| Ok(store.data().meter.tick()));
         store
     }
 

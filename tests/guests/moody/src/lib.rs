@@ -1,4 +1,4 @@
-//! Does what its first line asks for: `loop`, `allocate`, `trap`, `flood`, `wait`; any other line it sends back. So that
+//! Does what its first line asks for: `loop`, `compute`, `allocate`, `trap`, `flood`, `wait`; any other line it sends back. So that
 //! hostile guests and good ones can be served side by side by one host.
 #![allow(missing_docs, reason = "generated bindings")]
 
@@ -24,6 +24,11 @@ fn handle_request(mut connection: Connection) -> io::Result<()> {
         "loop" => loop {
             hint::spin_loop();
         },
+        // Some 10 ms between two bytes.
+        "compute" => (b'a'..=b'z').try_for_each(|letter| {
+            (0..10_000_000).for_each(|number| _ = hint::black_box(number));
+            connection.write_all(&[letter])
+        }),
         "allocate" => {
             let mut taken = Vec::new();
             loop {

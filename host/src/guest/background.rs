@@ -1,0 +1,143 @@
+//! Where guests run that compute for long: threads of the lowest priority, which the kernel runs when nobody else wants the processor.
+//!
+//! A guest moves there when it was interrupted as a heavy one, with all that belongs to it, and comes back when its connection has moved a
+//! byte. Whoever serves the connection waits for it meanwhile, and touches nothing that is its own.
+
+use super::meter::Meter;
+use rustix::process::nice;
+use std::{
+    panic::resume_unwind,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+    thread,
+};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinHandle,
+};
+use tracing::error;
+
+/// Less than that is not to be had: the scheduler's weight of such a thread is 15, that of others 1024.
+const LOWEST_PRIORITY: i32 = 19;
+
+/// As many as there are processors, which all guests of this process share; started when the first one needs them.
+fn threads() -> Option<&'static Handle> {
+    static THREADS: OnceLock<Runtime> = OnceLock::new();
+    if THREADS.get().is_none() {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(thread::available_parallelism().map_or(1, usize::from))
+            .thread_name("background")
+            // To be less important is refused to nobody.
+            .on_thread_start(|| _ = nice(LOWEST_PRIORITY).ok())
+            .enable_all()
+            .build();
+        match runtime {
+            // Another thread may have been first.
+            Ok(runtime) => drop(THREADS.set(runtime).map_err(Runtime::shutdown_background)),
+            Err(error) => error!("guests that compute delay others: there are no threads for them: {error}"),
+        }
+    }
+    THREADS.get().map(Runtime::handle)
+}
+
+type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A guest's call, wherever it runs.
+pub(super) struct Movable<T> {
+    meter: Arc<Meter>,
+    place: Place<T>,
+}
+
+enum Place<T> {
+    Here(Call<T>),
+    Background(JoinHandle<Left<T>>),
+    Ended,
+}
+
+/// How a call leaves the background.
+enum Left<T> {
+    Ended(T),
+    Light(Call<T>),
+}
+
+impl<T: Send + 'static> Movable<T> {
+    pub(super) fn new(call: Call<T>, meter: Arc<Meter>) -> Self {
+        Self { meter, place: Place::Here(call) }
+    }
+
+    /// Ends the call where it is. When this returns, all that belonged to it is gone.
+    pub(super) async fn stop(mut self) {
+        if let Place::Background(task) = &mut self.place {
+            task.abort();
+            drop(task.await);
+        }
+    }
+}
+
+impl<T: Send + 'static> Future for Movable<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let this = &mut *self;
+        loop {
+            match &mut this.place {
+                Place::Here(call) => {
+                    if let Poll::Ready(output) = call.as_mut().poll(context) {
+                        this.place = Place::Ended;
+                        return Poll::Ready(output);
+                    }
+                    let Some(threads) = this.meter.yielding().then(threads).flatten() else { return Poll::Pending };
+                    if let Place::Here(call) = std::mem::replace(&mut this.place, Place::Ended) {
+                        let work = Work { call: Some(call), meter: Arc::clone(&this.meter) };
+                        this.place = Place::Background(threads.spawn(work));
+                    }
+                }
+                Place::Background(task) => match ready!(Pin::new(task).poll(context)) {
+                    Ok(Left::Ended(output)) => {
+                        this.place = Place::Ended;
+                        return Poll::Ready(output);
+                    }
+                    Ok(Left::Light(call)) => this.place = Place::Here(call),
+                    Err(failed) => match failed.try_into_panic() {
+                        Ok(panic) => resume_unwind(panic),
+                        Err(_aborted) => this.place = Place::Ended,
+                    },
+                },
+                Place::Ended => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<T> Drop for Movable<T> {
+    fn drop(&mut self) {
+        if let Place::Background(task) = &self.place {
+            task.abort();
+        }
+    }
+}
+
+/// A call in the background.
+struct Work<T> {
+    call: Option<Call<T>>,
+    meter: Arc<Meter>,
+}
+
+impl<T> Future for Work<T> {
+    type Output = Left<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Left<T>> {
+        let this = &mut *self;
+        // It is given away once, with which this future ends.
+        let Some(call) = &mut this.call else { return Poll::Pending };
+        this.meter.in_background(true);
+        let polled = call.as_mut().poll(context);
+        this.meter.in_background(false);
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Left::Ended(output)),
+            Poll::Pending if this.meter.heavy() => Poll::Pending,
+            Poll::Pending => this.call.take().map_or(Poll::Pending, |call| Poll::Ready(Left::Light(call))),
+        }
+    }
+}
