@@ -98,7 +98,10 @@ fn what_a_guest_says_is_escaped_cut_and_limited() {
     let log = host.log();
     // With the first line that is logged again, as the last one may be where the machine is slow, or else at the end.
     let suppressed = log.split("suppressed=").skip(1).filter_map(|rest| rest.split_whitespace().next());
-    assert!(suppressed.filter_map(|count| count.parse::<u32>().ok()).any(|count| count > 1000), "what was left out is told");
+    assert!(
+        suppressed.filter_map(|count| count.parse::<u32>().ok()).any(|count| count > 1000),
+        "what was left out is told"
+    );
     assert!(log.matches("stream=").count() <= 60, "{}", log.matches("stream=").count());
     assert!(log.lines().all(|line| line.len() < 8 << 10), "no line is much longer than 4 KiB");
     assert!(!log.contains('\u{1b}') && !log.contains('\u{7}') && !log.contains('\r'));

@@ -4,7 +4,7 @@
 //! byte. Whoever serves the connection waits for it meanwhile, and touches nothing that is its own.
 
 use super::meter::Meter;
-use rustix::process::nice;
+use rustix::process::setpriority_process;
 use std::{
     panic::resume_unwind,
     pin::Pin,
@@ -28,8 +28,8 @@ fn threads() -> Option<&'static Handle> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(thread::available_parallelism().map_or(1, usize::from))
             .thread_name("background")
-            // To be less important is refused to nobody.
-            .on_thread_start(|| _ = nice(LOWEST_PRIORITY).ok())
+            // That of the thread that asks, on Linux; to be less important is refused to nobody.
+            .on_thread_start(|| _ = setpriority_process(None, LOWEST_PRIORITY).ok())
             .enable_all()
             .build();
         match runtime {

@@ -64,7 +64,7 @@ impl InputStream for Input {
         loop {
             match self.try_read(size)? {
                 Some(bytes) => return Ok(bytes),
-                None => self.wire.readable().await,
+                None => self.wire.notified().await,
             }
         }
     }

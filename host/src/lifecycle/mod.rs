@@ -55,11 +55,19 @@ use end::{Draining, Told};
 use predecessor::Deferred;
 use serving::{Event, Serving};
 use std::{sync::Arc, time::Duration};
-use tokio::{runtime, task::JoinHandle, time::Instant};
+use tokio::{
+    runtime,
+    task::JoinHandle,
+    time::{self, Instant},
+};
 use tracing::{error, warn};
 
 /// How long the workers may take to let go of what is left, when the process ends before its connections do.
 const LET_GO: Duration = Duration::from_millis(500);
+
+/// How often the runtime's clock has something to do, at least. Whoever begins to wait for longer than that need not wake whichever worker
+/// watches the clock: of deadlines that almost never come, each connection has several.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
 /// nothing else would leave the workers too little of the processors.
@@ -87,6 +95,11 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
+    runtime.spawn(async {
+        loop {
+            time::sleep(HEARTBEAT).await;
+        }
+    });
     let exit = runtime.block_on(async {
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());

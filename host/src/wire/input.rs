@@ -34,6 +34,14 @@ impl Room<'_> {
         })
     }
 
+    /// Whether there was room for more than the `count` bytes that were received last.
+    fn left(&self, count: usize) -> bool {
+        match self {
+            Self::Vector(vector) => vector.len() < vector.capacity(),
+            Self::Slice(slice) => count < slice.len(),
+        }
+    }
+
     fn copy(&mut self, data: &[u8]) -> usize {
         match self {
             Self::Vector(vector) => {
@@ -63,7 +71,7 @@ impl Wire {
     /// Waits until the peer has sent something, has closed its side, or is gone.
     pub async fn first_byte(&self) {
         while !self.read_ahead() {
-            self.readable().await;
+            self.notified().await;
         }
     }
 
@@ -146,7 +154,7 @@ impl Wire {
                 None => {}
             }
             match &mut state.tls {
-                None => self.socket.try_io(Interest::READABLE, |socket| room.receive(socket)),
+                None => self.receive(&mut room),
                 Some(session) => self.decrypt(session, |data| room.copy(data)),
             }
         };
@@ -172,29 +180,46 @@ impl Wire {
         }
     }
 
+    /// What the socket has. Where that was less than there was room for, the socket is empty now, and is not asked again before the
+    /// reactor has a new notice of it: so it is with tokio's own sockets.
+    fn receive(&self, room: &mut Room<'_>) -> io::Result<usize> {
+        let mut last = None;
+        let received = self.socket.try_io(Interest::READABLE, |socket| {
+            let count = room.receive(socket)?;
+            if count == 0 || !room.left(count) {
+                return Ok(count);
+            }
+            last = Some(count);
+            // How the reactor is told that the notice is used up. One of an end stays.
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        last.map_or(received, Ok)
+    }
+
     pub(super) fn input_ended(&self, end: InputEnd) {
         self.state().input_end.get_or_insert(end);
         self.changed.notify_waiters();
     }
 
-    /// Waits until reading would not block. Looks before it says so: the reactor's first notice of a socket, and one that
-    /// was used up already, say nothing.
+    /// Waits until reading would not block. Looks before it says so, since a notice may be used up already.
     pub async fn readable(&self) {
-        loop {
-            {
-                let state = self.state();
-                if !state.ahead.is_empty() || state.input_end.is_some() {
-                    return;
-                }
-            }
-            if self.has_something() {
-                return;
-            }
-            match self.socket.readable().await {
-                Ok(mut ready) => ready.retain_ready(),
-                Err(_) => return std::future::pending().await, // The runtime is shutting down.
-            }
+        while !self.has_known() && !self.has_something() {
+            self.notified().await;
         }
+    }
+
+    /// Waits for a notice that there may be something to read: for those who find out by reading.
+    pub async fn notified(&self) {
+        match self.socket.readable().await {
+            Ok(mut ready) => ready.retain_ready(),
+            Err(_) => std::future::pending().await, // The runtime is shutting down.
+        }
+    }
+
+    /// Whether there is something to read, or an end, for which the socket need not be asked.
+    fn has_known(&self) -> bool {
+        let state = self.state();
+        !state.ahead.is_empty() || state.input_end.is_some()
     }
 
     /// Whether reading would not block, as far as the socket tells; under TLS, as far as what it gives can be decrypted.
@@ -268,7 +293,7 @@ impl Wire {
                 true
             }
             None => {
-                self.readable().await;
+                self.notified().await;
                 true
             }
         }
