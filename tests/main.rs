@@ -10,6 +10,7 @@
 )]
 
 mod activation;
+mod admin;
 mod anchor;
 mod binding;
 mod boot;
@@ -29,6 +30,8 @@ mod limits;
 mod log_file;
 mod notify;
 mod openssl;
+mod operator;
+mod orders;
 mod pidfile;
 mod player;
 mod points;

@@ -30,7 +30,7 @@ const RECORDED: &str = include_str!("fixtures/handoff-1.jsonl");
 const RECORDED_DIRECTORY: &str = "/run/handoff-1";
 
 /// The fields that differ from one host to another of the same version.
-const VARIABLE: [&str; 5] = ["release", "reason", "generation", "pid", "connections"];
+const VARIABLE: [&str; 6] = ["release", "reason", "generation", "pid", "connections", "counters"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {

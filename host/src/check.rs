@@ -40,6 +40,9 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     }
     // Whoever serves there takes note of a connection, and of nothing else.
     config.handoff.take_over.as_ref().map(Predecessor::at).transpose()?;
+    if let Some(address) = &config.admin {
+        bind::check(address.bind()).map_err(|error| Failure::Endpoint { address: address.clone(), error })?;
+    }
     // Last, since it is for good: what is left is what the next generation will be able to do.
     if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
         reopen::troubles(&config).iter().for_each(|trouble| warn!("{trouble}"));

@@ -1,6 +1,6 @@
 //! What was typed: the options, their help, their environment variables. Nothing is judged here; `config` does that.
 
-use crate::{exit::Exit, log};
+use crate::{admin::client::What, exit::Exit, log};
 use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -33,6 +33,37 @@ enum Verb {
     Check {
         #[command(flatten)]
         options: Box<Options>,
+    },
+    /// Show how a running host is, as it says at its --admin endpoint.
+    Status {
+        #[command(flatten)]
+        host: RunningHost,
+        /// As the endpoint says it, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a running host restart hot, and wait until its successor serves. Ends with 1 where it fails.
+    Restart {
+        #[command(flatten)]
+        host: RunningHost,
+        /// Wait until there is no way back: until the rollback window is over.
+        #[arg(long)]
+        wait_settled: bool,
+    },
+    /// Have the predecessor serve again, within the rollback window of a restart; or call off a restart that is under way.
+    Rollback {
+        #[command(flatten)]
+        host: RunningHost,
+    },
+    /// Have a running host read its plugins, TLS files and listeners' options anew, and wait until it has.
+    Reload {
+        #[command(flatten)]
+        host: RunningHost,
+    },
+    /// Have a running host stop: it finishes what is open. A second time cuts.
+    Stop {
+        #[command(flatten)]
+        host: RunningHost,
     },
     /// Show what a plugin is, what it exports and imports, and what of that a guest is given and denied.
     Inspect(PluginFile),
@@ -189,6 +220,16 @@ pub struct Options {
     /// File that names the process that serves, for scripts that signal it.
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
+
+    /// Where operators ask how this host is, and tell it what to do: unix:///PATH, which is for its own user and root, or
+    /// tcp://ADDRESS:PORT, a loopback address, which is for whoever is on this machine. It speaks HTTP; `status`, `restart`,
+    /// `rollback`, `reload` and `stop` ask there.
+    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_ADMIN", help_heading = "Operations")]
+    #[arg(
+        help = "Where `status`, `restart`, `rollback`, `reload`, `stop` and metrics are asked for, by HTTP: unix:///PATH, or a loopback \
+                tcp://ADDRESS:PORT"
+    )]
+    pub admin: Option<String>,
 
     /// File to which records are appended; HUP opens it anew, so that it can be rotated.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_LOG_FILE", help_heading = "Logs")]
@@ -427,10 +468,28 @@ pub struct Arguments {
 pub enum Command {
     /// To say whether serving would begin, and with what.
     Check,
+    /// To ask a host that runs.
+    Ask(RunningHost, What),
     /// To say what a plugin is.
     Inspect(PluginFile),
     /// To compile a plugin ahead of time.
     Compile(PluginFile),
+}
+
+/// A host that runs, and how it is found.
+#[derive(Args, Clone, Debug)]
+pub struct RunningHost {
+    /// Its endpoint: what it was given as --admin.
+    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_ADMIN")]
+    pub admin: Option<String>,
+
+    /// Its configuration file, where that names the endpoint.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// How long its answer may take.
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub timeout: String,
 }
 
 /// A plugin that is looked at and not served.
@@ -483,6 +542,16 @@ impl Arguments {
         let (command, options) = match verb {
             None => (None, options),
             Some(Verb::Check { options }) => (Some(Command::Check), *options),
+            Some(Verb::Status { host, json }) => {
+                (Some(Command::Ask(host, if json { What::StatusAsJson } else { What::Status })), options)
+            }
+            Some(Verb::Restart { host, wait_settled }) => (
+                Some(Command::Ask(host, if wait_settled { What::RestartUntilSettled } else { What::Restart })),
+                options,
+            ),
+            Some(Verb::Rollback { host }) => (Some(Command::Ask(host, What::Rollback)), options),
+            Some(Verb::Reload { host }) => (Some(Command::Ask(host, What::Reload)), options),
+            Some(Verb::Stop { host }) => (Some(Command::Ask(host, What::Stop)), options),
             Some(Verb::Inspect(file)) => (Some(Command::Inspect(file)), options),
             Some(Verb::Compile(file)) => (Some(Command::Compile(file)), options),
         };

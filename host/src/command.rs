@@ -2,9 +2,9 @@
 //! a host to end, ends it at once.
 
 use crate::{
-    check,
+    admin, check,
     cli::{Arguments, Command},
-    config::{Layers, Looking},
+    config::{self, Layers, Looking},
     exit::Exit,
     guest, inspect,
     lifecycle::Failure,
@@ -24,6 +24,10 @@ pub fn run(command: Command, arguments: Arguments, handlers: Handlers) -> Result
         Command::Check => {
             let layers = Layers::read(arguments)?;
             Box::new(move || check::run(layers))
+        }
+        Command::Ask(host, what) => {
+            let asking = config::asking(host, what)?;
+            Box::new(move || Ok(admin::client::run(&asking)))
         }
         Command::Inspect(file) => {
             let looking = Looking::resolve(file)?;

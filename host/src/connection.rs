@@ -5,6 +5,7 @@ use crate::{
     admission::{Origin, Refusal},
     bind::{ListenerAddress, PeerAddress},
     config::Timeouts,
+    counters::Counters,
     drain::Slot,
     guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
     log,
@@ -45,7 +46,7 @@ impl Connection {
     async fn serve(self, service: Arc<Service>) {
         // The slot is given back last, after the socket is closed.
         let Self { socket, peer, listener, mut slot } = self;
-        let mut record = Record::open(&service, peer, listener.clone());
+        let mut record = Record::open(&service, peer, listener.clone(), slot.counters());
 
         let timeout = service.timeouts.connection;
         let socket = match service.admission.admit(socket, &mut record.origin, &mut slot, timeout).await {
@@ -116,6 +117,8 @@ impl Connection {
             () = unconstrained(deadlines.over()) => {}
         }
         drop(wire);
+        // Before the place is free: whoever waits for all of them finds all of them counted.
+        drop(record);
         drop(slot);
     }
 }
@@ -198,6 +201,7 @@ struct Record {
     service: Arc<Service>,
     /// What serves it, as far as that is known.
     plugin: Arc<Plugin>,
+    counters: &'static Counters,
     ended: Option<Ended>,
 }
 
@@ -208,7 +212,8 @@ enum Ended {
 }
 
 impl Record {
-    fn open(service: &Arc<Service>, peer: PeerAddress, listener: ListenerAddress) -> Self {
+    fn open(service: &Arc<Service>, peer: PeerAddress, listener: ListenerAddress, counters: &'static Counters) -> Self {
+        counters.accepted();
         Self {
             id: ConnectionId::next(),
             origin: peer.into(),
@@ -216,6 +221,7 @@ impl Record {
             accepted: Instant::now(),
             service: Arc::clone(service),
             plugin: Arc::clone(&service.plugin),
+            counters,
             ended: None,
         }
     }
@@ -247,6 +253,11 @@ impl Drop for Record {
             let reason = if thread::panicking() { Reason::Host } else { Reason::Drain };
             Ended::Served(Err(Failure::plain(reason)))
         });
+        match &ended {
+            Ended::Served(Ok(())) => self.counters.finished(),
+            Ended::Served(Err(failure)) => self.counters.failed(failure.reason),
+            Ended::Refused(_) => self.counters.refused(),
+        }
         let Self { id: connection, origin: Origin { peer, proxy, .. }, listener, accepted, service, .. } = &*self;
         let (plugin, proxy) = (self.plugin.name(), proxy.as_ref().map(field::display));
         let ms = u64::try_from(accepted.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -1,6 +1,9 @@
 //! The count of connections: its cap, its guard, and the wait until none is left.
 
-use crate::quota::{Quotas, Share};
+use crate::{
+    counters::Counters,
+    quota::{Quotas, Share},
+};
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -11,6 +14,7 @@ pub struct Connections {
     cap: u32,
     quotas: Quotas,
     draining: Draining,
+    counters: &'static Counters,
 }
 
 /// One connection's place in the count. Held from the moment it is accepted until it is closed; dropping it gives the
@@ -21,6 +25,7 @@ pub struct Slot {
     quotas: Quotas,
     share: Option<Share>,
     draining: Draining,
+    counters: &'static Counters,
 }
 
 impl Connections {
@@ -28,7 +33,13 @@ impl Connections {
     pub fn new(cap: NonZeroU32) -> Self {
         // tokio's semaphore holds at least half a billion permits on every platform that we build for.
         let slots = Arc::new(Semaphore::new(cap.get() as usize));
-        Self { slots, cap: cap.get(), quotas: Quotas::default(), draining: Draining::default() }
+        Self {
+            slots,
+            cap: cap.get(),
+            quotas: Quotas::default(),
+            draining: Draining::default(),
+            counters: Counters::of_the_process(),
+        }
     }
 
     /// Waits for a free place and takes it.
@@ -36,7 +47,7 @@ impl Connections {
         match Arc::clone(&self.slots).acquire_owned().await {
             Ok(permit) => {
                 let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
-                Slot { _permit: permit, quotas, share: None, draining }
+                Slot { _permit: permit, quotas, share: None, draining, counters: self.counters }
             }
             Err(_closed) => std::future::pending().await, // It is never closed.
         }
@@ -45,6 +56,16 @@ impl Connections {
     /// Whether no place is free.
     pub fn full(&self) -> bool {
         self.slots.available_permits() == 0
+    }
+
+    /// How many may be open.
+    pub fn cap(&self) -> u32 {
+        self.cap
+    }
+
+    /// What has become of all that were.
+    pub fn counters(&self) -> &'static Counters {
+        self.counters
     }
 
     /// How many are open.
@@ -69,6 +90,11 @@ impl Slot {
     pub fn count_for(&mut self, address: IpAddr, most: NonZeroU32) -> bool {
         self.share = self.quotas.take(address, most);
         self.share.is_some()
+    }
+
+    /// Where it is counted what becomes of this connection.
+    pub fn counters(&self) -> &'static Counters {
+        self.counters
     }
 
     /// The notice that this connection's guest can ask for.

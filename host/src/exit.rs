@@ -7,7 +7,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: everything that was begun has finished.
     Finished,
-    /// 1: cut short, by a second signal or by the drain deadline, with connections left behind.
+    /// 1: cut short, by a second signal or by the drain deadline, with connections left behind; or what a running host was asked for
+    /// was refused or has failed.
     CutShort,
     /// 2: wrong usage or configuration, a bad plugin included. Nothing was bound.
     Usage,

@@ -17,6 +17,7 @@
 //! documented.
 
 pub mod accept;
+pub mod admin;
 pub mod admission;
 pub mod anchor;
 pub mod bind;
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod counters;
 #[cfg(test)]
 mod dice;
 pub mod drain;

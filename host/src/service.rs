@@ -41,6 +41,11 @@ impl Service {
         chosen.map_or(&self.plugin, |(_, plugin)| plugin)
     }
 
+    /// Everything that serves connections here.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        [&self.plugin].into_iter().chain(self.routes.iter().map(|(_, plugin)| plugin))
+    }
+
     /// Whether a failure is to be told to whoever reads the log: `Some` with how many were not.
     pub fn to_be_told(&self, reason: Reason) -> Option<u64> {
         match reason.fault() {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::privilege::Owner;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use std::{io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr};
 
 /// The system refused to listen.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,13 @@ use std::{io, net::SocketAddr};
 pub struct Error {
     bind: Bind,
     obstacle: Obstruction,
+}
+
+impl Error {
+    /// What is in the way, for those whose option is another one.
+    pub fn obstacle(&self) -> impl fmt::Display {
+        &self.obstacle
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

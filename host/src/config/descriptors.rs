@@ -10,6 +10,9 @@ use std::num::NonZeroU32;
 /// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, what watches these, and what a restart will need.
 const RESERVED: u64 = 56;
 
+/// The admin endpoint: itself, what it is accepted from, a copy during a restart, and 32 connections.
+const OF_ADMIN: u64 = 35;
+
 /// What calls of guests that were granted something may hold for a moment: three for each thread that waits, as a rename does.
 const OF_CALLS: u64 = 3 * 64;
 
@@ -21,8 +24,8 @@ const PER_LISTENER: u64 = 3;
 const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
 
 /// What is not for connections. Each generation that drains is held by a descriptor.
-pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32) -> u64 {
-    RESERVED + PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
+pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32, admin: bool) -> u64 {
+    RESERVED + if admin { OF_ADMIN } else { 0 } + PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
 }
 
 /// `granted` is what a guest may hold beside its connection.

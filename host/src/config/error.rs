@@ -31,6 +31,9 @@ pub enum Error {
     /// Whoever started this program gave it no name.
     #[error("the name of this program cannot be found out (argv[0] is {0:?}); give --start-command")]
     Program(OsString),
+    /// A host is to be asked, and nothing says where.
+    #[error("--admin is missing: give the address that the host was given, or the --config that it is in")]
+    NoAdmin,
     /// A required option is missing.
     #[error("--plugin is missing for {0}: name the component to serve, as in --plugin hello.wasm")]
     NoPlugin(Bind),

@@ -10,7 +10,7 @@ use super::{
 use crate::cli::{Arguments, Given, HandlerOptions, ListenerOptions, Options};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json};
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, path::Path};
 
 /// How alike two names must be for one to be taken for a slip of the other, of 1 for equal ones.
 pub(super) const ALIKE: f64 = 0.8;
@@ -157,6 +157,11 @@ impl Layers {
         let routes = routes.into_iter().map(|section| route(section, &options, &origins)).collect::<Result<_, _>>()?;
         Ok(Listener { bind, options, origins, routes })
     }
+}
+
+/// The one word of a key of a file, where it has it. Whatever else the file says does not matter here.
+pub(super) fn word_of(key: &str, file: &Path) -> Result<Option<String>, Error> {
+    taken(&mut File::read(file)?.entries, key, "one text or number")
 }
 
 fn route(

@@ -18,9 +18,13 @@ pub use listener::{Handler, Limits, Listener, Route, Timeouts};
 pub use slips::slips;
 
 use crate::{
+    admin::{
+        self,
+        client::{Asking, What},
+    },
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, SocketPath, Variables},
-    cli::PluginFile,
+    cli::{PluginFile, RunningHost},
     guest::{Kind, Source},
     handoff::{
         start::{self, StartCommand},
@@ -81,6 +85,8 @@ pub struct Config {
     pub handoff: Handoff,
     /// Whom to become once everything is bound.
     pub identity: Option<Identity>,
+    /// Where operators ask and order.
+    pub admin: Option<admin::Address>,
     /// The file that names the process that serves, by its absolute path.
     pub pidfile: Option<PathBuf>,
     /// Where the supervisor wants to be told how the service is.
@@ -217,7 +223,7 @@ impl Config {
             .map(|handler| handler.grants.descriptors())
             .max()
             .unwrap_or_default();
-        let reserved = descriptors::reserved(listeners.len() + passed, max_draining);
+        let reserved = descriptors::reserved(listeners.len() + passed, max_draining, options.admin.is_some());
         Ok(Self {
             layers: layers.clone(),
             listeners,
@@ -258,6 +264,7 @@ impl Config {
                 socket: handoff_socket,
                 take_over: socket_path("--take-over", options.take_over)?,
             },
+            admin: options.admin.as_deref().map(|uri| parse("--admin", uri)).transpose()?,
             pidfile: file("--pidfile", options.pidfile, "/run/uninterruptible-host.pid")?,
             notify_socket: env::var_os("NOTIFY_SOCKET"),
             anchored: is_anchored(),
@@ -270,6 +277,22 @@ impl Config {
             identity,
         })
     }
+}
+
+/// Where a host that runs is asked: at the address that is given, or that its configuration file has.
+///
+/// # Errors
+///
+/// Where neither says where, or the address is none.
+pub fn asking(host: RunningHost, what: What) -> Result<Asking, Error> {
+    let timeout = duration("--timeout", &host.timeout)?;
+    let uri = match (host.admin, &host.config) {
+        (Some(uri), _) => Some(uri),
+        (None, Some(file)) => layers::word_of("admin", file)?,
+        (None, None) => None,
+    };
+    let address = parse("--admin", &uri.ok_or(Error::NoAdmin)?)?;
+    Ok(Asking { address, what, timeout })
 }
 
 /// What is to be known for looking at a plugin.

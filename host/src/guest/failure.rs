@@ -53,6 +53,19 @@ impl Failure {
 }
 
 impl Reason {
+    /// All of them, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::Error,
+        Self::Trap,
+        Self::Memory,
+        Self::CpuTime,
+        Self::WallTime,
+        Self::Idle,
+        Self::PeerReset,
+        Self::Drain,
+        Self::Host,
+    ];
+
     /// Whose fault it is.
     pub fn fault(self) -> Fault {
         match self {

@@ -41,5 +41,5 @@ pub use facts::{ConnectionId, Facts};
 pub use failure::{Failure, Fault, Reason};
 pub use grants::Grants;
 pub use kind::{Generation, Kind};
-pub use plugin::{LoadError, Plugin, Problem, Source};
+pub use plugin::{About, LoadError, Plugin, Problem, Source};
 pub use survey::{Access, Import, Memories, Survey};

@@ -30,7 +30,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::time;
 use tracing::{info, warn};
@@ -189,6 +189,24 @@ pub struct Plugin {
     limits: Limits,
     voice: Voice,
     granted: Arc<Granted>,
+    about: Arc<About>,
+}
+
+/// What an operator is told of a plugin that is served.
+#[derive(Debug)]
+pub struct About {
+    /// Its name: its file's, less the ending.
+    pub name: Arc<str>,
+    /// Its file.
+    pub path: PathBuf,
+    /// What kind of plugin it is.
+    pub kind: Kind,
+    /// The contract that it was built for.
+    pub contract: String,
+    /// What the file was when it was read.
+    pub digest: Digest,
+    /// When that was.
+    pub loaded: SystemTime,
 }
 
 /// The plugin's `handle-request`, linked, its exports found.
@@ -213,11 +231,9 @@ impl Plugin {
 
     fn load_file(source: &Source, name: &str, granted: Granted) -> Result<Self, Problem> {
         let bytes = read(&source.path)?;
-        if let Some(wanted) = source.digest {
-            let found = Digest::of(&bytes);
-            if found != wanted {
-                return Err(Problem::Digest { found, wanted });
-            }
+        let found = Digest::of(&bytes);
+        if let Some(wanted) = source.digest.filter(|wanted| *wanted != found) {
+            return Err(Problem::Digest { found, wanted });
         }
         let contract = accepted(&bytes, source.kind, source.wasi_0_3)?;
         let (runtime, component) = prepare(source, &contract, &bytes)?;
@@ -228,6 +244,14 @@ impl Plugin {
             late_start: LateStart::new(source.start),
             limits: source.limits,
             granted: Arc::new(granted),
+            about: Arc::new(About {
+                name: name.into(),
+                path: source.path.clone(),
+                kind: contract.kind,
+                contract: contract.built_for.clone(),
+                digest: found,
+                loaded: SystemTime::now(),
+            }),
             voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
@@ -238,6 +262,11 @@ impl Plugin {
     /// The plugin's name: its file's, less the ending.
     pub fn name(&self) -> &Arc<str> {
         &self.voice.plugin
+    }
+
+    /// What an operator is told of it.
+    pub fn about(&self) -> &Arc<About> {
+        &self.about
     }
 
     /// Whether a guest is made only when there is input for it.

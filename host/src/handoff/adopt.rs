@@ -6,7 +6,7 @@ use super::{
     message::{Entry, Message, Stage, VERSION, Verb},
     peer::Peer,
 };
-use crate::{bind::SocketPath, log, sys};
+use crate::{bind::SocketPath, counters::Totals, log, sys};
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -43,6 +43,8 @@ pub struct Predecessor {
     /// It was dead, and its number free again, when its first message was read.
     dead: bool,
     origin: Origin,
+    /// What it has counted, and nobody has taken yet.
+    counted: Vec<Totals>,
 }
 
 /// What a predecessor has to give.
@@ -200,7 +202,18 @@ impl Predecessor {
     }
 
     fn on(socket: OwnedFd, origin: Origin) -> io::Result<Self> {
-        Ok(Self { channel: Channel::new(socket, Side::Successor)?, peer: None, dead: false, origin })
+        Ok(Self {
+            channel: Channel::new(socket, Side::Successor)?,
+            peer: None,
+            dead: false,
+            origin,
+            counted: Vec::new(),
+        })
+    }
+
+    /// What it has counted since this was asked last.
+    pub fn counted(&mut self) -> Vec<Totals> {
+        std::mem::take(&mut self.counted)
     }
 
     /// How this process came to it.
@@ -233,7 +246,7 @@ impl Predecessor {
         let mut expected = 1;
         loop {
             let (message, descriptors) = self.receive_with_descriptors("offer").await?;
-            let Message::Offer { version, release, generation, part, parts, entries } = message else {
+            let Message::Offer { version, release, generation, part, parts, entries, counters } = message else {
                 return Err(channel::Error::Unexpected { came: message.name(), awaited: "offer" }.into());
             };
             if version != VERSION {
@@ -246,6 +259,7 @@ impl Predecessor {
                 debug!(generation, release = log::escaped(&release), parts, "offered");
             }
             offered.generation = Generation::new(generation);
+            self.counted.push(counters);
             offered.things.extend(entries.into_iter().zip(descriptors));
             if part == parts {
                 return Ok(offered);
@@ -263,7 +277,10 @@ impl Predecessor {
         let committed = async {
             self.say(&prepared).await?;
             match in_time("commit", MESSAGE_TIMEOUT, self.channel.receive()).await?.message {
-                Message::Commit {} => Ok(Consent::Commit),
+                Message::Commit { counters } => {
+                    self.counted.push(counters);
+                    Ok(Consent::Commit)
+                }
                 message => Err(refusal(message, "commit")),
             }
         };
@@ -306,7 +323,10 @@ impl Predecessor {
                     Message::Settled {} => return Event::Settled,
                     Message::Resumed {} => return Event::Resumed,
                     Message::Forward { verb } => return Event::Forward(verb),
-                    Message::Draining { connections } => return Event::Draining(connections),
+                    Message::Draining { connections, counters } => {
+                        self.counted.push(counters);
+                        return Event::Draining(connections);
+                    }
                     message => debug!(message = message.name(), "the predecessor says what is not due; it is ignored"),
                 },
                 Err(error) => {

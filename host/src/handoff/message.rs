@@ -6,6 +6,7 @@
 
 use crate::{
     bind::{FileId, Key, SocketPath},
+    counters::Totals,
     log,
 };
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub enum Message {
         parts: usize,
         /// One for each descriptor that comes with this part, in their order.
         entries: Vec<Entry>,
+        /// What was counted so far, in the first part.
+        #[serde(default, skip_serializing_if = "Totals::is_nothing")]
+        counters: Totals,
     },
     /// Successor: new listeners are bound, nothing can fail any more.
     Prepared {
@@ -55,9 +59,17 @@ pub enum Message {
         /// The pidfile that it will write once the window is over; the predecessor removes its own where that is another.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pidfile: Option<PathBuf>,
+        /// The admin endpoint of the offer, where it will answer there; the predecessor keeps its own until the window is over
+        /// otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        admin: Option<Key>,
     },
     /// Predecessor: go.
-    Commit {},
+    Commit {
+        /// What was counted since the offer.
+        #[serde(default, skip_serializing_if = "Totals::is_nothing")]
+        counters: Totals,
+    },
     /// Successor: its next act is to accept.
     Serving {},
     /// Predecessor: the window is over, there is no way back.
@@ -75,7 +87,11 @@ pub enum Message {
         to: Verb,
     },
     /// Successor, in the window: the predecessor shall serve again.
-    Yield {},
+    Yield {
+        /// What was counted by the successor alone.
+        #[serde(default, skip_serializing_if = "Totals::is_nothing")]
+        counters: Totals,
+    },
     /// Predecessor, to a `hello`: not now, or not with you.
     Refused {
         /// Why.
@@ -97,6 +113,9 @@ pub enum Message {
     Draining {
         /// Connections that it still serves.
         connections: u64,
+        /// What was counted since it was told last.
+        #[serde(default, skip_serializing_if = "Totals::is_nothing")]
+        counters: Totals,
     },
 }
 
@@ -117,6 +136,14 @@ pub enum Entry {
         /// Its path.
         path: SocketPath,
         /// Its file. Earlier releases do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<FileId>,
+    },
+    /// The listening socket of the admin endpoint.
+    Admin {
+        /// Its address.
+        key: Key,
+        /// The file of a unix one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<FileId>,
     },
@@ -196,12 +223,12 @@ impl Message {
             Self::Hello { .. } => "hello",
             Self::Offer { .. } => "offer",
             Self::Prepared { .. } => "prepared",
-            Self::Commit {} => "commit",
+            Self::Commit { .. } => "commit",
             Self::Serving {} => "serving",
             Self::Settled {} => "settled",
             Self::Failed { .. } => "failed",
             Self::Leaving { .. } => "leaving",
-            Self::Yield {} => "yield",
+            Self::Yield { .. } => "yield",
             Self::Refused { .. } => "refused",
             Self::Abort { .. } => "abort",
             Self::Resumed {} => "resumed",

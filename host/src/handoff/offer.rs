@@ -9,7 +9,11 @@ use super::{
     peer::Peer,
     start::{self, StartCommand},
 };
-use crate::{bind::Key, log};
+use crate::{
+    bind::Key,
+    counters::{Counters, Totals},
+    log,
+};
 use std::{
     collections::{HashSet, VecDeque},
     os::fd::AsFd,
@@ -36,6 +40,8 @@ pub struct Estate {
     pub generation: Generation,
     /// What for, and the descriptor.
     pub things: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)>,
+    /// What was counted, and goes on being counted until the successor serves.
+    pub counters: &'static Counters,
 }
 
 /// The process that is to take over, from its start until it does.
@@ -53,6 +59,13 @@ pub struct Successor {
     due: Instant,
     /// The pidfile that it will write.
     pidfile: Option<PathBuf>,
+    /// Whether it answers at this process's admin endpoint.
+    takes_admin: bool,
+    counters: &'static Counters,
+    /// What it was told of them.
+    told: Totals,
+    /// How many connections are left, as it was told.
+    told_left: Option<u64>,
 }
 
 enum Progress {
@@ -90,6 +103,9 @@ pub enum Failure {
         /// What went wrong.
         reason: String,
     },
+    /// The operator has thought better of it.
+    #[error("called off by a rollback")]
+    CalledOff,
     /// It ended without a word.
     #[error("it ended before its {awaited:?}")]
     Ended {
@@ -130,8 +146,8 @@ pub enum Failure {
 pub enum Event {
     /// It was told to stop or restart.
     Leaving(Verb),
-    /// It gives the service back.
-    Yield,
+    /// It gives the service back, and has counted this by itself.
+    Yield(Totals),
     /// It is dead.
     Died,
 }
@@ -145,6 +161,7 @@ impl Successor {
     pub fn start(command: &StartCommand, estate: Estate, ready_timeout: Duration) -> Result<Self, Failure> {
         let (channel, far) = Channel::pair().map_err(start::Error::System)?;
         let child = start::Successor::start(command, far)?;
+        let counters = estate.counters;
         Ok(Self {
             channel,
             child: Some(child),
@@ -154,6 +171,10 @@ impl Successor {
             ready_timeout,
             due: Instant::now() + ready_timeout,
             pidfile: None,
+            takes_admin: false,
+            counters,
+            told: Totals::default(),
+            told_left: None,
         })
     }
 
@@ -164,6 +185,7 @@ impl Successor {
     /// Where its `hello` is none that this program can answer.
     pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, Box<(Failure, Visitor)>> {
         let Visitor { channel, hello } = visitor;
+        let counters = estate.counters;
         let mut successor = Self {
             channel,
             child: None,
@@ -173,6 +195,10 @@ impl Successor {
             ready_timeout: MESSAGE_TIMEOUT,
             due: Instant::now() + MESSAGE_TIMEOUT,
             pidfile: None,
+            takes_admin: false,
+            counters,
+            told: Totals::default(),
+            told_left: None,
         };
         match successor.greeted(&hello) {
             Ok(()) => Ok(successor),
@@ -188,6 +214,11 @@ impl Successor {
     /// The pidfile that it will write, where it will write any.
     pub fn pidfile(&self) -> Option<&Path> {
         self.pidfile.as_deref()
+    }
+
+    /// Whether it answers at this process's admin endpoint from the moment at which it serves.
+    pub fn takes_admin(&self) -> bool {
+        self.takes_admin
     }
 
     /// Whether this process started it.
@@ -225,7 +256,7 @@ impl Successor {
                     return Err(Failure::Failed { stage: *stage, reason: log::escaped(reason) });
                 }
                 (Progress::Starting(_), Message::Hello { .. }) => self.greeted(&received)?,
-                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed, pidfile }) => {
+                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed, pidfile, admin }) => {
                     let answered: HashSet<_> = claimed.iter().chain(unclaimed).collect();
                     // As many as there are, none twice, none other.
                     let complete = answered.len() == claimed.len() + unclaimed.len();
@@ -233,6 +264,7 @@ impl Successor {
                         return Err(Failure::Claims);
                     }
                     self.pidfile = pidfile.clone();
+                    self.takes_admin = admin.is_some();
                     return Ok(claimed.clone());
                 }
                 (_, message) => return Err(self.unexpected(message)),
@@ -246,8 +278,9 @@ impl Successor {
     ///
     /// Where it is gone.
     pub async fn commit(&mut self) -> Result<(), Failure> {
-        match self.channel.send(&Message::Commit {}, &[]).await {
-            Ok(()) => {}
+        let totals = self.counters.totals();
+        match self.channel.send(&Message::Commit { counters: totals.since(&self.told) }, &[]).await {
+            Ok(()) => self.told = totals,
             // What it said before it went is why it went.
             Err(channel::Error::Closed) => {
                 return Err(match self.channel.receive_queued() {
@@ -305,7 +338,7 @@ impl Successor {
             };
             match said.map(|received| received.message) {
                 Ok(Message::Leaving { to }) => return Event::Leaving(to),
-                Ok(Message::Yield {}) => return Event::Yield,
+                Ok(Message::Yield { counters }) => return Event::Yield(counters),
                 Ok(message) => warn!(
                     successor = self.pid(),
                     message = message.name(),
@@ -320,9 +353,18 @@ impl Successor {
         }
     }
 
-    /// Says something that is said again later, and never waits for room. Whether it was said.
-    pub fn mention(&self, message: &Message) -> bool {
-        self.channel.send_now(message)
+    /// Says how many connections are left, and what was counted since that was said last, where that is news. It may have better
+    /// things to do than to listen: where there is no room, it is said the next time.
+    pub fn report(&mut self, connections: u64) {
+        let totals = self.counters.totals();
+        let counters = totals.since(&self.told);
+        if self.told_left == Some(connections) && counters.is_nothing() {
+            return;
+        }
+        if self.channel.send_now(&Message::Draining { connections, counters }) {
+            self.told = totals;
+            self.told_left = Some(connections);
+        }
     }
 
     /// Says something that changes nothing where it does not arrive.
@@ -399,7 +441,8 @@ impl Successor {
                 Entry::Listener { key, .. } => Some(key.clone()),
                 _ => None,
             });
-            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts() };
+            self.told = self.counters.totals();
+            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts(&self.told) };
         }
         Ok(())
     }
@@ -470,7 +513,7 @@ impl Failure {
     /// How long a successor that fails so may take to end by itself, so that its own exit status can be told.
     pub fn grace(&self) -> Duration {
         match self {
-            Self::Unready(_) | Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
+            Self::CalledOff | Self::Unready(_) | Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
             _ => LAST_WORDS,
         }
     }
@@ -478,7 +521,7 @@ impl Failure {
 
 impl Estate {
     /// The offer, in as many messages as its descriptors need.
-    fn parts(&self) -> VecDeque<Part> {
+    fn parts(&self, totals: &Totals) -> VecDeque<Part> {
         let chunks: Vec<_> = self.things.chunks(MOST_DESCRIPTORS).collect();
         let parts = chunks.len();
         let offers = chunks.into_iter().enumerate().map(|(index, chunk)| Part {
@@ -489,6 +532,7 @@ impl Estate {
                 part: index + 1,
                 parts,
                 entries: chunk.iter().map(|(entry, _)| entry.clone()).collect(),
+                counters: if index == 0 { *totals } else { Totals::default() },
             },
             descriptors: chunk.iter().map(|(_, descriptor)| Arc::clone(descriptor)).collect(),
         });

@@ -7,8 +7,10 @@ use super::{
     serving::{Ready, Serving, Shared},
 };
 use crate::{
-    bind::{Activation, Claim, FileId, ListenerAddress},
+    admin::{Address, Endpoint, Phase},
+    bind::{Activation, Bound, Claim, FileId, Key, Listener, ListenerAddress},
     config::Config,
+    counters::Totals,
     drain::Connections,
     handoff::{
         Generation,
@@ -38,6 +40,9 @@ pub(super) struct Opened {
     listeners: Vec<Ready>,
     claimed_door: Option<Claim>,
     door: Option<Door>,
+    claimed_endpoint: Option<Bound>,
+    /// Once it listens.
+    endpoint: Option<(Listener, Address)>,
     /// Handoff sockets that the predecessor has and this process will not.
     unclaimed_doors: Vec<Door>,
     earlier: Vec<(Generation, Peer)>,
@@ -56,6 +61,7 @@ impl Lifecycle {
             given.open(config, services, &mut opened.opening)?;
             given.is_taken()?;
             opened.open_door(config, None)?;
+            opened.open_endpoint(config, None)?;
             let pidfile = config.pidfile.as_deref().map(PidFile::claim).transpose()?;
             opened.give_away(config, pidfile.as_ref())?;
             opened.listen(config)?;
@@ -63,7 +69,7 @@ impl Lifecycle {
             Ok::<_, Failure>(pidfile)
         };
         let pidfile = open()?;
-        let mut serving = self.accept(opened);
+        let mut serving = self.accept(opened, &[], Phase::Serving);
         serving.pidfile = pidfile;
         self.notifier.ready(&match serving.addresses().len() {
             1 => self.status("serves 1 listener"),
@@ -72,12 +78,22 @@ impl Lifecycle {
         Ok(serving)
     }
 
-    /// Begins to accept, and says so.
-    pub(super) fn accept(&mut self, mut opened: Opened) -> Serving {
+    /// Begins to accept, and says so. What others have `counted` goes on here.
+    pub(super) fn accept(&mut self, mut opened: Opened, counted: &[Totals], phase: Phase) -> Serving {
         let connections = Connections::new(self.config.max_connections);
+        counted.iter().for_each(|more| connections.counters().add(more));
+        let inherited = connections.counters().totals();
         let mut serving = Serving::new(mem::take(&mut opened.listeners), connections);
         serving.watch = self.watch.take();
+        serving.inherited = inherited;
         serving.door = opened.door.take();
+        if let Some((listener, address)) = opened.endpoint.take() {
+            info!(%address, "operators are answered here");
+            serving.endpoint = Some(Endpoint::new(listener, address, self.desk.clone()));
+            // Before anybody asks; what fails now is tried again by and by.
+            self.show_serving(phase, &mut serving, None);
+            serving.accept().ok();
+        }
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
         for (generation, peer) in mem::take(&mut opened.earlier) {
             serving.remember(generation, Arc::new(peer));
@@ -102,6 +118,7 @@ pub(super) async fn adopt(
     let offered = predecessor.hello().await?;
     let mut given = Given::passed(activation, Heir::OfPredecessor);
     let mut doors = Vec::new();
+    let mut endpoints = Vec::new();
     let mut earlier = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
@@ -116,6 +133,7 @@ pub(super) async fn adopt(
                     warn!("sessions of the predecessor will not be resumed: {error}");
                 }
             }
+            Entry::Admin { key, file } => endpoints.push((key, file, descriptor)),
             // Of a later version; closed here.
             Entry::Unknown => {}
         }
@@ -127,12 +145,17 @@ pub(super) async fn adopt(
     opened.open_door(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
     opened.unclaimed_doors =
         unwanted.into_iter().filter_map(|(path, file, descriptor)| Door::adopt(descriptor, &path, file).ok()).collect();
+    // Of another one the copy is closed here: the predecessor answers there until it lets go.
+    let wanted_endpoint = config.admin.as_ref().and_then(Address::key);
+    let endpoint = endpoints.into_iter().find(|(key, ..)| Some(key) == wanted_endpoint.as_ref());
+    let admin = endpoint.as_ref().map(|(key, ..)| key.clone());
+    opened.open_endpoint(config, endpoint)?;
     opened.give_away(config, None)?;
     become_user(config)?;
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
-    let prepared = Message::Prepared { claimed, unclaimed: given.unclaimed(), pidfile: config.pidfile.clone() };
+    let prepared = Message::Prepared { claimed, unclaimed: given.unclaimed(), pidfile: config.pidfile.clone(), admin };
     opened.consent = predecessor.prepared(prepared).await?;
     opened.listen(config)?;
     if opened.consent == Consent::Commit {
@@ -149,6 +172,8 @@ impl Opened {
             listeners: Vec::new(),
             claimed_door: None,
             door: None,
+            claimed_endpoint: None,
+            endpoint: None,
             unclaimed_doors: Vec::new(),
             earlier,
             generation,
@@ -167,6 +192,26 @@ impl Opened {
         Ok(())
     }
 
+    /// Takes over the admin endpoint that is offered, or binds it.
+    fn open_endpoint(
+        &mut self,
+        config: &Config,
+        offered: Option<(Key, Option<FileId>, OwnedFd)>,
+    ) -> Result<(), Failure> {
+        let Some(address) = &config.admin else { return Ok(()) };
+        match (offered, address.key()) {
+            (Some((key, file, descriptor)), _) => {
+                self.endpoint = Some((Listener::adopt(descriptor, key, file)?, address.clone()));
+            }
+            (None, Some(key)) => {
+                let refused = |error| Failure::Endpoint { address: address.clone(), error };
+                self.claimed_endpoint = Some(Bound::new(address.bind(), key).map_err(refused)?);
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
     /// Listens on what was bound. From here on clients wait for this process.
     fn listen(&mut self, config: &Config) -> Result<(), Failure> {
         for opening in mem::take(&mut self.opening) {
@@ -175,6 +220,11 @@ impl Opened {
         if let (Some(claim), Some(path)) = (self.claimed_door.take(), &config.handoff.socket) {
             let opened = Door::open(claim, path);
             self.door = Some(opened.map_err(|obstacle| Failure::Door { path: path.clone(), obstacle })?);
+        }
+        if let (Some(bound), Some(address)) = (self.claimed_endpoint.take(), &config.admin) {
+            let listener = bound.listen(Endpoint::BACKLOG);
+            let listener = listener.map_err(|error| Failure::Endpoint { address: address.clone(), error })?;
+            self.endpoint = Some((listener, address.clone()));
         }
         Ok(())
     }
@@ -188,7 +238,8 @@ impl Opened {
             Opening::Ready(_) => None,
         });
         let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
-        for (what, given) in bound.chain(door) {
+        let endpoint = self.claimed_endpoint.iter().map(|bound| (bound.address().to_string(), bound.give_to(owner)));
+        for (what, given) in bound.chain(door).chain(endpoint) {
             given.map_err(|source| Failure::Ownership { what, source })?;
         }
         Ok(pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?)
@@ -215,6 +266,8 @@ impl Drop for Opened {
             }
         }
         self.door.iter().for_each(Door::remove);
+        // Where it is the predecessor's, its path is too.
+        self.endpoint.iter().for_each(|(listener, _)| drop(listener.unlink()));
     }
 }
 

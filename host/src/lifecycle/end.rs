@@ -1,10 +1,11 @@
 //! The end of a process: it has handed over, or nobody takes over.
 
-use super::{Lifecycle, State, heard, serving::Serving};
+use super::{Lifecycle, State, orders::name, serving::Serving};
 use crate::{
+    admin::{Order, Outcome, Verb},
     exit::Exit,
-    handoff::{message::Message, offer::Successor},
-    signals::Signal,
+    guest::Reason,
+    handoff::offer::Successor,
 };
 use std::time::Duration;
 use tokio::time::{self, Instant};
@@ -15,11 +16,10 @@ const REPORT: Duration = Duration::from_secs(1);
 
 /// A process that somebody else serves in place of, and that finishes what it had accepted.
 pub(super) struct Draining {
-    serving: Serving,
+    pub(super) serving: Serving,
     /// To whom it reports, where it is not a successor that gave the service back.
     successor: Option<Successor>,
     deadline: Option<Instant>,
-    reported: Option<u64>,
     told_to_stop: bool,
     exit: Exit,
 }
@@ -34,14 +34,16 @@ pub(super) enum Told {
 
 impl Lifecycle {
     /// Somebody else serves: what this process has accepted is finished, and reported to a `successor`.
-    pub(super) fn drain(&self, serving: Serving, successor: Option<Successor>, exit: Exit) -> State {
+    pub(super) fn drain(&mut self, serving: Serving, successor: Option<Successor>, exit: Exit) -> State {
+        self.waiting.forgo(Outcome::Elsewhere, "this process has handed over; ask again");
         let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
-        State::Draining(Draining { serving, successor, deadline, reported: None, told_to_stop: false, exit })
+        State::Draining(Draining { serving, successor, deadline, told_to_stop: false, exit })
     }
 
     pub(super) async fn stop(&mut self, mut serving: Serving, told: Told) -> State {
         info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
         self.notifier.stopping(&self.status("stops, and waits for connections to finish"));
+        self.waiting.forgo(Outcome::Failed, "this process stops");
         serving.stop().await;
         State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
     }
@@ -51,24 +53,38 @@ impl Lifecycle {
         let Draining { serving, successor, deadline, told_to_stop, exit, .. } = &mut draining;
         tokio::select! {
             biased;
-            signal = heard(&mut self.signals) => match signal {
-                Signal::Terminate if *told_to_stop => {
-                    warn!(open = serving.connections.open(), "stopped at once by a second signal");
-                    return State::Ended(Exit::CutShort);
+            order = self.orders.next() => {
+                let word = name(&order);
+                let Order { verb, asker } = order;
+                match verb {
+                    // Who has asked at the endpoint has meant whoever serves.
+                    _ if !asker.is_nobody() => asker.elsewhere("this process has handed over; ask again"),
+                    Verb::Stop if *told_to_stop => {
+                        warn!(open = serving.connections.open(), "stopped at once by a second signal");
+                        return State::Ended(Exit::CutShort);
+                    }
+                    Verb::Stop => {
+                        info!(open = serving.connections.open(), "no longer the service: waiting for connections to finish all the same; a second signal cuts");
+                        *told_to_stop = true;
+                    }
+                    Verb::Restart(_) | Verb::Rollback => warn!("{word} is refused: this process has handed over"),
+                    Verb::Reload => info!("{word} concerns the log alone: this process has handed over"),
                 }
-                Signal::Terminate => {
-                    info!(open = serving.connections.open(), "no longer the service: waiting for connections to finish all the same; a second signal cuts");
-                    *told_to_stop = true;
-                }
-                Signal::Restart => warn!("USR1 is refused: this process has handed over"),
-                Signal::Reload => info!("HUP concerns the log alone: this process has handed over"),
-            },
+            }
             () = serving.finished() => {
                 info!("every connection has finished");
-                return State::Ended(*exit);
+                let exit = *exit;
+                draining.report();
+                return State::Ended(exit);
             }
             () = expired(*deadline) => {
-                return State::Ended(serving.out_of_time(*exit));
+                let exit = serving.out_of_time(*exit);
+                // They are counted when this process lets go of them, when nobody listens any more.
+                for _ in 0..serving.connections.open() {
+                    serving.connections.counters().failed(Reason::Drain);
+                }
+                draining.report();
+                return State::Ended(exit);
             }
             () = reaped(successor) => {}
             () = time::sleep(REPORT) => {}
@@ -79,18 +95,31 @@ impl Lifecycle {
     pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut told: Told) -> State {
         tokio::select! {
             biased;
-            signal = heard(&mut self.signals) => match signal {
-                Signal::Terminate if told == Told::ByPredecessor => {
-                    info!(open = serving.connections.open(), "stopping already, as the predecessor was told to; a second signal cuts");
-                    told = Told::BySignal;
+            order = self.orders.next() => {
+                let word = name(&order);
+                let Order { verb, asker } = order;
+                let open = serving.connections.open();
+                match verb {
+                    Verb::Stop if told == Told::ByPredecessor => {
+                        info!(open, "stopping already, as the predecessor was told to; a second signal cuts");
+                        asker.done(format!("stopping already; {open} connections are open, and a second stop cuts them"));
+                        told = Told::BySignal;
+                    }
+                    Verb::Stop => {
+                        warn!(open, "stopped at once by a second signal");
+                        asker.done(format!("stopped at once: {open} connections were cut"));
+                        return State::Ended(Exit::CutShort);
+                    }
+                    Verb::Restart(_) | Verb::Rollback => {
+                        warn!("{word} is refused: stopping");
+                        asker.refused("this process stops");
+                    }
+                    Verb::Reload => {
+                        info!("{word} concerns the log alone: stopping");
+                        asker.refused("this process stops; only its log file was opened anew");
+                    }
                 }
-                Signal::Terminate => {
-                    warn!(open = serving.connections.open(), "stopped at once by a second signal");
-                    return State::Ended(Exit::CutShort);
-                }
-                Signal::Restart => warn!("USR1 is refused: stopping"),
-                Signal::Reload => info!("HUP concerns the log alone: stopping"),
-            },
+            }
             () = serving.finished() => {
                 info!("every connection has finished");
                 return State::Ended(Exit::Finished);
@@ -104,17 +133,15 @@ impl Lifecycle {
 }
 
 impl Draining {
-    /// Tells the successor how many connections are left, where that has changed. It may have better things to do than to listen.
+    /// Tells the successor what is left, and what was counted.
     fn report(&mut self) {
-        let Some(successor) = &self.successor else { return };
-        let connections = u64::try_from(self.serving.connections.open()).unwrap_or(u64::MAX);
-        if self.reported != Some(connections) && successor.mention(&Message::Draining { connections }) {
-            self.reported = Some(connections);
+        if let Some(successor) = &mut self.successor {
+            successor.report(u64::try_from(self.serving.connections.open()).unwrap_or(u64::MAX));
         }
     }
 }
 
-async fn expired(deadline: Option<Instant>) {
+pub(super) async fn expired(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => time::sleep_until(deadline).await,
         None => std::future::pending().await,

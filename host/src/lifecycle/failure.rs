@@ -1,7 +1,7 @@
 //! Why a process could not start, and how it ends then.
 
 use crate::{
-    anchor,
+    admin, anchor,
     bind::{self, AdoptError, Bind, Key, SocketPath},
     config,
     exit::Exit,
@@ -72,6 +72,14 @@ pub enum Failure {
         /// What is in the way.
         obstacle: bind::Obstacle,
     },
+    /// The endpoint for operators.
+    #[error("--admin {address}: {obstacle}", obstacle = .error.obstacle())]
+    Endpoint {
+        /// Where it was to be.
+        address: admin::Address,
+        /// What is in the way.
+        error: bind::Error,
+    },
     /// There can be no anchor.
     #[error(transparent)]
     Anchor(#[from] anchor::Error),
@@ -129,6 +137,7 @@ impl Failure {
             | Self::Bind(_)
             | Self::Offered(_)
             | Self::Door { .. }
+            | Self::Endpoint { .. }
             | Self::Handoff(_)
             | Self::Privilege(_)
             | Self::Ownership { .. }

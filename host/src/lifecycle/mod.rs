@@ -19,6 +19,9 @@
 //! | Draining           | first: goes on; second: exit 1   | refused                       | the log alone           |
 //! | Stopping           | exit 1 at once                   | refused                       | the log alone           |
 //!
+//! `restart`, `reload` and `stop` at the admin endpoint are the signals, with an answer. `rollback` has none: in Probation it sends `yield`, in Offering it calls the restart off; elsewhere it is refused.
+//! The endpoint is with whoever serves: a predecessor that watches takes no orders there.
+//!
 //! In every state HUP has the log file opened anew, at once, by this process and by earlier generations that drain. A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
 //!
 //! It runs on the main thread, apart from the workers: no load on these delays it.
@@ -26,6 +29,7 @@ mod boot;
 mod end;
 mod failure;
 mod listeners;
+mod orders;
 mod predecessor;
 pub mod reopen;
 mod serving;
@@ -34,6 +38,7 @@ mod successor;
 pub use failure::Failure;
 
 use crate::{
+    admin::{self, Outcome, Phase, Snapshot},
     bind::{Activation, Key},
     config::{self, Config},
     exit::Exit,
@@ -43,15 +48,15 @@ use crate::{
         message::Stage,
         offer::Successor,
     },
-    log,
     notify::Notifier,
     pidfile,
     service::Services,
-    signals::{Signal, Signals},
+    signals::Signals,
     tls::TicketKeys,
     watch::Watch,
 };
 use end::{Draining, Told};
+use orders::{Orders, Waiting};
 use predecessor::Deferred;
 use serving::{Event, Serving};
 use std::{sync::Arc, time::Duration};
@@ -104,9 +109,20 @@ pub fn run(
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
         let (config, ticket_keys) = (Arc::new(config), Arc::default());
-        Lifecycle { config, activation, ticket_keys, signals, notifier, watch: None, generation: Generation::FIRST }
-            .run(predecessor)
-            .await
+        let (desk, inbox) = admin::open();
+        let lifecycle = Lifecycle {
+            config,
+            activation,
+            ticket_keys,
+            orders: Orders::new(signals, inbox),
+            desk,
+            waiting: Waiting::default(),
+            started: admin::Moment::now(),
+            notifier,
+            watch: None,
+            generation: Generation::FIRST,
+        };
+        lifecycle.run(predecessor).await
     });
     // Connections that are left are closed here, each with its record in the log.
     runtime.shutdown_timeout(LET_GO);
@@ -117,7 +133,11 @@ struct Lifecycle {
     config: Arc<Config>,
     /// What the service manager has passed, until it is served.
     activation: Activation,
-    signals: Signals,
+    orders: Orders,
+    /// Where the endpoint leaves orders, and finds what to show.
+    desk: admin::Desk,
+    waiting: Waiting,
+    started: admin::Moment,
     notifier: Notifier,
     ticket_keys: Arc<TicketKeys>,
     /// Until this process serves.
@@ -160,6 +180,8 @@ impl Lifecycle {
         });
         let mut state = State::Starting(loading, predecessor);
         loop {
+            self.show(&mut state);
+            self.waiting.deliver();
             state = match state {
                 State::Starting(loading, predecessor) => self.starting(loading, predecessor).await?,
                 State::Adopting(services, predecessor) => self.adopting(services, predecessor).await?,
@@ -174,24 +196,54 @@ impl Lifecycle {
                 }
                 State::Draining(draining) => self.draining(draining).await,
                 State::Stopping(serving, deadline, told) => self.stopping(serving, deadline, told).await,
-                State::Ended(exit) => return Ok(exit),
+                State::Ended(exit) => {
+                    self.waiting.forgo(Outcome::Failed, "the process has ended");
+                    self.waiting.deliver();
+                    // Whoever was told something is to hear it, too.
+                    drop(time::timeout(LET_GO, self.orders.admin.finished()).await);
+                    return Ok(exit);
+                }
             };
         }
+    }
+
+    /// Shows an operator how the process is now.
+    fn show(&self, state: &mut State) {
+        let (phase, serving, successor) = match state {
+            State::Starting(..) | State::Adopting(..) | State::Ended(_) => return,
+            State::Probation(serving, _) => (Phase::Probation, serving, None),
+            State::Serving(serving) => (Phase::Serving, serving, None),
+            State::Offering(serving, successor, _) => (Phase::Offering, serving, Some(successor.pid())),
+            State::Committed(serving, successor, ..) => (Phase::Committed, serving, Some(successor.pid())),
+            State::Watching(serving, successor, ..) => (Phase::Watching, serving, Some(successor.pid())),
+            State::Draining(draining) => (Phase::Draining, &mut draining.serving, None),
+            State::Stopping(serving, ..) => (Phase::Stopping, serving, None),
+        };
+        self.show_serving(phase, serving, successor);
+    }
+
+    fn show_serving(&self, phase: Phase, serving: &mut Serving, successor: Option<i32>) {
+        if self.config.admin.is_none() {
+            return;
+        }
+        self.orders.admin.publish(Snapshot {
+            generation: self.generation,
+            phase,
+            started: self.started,
+            listeners: serving.listening(),
+            plugins: serving.plugins(),
+            connections: serving.connections.clone(),
+            draining: serving.others(),
+            successor,
+            restart: self.waiting.last_restart.clone(),
+            reload: self.waiting.last_reload.clone(),
+        });
     }
 
     /// A sentence for the service manager.
     fn status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation)
     }
-}
-
-/// The next signal. What HUP means for the log depends on no state: whoever rotates it has moved it away already.
-async fn heard(signals: &mut Signals) -> Signal {
-    let signal = signals.next().await;
-    if signal == Signal::Reload {
-        log::reopen();
-    }
-    signal
 }
 
 fn bug(event: Event) -> State {

@@ -3,10 +3,11 @@
 use super::{
     Lifecycle, State, bug,
     end::Told,
-    heard,
+    orders::name,
     serving::{Busy, Event, Serving},
 };
 use crate::{
+    admin::{self, Order, Outcome, Until},
     bind::Key,
     exit::Exit,
     handoff::{
@@ -14,7 +15,6 @@ use crate::{
         message::{Message, Verb},
         offer::{self, Successor},
     },
-    signals::Signal,
     watch::Saved,
 };
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
@@ -51,12 +51,24 @@ impl Lifecycle {
     pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
         tokio::select! {
             biased;
-            signal = heard(&mut self.signals) => match signal {
-                Signal::Terminate => self.stop(serving, Told::BySignal).await,
-                Signal::Restart => self.restart(serving),
-                Signal::Reload => {
+            Order { verb, asker } = self.orders.next() => match verb {
+                admin::Verb::Stop => {
+                    asker.done(stops(&serving));
+                    self.stop(serving, Told::BySignal).await
+                }
+                admin::Verb::Restart(until) => {
+                    self.waiting.for_restart(until, asker);
+                    self.restart(serving)
+                }
+                admin::Verb::Reload => {
                     serving.reopen_earlier_logs();
+                    self.waiting.for_reload(asker);
                     self.reload(&mut serving, None);
+                    State::Serving(serving)
+                }
+                admin::Verb::Rollback => {
+                    warn!("rollback is refused: no restart is under way or within its window");
+                    asker.refused("there is nothing to roll back: no restart is under way or within its window");
                     State::Serving(serving)
                 }
             },
@@ -66,13 +78,56 @@ impl Lifecycle {
                     self.reload(&mut serving, Some(saved));
                     State::Serving(serving)
                 }
-                Event::Reloaded(does) => {
+                Event::Reloaded(outcome) => {
+                    let does = match outcome {
+                        Ok(()) => "serves what was reloaded",
+                        Err(_) => "serves; its last reload failed",
+                    };
+                    self.reloaded(&serving, outcome);
                     self.notifier.ready(&self.status(does));
                     State::Serving(serving)
                 }
-                bug => self::bug(bug),
+                Event::Changed => State::Serving(serving),
+                bug @ Event::Bug(_) => self::bug(bug),
             }
         }
+    }
+
+    /// What goes on while a handoff does; the process ends where that is a bug.
+    pub(super) fn noted(&mut self, serving: &Serving, event: Event) -> Option<State> {
+        match event {
+            Event::Reloaded(outcome) => self.reloaded(serving, outcome),
+            Event::Changed => {}
+            event => return Some(bug(event)),
+        }
+        None
+    }
+
+    /// Tells those who wait for it what a reload has come to.
+    fn reloaded(&mut self, serving: &Serving, outcome: Result<(), String>) {
+        serving.connections.counters().reloaded(outcome.is_ok());
+        let (outcome, detail) = match outcome {
+            Ok(()) => (Outcome::Done, "new connections get what was read".to_owned()),
+            Err(why) => (Outcome::Failed, format!("everything stays as it was: {why}")),
+        };
+        self.waiting.reload_is(outcome, &detail);
+    }
+
+    /// A restart has not come to be.
+    fn restart_failed(&mut self, serving: &Serving, why: &str) {
+        serving.connections.counters().restarted(false);
+        self.waiting.restart_is_over(Outcome::Failed, why);
+    }
+
+    /// The same without an attempt.
+    fn restart_refused(&mut self, serving: &Serving, why: &str) {
+        serving.connections.counters().restarted(false);
+        self.waiting.restart_is_over(Outcome::Refused, why);
+    }
+
+    /// Which process serves now, for whoever has asked for it.
+    fn successor_serves(&self, successor: &Successor) -> String {
+        format!("generation {} serves (process {})", self.generation.next(), successor.pid())
     }
 
     /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
@@ -100,6 +155,7 @@ impl Lifecycle {
         self.notifier.reloading(&self.status("serves, and gets a successor ready"));
         if let Some(reason) = self.too_many(&mut serving) {
             error!("the restart is refused: {reason}");
+            self.restart_refused(&serving, &reason);
             self.notifier.ready(&self.status("serves; its last restart was refused"));
             return State::Serving(serving);
         }
@@ -111,6 +167,7 @@ impl Lifecycle {
             }
             Err(failure) => {
                 error!("the restart failed, this process serves on: {failure}");
+                self.restart_failed(&serving, &format!("generation {} serves on: {failure}", self.generation));
                 self.notifier.ready(&self.status("serves; its last restart failed"));
                 State::Serving(serving)
             }
@@ -120,6 +177,7 @@ impl Lifecycle {
     pub(super) async fn visited(&mut self, mut serving: Serving, visitor: Visitor) -> State {
         if let Some(reason) = self.too_many(&mut serving) {
             error!("the restart is refused: {reason}");
+            self.restart_refused(&serving, &reason);
             visitor.refuse(&reason).await;
             return State::Serving(serving);
         }
@@ -131,6 +189,7 @@ impl Lifecycle {
             Err(refused) => {
                 let (failure, visitor) = *refused;
                 warn!("a successor is refused: {failure}");
+                self.restart_refused(&serving, &failure.to_string());
                 visitor.refuse(&failure.to_string()).await;
                 State::Serving(serving)
             }
@@ -158,14 +217,23 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = heard(&mut self.signals) => match signal {
-                Signal::Terminate => {
+            order = self.orders.next() => match order.verb {
+                admin::Verb::Stop => {
+                    order.asker.done(stops(&serving));
                     info!(successor = successor.pid(), "the restart is called off by a signal to stop");
                     successor.discard("the service was told to stop", ABORT).await;
+                    self.restart_failed(&serving, "called off: the service was told to stop");
                     return self.stop(serving, Told::BySignal).await;
                 }
-                Signal::Restart => info!("USR1 is part of the restart under way"),
-                Signal::Reload => deferred.defer_reload(&mut serving),
+                admin::Verb::Rollback => {
+                    self.waiting.for_rollback(order.asker);
+                    let state = self.failed(serving, successor, &offer::Failure::CalledOff, deferred).await;
+                    let done = format!("the restart was called off; generation {} serves on", self.generation);
+                    self.waiting.rollback_is(Outcome::Done, &done);
+                    return state;
+                }
+                admin::Verb::Restart(_) => self.join_restart(order),
+                admin::Verb::Reload => self.defer_reload(&mut serving, order, &mut deferred),
             },
             prepared = successor.prepared() => {
                 let committed = match prepared {
@@ -177,7 +245,11 @@ impl Lifecycle {
                     Err(failure) => self.failed(serving, successor, &failure, deferred).await,
                 };
             }
-            event = serving.event(Busy::HandingOver("another restart is under way")) => return bug(event),
+            event = serving.event(Busy::HandingOver("another restart is under way")) => {
+                if let Some(bug) = self.noted(&serving, event) {
+                    return bug;
+                }
+            }
         }
         State::Offering(serving, successor, deferred)
     }
@@ -191,20 +263,29 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = heard(&mut self.signals) => match signal {
-                Signal::Terminate => {
+            order = self.orders.next() => match order.verb {
+                admin::Verb::Stop => {
                     info!("stopping when the restart under way is done");
+                    order.asker.done("stopping when the restart under way is done");
                     deferred.stop = true;
                 }
-                Signal::Restart => info!("USR1 is part of the restart under way"),
-                Signal::Reload => deferred.defer_reload(&mut serving),
+                // In a moment it is the successor's to ask for it.
+                admin::Verb::Rollback => order.asker.elsewhere("the successor is about to serve; ask again"),
+                admin::Verb::Restart(_) => self.join_restart(order),
+                admin::Verb::Reload => self.defer_reload(&mut serving, order, &mut deferred),
             },
             serves = successor.serving() => {
                 if let Err(failure) = serves {
                     return self.failed(serving, successor, &failure, deferred).await;
                 }
                 serving.pause(&claimed);
+                if let Some(endpoint) = serving.endpoint.as_mut().filter(|_| successor.takes_admin()) {
+                    endpoint.pause();
+                }
                 info!(successor = successor.pid(), "the successor serves");
+                let told = self.successor_serves(&successor);
+                self.waiting.restart_is(Until::Serving, Outcome::Done, &told);
+                self.waiting.later_reload_is(Outcome::Elsewhere, &format!("{told}; ask again"));
                 if deferred.reload {
                     serving.reload_with_successor = true;
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
@@ -218,7 +299,11 @@ impl Lifecycle {
                 }
                 return State::Watching(serving, successor, claimed, Instant::now() + window);
             }
-            event = serving.event(Busy::HandingOver("another restart is under way")) => return bug(event),
+            event = serving.event(Busy::HandingOver("another restart is under way")) => {
+                if let Some(bug) = self.noted(&serving, event) {
+                    return bug;
+                }
+            }
         }
         State::Committed(serving, successor, claimed, deferred)
     }
@@ -235,11 +320,12 @@ impl Lifecycle {
         let status = successor.discard(&failure.to_string(), failure.grace()).await;
         let status = status.map_or_else(String::new, |status| format!(" ({status})"));
         error!(successor = pid, "the restart failed, this process serves on: {failure}{status}");
+        self.restart_failed(&serving, &format!("generation {} serves on: {failure}{status}", self.generation));
         self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
             return self.stop(serving, Told::BySignal).await;
         }
-        if deferred.reload {
+        if self.waiting.reload_now() || deferred.reload {
             self.reload(&mut serving, None);
         }
         State::Serving(serving)
@@ -254,26 +340,42 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            signal = heard(&mut self.signals) => match signal {
-                Signal::Terminate => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await,
-                Signal::Restart => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Restart)).await,
-                Signal::Reload => {
+            Order { verb, asker } = self.orders.next() => match verb {
+                // Whoever has asked at the endpoint has meant the process that serves, which answers there by now.
+                _ if !asker.is_nobody() => {
+                    let told = self.successor_serves(&successor);
+                    match successor.takes_admin() {
+                        true => asker.elsewhere(format!("{told}; ask again")),
+                        false => asker.refused(format!("{told}, and has another admin endpoint, if any; ask there")),
+                    }
+                    State::Watching(serving, successor, claimed, until)
+                }
+                admin::Verb::Stop => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await,
+                admin::Verb::Restart(_) => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Restart)).await,
+                admin::Verb::Reload => {
                     info!("HUP is forwarded to the successor");
                     serving.reopen_earlier_logs();
                     serving.reload_with_successor = true;
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                     State::Watching(serving, successor, claimed, until)
                 }
+                // There is no signal for it.
+                admin::Verb::Rollback => State::Watching(serving, successor, claimed, until),
             },
             event = successor.event() => match event {
                 offer::Event::Leaving(verb) => {
                     info!(successor = successor.pid(), "the successor was told to {verb}");
                     self.settle(serving, successor, claimed, Asked::OfSuccessor(verb)).await
                 }
-                offer::Event::Yield => self.resume(serving, successor).await,
+                offer::Event::Yield(counted) => {
+                    serving.connections.counters().add(&counted);
+                    self.resume(serving, successor).await
+                }
                 offer::Event::Died => self.bereaved(serving, successor).await,
             },
-            event = serving.event(Busy::HandingOver("a successor serves already")) => bug(event),
+            event = serving.event(Busy::HandingOver("a successor serves already")) => {
+                self.noted(&serving, event).unwrap_or(State::Watching(serving, successor, claimed, until))
+            }
             () = time::sleep_until(until) => self.settle(serving, successor, claimed, Asked::Nothing).await,
         }
     }
@@ -295,6 +397,11 @@ impl Lifecycle {
             successor = pid,
             "the successor died within the rollback window{status}; this process serves again, and what the successor had accepted is lost"
         );
+        let why = format!(
+            "the successor died within the rollback window{status}; generation {} serves again",
+            self.generation
+        );
+        self.restart_failed(&serving, &why);
         self.notifier.ready(&self.status("serves again; its successor died"));
         self.catch_up(&mut serving);
         State::Serving(serving)
@@ -308,6 +415,7 @@ impl Lifecycle {
             successor = successor.pid(),
             "rolled back: this process serves again, and the successor finishes what it has accepted"
         );
+        self.restart_failed(&serving, &format!("rolled back: generation {} serves again", self.generation));
         self.notifier.ready(&self.status("serves again; its successor was rolled back"));
         self.catch_up(&mut serving);
         serving.release(successor);
@@ -356,6 +464,9 @@ impl Lifecycle {
             self.notifier.stopping(&self.status("has handed over, and waits for connections to finish"));
         }
         serving.hand_over(&claimed).await;
+        if let Some(endpoint) = serving.endpoint.take().filter(|_| successor.takes_admin()) {
+            endpoint.hand_over();
+        }
         if let Some(pidfile) = serving.pidfile.take()
             && self.config.pidfile.as_deref() == successor.pidfile()
         {
@@ -370,14 +481,33 @@ impl Lifecycle {
             open = serving.connections.open(),
             "handed over: waiting for connections to finish"
         );
+        let told = format!("{}, and there is no way back", self.successor_serves(&successor));
+        self.waiting.restart_is(Until::Settled, Outcome::Done, &told);
         self.drain(serving, Some(successor), Exit::Finished)
     }
 }
 
-impl Deferred {
-    fn defer_reload(&mut self, serving: &mut Serving) {
-        serving.reopen_earlier_logs();
-        info!("HUP waits for the outcome of the restart under way");
-        self.reload = true;
+impl Lifecycle {
+    fn join_restart(&mut self, order: Order) {
+        info!("{} is part of the restart under way", name(&order));
+        if let admin::Verb::Restart(until) = order.verb {
+            self.waiting.for_restart(until, order.asker);
+        }
     }
+
+    /// Whoever has asked at the endpoint is told whom to ask, should the restart come to be: that one tells what comes of it.
+    fn defer_reload(&mut self, serving: &mut Serving, order: Order, deferred: &mut Deferred) {
+        serving.reopen_earlier_logs();
+        info!("{} waits for the outcome of the restart under way", name(&order));
+        if order.asker.is_nobody() {
+            deferred.reload = true;
+        } else {
+            self.waiting.for_later_reload(order.asker);
+        }
+    }
+}
+
+/// What is told to whoever has this process stop.
+pub(super) fn stops(serving: &Serving) -> String {
+    format!("stopping: {} connections finish", serving.connections.open())
 }

@@ -1,6 +1,7 @@
 //! What the next generation will open again: asked after this process has become `--user`, since whoever starts it will be that.
 
 use crate::{
+    admin,
     bind::{Bind, SocketPath},
     config::{self, Config},
     pidfile,
@@ -55,7 +56,9 @@ pub fn troubles(config: &Config) -> Vec<Trouble> {
         Some(Trouble::Restart(format!("{option} {}: {}", path?.display(), opened.err()?)))
     });
     let pidfile = config.pidfile.as_deref().and_then(|path| pidfile::check(path).err());
-    let paths = config.listeners.iter().filter_map(|listener| match &listener.bind {
+    let binds =
+        config.listeners.iter().map(|listener| &listener.bind).chain(config.admin.iter().map(admin::Address::bind));
+    let paths = binds.filter_map(|bind| match bind {
         Bind::Unix(path, _) => Some(path),
         Bind::Tcp(_) | Bind::Systemd(_) => None,
     });

@@ -2,10 +2,13 @@
 
 use crate::{
     accept,
+    admin::{Endpoint, Listening, Other},
     bind::{Bind, Incoming, Key, Listener, ListenerAddress},
     config::Config,
+    counters::Totals,
     drain::Connections,
     exit::Exit,
+    guest::About,
     handoff::{
         Generation,
         adopt::{self, Predecessor},
@@ -53,6 +56,7 @@ pub(super) struct Serving {
     /// Who says when the files of plugins have changed, where that is wanted.
     pub(super) watch: Option<Watch>,
     pub(super) door: Option<Door>,
+    pub(super) endpoint: Option<Endpoint>,
     /// Handoff sockets of the predecessor that nobody will have when it has let go.
     pub(super) unclaimed_doors: Vec<Door>,
     pub(super) pidfile: Option<PidFile>,
@@ -62,6 +66,10 @@ pub(super) struct Serving {
     earlier: Vec<(Generation, Arc<Peer>)>,
     /// The one before this, as long as it has something to say.
     pub(super) predecessor: Option<Predecessor>,
+    /// How many connections that had when it was last heard of.
+    left_to_predecessor: Option<u64>,
+    /// What others had counted when this process began.
+    pub(super) inherited: Totals,
     /// Successors that gave the service back, until they have ended.
     released: Vec<Successor>,
     /// Whether there are listeners on which nobody accepts for want of a descriptor.
@@ -152,8 +160,10 @@ pub(super) enum Event {
     Visitor(Visitor),
     /// The file of a plugin has changed.
     Saved(Saved),
-    /// A reload is over: what this process does since, for the service manager.
-    Reloaded(&'static str),
+    /// A reload is over: it took effect, or why it did not.
+    Reloaded(Result<(), String>),
+    /// Something that an operator is shown has changed.
+    Changed,
     /// Something that cannot happen: a listener is no longer served.
     Bug(String),
 }
@@ -170,11 +180,14 @@ impl Serving {
             reload: None,
             watch: None,
             door: None,
+            endpoint: None,
             unclaimed_doors: Vec::new(),
             pidfile: None,
             unwritten: None,
             earlier: Vec::new(),
             predecessor: None,
+            left_to_predecessor: None,
+            inherited: Totals::default(),
             released: Vec::new(),
             incomplete: false,
             reload_with_successor: false,
@@ -202,6 +215,9 @@ impl Serving {
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
+        }
+        if let Some(endpoint) = &mut self.endpoint {
+            outcome = outcome.and(endpoint.open());
         }
         self.incomplete = outcome.is_err();
         outcome
@@ -274,6 +290,11 @@ impl Serving {
         self.open.iter().map(|open| open.listener.address().clone()).collect()
     }
 
+    /// What was counted by this process alone.
+    pub(super) fn counted_here(&self) -> Totals {
+        self.connections.counters().totals().since(&self.inherited)
+    }
+
     /// Whether any connection is encrypted.
     pub(super) fn speaks_tls(&self) -> bool {
         self.open.iter().any(|open| open.wanted.service.tls.is_some())
@@ -281,7 +302,7 @@ impl Serving {
 
     /// What a successor is offered.
     pub(super) fn estate(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Estate {
-        let mut estate = Estate { generation, things: Vec::new() };
+        let mut estate = Estate { generation, things: Vec::new(), counters: self.connections.counters() };
         for Open { listener, .. } in &self.open {
             let entry = Entry::Listener { key: listener.key().clone(), file: listener.file() };
             estate.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
@@ -289,6 +310,10 @@ impl Serving {
         if let Some(door) = &self.door {
             let entry = Entry::HandoffSocket { path: door.path().to_owned(), file: door.file() };
             estate.things.push((entry, door.socket()));
+        }
+        if let Some(endpoint) = &self.endpoint {
+            let entry = Entry::Admin { key: endpoint.key().clone(), file: endpoint.file() };
+            estate.things.push((entry, endpoint.socket()));
         }
         estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
         for (generation, peer) in &self.earlier {
@@ -311,6 +336,9 @@ impl Serving {
         if let Some(door) = &mut self.door {
             door.settled();
         }
+        if let Some(Err(error)) = self.endpoint.as_ref().map(Endpoint::settled) {
+            warn!(%error, "the mode of the admin endpoint stays as the predecessor had it");
+        }
         for mut door in self.unclaimed_doors.drain(..) {
             door.settled();
             door.remove();
@@ -331,6 +359,7 @@ impl Serving {
             .map(|open| open.listener.key().clone())
             .collect();
         self.door.iter().for_each(Door::remove);
+        self.endpoint = None;
         self.unclaimed_doors.clear();
         self.hand_over(&shared).await;
     }
@@ -347,6 +376,46 @@ impl Serving {
     /// A generation that drains from now on, or did when it was last heard of.
     pub(super) fn remember(&mut self, generation: Generation, peer: Arc<Peer>) {
         self.earlier.push((generation, peer));
+    }
+
+    /// Its listeners, as an operator is shown them.
+    pub(super) fn listening(&self) -> Vec<Listening> {
+        let shown = self.open.iter().map(|Open { listener, wanted, acceptor, .. }| Listening {
+            address: listener.address().to_string(),
+            accepting: acceptor.is_some(),
+            tls: wanted.service.tls.is_some(),
+            plugins: wanted.service.plugins().map(|plugin| plugin.name().to_string()).collect(),
+        });
+        shown.collect()
+    }
+
+    /// What serves connections there, each plugin once.
+    pub(super) fn plugins(&self) -> Vec<Arc<About>> {
+        let mut plugins: Vec<Arc<About>> = Vec::new();
+        for about in self.open.iter().flat_map(|open| open.wanted.service.plugins()).map(|plugin| plugin.about()) {
+            if !plugins.iter().any(|known| Arc::ptr_eq(known, about)) {
+                plugins.push(Arc::clone(about));
+            }
+        }
+        plugins
+    }
+
+    /// Other generations that finish what they have, as an operator is shown them.
+    pub(super) fn others(&mut self) -> Vec<Other> {
+        let predecessor = self.predecessor.as_ref().and_then(Predecessor::peer);
+        let left = self.left_to_predecessor;
+        let earlier = self.earlier().iter().map(|(generation, peer)| Other {
+            generation: Some(*generation),
+            connections: left.filter(|_| predecessor.as_ref().is_some_and(|before| before.pid() == peer.pid())),
+            peer: Ok(Arc::clone(peer)),
+        });
+        let mut others: Vec<_> = earlier.collect();
+        others.extend(self.released.iter().map(|successor| Other {
+            generation: None,
+            peer: Err(successor.pid()),
+            connections: None,
+        }));
+        others
     }
 
     /// Those that drain, as they are named to an operator.
@@ -391,8 +460,8 @@ impl Serving {
         }
     }
 
-    /// Waits for what goes on besides signals and handoffs, and does what needs no decision. While it is busy, visitors are
-    /// refused, and the outcome of a reload is not told: that of the handoff follows. May be dropped and called again.
+    /// Waits for what goes on besides orders and handoffs, and does what needs no decision. While it is busy, visitors are
+    /// refused. May be dropped and called again.
     pub(super) async fn event(&mut self, busy: Busy) -> Event {
         loop {
             tokio::select! {
@@ -407,11 +476,14 @@ impl Serving {
                     }
                 }
                 () = time::sleep(WRITE_AGAIN), if self.unwritten.is_some() => self.write_pidfile(),
-                loaded = loaded(&mut self.reload) => if let (Some(does), Busy::Not) = (self.reloaded(loaded), busy) {
-                    return Event::Reloaded(does);
+                loaded = loaded(&mut self.reload) => if let Some(outcome) = self.reloaded(loaded) {
+                    return Event::Reloaded(outcome);
                 },
                 () = ended(&mut self.released) => {}
-                event = told(&mut self.predecessor) => self.predecessor_said(event),
+                event = told(&mut self.predecessor) => {
+                    self.predecessor_said(event);
+                    return Event::Changed;
+                }
                 // A process that hands over leaves it to its successor, which watches too, and catches up should it serve again.
                 saved = saved(&mut self.watch), if !matches!(busy, Busy::HandingOver(_)) => return Event::Saved(saved),
                 visitor = visitor(&mut self.door) => match busy.refusal() {
@@ -430,8 +502,8 @@ impl Serving {
         }
     }
 
-    /// What this process does since, where that is certain.
-    fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<&'static str> {
+    /// What came of it, where that is certain.
+    fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<Result<(), String>> {
         let Reload { config, ticket_keys, saved, again, .. } = self.reload.take()?;
         if again {
             self.reload(&config, &ticket_keys, saved);
@@ -444,14 +516,14 @@ impl Serving {
                 let ms_since_saved =
                     saved.map(|saved| u64::try_from(saved.at.elapsed().as_millis()).unwrap_or(u64::MAX));
                 info!(ms_since_saved, "reloaded: new connections get what was read");
-                Some("serves what was reloaded")
+                Some(Ok(()))
             }
             Err(reason) => {
                 match saved {
-                    Some(saved) => saved.failed(reason),
+                    Some(saved) => saved.failed(reason.clone()),
                     None => error!("the reload failed, everything stays as it was: {reason}"),
                 }
-                Some("serves; its last reload failed")
+                Some(Err(reason))
             }
         }
     }
@@ -498,8 +570,15 @@ impl Serving {
     }
 
     fn predecessor_said(&mut self, event: adopt::Event) {
+        if let Some(predecessor) = &mut self.predecessor {
+            let counters = self.connections.counters();
+            predecessor.counted().iter().for_each(|more| counters.add(more));
+        }
         match event {
-            adopt::Event::Draining(connections) => debug!(connections, "the predecessor drains"),
+            adopt::Event::Draining(connections) => {
+                debug!(connections, "the predecessor drains");
+                self.left_to_predecessor = Some(connections);
+            }
             adopt::Event::Gone => {
                 info!("the predecessor has finished");
                 self.predecessor = None;

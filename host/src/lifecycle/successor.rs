@@ -1,23 +1,25 @@
 //! This process on its way to serve: from nowhere, or as the successor of one that serves.
 
 use super::{
-    Lifecycle, Loaded, State, boot, bug,
-    end::Told,
+    Lifecycle, Loaded, State, boot,
+    end::{Told, expired},
     failure::Failure,
-    heard,
+    orders::name,
+    predecessor::stops,
     serving::{Busy, Event, Serving},
 };
 use crate::{
+    admin::{self, Order, Outcome, Past, Phase},
     exit::Exit,
     fault,
     handoff::{
         adopt::{self, Origin, Predecessor},
+        channel::MESSAGE_TIMEOUT,
         message::{Message, Stage, Verb},
     },
     log,
     pidfile::PidFile,
     service::Services,
-    signals::Signal,
 };
 use std::{mem, pin::pin, time::Duration};
 use tokio::{
@@ -58,16 +60,12 @@ impl Lifecycle {
     ) -> Result<State, Failure> {
         tokio::select! {
             biased;
-            signal = heard(&mut self.signals) => match signal {
-                Signal::Terminate => {
-                    info!("stopped before anything was served");
-                    if let Some(predecessor) = predecessor {
-                        predecessor.fail(Stage::Loading, "it was told to stop").await;
-                    }
-                    return Ok(State::Ended(Exit::Finished));
+            order = self.orders.next() => if is_stop_while_starting(&order) {
+                info!("stopped before anything was served");
+                if let Some(predecessor) = predecessor {
+                    predecessor.fail(Stage::Loading, "it was told to stop").await;
                 }
-                Signal::Restart => warn!("USR1 is refused: still starting"),
-                Signal::Reload => info!("HUP is ignored: still starting, the configuration is fresh"),
+                return Ok(State::Ended(Exit::Finished));
             },
             reason = called_off(&mut predecessor) => return Err(reason.into()),
             loaded = &mut loading => {
@@ -100,10 +98,8 @@ impl Lifecycle {
             loop {
                 tokio::select! {
                     biased;
-                    signal = heard(&mut self.signals) => match signal {
-                        Signal::Terminate => break None,
-                        Signal::Restart => warn!("USR1 is refused: still starting"),
-                        Signal::Reload => info!("HUP is ignored: still starting, the configuration is fresh"),
+                    order = self.orders.next() => if is_stop_while_starting(&order) {
+                        break None;
                     },
                     adopted = &mut exchange => break Some(adopted),
                 }
@@ -124,7 +120,11 @@ impl Lifecycle {
         self.generation = adopted.generation;
         log::identify(self.generation);
         let consent = adopted.consent;
-        let serving = self.accept(adopted);
+        let phase = match consent {
+            adopt::Consent::Commit => Phase::Probation,
+            adopt::Consent::Inherited => Phase::Serving,
+        };
+        let serving = self.accept(adopted, &predecessor.counted(), phase);
         Ok(match consent {
             adopt::Consent::Commit => {
                 info!("serving; the predecessor watches");
@@ -137,17 +137,34 @@ impl Lifecycle {
     pub(super) async fn probation(&mut self, mut serving: Serving, mut predecessor: Predecessor) -> State {
         let mut forwarded = None;
         let mut yielded = false;
+        let mut overdue = None;
         loop {
+            self.show_serving(Phase::Probation, &mut serving, None);
+            self.waiting.deliver();
             tokio::select! {
                 biased;
-                signal = heard(&mut self.signals) => match signal {
-                    Signal::Terminate => return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await,
+                Order { verb, asker } = self.orders.next() => match verb {
+                    admin::Verb::Stop => {
+                        asker.done(stops(&serving));
+                        return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await;
+                    }
                     // A stop that was forwarded comes first, whatever the order.
-                    Signal::Restart => {
+                    admin::Verb::Restart(until) => {
+                        self.waiting.for_restart(until, asker);
                         let asked = forwarded.unwrap_or(Verb::Restart);
                         return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
                     }
-                    Signal::Reload => serving.reload(&self.config, &self.ticket_keys, None),
+                    admin::Verb::Reload => {
+                        self.waiting.for_reload(asker);
+                        serving.reload(&self.config, &self.ticket_keys, None);
+                    }
+                    admin::Verb::Rollback => {
+                        self.waiting.for_rollback(asker);
+                        if !yielded {
+                            yielded = roll_back(&serving, &predecessor).await;
+                        }
+                        overdue = Some(Instant::now() + MESSAGE_TIMEOUT);
+                    }
                 },
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
@@ -165,13 +182,18 @@ impl Lifecycle {
                 },
                 event = serving.event(Busy::TakingOver) => match event {
                     Event::Saved(saved) => serving.reload(&self.config, &self.ticket_keys, Some(saved)),
-                    event => return bug(event),
+                    event => {
+                        if let Some(bug) = self.noted(&serving, event) {
+                            return bug;
+                        }
+                    }
                 },
-                () = fault::rollback(), if !yielded => {
-                    warn!("rolling back: the predecessor is asked to serve again");
-                    predecessor.tell(Message::Yield {}).await;
-                    yielded = true;
+                () = expired(overdue) => {
+                    let why = "the predecessor has not answered; this process serves on, unless it does yet";
+                    self.waiting.rollback_is(Outcome::Failed, why);
+                    overdue = None;
                 }
+                () = fault::rollback(), if !yielded => yielded = roll_back(&serving, &predecessor).await,
             }
         }
     }
@@ -218,6 +240,10 @@ impl Lifecycle {
         if how != LetGo::Said || predecessor.origin() == Origin::Stranger {
             self.notifier.ready_as(std::process::id(), &self.status("serves"));
         }
+        serving.connections.counters().restarted(true);
+        self.waiting.rollback_is(Outcome::Refused, "the rollback window is over");
+        let done = format!("generation {} took over", self.generation);
+        self.waiting.last_restart = Some(Past::now(Outcome::Done, done));
         match how {
             LetGo::Said => info!("settled: this process is the service"),
             LetGo::Silent => warn!("settled without the predecessor's word, for which there was no more time"),
@@ -235,9 +261,29 @@ impl Lifecycle {
     /// The predecessor serves again: this process finishes what it has accepted.
     pub(super) async fn hand_back(&mut self, mut serving: Serving) -> State {
         info!(open = serving.connections.open(), "handed back: the predecessor serves again");
+        let before =
+            self.generation.previous().map_or_else(String::new, |generation| format!("generation {generation} "));
+        self.waiting.rollback_is(Outcome::Done, &format!("rolled back: {before}serves again"));
         serving.hand_back().await;
         self.drain(serving, None, Exit::HandedBack)
     }
+}
+
+/// Whether it is one to stop; nothing else can be done.
+fn is_stop_while_starting(order: &Order) -> bool {
+    match order.verb {
+        admin::Verb::Stop => return true,
+        admin::Verb::Restart(_) | admin::Verb::Rollback => warn!("{} is refused: still starting", name(order)),
+        admin::Verb::Reload => info!("{} is ignored: still starting, the configuration is fresh", name(order)),
+    }
+    false
+}
+
+/// Asks the predecessor to serve again. Done once.
+async fn roll_back(serving: &Serving, predecessor: &Predecessor) -> bool {
+    warn!("rolling back: the predecessor is asked to serve again");
+    predecessor.tell(Message::Yield { counters: serving.counted_here() }).await;
+    true
 }
 
 async fn called_off(predecessor: &mut Option<Predecessor>) -> adopt::Error {

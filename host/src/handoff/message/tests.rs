@@ -2,7 +2,7 @@
 //! same when it is written and read again.
 
 use super::*;
-use crate::dice::Dice;
+use crate::{counters::Failed, dice::Dice};
 use std::{panic, thread};
 
 /// Each input is made from this and its number alone, so that a failure can be made again.
@@ -22,6 +22,7 @@ fn messages() -> Vec<Message> {
     let mut entries: Vec<_> = listeners().into_iter().map(|key| Entry::Listener { key, file: Some(file) }).collect();
     entries.push(Entry::Listener { key: key("systemd:a b#0"), file: None });
     entries.push(Entry::HandoffSocket { path: "/run/handoff".parse().unwrap(), file: Some(file) });
+    entries.push(Entry::Admin { key: key("unix:///run/admin.sock"), file: Some(file) });
     entries.push(Entry::Generation { generation: u64::MAX, pid: i32::MIN });
     entries.push(Entry::TicketKeys {});
     entries.push(Entry::Unknown);
@@ -35,17 +36,28 @@ fn messages() -> Vec<Message> {
             part: 1,
             parts: usize::MAX,
             entries,
+            counters: Totals {
+                accepted: u64::MAX,
+                failed: Failed { cpu_time: 7, ..Failed::default() },
+                ..Totals::default()
+            },
         },
-        Message::Prepared { claimed: listeners(), unclaimed: vec![], pidfile: None },
-        Message::Prepared { claimed: vec![], unclaimed: listeners(), pidfile: Some("/run/host.pid".into()) },
-        Message::Commit {},
+        Message::Prepared { claimed: listeners(), unclaimed: vec![], pidfile: None, admin: None },
+        Message::Prepared {
+            claimed: vec![],
+            unclaimed: listeners(),
+            pidfile: Some("/run/host.pid".into()),
+            admin: Some(key("tcp://127.0.0.1:9000")),
+        },
+        Message::Commit { counters: Totals::default() },
+        Message::Commit { counters: Totals { finished: 1, ..Totals::default() } },
         Message::Serving {},
         Message::Settled {},
-        Message::Yield {},
+        Message::Yield { counters: Totals { restarts: 1, ..Totals::default() } },
         Message::Refused { reason: reason() },
         Message::Abort { reason: reason() },
         Message::Resumed {},
-        Message::Draining { connections: u64::MAX },
+        Message::Draining { connections: u64::MAX, counters: Totals { refused: u64::MAX, ..Totals::default() } },
     ];
     for stage in [Stage::Configuration, Stage::Loading, Stage::Adopting, Stage::Other] {
         messages.push(Message::Failed { stage, reason: reason() });

@@ -1,0 +1,77 @@
+//! Where the endpoint is: a unix socket of the owner's, or a port that this machine alone reaches.
+
+use crate::bind::{Bind, Key, Mode};
+use std::{fmt, str::FromStr};
+
+/// A bind that only this machine can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address(Bind);
+
+impl Address {
+    /// As a bind.
+    pub fn bind(&self) -> &Bind {
+        &self.0
+    }
+
+    /// The name under which its listener is handed over.
+    pub fn key(&self) -> Option<Key> {
+        Key::of(std::slice::from_ref(&self.0)).pop()
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(uri: &str) -> Result<Self, Self::Err> {
+        if !uri.starts_with("unix://") && !uri.starts_with("tcp://") {
+            return Err("does not start with unix:// or tcp://, as in unix:///run/app/admin.sock".into());
+        }
+        match uri.parse()? {
+            Bind::Unix(path, None) => Ok(Self(Bind::Unix(path, Some(Mode::OWNER)))),
+            Bind::Tcp(address) if !address.ip().to_canonical().is_loopback() => Err(
+                "is no loopback address, and whoever reaches it can stop the service; give tcp://127.0.0.1:PORT, or a unix:// path".into(),
+            ),
+            Bind::Tcp(address) if address.port() == 0 => {
+                Err("leaves the port to the system, so that nobody would find it; give one".into())
+            }
+            Bind::Tcp(address) => Ok(Self(Bind::Tcp(address))),
+            Bind::Unix(..) | Bind::Systemd(_) => Err("has a mode, and is for its owner and root alone; leave it out".into()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Bind::Unix(path, _) => write!(f, "unix://{path}"),
+            bind => bind.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_this_machine_reaches_is_an_address() {
+        for right in ["unix:///run/app/admin.sock", "tcp://127.0.0.1:9000", "tcp://[::1]:9000", "tcp://127.8.0.1:9000"]
+        {
+            assert_eq!(right.parse::<Address>().unwrap().to_string(), right);
+        }
+        for (wrong, why) in [
+            ("tcp://0.0.0.0:9000", "is no loopback address"),
+            ("tcp://[::]:9000", "is no loopback address"),
+            ("tcp://192.0.2.1:9000", "is no loopback address"),
+            ("tcp://127.0.0.1:0", "leaves the port to the system"),
+            ("tcp://127.0.0.1", "has no port"),
+            ("unix://admin.sock", "has no absolute path"),
+            ("unix:///run/admin.sock?mode=0666", "has a mode"),
+            ("systemd:admin", "does not start with unix:// or tcp://"),
+            ("/run/admin.sock", "does not start with unix:// or tcp://"),
+        ] {
+            let error = wrong.parse::<Address>().unwrap_err();
+            assert!(error.starts_with(why), "{wrong}: {error}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What there is to know of a process that serves. The lifecycle publishes what it alone knows whenever that changes; what changes
+//! with each connection is read when somebody asks.
+
+use super::{order::Outcome, process::Process};
+use crate::{
+    counters::Totals,
+    drain::Connections,
+    guest::About,
+    handoff::{Generation, peer::Peer},
+};
+use serde::Serialize;
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// What the lifecycle publishes.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which process of the service this is.
+    pub generation: Generation,
+    /// What it does.
+    pub phase: Phase,
+    /// When it was started.
+    pub started: Moment,
+    /// Where it listens.
+    pub listeners: Vec<Listening>,
+    /// What serves connections there, each once.
+    pub plugins: Vec<Arc<About>>,
+    /// Those that it serves.
+    pub connections: Connections,
+    /// Other generations that finish what they have.
+    pub draining: Vec<Other>,
+    /// The process that takes over, where one does.
+    pub successor: Option<i32>,
+    /// How the last restart ended, as far as it has.
+    pub restart: Option<Past>,
+    /// How the last reload ended.
+    pub reload: Option<Past>,
+}
+
+/// A state of the process, as the table in docs/operations.md has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It serves, and nothing else goes on.
+    Serving,
+    /// It serves, and a successor gets ready.
+    Offering,
+    /// It serves until its successor says that it does.
+    Committed,
+    /// Its successor serves, and can be rolled back.
+    Watching,
+    /// It serves, and can be rolled back.
+    Probation,
+    /// It finishes what it has; another process serves.
+    Draining,
+    /// It finishes what it has; nobody serves.
+    Stopping,
+}
+
+impl Phase {
+    /// All of them.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Serving,
+        Self::Offering,
+        Self::Committed,
+        Self::Watching,
+        Self::Probation,
+        Self::Draining,
+        Self::Stopping,
+    ];
+
+    /// As a sentence goes on that begins with the process.
+    pub(super) fn described(self) -> &'static str {
+        match self {
+            Self::Serving => "serves",
+            Self::Offering => "serves, and gets a successor ready",
+            Self::Committed => "serves until its successor does",
+            Self::Watching => "watches its successor, which serves",
+            Self::Probation => "serves, watched by its predecessor, and can be rolled back",
+            Self::Draining => "finishes what it has; another process serves",
+            Self::Stopping => "stops, and finishes what it has",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Serving => "serving",
+            Self::Offering => "offering",
+            Self::Committed => "committed",
+            Self::Watching => "watching",
+            Self::Probation => "probation",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// A moment, by the clock and for measuring from.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    clock: SystemTime,
+    instant: Instant,
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Self {
+        Self { clock: SystemTime::now(), instant: Instant::now() }
+    }
+}
+
+/// A listener.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Listening {
+    /// Where, with the real port.
+    pub address: String,
+    /// Whether this process accepts there now.
+    pub accepting: bool,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// The plugins that serve there: its own, then those of its routes.
+    pub plugins: Vec<String>,
+}
+
+/// Another process of the service.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// Which; `None` for one that was rolled back.
+    pub generation: Option<Generation>,
+    /// Its process, where it can be seen; otherwise its number.
+    pub peer: Result<Arc<Peer>, i32>,
+    /// How many connections it had when it was last heard of.
+    pub connections: Option<u64>,
+}
+
+/// Something that is over.
+#[derive(Clone, Debug, Serialize)]
+pub struct Past {
+    #[serde(serialize_with = "rfc3339")]
+    at: SystemTime,
+    outcome: Outcome,
+    detail: String,
+}
+
+impl Past {
+    /// It has just ended so.
+    pub fn now(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self { at: SystemTime::now(), outcome, detail: detail.into() }
+    }
+}
+
+/// All of it, at one moment; how it is written is an interface.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Status {
+    pub(super) version: &'static str,
+    pub(super) pid: u32,
+    pub(super) generation: u64,
+    pub(super) state: Phase,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) started: SystemTime,
+    #[serde(serialize_with = "seconds")]
+    pub(super) uptime_seconds: Duration,
+    pub(super) listeners: Vec<Listening>,
+    pub(super) plugins: Vec<Plugin>,
+    pub(super) connections: Counted,
+    pub(super) restarts: Done,
+    pub(super) reloads: Done,
+    pub(super) draining: Vec<Draining>,
+    pub(super) successor: Option<i32>,
+    #[serde(skip)]
+    pub(super) process: Process,
+}
+
+/// A plugin that is served.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Plugin {
+    pub(super) name: String,
+    pub(super) file: String,
+    pub(super) kind: String,
+    pub(super) contract: String,
+    pub(super) sha256: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) loaded: SystemTime,
+}
+
+/// The connections that are open here, and what has become of those before, since the service started.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Counted {
+    pub(super) open: usize,
+    pub(super) most: u32,
+    #[serde(flatten)]
+    pub(super) totals: Connected,
+}
+
+/// Of the totals, what concerns connections.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Connected {
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    pub(super) finished: u64,
+    pub(super) failed: crate::counters::Failed,
+}
+
+/// How often something was done, since the service started.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Done {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) last: Option<Past>,
+}
+
+/// A generation that finishes what it has.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Draining {
+    pub(super) generation: Option<u64>,
+    pub(super) pid: i32,
+    pub(super) connections: Option<u64>,
+}
+
+impl Status {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let Totals { accepted, refused, finished, failed, restarts, restarts_failed, reloads, reloads_failed } =
+            snapshot.connections.counters().totals();
+        let plugins = snapshot.plugins.iter().map(|about| Plugin {
+            name: about.name.to_string(),
+            file: about.path.display().to_string(),
+            kind: about.kind.to_string(),
+            contract: about.contract.clone(),
+            sha256: about.digest.to_string(),
+            loaded: about.loaded,
+        });
+        let draining = snapshot.draining.iter().filter_map(|Other { generation, peer, connections }| {
+            let pid = match peer {
+                Ok(peer) if peer.has_ended() => return None,
+                Ok(peer) => peer.pid(),
+                Err(pid) => *pid,
+            };
+            Some(Draining { generation: generation.map(Generation::number), pid, connections: *connections })
+        });
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            generation: snapshot.generation.number(),
+            state: snapshot.phase,
+            started: snapshot.started.clock,
+            uptime_seconds: snapshot.started.instant.elapsed(),
+            listeners: snapshot.listeners.clone(),
+            plugins: plugins.collect(),
+            connections: Counted {
+                open: snapshot.connections.open(),
+                most: snapshot.connections.cap(),
+                totals: Connected { accepted, refused, finished, failed },
+            },
+            restarts: Done { done: restarts, failed: restarts_failed, last: snapshot.restart.clone() },
+            reloads: Done { done: reloads, failed: reloads_failed, last: snapshot.reload.clone() },
+            draining: draining.collect(),
+            successor: snapshot.successor,
+            process: Process::this(),
+        }
+    }
+}
+
+impl Past {
+    pub(super) fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+/// As people and programs read it.
+pub(super) fn written(time: SystemTime) -> impl fmt::Display {
+    humantime::format_rfc3339_seconds(time)
+}
+
+fn rfc3339<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&written(*time))
+}
+
+fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time.as_secs_f64() * 1000.0).round() / 1000.0)
+}

@@ -1,0 +1,245 @@
+//! The admin endpoint: what it tells, whom it answers, and what strangers can do there, which is nothing.
+
+use crate::{
+    boot::refused,
+    harness::{Setup, connect, directory, plugin, read_line, read_to_end, wait_for},
+    operator::{Operated, Operator},
+    player::{descriptors, wait_for_descriptors},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    process::Command,
+};
+
+/// A loopback address that is this test's alone.
+fn address(test: u8) -> String {
+    format!("127.{}.{}.{test}:9901", 1 + std::process::id() % 250, 1 + (std::process::id() / 250) % 250)
+}
+
+#[test]
+fn the_status_says_what_is_served_and_by_what() {
+    let Operated { service, operator, .. } = &Operated::start(Setup::serving("hello"));
+    assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
+    let status = wait_for("a connection that is finished", || {
+        Some(operator.status()).filter(|status| status["connections"]["finished"] == 1)
+    });
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["pid"], service.host.pid());
+    assert_eq!(status["generation"], 1);
+    assert_eq!(status["state"], "serving");
+    assert!(status["uptime-seconds"].as_f64().unwrap() > 0.0);
+    let listener = &status["listeners"][0];
+    assert_eq!(listener["address"], format!("tcp://{}", service.host.addresses[0].tcp()));
+    assert_eq!((&listener["accepting"], &listener["tls"]), (&true.into(), &false.into()));
+    assert_eq!(listener["plugins"][0], "hello");
+    let file = plugin("hello");
+    let plugin = &status["plugins"][0];
+    let digest: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((&plugin["name"], &plugin["sha256"]), (&"hello".into(), &digest.into()));
+    assert_eq!(plugin["file"], file.to_str().unwrap());
+    assert_eq!(plugin["kind"], "handler of WASI 0.2");
+    assert!(plugin["contract"].as_str().unwrap().starts_with("uninterruptible:server@0.2"), "{plugin}");
+    let connections = &status["connections"];
+    assert_eq!(
+        (&connections["open"], &connections["accepted"], &connections["refused"]),
+        (&0.into(), &1.into(), &0.into())
+    );
+    assert_eq!(status["draining"].as_array().unwrap().len(), 0);
+    assert!(status["restarts"]["last"].is_null() && status["reloads"]["last"].is_null());
+}
+
+#[test]
+fn what_becomes_of_connections_is_counted() {
+    let setup = Setup::serving("trap").option("--bind", "tcp://[::1]:0").option("--deny-network", "::1");
+    let Operated { service, operator, .. } = &Operated::start(setup);
+    service.host.ask("x");
+    assert_eq!(read_to_end(&mut connect(service.host.addresses[1])), b"");
+    wait_for("both to be counted", || {
+        let counted = |name: &str| operator.metric(&format!("uninterruptible_connections_{name}"));
+        (counted("failed_total{reason=\"trap\"}") == 1.0
+            && counted("refused_total") == 1.0
+            && counted("accepted_total") == 2.0
+            && counted("finished_total") == 0.0
+            && counted("open") == 0.0)
+            .then_some(())
+    });
+}
+
+#[test]
+fn the_metrics_are_what_prometheus_reads() {
+    let Operated { service, operator, .. } = &Operated::start(Setup::serving("speaks-first"));
+    let mut open = service.host.connect();
+    assert_eq!(read_line(&mut open), "ready\n");
+    assert_eq!(operator.metric("uninterruptible_connections_open"), 1.0);
+    assert_eq!(operator.metric("uninterruptible_state{state=\"serving\"}"), 1.0);
+    assert_eq!(operator.metric("uninterruptible_state{state=\"draining\"}"), 0.0);
+    assert!(operator.metric("process_start_time_seconds") > 1.7e9);
+    assert!(operator.metric("process_open_fds") < operator.metric("process_max_fds"));
+    assert!(operator.metric("process_resident_memory_bytes") > 1e6);
+    let metrics = operator.get("/metrics");
+    let mut kind = ("", "");
+    for line in metrics.lines() {
+        if let Some(named) = line.strip_prefix("# TYPE ") {
+            kind = named.split_once(' ').unwrap();
+            assert_eq!(kind.1 == "counter", kind.0.ends_with("_total"), "{line}");
+        } else if !line.starts_with('#') {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert_eq!(name.split('{').next().unwrap(), kind.0, "a sample stands below its own kind");
+            value.parse::<f64>().unwrap_or_else(|_| panic!("no number: {line}"));
+        }
+    }
+    let head = String::from_utf8(operator.curl(&["-I"], "/metrics").stdout).unwrap();
+    assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
+    match Command::new("promtool").args(["check", "metrics"]).stdin(std::process::Stdio::piped()).spawn() {
+        Ok(mut promtool) => {
+            promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+            assert!(promtool.wait().unwrap().success());
+        }
+        Err(_) => eprintln!("skipped: promtool is not installed"),
+    }
+}
+
+#[test]
+fn the_page_is_one_page_without_scripts_and_shows_anything_harmlessly() {
+    let directory = directory();
+    let file = directory.path().join("<b>hello&.wasm");
+    fs::copy(plugin("hello"), &file).unwrap();
+    let Operated { operator, .. } = &Operated::start(Setup::serving_file(&file));
+    let page = operator.get("/");
+    assert!(page.starts_with("<!doctype html>") && page.contains("generation 1"), "{page}");
+    assert!(page.contains("&lt;b&gt;hello&amp;.wasm") && !page.contains("<b>hello"), "{page}");
+    for active in ["<script", "http://", "https://", "<form", "<img", "url("] {
+        assert!(!page.contains(active), "{active}");
+    }
+    let head = String::from_utf8(operator.curl(&["-I"], "/").stdout).unwrap();
+    assert!(head.contains("Content-Security-Policy: default-src 'none'"), "{head}");
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_is() {
+    let Operated { operator, .. } = &Operated::start(Setup::serving("hello"));
+    let cases: [(&[&str], &str, u16, &str); 6] = [
+        (&[], "/nothing", 404, "/status and /metrics to GET"),
+        (&[], "/restart", 405, "this is to POST"),
+        (&["-X", "POST"], "/status", 405, "this is to GET"),
+        (&["-X", "DELETE"], "/", 405, "this is to GET"),
+        (&["-X", "POST"], "/restart?wait=ever", 400, "serving or settled"),
+        (&["-X", "POST"], "/rollback", 409, "nothing to roll back"),
+    ];
+    for (words, path, code, why) in cases {
+        let (found, body) = operator.ask(words, path);
+        assert!(found == code && body.contains(why), "{path}: {found}: {body}");
+    }
+}
+
+#[test]
+fn the_socket_is_its_owners_and_is_removed_at_the_end() {
+    let mut operated = Operated::start(Setup::serving("hello"));
+    let path = operated.operator.uri.strip_prefix("unix://").unwrap().to_owned();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(operated.service.host.terminate(), 0);
+    assert!(!fs::exists(&path).unwrap());
+}
+
+#[test]
+fn another_user_is_not_heard() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    let operated = Operated::start(Setup::serving("hello"));
+    let path = operated.operator.uri.strip_prefix("unix://").unwrap();
+    // Even where the file lets everybody connect.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    let directory = std::path::Path::new(path).parent().unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    let ask = ["--unix-socket", path, "-sS", "--max-time", "60", "http://localhost/status"];
+    let output = Command::new("setpriv").args(["--reuid", "65534", "--clear-groups", "curl"]).args(ask).output();
+    let Ok(output) = output else {
+        eprintln!("skipped: setpriv is not installed");
+        return;
+    };
+    assert!(output.stdout.is_empty() && !output.status.success(), "{output:?}");
+    operated.service.host.logged(&["another user was turned away at the admin endpoint", "uid=65534"]);
+    assert_eq!(operated.operator.status()["state"], "serving");
+}
+
+#[test]
+fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
+    let operator = Operator::at_tcp(&address(1));
+    let host = Setup::serving("hello").option("--admin", &operator.uri).start();
+    assert_eq!(operator.status()["state"], "serving");
+    for wrong in ["Host: evil.example", "Host: 192.0.2.1:80", "Host:", "Host: localhost.evil.example:9901"] {
+        let (code, body) = operator.ask(&["-H", wrong], "/status");
+        assert!(code == 421 && body.contains("names another machine"), "{wrong}: {code}: {body}");
+    }
+    for right in ["Host: localhost:9901", "Host: [::1]:9901", "Host: 127.0.0.1"] {
+        assert_eq!(operator.ask(&["-H", right], "/status").0, 200, "{right}");
+    }
+    for header in ["Origin: http://127.0.0.1:9901", "Origin: null", "Sec-Fetch-Site: cross-site"] {
+        let (code, body) = operator.ask(&["-X", "POST", "-H", header], "/stop");
+        assert!(code == 403 && body.contains("not taken from a page"), "{header}: {code}: {body}");
+    }
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    assert!(!host.log().contains("stopping"), "nothing was done");
+}
+
+#[test]
+fn an_address_that_others_reach_is_no_address() {
+    let with = |uri: &str| Setup::serving("hello").option("--admin", uri);
+    refused(&with("tcp://0.0.0.0:9901"), &["--admin \"tcp://0.0.0.0:9901\": is no loopback address"]);
+    refused(&with("tcp://127.0.0.1:0"), &["--admin \"tcp://127.0.0.1:0\": leaves the port to the system"]);
+    refused(&with("unix:///run/x?mode=0666"), &["has a mode, and is for its owner and root alone"]);
+    let operator = Operator::at_tcp(&address(2));
+    let _host = Setup::serving("hello").option("--admin", &operator.uri).start();
+    let (code, out, err) = with(&operator.uri).run();
+    assert_eq!((code, &*out), (3, ""), "{err}");
+    let line = err.lines().last().unwrap();
+    assert!(
+        line.contains(&format!("--admin {}: ", operator.uri)) && line.contains("another process listens there"),
+        "{err}"
+    );
+}
+
+#[test]
+fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
+    let Operated { service, operator, .. } = &Operated::start(Setup::serving("hello"));
+    let path = operator.uri.strip_prefix("unix://").unwrap();
+    let before = descriptors(service.host.pid());
+    // More than are heard at once, and one byte of each.
+    let mut silent: Vec<_> = (0..100)
+        .map(|_| {
+            let mut socket = UnixStream::connect(path).unwrap();
+            socket.write_all(b"G").unwrap();
+            assert_eq!(operator.status()["state"], "serving");
+            socket
+        })
+        .collect();
+    assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
+    assert!(descriptors(service.host.pid()) <= before + 33, "32 are heard at once");
+    // Nobody is waited for.
+    for socket in &mut silent {
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).ok();
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    }
+    wait_for_descriptors(service.host.pid(), before);
+
+    let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(20 << 10));
+    let many = format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(200));
+    let nonsense = "\u{16}\u{3}\u{1}\u{2} HTTP\r\n\r\n".to_owned();
+    for (text, code) in [(long, "431"), (many, "431"), (nonsense, "400")] {
+        let mut socket = UnixStream::connect(path).unwrap();
+        socket.write_all(text.as_bytes()).unwrap();
+        let answer = String::from_utf8(read_to_end(&mut socket)).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+    }
+    // A body is not looked at.
+    let large = "x".repeat(100 << 10);
+    let (code, body) = operator.ask(&["-d", &large, "-H", "Expect:"], "/rollback");
+    assert!(code == 409, "{code}: {body}");
+    wait_for_descriptors(service.host.pid(), before);
+}
