@@ -16,6 +16,7 @@ mod boot;
 mod cache;
 mod certificates;
 mod clients;
+mod commands;
 mod configuration;
 mod contract;
 mod exhaustion;

@@ -12,6 +12,7 @@ mod ahead;
 mod beneath;
 mod bindings;
 mod cache;
+mod command;
 mod concurrent_files;
 mod concurrent_streams;
 mod contract;
@@ -33,6 +34,7 @@ mod state;
 mod stdio;
 mod streams;
 mod survey;
+mod ucspi;
 
 pub use ahead::{Compiled, compile};
 pub use digest::Digest;
