@@ -1,7 +1,8 @@
 //! A hostile plugin harms its own connection only. Each test runs a load of good connections beside the hostile ones, on the
 //! same workers, and every one of them must be answered rightly.
 //!
-//! One plugin serves both: a guest that is asked for something hostile does it, all others behave.
+//! One plugin serves both: a guest that is asked for something hostile does it, all others behave. There is one that is a handler, and
+//! one that is a program with standard streams.
 
 use crate::harness::{Host, Load, Setup, Stream, wait_for};
 use std::{
@@ -9,6 +10,8 @@ use std::{
     io::{Read, Write},
     path::Path,
 };
+
+const BOTH: [&str; 2] = ["moody", "program"];
 
 /// Connections that ask a hostile guest to start, and wait.
 fn provoke(host: &Host, count: usize, request: &str) -> Vec<Stream> {
@@ -46,14 +49,18 @@ fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<Stream>)
 
 #[test]
 fn guests_that_loop_are_ended_and_hold_back_nobody() {
-    let host = Setup::serving("moody").option("--guest-cpu-time", "20ms").start();
-    beside_a_load(&host, "loop", 8, ended_with("cpu-time", 8));
+    for name in BOTH {
+        let host = Setup::serving(name).option("--guest-cpu-time", "20ms").start();
+        beside_a_load(&host, "loop", 8, ended_with("cpu-time", 8));
+    }
 }
 
 #[test]
 fn guests_that_loop_hold_back_nobody_even_on_one_worker() {
-    let host = Setup::serving("moody").option("--guest-cpu-time", "20ms").option("--workers", "1").start();
-    beside_a_load(&host, "loop", 4, ended_with("cpu-time", 4));
+    for name in BOTH {
+        let host = Setup::serving(name).option("--guest-cpu-time", "20ms").option("--workers", "1").start();
+        beside_a_load(&host, "loop", 4, ended_with("cpu-time", 4));
+    }
 }
 
 /// Name and nice value of each thread.
@@ -113,33 +120,41 @@ fn a_guest_in_the_background_is_ended_with_its_connection() {
 
 #[test]
 fn guests_that_take_memory_are_ended() {
-    let host = Setup::serving("moody").option("--guest-memory", "16MiB").start();
-    let peak_before = host.status_kib("VmHWM");
-    beside_a_load(&host, "allocate", 16, ended_with("memory", 16));
-    let grown = host.status_kib("VmHWM") - peak_before;
-    assert!(grown < 16 * 16 * 1024 + 64 * 1024, "sixteen guests of 16 MiB took {grown} KiB");
+    for name in BOTH {
+        let host = Setup::serving(name).option("--guest-memory", "16MiB").start();
+        let peak_before = host.status_kib("VmHWM");
+        beside_a_load(&host, "allocate", 16, ended_with("memory", 16));
+        let grown = host.status_kib("VmHWM") - peak_before;
+        assert!(grown < 16 * 16 * 1024 + 64 * 1024, "sixteen guests of 16 MiB took {grown} KiB");
+    }
 }
 
 #[test]
 fn guests_that_trap_are_ended() {
-    let host = Host::serving("moody");
-    beside_a_load(&host, "trap", 200, ended_with("trap", 200));
+    for name in BOTH {
+        let host = Host::serving(name);
+        beside_a_load(&host, "trap", 200, ended_with("trap", 200));
+    }
 }
 
 #[test]
 fn guests_that_flood_are_held_back() {
-    let host = Host::serving("moody");
-    beside_a_load(&host, "flood", 8, |_, streams| drop(streams));
+    for name in BOTH {
+        let host = Host::serving(name);
+        beside_a_load(&host, "flood", 8, |_, streams| drop(streams));
+    }
 }
 
 #[test]
 fn guests_that_never_read_and_never_return_wait_alone() {
-    let host = Setup::serving("moody").option("--idle-timeout", "1s").start();
-    beside_a_load(&host, "wait", 16, |host, streams| {
-        for mut stream in streams {
-            let mut rest = Vec::new();
-            stream.read_to_end(&mut rest).unwrap();
-        }
-        host.logged(&["reason=idle"]);
-    });
+    for name in BOTH {
+        let host = Setup::serving(name).option("--idle-timeout", "1s").start();
+        beside_a_load(&host, "wait", 16, |host, streams| {
+            for mut stream in streams {
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest).unwrap();
+            }
+            host.logged(&["reason=idle"]);
+        });
+    }
 }

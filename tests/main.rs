@@ -17,6 +17,7 @@ mod boot;
 mod cache;
 mod certificates;
 mod clients;
+mod commands;
 mod configuration;
 mod contract;
 mod exhaustion;

@@ -18,16 +18,16 @@ fn idle_cost(host: &Host) -> u64 {
 
 #[test]
 fn a_guest_that_only_waits_for_input_starts_with_it() {
-    for name in ["hello", "hello-async"] {
+    for (name, answer) in [("hello", "Hello bob!\n"), ("hello-async", "Hello bob!\n"), ("program", "bob\n")] {
         let host = Host::serving(name);
         // The first guest is watched; it waits for its input, and so all others may start late.
         let mut first = host.connect();
         first.write_all(b"bob\n").unwrap();
-        assert_eq!(read_to_end(&mut first), b"Hello bob!\n");
+        assert_eq!(read_to_end(&mut first), answer.as_bytes());
         let late = idle_cost(&host);
         let early = idle_cost(&Setup::serving(name).option("--guest-start", "accept").start());
         assert!(late < early && late <= 8, "{name}: {late} KiB an idle connection, {early} with a guest");
-        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+        assert_eq!(host.ask("bob\n"), answer.as_bytes());
     }
 }
 

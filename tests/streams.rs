@@ -33,6 +33,8 @@ fn twenty_mebibytes_come_back_as_they_were() {
     for transport in Transport::ALL {
         echo(transport, "echo");
         echo(transport, "echo-async");
+        echo(transport, "cat");
+        echo(transport, "cat-async");
     }
 }
 

@@ -117,8 +117,13 @@ impl PeerAddress {
 
     /// The address by which networks know it; `None` on unix.
     pub fn ip(&self) -> Option<IpAddr> {
+        self.socket().map(|address| address.ip())
+    }
+
+    /// That and its port.
+    pub fn socket(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Tcp(address) => Some(*address),
             Peer::UnixUnnamed | Peer::UnixNamed(_) => None,
         }
     }
@@ -154,6 +159,13 @@ impl fmt::Display for PeerAddress {
 /// This end of a tcp connection. That of a unix connection is its listener's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddress(SocketAddr);
+
+impl LocalAddress {
+    /// Its address and port.
+    pub fn socket(self) -> SocketAddr {
+        self.0
+    }
+}
 
 impl From<SocketAddr> for LocalAddress {
     fn from(address: SocketAddr) -> Self {

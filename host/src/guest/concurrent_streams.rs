@@ -1,9 +1,10 @@
 //! The two streams of a connection as the component model's own `stream<u8>`: straight from and to guest memory.
 
-use super::{late_start::Learner, state::State};
+use super::{late_start::Learner, state::State, streams::Tenure};
 use crate::wire::{CHUNK, Wire};
 use bytes::Bytes;
 use std::{
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,16 +15,33 @@ use wasmtime::{
     component::{Destination, Source, StreamConsumer, StreamProducer, StreamResult},
 };
 
-/// What the peer sends. Why it ended is told by `input-end`; dropping it discards the rest.
+/// Tells why a stream failed, or by being dropped that it has ended.
+type Ending = oneshot::Sender<io::ErrorKind>;
+
+/// What resolves when a stream has ended: with why it failed, where it has.
+pub(super) type Ended = oneshot::Receiver<io::ErrorKind>;
+
+fn fail(ending: &mut Option<Ending>, error: &io::Error) {
+    if let Some(ending) = ending.take() {
+        // Where nobody waits for it, nobody is told.
+        ending.send(error.kind()).ok();
+    }
+}
+
+/// What the peer sends. Dropping it, where it is owned, discards the rest.
 #[derive(Debug)]
 pub(super) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
+    tenure: Tenure,
+    ending: Option<Ending>,
 }
 
 impl Input {
-    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone() }
+    /// The producer, and what tells how it has ended.
+    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> (Self, Ended) {
+        let (ending, ended) = oneshot::channel();
+        (Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, ending: Some(ending) }, ended)
     }
 }
 
@@ -32,7 +50,7 @@ impl StreamProducer<State> for Input {
     type Buffer = Bytes;
 
     fn poll_produce<'a>(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         mut store: StoreContextMut<'a, State>,
         destination: Destination<'a, u8, Bytes>,
@@ -51,8 +69,13 @@ impl StreamProducer<State> for Input {
         let mut destination = destination.as_direct(store, CHUNK);
         loop {
             match self.wire.try_read_into(destination.remaining()) {
-                Ok(Some(0)) | Err(_) => {
+                Ok(Some(0)) => {
                     self.learner.wants_input();
+                    return Poll::Ready(Ok(StreamResult::Dropped));
+                }
+                Err(error) => {
+                    self.learner.wants_input();
+                    fail(&mut self.ending, &error);
                     return Poll::Ready(Ok(StreamResult::Dropped));
                 }
                 Ok(Some(count)) => {
@@ -72,24 +95,26 @@ impl StreamProducer<State> for Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        self.wire.abandon_input();
+        if self.tenure == Tenure::Owned {
+            self.wire.abandon_input();
+        }
     }
 }
 
-/// What goes to the peer. The engine drops it when the guest has closed its end: that closes the sending side.
+/// What goes to the peer. The engine drops it when the guest has closed its end: that closes the sending side, where it is owned.
 #[derive(Debug)]
 pub(super) struct Output {
     wire: Arc<Wire>,
     learner: Learner,
-    /// Dropped with the rest, which tells that the guest is finished.
-    _closed: oneshot::Sender<()>,
+    tenure: Tenure,
+    ending: Option<Ending>,
 }
 
 impl Output {
     /// The consumer, and what resolves when the guest has closed the stream.
-    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner) -> (Self, oneshot::Receiver<()>) {
-        let (sender, closed) = oneshot::channel();
-        (Self { wire: Arc::clone(wire), learner: learner.clone(), _closed: sender }, closed)
+    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> (Self, Ended) {
+        let (ending, ended) = oneshot::channel();
+        (Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, ending: Some(ending) }, ended)
     }
 }
 
@@ -97,7 +122,7 @@ impl StreamConsumer<State> for Output {
     type Item = u8;
 
     fn poll_consume(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         store: StoreContextMut<State>,
         source: Source<'_, u8>,
@@ -117,7 +142,10 @@ impl StreamConsumer<State> for Output {
                     source.mark_read(count);
                     return Poll::Ready(Ok(StreamResult::Completed));
                 }
-                Err(_) => return Poll::Ready(Ok(StreamResult::Dropped)),
+                Err(error) => {
+                    fail(&mut self.ending, &error);
+                    return Poll::Ready(Ok(StreamResult::Dropped));
+                }
                 Ok(None) if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
                 Ok(None) => ready!(self.wire.poll_writable(context)),
             }
@@ -127,7 +155,9 @@ impl StreamConsumer<State> for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        self.learner.observable();
-        self.wire.finish_output();
+        if self.tenure == Tenure::Owned {
+            self.learner.observable();
+            self.wire.finish_output();
+        }
     }
 }

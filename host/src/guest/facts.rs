@@ -88,8 +88,13 @@ impl Facts {
         Ok((facts, peer))
     }
 
+    /// The address of this end; `None` on unix, and where it is not known any more.
+    pub(super) fn local(&self) -> Option<LocalAddress> {
+        self.local.or_else(|| self.wire.local_address().map(LocalAddress::from))
+    }
+
     fn local_address(&self) -> String {
-        match self.local.or_else(|| self.wire.local_address().map(LocalAddress::from)) {
+        match self.local() {
             Some(address) => address.to_string(),
             // On unix both ends share the listener's path. A tcp socket that was torn down has forgotten its address, and the
             // listener's is the best that is known.

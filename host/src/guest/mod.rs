@@ -13,6 +13,7 @@ mod background;
 mod beneath;
 mod bindings;
 mod cache;
+mod command;
 mod concurrent_files;
 mod concurrent_streams;
 mod contract;
@@ -34,6 +35,7 @@ mod state;
 mod stdio;
 mod streams;
 mod survey;
+mod ucspi;
 
 pub use ahead::{Compiled, compile};
 pub use digest::Digest;

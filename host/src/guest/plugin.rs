@@ -4,6 +4,7 @@ use super::{
     background::Movable,
     bindings::{wasi_0_2, wasi_0_3},
     cache::{self, Cache},
+    command,
     contract::{self, Contract},
     digest::Digest,
     engine::{self, Concurrency, Runtime},
@@ -38,6 +39,7 @@ use wasmtime::{
     Engine, ResourcesRequired, Store, Trap, WasmBacktrace,
     component::{Component, Linker, StreamReader},
 };
+use wasmtime_wasi::{p2::bindings as p2, p3::bindings as p3};
 
 /// What all guests of a plugin together may say in the log: at once, and a second after that.
 const SPEECH_BURST: u32 = 1000;
@@ -124,6 +126,12 @@ pub enum Problem {
     /// Its kind is none that is served yet.
     #[error("is a {0}, which this version of the host does not serve yet: build it for the world in wit/")]
     Unserved(Kind),
+    /// It is a program, and no component.
+    #[error(
+        "is a program of WASI 0.1: build it for wasm32-wasip2, or make it a component with `wasm-tools component new --adapt \
+         wasi_snapshot_preview1.command.wasm`"
+    )]
+    Module,
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
@@ -209,10 +217,12 @@ pub struct About {
     pub loaded: SystemTime,
 }
 
-/// The plugin's `handle-request`, linked, its exports found.
+/// What a plugin exports, linked and found.
 pub(super) enum Handler {
     Wasi02(wasi_0_2::PluginPre<State>),
     Wasi03(wasi_0_3::PluginAsyncPre<State>),
+    Command02(p2::CommandPre<State>),
+    Command03(p3::CommandPre<State>),
 }
 
 impl Plugin {
@@ -284,6 +294,8 @@ impl Plugin {
                 match &self.handler {
                     Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Command02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Command03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                 }
             });
             time::timeout(LONGEST_START, Metered::new(instantiation, &meter, Learner::default())).await
@@ -318,7 +330,9 @@ impl Plugin {
     /// may also just have yielded, and so only input that it takes tells.
     fn learner_of_waits(&self) -> Learner {
         match self.handler {
-            Handler::Wasi02(_) if self.runtime.concurrency == Concurrency::Plain => self.late_start.learner(),
+            Handler::Wasi02(_) | Handler::Command02(_) if self.runtime.concurrency == Concurrency::Plain => {
+                self.late_start.learner()
+            }
             _ => Learner::default(),
         }
     }
@@ -368,6 +382,15 @@ impl Plugin {
                     })
                     .await??;
                 Ok(store.data_mut().declared_failure.take().map_or(Ok(()), Err))
+            }
+            Handler::Command02(pre) => {
+                let guest = pre.instantiate_async(&mut *store).await?;
+                command::outcome(guest.wasi_cli_run().call_run(&mut *store).await)
+            }
+            Handler::Command03(pre) => {
+                let guest = pre.instantiate_async(&mut *store).await?;
+                let run = store.run_concurrent(async |accessor| guest.wasi_cli_run().call_run(accessor).await);
+                command::outcome(run.await.flatten())
             }
         }
     }
@@ -429,8 +452,9 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
         return Some(Problem::Wasi03Disabled);
     }
     match contract.kind {
-        Kind::Handler(_) => None,
-        kind @ (Kind::Http(_) | Kind::Command(_) | Kind::Module) => Some(Problem::Unserved(kind)),
+        Kind::Handler(_) | Kind::Command(_) => None,
+        kind @ Kind::Http(_) => Some(Problem::Unserved(kind)),
+        Kind::Module => Some(Problem::Module),
     }
 }
 
@@ -491,6 +515,9 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         if contract.concurrency == Concurrency::Concurrent {
             state::link_wasi_0_3(&mut linker)?;
         }
+        if matches!(contract.kind, Kind::Command(_)) {
+            command::link(&mut linker, contract.concurrency)?;
+        }
         linker.instantiate_pre(component)
     };
     let pre = linked().map_err(link_error)?;
@@ -499,7 +526,10 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         Kind::Handler(Generation::Wasi03) => {
             wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03).map_err(link_error)
         }
-        kind @ (Kind::Http(_) | Kind::Command(_) | Kind::Module) => Err(Problem::Unserved(kind)),
+        Kind::Command(Generation::Wasi02) => p2::CommandPre::new(pre).map(Handler::Command02).map_err(link_error),
+        Kind::Command(Generation::Wasi03) => p3::CommandPre::new(pre).map(Handler::Command03).map_err(link_error),
+        kind @ Kind::Http(_) => Err(Problem::Unserved(kind)),
+        Kind::Module => Err(Problem::Module),
     }
 }
 

@@ -11,11 +11,11 @@ use super::{
     places::Places,
     sockets,
     stdio::{Lines, Speech},
-    streams,
+    streams::{self, Tenure},
+    ucspi,
 };
 use crate::{log::Limiter, wire::Wire};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::oneshot;
 use wasmtime::{
     Engine, Store,
     component::{Linker, Resource, ResourceTable},
@@ -123,7 +123,7 @@ impl State {
         store
     }
 
-    fn wire(&self) -> &Arc<Wire> {
+    pub(super) fn wire(&self) -> &Arc<Wire> {
         &self.facts.wire
     }
 
@@ -131,8 +131,8 @@ impl State {
     pub(super) fn offer(
         &mut self,
     ) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
-        let input: DynInputStream = Box::new(streams::Input::new(self.wire(), &self.learner));
-        let output: DynOutputStream = Box::new(streams::Output::new(self.wire(), &self.learner));
+        let input: DynInputStream = Box::new(streams::Input::new(self.wire(), &self.learner, Tenure::Owned));
+        let output: DynOutputStream = Box::new(streams::Output::new(self.wire(), &self.learner, Tenure::Owned));
         Ok((self.table.push(self.facts.clone())?, self.table.push(input)?, self.table.push(output)?))
     }
 
@@ -140,11 +140,36 @@ impl State {
     /// goes; and what resolves when the guest has closed that.
     pub(super) fn offer_concurrent(
         &mut self,
-    ) -> wasmtime::Result<(Resource<Facts>, concurrent_streams::Input, concurrent_streams::Output, oneshot::Receiver<()>)>
-    {
-        let input = concurrent_streams::Input::new(self.wire(), &self.learner);
-        let (output, closed) = concurrent_streams::Output::new(self.wire(), &self.learner);
+    ) -> wasmtime::Result<(
+        Resource<Facts>,
+        concurrent_streams::Input,
+        concurrent_streams::Output,
+        concurrent_streams::Ended,
+    )> {
+        // Why it ended is told by `input-end`.
+        let (input, _ended) = concurrent_streams::Input::new(self.wire(), &self.learner, Tenure::Owned);
+        let (output, closed) = concurrent_streams::Output::new(self.wire(), &self.learner, Tenure::Owned);
         Ok((self.table.push(self.facts.clone())?, input, output, closed))
+    }
+
+    /// What a command is told: what was granted, and what is known of its connection, unless a grant says otherwise.
+    pub(super) fn environment_of_command(&mut self) -> Vec<(String, String)> {
+        // It may act upon whom it serves.
+        self.learner.observable();
+        let mut environment = self.granted.environment().to_vec();
+        let of_connection = ucspi::variables(&self.facts).into_iter();
+        environment.extend(
+            of_connection.filter(|(name, _)| self.granted.environment().iter().all(|(granted, _)| granted != name)),
+        );
+        environment
+    }
+
+    /// The words of a command, the first of which is always its name.
+    pub(super) fn arguments_of_command(&self) -> Vec<String> {
+        match self.granted.arguments() {
+            [] => vec![self.voice.plugin.to_string()],
+            arguments => arguments.to_vec(),
+        }
     }
 
     /// WASI, for calls whose answer depends on nothing but the configuration, or that count as such (`late_start`).

@@ -10,18 +10,28 @@ use wasmtime_wasi_io::{
     streams::{InputStream, OutputStream, StreamError, StreamResult},
 };
 
-/// What the peer sends. Dropping it discards the rest.
+/// Whether its direction of the connection ends with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tenure {
+    /// It does: a handler has one stream for each direction.
+    Owned,
+    /// It lasts as long as the guest: a program opens its standard streams anew whenever it likes.
+    Lent,
+}
+
+/// What the peer sends. Dropping it, where it is owned, discards the rest.
 #[derive(Debug)]
 pub(super) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
+    tenure: Tenure,
     /// Whether the guest has waited for what it reads next.
     awaited: bool,
 }
 
 impl Input {
-    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone(), awaited: false }
+    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, awaited: false }
     }
 
     fn try_read(&self, most: usize) -> StreamResult<Option<Bytes>> {
@@ -72,20 +82,23 @@ impl InputStream for Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        self.wire.abandon_input();
+        if self.tenure == Tenure::Owned {
+            self.wire.abandon_input();
+        }
     }
 }
 
-/// What goes to the peer. Dropping it closes the sending side once everything is sent.
+/// What goes to the peer. Dropping it, where it is owned, closes the sending side once everything is sent.
 #[derive(Debug)]
 pub(super) struct Output {
     wire: Arc<Wire>,
     learner: Learner,
+    tenure: Tenure,
 }
 
 impl Output {
-    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone() }
+    pub(super) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone(), tenure }
     }
 }
 
@@ -129,7 +142,9 @@ impl OutputStream for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        self.learner.observable();
-        self.wire.finish_output();
+        if self.tenure == Tenure::Owned {
+            self.learner.observable();
+            self.wire.finish_output();
+        }
     }
 }

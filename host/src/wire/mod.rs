@@ -16,6 +16,7 @@ pub use input::InputEnd;
 
 use crate::{sys, tls::Session};
 use bytes::Bytes;
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use rustix::net::{SocketAddrAny, getsockname};
 use std::{
     io,
@@ -86,6 +87,11 @@ impl Wire {
     pub fn local_address(&self) -> Option<SocketAddr> {
         let address: SocketAddrAny = getsockname(self.socket.get_ref()).ok()?;
         SocketAddr::try_from(address).ok()
+    }
+
+    /// Which process is at the other end of a unix connection: that which connected.
+    pub fn peer_process(&self) -> Option<UnixCredentials> {
+        getsockopt(&self.socket.get_ref(), PeerCredentials).ok()
     }
 
     /// When a byte last moved in either direction; when the connection was opened, where none has.

@@ -91,6 +91,16 @@ impl Granted {
         &self.directories
     }
 
+    /// The variables, in order.
+    pub(super) fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// The arguments, where there are any after the plugin's name.
+    pub(super) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
     /// Where guests may connect, if anywhere.
     pub(super) fn network(&self) -> Option<&Arc<Network>> {
         self.network.as_ref()
