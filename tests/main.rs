@@ -18,6 +18,7 @@ mod certificates;
 mod clients;
 mod configuration;
 mod contract;
+mod examples;
 mod exhaustion;
 mod failures;
 mod grants;
