@@ -20,6 +20,7 @@ mod clients;
 mod commands;
 mod configuration;
 mod contract;
+mod examples;
 mod exhaustion;
 mod failures;
 mod grants;

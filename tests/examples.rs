@@ -1,0 +1,110 @@
+//! The handler of `examples/` in every other language, as far as it was built: `examples/build-all` makes them.
+
+use crate::harness::{Host, read_to_end, root};
+use socket2::SockRef;
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Output},
+    time::Duration,
+};
+
+/// One test for each, so that they run side by side: the large ones take a while to compile.
+macro_rules! examples {
+    ($($test:ident: $name:literal,)*) => {
+        const NAMES: &[&str] = &[$($name),*];
+
+        $(#[test]
+        fn $test() {
+            greets($name);
+        })*
+    };
+}
+
+examples! {
+    c_0_2: "c-hello-0.2",
+    c_0_3: "c-hello-0.3",
+    cpp_0_2: "cpp-hello-0.2",
+    go_0_2: "go-hello-0.2",
+    javascript_0_2: "javascript-hello-0.2",
+    javascript_0_2_starlingmonkey: "javascript-hello-0.2-starlingmonkey",
+    javascript_0_3: "javascript-hello-0.3",
+    python_0_2: "python-hello-0.2",
+    python_0_3: "python-hello-0.3",
+}
+
+/// What every handler promises, with the options that a host has by default.
+fn greets(name: &str) {
+    let path = format!("target/examples/{name}.wasm");
+    if !root().join(&path).exists() {
+        eprintln!("skipped: {path} was not built: examples/build-all tells why");
+        return;
+    }
+    let host = Host::serving(&path);
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
+    assert_eq!(host.ask("bob"), b"Hello bob!\n", "{name}: the end of input");
+    assert_eq!(host.ask(""), b"Hello world!\n", "{name}: nothing");
+    assert_eq!(host.ask(" \t\r\n"), b"Hello world!\n", "{name}: an empty line");
+    assert_eq!(host.ask(" böb\r\nand more\n"), "Hello böb!\n".as_bytes(), "{name}: UTF-8");
+    assert_eq!(host.ask(b"b\xffb\n"), b"Hello b\xffb!\n", "{name}: what is not UTF-8");
+
+    // A line of 4097 bytes is cut, and its greeting takes more than one write: the streams of WASI 0.2 end a guest that
+    // writes more than 4096 bytes at once.
+    let mut greeting = b"Hello ".to_vec();
+    greeting.extend([b'a'; 4096]);
+    greeting.extend(b"!\n");
+    assert_eq!(host.ask([b'a'; 4097]), greeting, "{name}: 4097 bytes");
+    assert_eq!(host.ask(vec![b'a'; 1 << 20]), greeting, "{name}: a line without an end");
+
+    // All at once, in pieces, and by peers that do not end their side.
+    let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
+    streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
+    streams.iter_mut().for_each(|stream| stream.write_all(b"b\n").unwrap());
+    streams
+        .iter_mut()
+        .for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n", "{name}: without a half-close"));
+    assert!(!host.log().contains("connection failed"), "{name}");
+
+    // A connection that breaks is no end of a line, and no trap either.
+    let mut stream = host.connect();
+    stream.write_all(b"bo").unwrap();
+    SockRef::from(stream.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    host.logged(&["connection failed", "reason=peer-reset"]);
+}
+
+#[test]
+fn every_example_that_was_built_is_tested_and_every_folder_in_the_documentation() {
+    let page = fs::read_to_string(root().join("docs/languages.md")).unwrap();
+    for (folder, _) in NAMES.iter().filter_map(|name| name.rsplit_once("-0.")) {
+        assert!(root().join("examples").join(folder).join("build").exists(), "there is no examples/{folder}/build");
+        assert!(page.contains(&format!("`examples/{folder}`")), "docs/languages.md does not mention {folder}");
+    }
+    let Ok(built) = fs::read_dir(root().join("target/examples")) else { return };
+    for file in built.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+        if let Some(name) = file.strip_suffix(".wasm").filter(|name| name.contains("-hello-")) {
+            assert!(NAMES.contains(&name), "{name} is not tested");
+        }
+    }
+}
+
+fn build_all(clang: &str) -> Output {
+    Command::new(root().join("examples/build-all")).arg("c-hello").env("CLANG", clang).output().unwrap()
+}
+
+#[test]
+fn a_tool_that_is_missing_is_no_failure_and_a_tool_that_fails_is_one() {
+    let missing = build_all("no-such-compiler");
+    let (said, why) = (String::from_utf8_lossy(&missing.stdout), String::from_utf8_lossy(&missing.stderr));
+    assert!(missing.status.success() && said.contains("skipped"), "{said}{why}");
+    assert!(why.contains("no-such-compiler") && why.contains("apt-get install -y clang"), "{why}");
+
+    let failing = build_all("false");
+    let said = String::from_utf8_lossy(&failing.stdout);
+    if said.contains("skipped") {
+        eprintln!("skipped: this Rust toolchain has no linker for the examples in C");
+        return;
+    }
+    assert_eq!(failing.status.code(), Some(1), "{said}");
+    assert!(said.contains("FAILED"), "{said}");
+}
