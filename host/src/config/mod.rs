@@ -18,11 +18,12 @@ pub use listener::{Handler, Limits, Listener, Route, Timeouts};
 use crate::{
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, SocketPath, Variables},
-    cli::PluginFile,
+    cli::{NewProject, PluginFile},
     guest::{Kind, Source},
     handoff::start::{self, StartCommand},
     log,
     privilege::Identity,
+    project::Project,
 };
 use program::{absolute, boot_directory, start_command};
 use std::{
@@ -291,6 +292,15 @@ impl Looking {
             guest_memory: size("--guest-memory", &file.guest_memory)?,
         })
     }
+}
+
+/// A project that is to be written.
+///
+/// # Errors
+///
+/// Where its language or its name is none.
+pub fn project(asked: &NewProject) -> Result<Project, Error> {
+    Ok(Project { language: parse("--lang", &asked.lang)?, name: parse("new", &asked.name)? })
 }
 
 impl Config {
