@@ -24,7 +24,7 @@ use crate::{
     },
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, SocketPath, Variables},
-    cli::{PluginFile, RunningHost},
+    cli::{NewProject, PluginFile, RunningHost},
     guest::{Kind, Source},
     handoff::{
         start::{self, StartCommand},
@@ -32,6 +32,7 @@ use crate::{
     },
     log,
     privilege::Identity,
+    project::Project,
     sys,
 };
 use program::{absolute, boot_directory, start_command};
@@ -325,6 +326,15 @@ impl Looking {
             guest_memory: size("--guest-memory", &file.guest_memory)?,
         })
     }
+}
+
+/// A project that is to be written.
+///
+/// # Errors
+///
+/// Where its language or its name is none.
+pub fn project(asked: &NewProject) -> Result<Project, Error> {
+    Ok(Project { language: parse("--lang", &asked.lang)?, name: parse("new", &asked.name)? })
 }
 
 impl Config {

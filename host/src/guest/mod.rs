@@ -10,6 +10,7 @@
 
 mod ahead;
 mod background;
+mod backtrace;
 mod beneath;
 mod bindings;
 mod cache;
