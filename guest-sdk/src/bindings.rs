@@ -1,6 +1,6 @@
 //! The bindings to the contract. It owns the two `generate!`; nothing here is part of the SDK's interface.
 //!
-//! Each world is written here instead of taken from the contract, so that it can name the interface `drain` as well.
+//! Each world is written here instead of taken from the contract, so that it can name the interface `drain` and WASI's sockets as well.
 //! That costs a plugin nothing: a component imports only what its code calls.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the WIT files are the documentation")]
 
@@ -10,10 +10,14 @@ pub mod sync {
             package uninterruptible:guest-sdk;
             world guest {
                 import uninterruptible:server/drain@0.2.0;
+                import wasi:clocks/monotonic-clock@0.2.0;
+                import wasi:sockets/instance-network@0.2.0;
+                import wasi:sockets/ip-name-lookup@0.2.0;
+                import wasi:sockets/tcp-create-socket@0.2.0;
                 export uninterruptible:server/handler@0.2.0;
             }
         ",
-        path: "../wit/0.2",
+        path: ["../wit/0.2", "wit/clocks", "wit/sockets"],
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_guest",

@@ -69,6 +69,25 @@ impl Connection {
     pub fn ready(&mut self) -> Ready {
         self.input.ready()
     }
+
+    /// Reads one message of a protocol, as far as `parse` finds one: see [`Input::read_frame`].
+    ///
+    /// # Errors
+    ///
+    /// What `parse` refuses with, a message that is too long or not whole, and whatever reading fails with.
+    pub fn read_frame<T, E: From<io::Error>>(
+        &mut self,
+        most: usize,
+        parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
+    ) -> Result<Option<T>, E> {
+        self.input.read_frame(most, parse)
+    }
+
+    /// Whether a read returns at once: see [`Input::has_arrived`].
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        self.input.has_arrived()
+    }
 }
 
 impl Read for Connection {

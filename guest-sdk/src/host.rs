@@ -7,6 +7,10 @@ pub(crate) mod sync {
     pub(crate) use crate::bindings::sync::uninterruptible::server::{drain, types::Connection};
     pub(crate) use crate::bindings::sync::wasi::io::poll::poll;
     pub(crate) use crate::bindings::sync::wasi::io::streams::{InputStream, OutputStream, StreamError};
+    pub(crate) use crate::outgoing::connect::{OutgoingSocket, connect};
+
+    /// The stand-in's borrows what it looks at.
+    pub(crate) type Pollable<'a> = crate::bindings::sync::wasi::io::poll::Pollable;
 }
 
 #[cfg(not(target_family = "wasm"))]

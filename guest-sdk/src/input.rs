@@ -2,8 +2,10 @@
 //! failure once and calls the stream closed from then on, which a second read must not mistake for an end.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::rc::Rc;
 
-use crate::host::sync::{InputStream, StreamError, drain, poll};
+use crate::framing;
+use crate::host::sync::{InputStream, OutgoingSocket, Pollable, StreamError, drain, poll};
 use crate::output::Output;
 
 /// The first read asks for this much, and reads that come back full ask for twice as much up to the limit: most
@@ -25,6 +27,8 @@ pub struct Input {
     ask: usize,
     state: State,
     stream: InputStream,
+    /// Of a connection that the guest has made: what the stream comes from goes after it.
+    _socket: Option<Rc<OutgoingSocket>>,
 }
 
 #[derive(Debug)]
@@ -45,7 +49,11 @@ pub enum Ready {
 
 impl Input {
     pub(crate) fn new(stream: InputStream) -> Self {
-        Self { buffer: Vec::new(), consumed: 0, ask: FIRST_READ, state: State::Open, stream }
+        Self { buffer: Vec::new(), consumed: 0, ask: FIRST_READ, state: State::Open, stream, _socket: None }
+    }
+
+    pub(crate) fn outgoing(stream: InputStream, socket: Rc<OutgoingSocket>) -> Self {
+        Self { _socket: Some(socket), ..Self::new(stream) }
     }
 
     /// Waits until there is something to read or the host drains, whichever comes first; draining where both are so.
@@ -83,6 +91,74 @@ impl Input {
             Some(0) => Ready::Draining,
             _ => Ready::Input,
         }
+    }
+
+    /// Whether a read returns at once: with bytes, with the end, or with an error.
+    ///
+    /// A handler that was told to end by [`ready`](Self::ready) finds out with it whether there is still something to answer.
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        self.consumed < self.buffer.len() || !matches!(self.state, State::Open) || self.stream.subscribe().ready()
+    }
+
+    /// Reads one message of a protocol, of at most `most` bytes, and returns what `parse` makes of it; `None` is the end of the
+    /// input before a message has begun.
+    ///
+    /// `parse` is shown what has arrived, from where the last message ended, and again with more for as long as it answers `None`:
+    /// the message is not whole yet. Where it is, it answers with what it has found and with the message's length in bytes.
+    /// What follows the message stays where it is, for the next one, or for whatever reads a body.
+    ///
+    /// ```
+    /// use std::io;
+    /// use uninterruptible_guest::{Connection, Error};
+    ///
+    /// #[uninterruptible_guest::handler]
+    /// fn handle_request(mut connection: Connection) -> Result<(), Error> {
+    ///     // A byte that says how many follow it.
+    ///     let parse = |bytes: &[u8]| -> io::Result<_> {
+    ///         let Some((length, rest)) = bytes.split_first() else { return Ok(None) };
+    ///         let message = rest.get(..usize::from(*length)).map(<[u8]>::to_vec);
+    ///         Ok(message.map(|message| (message, 1 + usize::from(*length))))
+    ///     };
+    ///     while let Some(message) = connection.read_frame(256, parse)? {
+    ///         io::Write::write_all(&mut connection, &message)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # use uninterruptible_guest::testing::Peer;
+    /// # fn main() { assert_eq!(Peer::new().sends("\x02ab\x03").sends("cde").meets(handle_request).text(), "abcde"); }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `parse` refuses with; [`ErrorKind::InvalidData`] where `most` bytes are no message,
+    /// [`ErrorKind::UnexpectedEof`] where the input ends within one, and whatever reading fails with.
+    pub fn read_frame<T, E: From<io::Error>>(
+        &mut self,
+        most: usize,
+        mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
+    ) -> Result<Option<T>, E> {
+        loop {
+            let available = &self.buffer[self.consumed..];
+            if let Some((message, length)) = framing::find(available, most, &mut parse)? {
+                self.consume(length);
+                return Ok(Some(message));
+            }
+            let before = available.len();
+            self.fill_more()?;
+            if self.buffer.len() - self.consumed == before {
+                return Ok(framing::end(before)?);
+            }
+        }
+    }
+
+    /// Takes more bytes from the host; none at the end of the input.
+    fn fill_more(&mut self) -> io::Result<()> {
+        let before = self.buffer.len() - self.consumed;
+        while self.buffer.len() - self.consumed == before && matches!(self.state, State::Open) {
+            self.receive();
+        }
+        if self.buffer.len() - self.consumed == before { self.check() } else { Ok(()) }
     }
 
     /// Copies everything up to the end of this input to `output`, and returns how many bytes that were.
@@ -124,15 +200,46 @@ impl Input {
         }
     }
 
-    /// Takes the next bytes from the host. Call it with an empty buffer.
+    /// What has arrived, without waiting: `None` is nothing yet, nothing is the end.
+    pub(crate) fn try_fill(&mut self) -> io::Result<Option<&[u8]>> {
+        if self.is_waiting() {
+            let received = self.stream.read(LARGEST_READ as u64);
+            self.take(received);
+        }
+        if self.is_waiting() {
+            return Ok(None);
+        }
+        self.fill_buf().map(Some)
+    }
+
+    /// Whether there is nothing to read yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.consumed == self.buffer.len() && matches!(self.state, State::Open)
+    }
+
+    pub(crate) fn subscribe(&self) -> Pollable<'_> {
+        self.stream.subscribe()
+    }
+
+    /// Takes the next bytes from the host, after those that nobody has consumed.
     fn receive(&mut self) {
-        match self.stream.blocking_read(self.ask as u64) {
+        let received = self.stream.blocking_read(self.ask as u64);
+        self.take(received);
+    }
+
+    fn take(&mut self, received: Result<Vec<u8>, StreamError>) {
+        match received {
             Ok(bytes) => {
                 if bytes.len() == self.ask {
                     self.ask = (self.ask * 2).min(LARGEST_READ);
                 }
-                self.buffer = bytes;
-                self.consumed = 0;
+                self.buffer.drain(..std::mem::take(&mut self.consumed));
+                // Nearly always there is nothing before them, and nothing to copy.
+                if self.buffer.is_empty() {
+                    self.buffer = bytes;
+                } else {
+                    self.buffer.extend_from_slice(&bytes);
+                }
             }
             Err(StreamError::Closed) => self.state = State::Ended,
             Err(StreamError::LastOperationFailed(error)) => self.state = State::Failed(error.to_debug_string()),
@@ -149,11 +256,8 @@ impl Input {
 
 impl BufRead for Input {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.consumed == self.buffer.len() && matches!(self.state, State::Open) {
-            self.receive();
-        }
         if self.consumed == self.buffer.len() {
-            self.check()?;
+            self.fill_more()?;
         }
         Ok(&self.buffer[self.consumed..])
     }

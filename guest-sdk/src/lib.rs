@@ -53,6 +53,15 @@
 //! a peer sends is not limited by anybody else: bound what you keep of it, as in
 //! `(&mut connection).take(4096).read_line(&mut line)`.
 //!
+//! # Protocols
+//!
+//! A connection is [`Read`](std::io::Read), [`BufRead`](std::io::BufRead) and [`Write`](std::io::Write), so that whatever works over
+//! these works over it. For protocols whose messages a parser finds, such as `httparse`, there is
+//! [`read_frame`](Connection::read_frame); for codecs that own their buffer, [`fill_buf`](std::io::BufRead::fill_buf) and
+//! [`consume`](std::io::BufRead::consume) fill it.
+//!
+//! [`Outgoing`] is a connection that the guest makes, to where the operator allows; [`relay`] passes bytes both ways between two.
+//!
 //! # Two generations
 //!
 //! An `fn` makes a plugin on WASI 0.2: small, fast, and what the host recommends. An `async fn` makes one on WASI 0.3, for
@@ -76,17 +85,22 @@ mod connection;
 mod error;
 mod export;
 mod facts;
+mod framing;
 mod host;
 mod input;
+mod outgoing;
 mod output;
 mod pieces;
+mod relay;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
 pub use connection::{Connection, Facts};
 pub use error::Error;
 pub use input::{Input, Ready};
+pub use outgoing::Outgoing;
 pub use output::Output;
+pub use relay::{Relayed, relay};
 /// Makes a function the handler of a plugin.
 ///
 /// The function may have any name. It takes the connection and returns `Result<(), E>`, where `E` is anything that implements

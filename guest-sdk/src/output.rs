@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
+use std::rc::Rc;
 
-use crate::host::sync::{InputStream, OutputStream, StreamError};
+use crate::host::sync::{InputStream, OutgoingSocket, OutputStream, Pollable, StreamError};
+use crate::outgoing::SendingSide;
 use crate::pieces::Pieces;
 
 /// The most that the host takes in one `blocking-write-and-flush`; with a byte more the guest traps.
@@ -20,11 +22,17 @@ const LARGEST_BLOCKING_WRITE: usize = 4096;
 pub struct Output {
     /// `None` once the sending side is closed.
     stream: Option<OutputStream>,
+    /// Of a connection that the guest has made. It goes after the stream.
+    sending_side: Option<SendingSide>,
 }
 
 impl Output {
     pub(crate) fn new(stream: OutputStream) -> Self {
-        Self { stream: Some(stream) }
+        Self { stream: Some(stream), sending_side: None }
+    }
+
+    pub(crate) fn outgoing(stream: OutputStream, socket: Rc<OutgoingSocket>) -> Self {
+        Self { stream: Some(stream), sending_side: Some(SendingSide(socket)) }
     }
 
     /// Closes the sending side after waiting for what was written, so that the peer reads an end. Writes fail from then
@@ -34,10 +42,46 @@ impl Output {
     ///
     /// Where the peer has gone before everything was passed on; the sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
-        match self.stream.take() {
+        let flushed = match &self.stream {
             Some(stream) => stream.blocking_flush().map_err(failure),
             None => Ok(()),
+        };
+        self.close();
+        flushed
+    }
+
+    fn close(&mut self) {
+        self.stream = None;
+        self.sending_side = None;
+    }
+
+    /// Writes as much as the host takes without waiting, which may be nothing.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stream = self.stream()?;
+        let permitted = stream.check_write().map_err(failure)?;
+        let length = usize::try_from(permitted).unwrap_or(usize::MAX).min(bytes.len());
+        if length > 0 {
+            stream.write(&bytes[..length]).map_err(failure)?;
+            stream.flush().map_err(failure)?;
         }
+        Ok(length)
+    }
+
+    /// Closes the sending side if that can be done without waiting for what was written, and tells whether it is closed.
+    pub(crate) fn try_finish(&mut self) -> io::Result<bool> {
+        let closed = match &self.stream {
+            Some(stream) => stream.check_write().map_err(failure)? > 0,
+            None => true,
+        };
+        if closed {
+            self.close();
+        }
+        Ok(closed)
+    }
+
+    /// To wait for what was written; there is nothing to wait for once the sending side is closed.
+    pub(crate) fn subscribe(&self) -> Option<Pollable<'_>> {
+        self.stream.as_ref().map(OutputStream::subscribe)
     }
 
     pub(crate) fn splice(&mut self, from: &InputStream, most: u64) -> Result<u64, StreamError> {

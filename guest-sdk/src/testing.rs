@@ -40,6 +40,57 @@ pub struct Peer {
     wire: Wire,
 }
 
+/// Another server, to which the handler connects by [`Outgoing`](crate::Outgoing): what it sends, and after the test, what it got.
+#[derive(Debug)]
+#[must_use = "a server does nothing until a peer reaches it"]
+pub struct Server(Rc<RefCell<Wire>>);
+
+impl Server {
+    /// A server that says nothing and ends its side at once.
+    #[expect(clippy::new_without_default, reason = "there is nothing usual about a server that says nothing")]
+    pub fn new() -> Self {
+        Self(Rc::default())
+    }
+
+    fn and(self, event: Event) -> Self {
+        self.0.borrow_mut().script.push_back(event);
+        self
+    }
+
+    /// Sends bytes that arrive together.
+    pub fn sends(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.and(Event::Arrival(bytes.as_ref().to_vec()))
+    }
+
+    /// Resets the connection after what it sends. The message is the host's.
+    pub fn resets(self, message: &str) -> Self {
+        self.and(Event::Failure(message.to_owned()))
+    }
+
+    /// Neither ends its side nor sends any more.
+    pub fn stays_silent(self) -> Self {
+        self.and(Event::Silence)
+    }
+
+    /// Goes away after it has got so many bytes: writing fails from then on.
+    pub fn leaves_after(self, bytes: usize) -> Self {
+        self.0.borrow_mut().leaves_after = Some(bytes);
+        self
+    }
+
+    /// What it has got.
+    #[must_use]
+    pub fn got(&self) -> Vec<u8> {
+        self.0.borrow().delivered.clone()
+    }
+
+    /// Whether the handler has closed its sending side.
+    #[must_use]
+    pub fn got_end(&self) -> bool {
+        self.0.borrow().got_end
+    }
+}
+
 /// What came of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -89,6 +140,12 @@ impl Peer {
     /// Goes away after it has got so many bytes: writing fails from then on.
     pub fn leaves_after(mut self, bytes: usize) -> Self {
         self.wire.leaves_after = Some(bytes);
+        self
+    }
+
+    /// Lets the handler connect to a server, once: see [`Server`]. All other addresses refuse.
+    pub fn reaches(mut self, address: &str, server: &Server) -> Self {
+        self.wire.servers.push((address.to_owned(), Rc::clone(&server.0)));
         self
     }
 

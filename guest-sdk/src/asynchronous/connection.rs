@@ -113,6 +113,19 @@ impl Connection {
         self.input.read_to_end(into).await
     }
 
+    /// See [`Input::read_frame`].
+    ///
+    /// # Errors
+    ///
+    /// What `parse` refuses with, a message that is too long or not whole, and where the connection broke.
+    pub async fn read_frame<T, E: From<io::Error>>(
+        &mut self,
+        most: usize,
+        parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
+    ) -> Result<Option<T>, E> {
+        self.input.read_frame(most, parse).await
+    }
+
     /// See [`Input::ready`].
     pub async fn ready(&mut self) -> Ready {
         self.input.ready().await

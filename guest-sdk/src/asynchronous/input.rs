@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use super::Output;
 use crate::Ready;
+use crate::framing;
 use crate::host::asynchronous::{Connection, StreamRead, StreamReader, StreamResult, drain};
 use crate::input::{FIRST_READ, LARGEST_READ};
 
@@ -52,7 +53,16 @@ impl Input {
     ///
     /// Where the connection broke.
     pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.consumed == self.buffer.len() {
+        if self.consumed == self.buffer.len() {
+            self.fill_more().await?;
+        }
+        Ok(&self.buffer[self.consumed..])
+    }
+
+    /// Takes more bytes from the host, after those that nobody has consumed; none at the end of the input.
+    async fn fill_more(&mut self) -> io::Result<()> {
+        let before = self.buffer.len() - self.consumed;
+        while self.buffer.len() - self.consumed == before {
             match &self.state {
                 State::Open => self.receive().await,
                 State::Closed => {
@@ -65,7 +75,37 @@ impl Input {
                 State::Failed(message) => return Err(io::Error::new(ErrorKind::ConnectionReset, message.as_str())),
             }
         }
-        Ok(&self.buffer[self.consumed..])
+        Ok(())
+    }
+
+    /// Reads one message of a protocol, of at most `most` bytes, and returns what `parse` makes of it; `None` is the end of the
+    /// input before a message has begun.
+    ///
+    /// `parse` is shown what has arrived, from where the last message ended, and again with more for as long as it answers `None`:
+    /// the message is not whole yet. Where it is, it answers with what it has found and with the message's length in bytes.
+    /// What follows the message stays where it is. [`Input::read_frame`](crate::Input::read_frame) of a 0.2 plugin has an example.
+    ///
+    /// # Errors
+    ///
+    /// What `parse` refuses with; [`ErrorKind::InvalidData`] where `most` bytes are no message,
+    /// [`ErrorKind::UnexpectedEof`] where the input ends within one, and where the connection broke.
+    pub async fn read_frame<T, E: From<io::Error>>(
+        &mut self,
+        most: usize,
+        mut parse: impl FnMut(&[u8]) -> Result<Option<(T, usize)>, E>,
+    ) -> Result<Option<T>, E> {
+        loop {
+            let available = &self.buffer[self.consumed..];
+            if let Some((message, length)) = framing::find(available, most, &mut parse)? {
+                self.consume(length);
+                return Ok(Some(message));
+            }
+            let before = available.len();
+            self.fill_more().await?;
+            if self.buffer.len() - self.consumed == before {
+                return Ok(framing::end(before)?);
+            }
+        }
     }
 
     /// Marks so many bytes of what [`fill_buf`](Self::fill_buf) returned as used.
@@ -173,11 +213,10 @@ impl Input {
         .await
     }
 
-    /// Takes the next bytes from the host, into an empty buffer.
+    /// Takes the next bytes from the host, after those that nobody has consumed.
     async fn receive(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.consumed = 0;
-        buffer.clear();
+        buffer.drain(..std::mem::take(&mut self.consumed));
         buffer.reserve(self.ask);
         let room = buffer.capacity();
         let read = pin!(self.stream.read(buffer));

@@ -3,10 +3,12 @@
 #![expect(clippy::panic, reason = "a trap ends a guest, and a panic is what ends a test")]
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 pub(crate) use super::wire::Resource as Connection;
-use super::wire::{Received, Wire};
+use super::wire::{self, Received, Wire};
 
 /// The room that a write gets, after which the writer has to wait: small enough that a test's large write takes the path
 /// that it takes in production.
@@ -43,9 +45,40 @@ impl InputStream {
         }
     }
 
+    pub(crate) fn read(&self, length: u64) -> Result<Vec<u8>, StreamError> {
+        let most = usize::try_from(length).unwrap_or(usize::MAX);
+        match self.0.borrow_mut().receive(most) {
+            Received::Bytes(bytes) => Ok(bytes),
+            Received::Failure(message) => Err(StreamError::LastOperationFailed(Error(message))),
+            Received::End => Err(StreamError::Closed),
+            Received::Nothing => Ok(Vec::new()),
+        }
+    }
+
     pub(crate) fn subscribe(&self) -> Pollable<'_> {
         Pollable::Input(&self.0)
     }
+}
+
+/// What the streams of a connection that a guest has made come from.
+#[derive(Debug)]
+pub(crate) struct OutgoingSocket(Rc<RefCell<Wire>>);
+
+impl OutgoingSocket {
+    pub(crate) fn shut_down_sending(&self) {
+        self.0.borrow_mut().got_end = true;
+    }
+}
+
+/// Reaches a server of the test's, each once, and nothing else.
+pub(crate) fn connect(target: &str, _: Duration) -> io::Result<(InputStream, OutputStream, OutgoingSocket)> {
+    let current = wire::current();
+    let mut current = current.borrow_mut();
+    let Some(position) = current.servers.iter().position(|(address, _)| address == target) else {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused"));
+    };
+    let (_, server) = current.servers.remove(position);
+    Ok((InputStream(Rc::clone(&server)), OutputStream::new(Rc::clone(&server)), OutgoingSocket(server)))
 }
 
 #[derive(Debug)]
@@ -136,15 +169,21 @@ impl Pollable<'_> {
         }
     }
 
-    pub(crate) fn block(&self) {
+    /// Whoever waits for room gets some.
+    fn make_room(&self) {
         if let Self::Output(room) = self {
             room.borrow_mut().left = ROOM;
         }
+    }
+
+    pub(crate) fn block(&self) {
+        self.make_room();
         assert!(self.ready(), "the handler waits for something that never comes");
     }
 }
 
 pub(crate) fn poll(pollables: &[&Pollable<'_>]) -> Vec<u32> {
+    pollables.iter().for_each(|pollable| pollable.make_room());
     let ready: Vec<u32> =
         (0..).zip(pollables).filter(|(_, pollable)| pollable.ready()).map(|(index, _)| index).collect();
     assert!(!ready.is_empty(), "the handler waits for input or a drain, but the peer stays silent and nothing drains");

@@ -24,6 +24,10 @@ pub(crate) struct Wire {
     pub(super) failed_with: Option<String>,
     /// How the input ended, for those who ask later (`input-end` of the 0.3 contract).
     pub(super) end: Option<Result<(), String>>,
+    /// Who can be reached from here, by address.
+    pub(super) servers: Vec<(String, Rc<RefCell<Wire>>)>,
+    /// Of a server: whether the guest has closed its sending side.
+    pub(super) got_end: bool,
 }
 
 /// What a read finds.
