@@ -4,7 +4,7 @@
 //! a [`SLICE`] it yields its worker at each tick, and goes on only with one of the permits for heavy guests, of which there is one fewer
 //! than workers: guests that only compute slow each other down, and leave a worker to all others.
 
-use crate::wire::Wire;
+use crate::wire::Movement;
 use std::{
     num::NonZeroU32,
     pin::Pin,
@@ -43,7 +43,7 @@ impl Heavy {
 #[derive(Debug)]
 pub(super) struct Meter {
     budget: Duration,
-    wire: Arc<Wire>,
+    movement: Arc<Movement>,
     heavy: Heavy,
     clock: Arc<Clock>,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
@@ -58,10 +58,10 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(budget: Duration, wire: &Arc<Wire>, heavy: &Heavy, clock: &Arc<Clock>) -> Arc<Self> {
+    pub(super) fn new(budget: Duration, movement: &Arc<Movement>, heavy: &Heavy, clock: &Arc<Clock>) -> Arc<Self> {
         Arc::new(Self {
             budget,
-            wire: Arc::clone(wire),
+            movement: Arc::clone(movement),
             heavy: heavy.clone(),
             clock: Arc::clone(clock),
             permit: Mutex::new(None),
@@ -114,7 +114,7 @@ impl Meter {
     /// What was used since a byte last moved.
     fn spent(&self) -> Duration {
         let moved =
-            u64::try_from(self.wire.last_byte().saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
+            u64::try_from(self.movement.last().saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
         if self.spent_since.swap(moved, Ordering::Relaxed) != moved {
             self.spent.store(0, Ordering::Relaxed);
         }

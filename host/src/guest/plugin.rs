@@ -6,17 +6,19 @@ use super::{
     contract::{self, Contract},
     digest::Digest,
     engine::{self, Concurrency, Runtime},
-    facts::Facts,
+    facts::{ConnectionId, Facts},
     failure::{Failure, Reason},
     grants::{self, Granted, Grants},
     kind::{Generation, Kind},
     late_start::{LateStart, Learner, Start},
     memory::Memory,
     meter::{Heavy, Meter, Metered},
+    outgoing,
     state::{self, State, Voice},
 };
 use crate::{
     config::{GuestStart, Limits, Wasi03},
+    drain::Draining,
     log::{self, Limiter},
     sys::Artifact,
 };
@@ -36,6 +38,7 @@ use wasmtime::{
     Engine, ResourcesRequired, Store, Trap, WasmBacktrace,
     component::{Component, Linker, StreamReader},
 };
+use wasmtime_wasi_http::{p2::bindings as http_0_2, p3::bindings as http_0_3};
 
 /// What all guests of a plugin together may say in the log: at once, and a second after that.
 const SPEECH_BURST: u32 = 1000;
@@ -183,19 +186,21 @@ impl LoadError {
 
 /// A plugin that is ready to serve.
 pub struct Plugin {
-    runtime: Runtime,
-    handler: Handler,
+    pub(super) runtime: Runtime,
+    pub(super) handler: Handler,
     late_start: Arc<LateStart>,
-    limits: Limits,
-    heavy: Heavy,
+    pub(super) limits: Limits,
+    pub(super) heavy: Heavy,
     voice: Voice,
     granted: Arc<Granted>,
 }
 
-/// The plugin's `handle-request`, linked, its exports found.
+/// What a plugin exports, linked, its exports found.
 pub(super) enum Handler {
     Wasi02(wasi_0_2::PluginPre<State>),
     Wasi03(wasi_0_3::PluginAsyncPre<State>),
+    Http02(http_0_2::ProxyPre<State>),
+    Http03(http_0_3::ServicePre<State>),
 }
 
 impl Plugin {
@@ -244,19 +249,21 @@ impl Plugin {
 
     /// Whether a guest is made only when there is input for it.
     pub fn starts_late(&self) -> bool {
-        self.late_start.start() == Start::FirstByte
+        self.speaks_http() || self.late_start.start() == Start::FirstByte
     }
 
     /// Makes a guest and throws it away, so that what would fail at the first connection fails at boot.
     async fn try_out(&self) -> Result<(), Problem> {
         let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
-        let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.heavy, &self.runtime.clock);
-        let mut store = self.store(facts, &meter);
+        let meter = Meter::new(self.limits.guest_cpu_time, facts.wire.movement(), &self.heavy, &self.runtime.clock);
+        let mut store = self.store(facts.id, facts.draining.clone(), Some(facts), &meter);
         let made = {
             let instantiation = pin!(async {
                 match &self.handler {
                     Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Http02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Http03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                 }
             });
             time::timeout(LONGEST_START, Metered::new(instantiation, &meter, Learner::default())).await
@@ -274,10 +281,19 @@ impl Plugin {
         }
     }
 
-    fn store(&self, facts: Facts, meter: &Arc<Meter>) -> Store<State> {
+    /// For a guest of this connection, which has it for itself where there are facts.
+    pub(super) fn store(
+        &self,
+        connection: ConnectionId,
+        draining: Draining,
+        facts: Option<Facts>,
+        meter: &Arc<Meter>,
+    ) -> Store<State> {
         let memory = Memory::new(self.limits.guest_memory);
         State::store(
             &self.runtime.engine,
+            connection,
+            draining,
             facts,
             memory,
             Arc::clone(meter),
@@ -303,8 +319,8 @@ impl Plugin {
     /// Where the guest or this host failed, or the peer broke the connection.
     pub async fn serve(&self, facts: Facts) -> Result<(), Failure> {
         let wire = Arc::clone(&facts.wire);
-        let meter = Meter::new(self.limits.guest_cpu_time, &wire, &self.heavy, &self.runtime.clock);
-        let mut store = self.store(facts, &meter);
+        let meter = Meter::new(self.limits.guest_cpu_time, wire.movement(), &self.heavy, &self.runtime.clock);
+        let mut store = self.store(facts.id, facts.draining.clone(), Some(facts), &meter);
         let ended = {
             let call = pin!(self.call(&mut store));
             Metered::new(call, &meter, self.learner_of_waits()).await
@@ -354,6 +370,7 @@ impl Plugin {
                     .await??;
                 Ok(store.data_mut().declared_failure.take().map_or(Ok(()), Err))
             }
+            Handler::Http02(_) | Handler::Http03(_) => Err(wasmtime::Error::msg("it answers requests alone")),
         }
     }
 }
@@ -373,8 +390,8 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
         return Some(Problem::Wasi03Disabled);
     }
     match contract.kind {
-        Kind::Handler(_) => None,
-        kind @ (Kind::Http(_) | Kind::Command(_) | Kind::Module) => Some(Problem::Unserved(kind)),
+        Kind::Handler(_) | Kind::Http(_) => None,
+        kind @ (Kind::Command(_) | Kind::Module) => Some(Problem::Unserved(kind)),
     }
 }
 
@@ -431,9 +448,16 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         |error: wasmtime::Error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) };
     let linked = || {
         let mut linker = Linker::new(engine);
+        let speaks_http = matches!(contract.kind, Kind::Http(_));
         state::link_wasi_0_2(&mut linker)?;
+        if speaks_http {
+            outgoing::link_wasi_0_2(&mut linker)?;
+        }
         if contract.concurrency == Concurrency::Concurrent {
             state::link_wasi_0_3(&mut linker)?;
+            if speaks_http {
+                outgoing::link_wasi_0_3(&mut linker)?;
+            }
         }
         linker.instantiate_pre(component)
     };
@@ -443,12 +467,14 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         Kind::Handler(Generation::Wasi03) => {
             wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03).map_err(link_error)
         }
-        kind @ (Kind::Http(_) | Kind::Command(_) | Kind::Module) => Err(Problem::Unserved(kind)),
+        Kind::Http(Generation::Wasi02) => http_0_2::ProxyPre::new(pre).map(Handler::Http02).map_err(link_error),
+        Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03).map_err(link_error),
+        kind @ (Kind::Command(_) | Kind::Module) => Err(Problem::Unserved(kind)),
     }
 }
 
 /// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.
-fn judge(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<Failure> {
+pub(super) fn judge(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<Failure> {
     let reason = if meter.exhausted() {
         return Some(Failure::plain(Reason::CpuTime));
     } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {

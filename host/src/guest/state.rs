@@ -2,18 +2,19 @@
 
 use super::{
     concurrent_files, concurrent_streams,
-    facts::Facts,
+    facts::{ConnectionId, Facts},
     files,
     grants::Granted,
     late_start::Learner,
     memory::Memory,
     meter::Meter,
+    outgoing,
     places::Places,
     sockets,
     stdio::{Lines, Speech},
     streams,
 };
-use crate::{log::Limiter, wire::Wire};
+use crate::{drain::Draining, log::Limiter};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use wasmtime::{
@@ -63,7 +64,12 @@ pub(super) struct State {
     pub(super) declared_failure: Option<String>,
     pub(super) granted: Arc<Granted>,
     pub(super) places: Places,
-    facts: Facts,
+    /// What the guest has of `wasi:http`, made when it first asks.
+    pub(super) http: Option<Box<outgoing::Http>>,
+    connection: ConnectionId,
+    draining: Draining,
+    /// Where the guest has the connection for itself.
+    facts: Option<Facts>,
     meter: Arc<Meter>,
     voice: Voice,
     /// Made when a guest first asks for anything of WASI, since most ask for nothing.
@@ -81,16 +87,20 @@ pub(super) struct Voice {
 
 impl State {
     /// A store for one guest, with every limit in force.
+    #[expect(clippy::too_many_arguments, reason = "each is one of its parts")]
     pub(super) fn store(
         engine: &Engine,
-        facts: Facts,
+        connection: ConnectionId,
+        draining: Draining,
+        facts: Option<Facts>,
         memory: Memory,
         meter: Arc<Meter>,
         voice: Voice,
         learner: Learner,
         granted: Arc<Granted>,
     ) -> Store<Self> {
-        let (resources, concurrent_resources) = if granted.reaches_out() {
+        // Collections of fields are as large as the pieces of a stream.
+        let (resources, concurrent_resources) = if granted.reaches_out() || facts.is_none() {
             (RESOURCES_OF_FILES, CONCURRENT_RESOURCES_OF_FILES)
         } else {
             (RESOURCES, RESOURCES)
@@ -106,6 +116,9 @@ impl State {
                 declared_failure: None,
                 granted,
                 places: Places::default(),
+                http: None,
+                connection,
+                draining,
                 facts,
                 meter,
                 voice,
@@ -123,17 +136,18 @@ impl State {
         store
     }
 
-    fn wire(&self) -> &Arc<Wire> {
-        &self.facts.wire
+    fn own_facts(&self) -> wasmtime::Result<Facts> {
+        self.facts.clone().ok_or_else(|| wasmtime::Error::msg("the guest has no connection for itself"))
     }
 
     /// The parameters of `handle-request` on WASI 0.2.
     pub(super) fn offer(
         &mut self,
     ) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
-        let input: DynInputStream = Box::new(streams::Input::new(self.wire(), &self.learner));
-        let output: DynOutputStream = Box::new(streams::Output::new(self.wire(), &self.learner));
-        Ok((self.table.push(self.facts.clone())?, self.table.push(input)?, self.table.push(output)?))
+        let facts = self.own_facts()?;
+        let input: DynInputStream = Box::new(streams::Input::new(&facts.wire, &self.learner));
+        let output: DynOutputStream = Box::new(streams::Output::new(&facts.wire, &self.learner));
+        Ok((self.table.push(facts)?, self.table.push(input)?, self.table.push(output)?))
     }
 
     /// The parameters of `handle-request` on WASI 0.3, the input still to be made a stream of the store's; where its result
@@ -142,15 +156,16 @@ impl State {
         &mut self,
     ) -> wasmtime::Result<(Resource<Facts>, concurrent_streams::Input, concurrent_streams::Output, oneshot::Receiver<()>)>
     {
-        let input = concurrent_streams::Input::new(self.wire(), &self.learner);
-        let (output, closed) = concurrent_streams::Output::new(self.wire(), &self.learner);
-        Ok((self.table.push(self.facts.clone())?, input, output, closed))
+        let facts = self.own_facts()?;
+        let input = concurrent_streams::Input::new(&facts.wire, &self.learner);
+        let (output, closed) = concurrent_streams::Output::new(&facts.wire, &self.learner);
+        Ok((self.table.push(facts)?, input, output, closed))
     }
 
     /// WASI, for calls whose answer depends on nothing but the configuration, or that count as such (`late_start`).
     fn quiet(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
-            let speech = Speech::new(&self.voice.plugin, self.facts.id, &self.voice.limiter);
+            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
             let mut builder = WasiCtx::builder();
             builder
                 .stdout(Lines::new("stdout", &speech, &self.learner))
@@ -176,7 +191,7 @@ impl WasiView for State {
     }
 }
 
-struct Drained(crate::drain::Draining);
+struct Drained(Draining);
 
 #[async_trait]
 impl Pollable for Drained {
@@ -233,7 +248,7 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     linker.instance("uninterruptible:server/drain@0.2.0")?.func_wrap("subscribe", |mut store, (): ()| {
         let state = store.data_mut();
         state.learner.observable();
-        let drained = state.table.push(Drained(state.facts.draining.clone()))?;
+        let drained = state.table.push(Drained(state.draining.clone()))?;
         let pollable: Resource<DynPollable> = subscribe(&mut state.table, drained)?;
         Ok((pollable,))
     })?;
@@ -272,7 +287,7 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         let drained = accessor.with(|mut store| {
             let state = store.get();
             state.learner.observable();
-            state.facts.draining.wait()
+            state.draining.wait()
         });
         Box::pin(async move {
             drained.await;
