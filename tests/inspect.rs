@@ -60,11 +60,6 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
     let files = directory();
     for (text, kind, refusal) in [
         (
-            r#"(component (import "wasi:http/types@0.2.0" (instance)) (instance $h) (export "wasi:http/incoming-handler@0.2.0" (instance $h)))"#,
-            "HTTP handler of WASI 0.2 (wasi:http@0.2.0)",
-            "does not serve yet",
-        ),
-        (
             r#"(component (import "wasi:http/types@0.2.0" (instance)) (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#,
             "command of WASI 0.2 (wasi:cli@0.2.0)",
             "imports what this host does not have: wasi:http/types@0.2.0",

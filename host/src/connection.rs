@@ -8,7 +8,7 @@ use crate::{
     counters::Counters,
     drain::Slot,
     guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
-    log,
+    http, log,
     service::Service,
     tls::Acceptor,
     wire::Wire,
@@ -78,13 +78,15 @@ impl Connection {
         }
         let plugin = Arc::clone(&record.plugin);
         if plugin.starts_late() {
-            let expired = tokio::select! {
+            let notice = Some(slot.notice()).filter(|_| plugin.speaks_http());
+            let ended = tokio::select! {
                 biased;
                 () = wire.first_byte() => None,
-                reason = deadlines.expired() => Some(reason),
+                reason = deadlines.expired() => Some(Err(Failure::plain(reason))),
+                () = http::unasked(notice) => Some(Ok(())),
             };
-            if let Some(reason) = expired {
-                record.end(Err(Failure::plain(reason)));
+            if let Some(ended) = ended {
+                record.end(ended);
                 return;
             }
             if wire.broken() {
@@ -95,15 +97,28 @@ impl Connection {
 
         let Origin { peer, local, .. } = record.origin.clone();
         let facts = Facts { id: record.id, peer, local, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
-        let mut guest = plugin.guest(facts);
-        let ended = tokio::select! {
-            biased;
-            ended = guest.ended() => ended,
-            // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
-            reason = unconstrained(deadlines.cut()) => Err(Failure::plain(reason)),
+        let (slot, deadlines) = if plugin.speaks_http() {
+            // Guests that outlive the connection keep its place.
+            let (slot, longer) = (Arc::new(slot), deadlines.doubled());
+            record.end(tokio::select! {
+                biased;
+                ended = Box::pin(http::serve(facts, &service, &plugin, &slot, deadlines.end)) => ended,
+                reason = unconstrained(longer.cut_over()) => Err(Failure::plain(reason)),
+                never = wire.tend() => match never {},
+            });
+            (slot, longer)
+        } else {
+            let mut guest = plugin.guest(facts);
+            let ended = tokio::select! {
+                biased;
+                ended = guest.ended() => ended,
+                // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
+                reason = unconstrained(deadlines.cut()) => Err(Failure::plain(reason)),
+            };
+            guest.stop().await;
+            record.end(ended);
+            (Arc::new(slot), deadlines)
         };
-        guest.stop().await;
-        record.end(ended);
 
         // What was written is sent whatever has happened, but a peer that has been silent for long enough gets one more chance
         // only, and a connection that is over its time gets no more of it.
@@ -146,12 +161,19 @@ async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Resul
 struct Deadlines<'a> {
     wire: &'a Wire,
     idle_timeout: Option<Duration>,
+    accepted: Instant,
     end: Option<Instant>,
 }
 
 impl<'a> Deadlines<'a> {
     fn new(wire: &'a Wire, timeouts: &Timeouts, accepted: Instant) -> Self {
-        Self { wire, idle_timeout: timeouts.idle, end: timeouts.connection.map(|timeout| accepted + timeout) }
+        Self { wire, idle_timeout: timeouts.idle, accepted, end: timeouts.connection.map(|timeout| accepted + timeout) }
+    }
+
+    /// For a connection whose client is told to go at the end: the last of its requests may last as long again.
+    fn doubled(&self) -> Self {
+        let end = self.end.map(|end| end + end.saturating_duration_since(self.accepted));
+        Self { end, ..*self }
     }
 
     /// Waits until it has lasted too long, or has been idle for too long.
@@ -171,6 +193,13 @@ impl<'a> Deadlines<'a> {
             self.wire.cut_output();
         }
         reason
+    }
+
+    /// Waits until it has lasted too long.
+    async fn cut_over(&self) -> Reason {
+        self.over().await;
+        self.wire.cut_output();
+        Reason::WallTime
     }
 
     async fn over(&self) {

@@ -21,11 +21,17 @@ pub struct Connections {
 /// place back, whatever has happened.
 #[derive(Debug)]
 pub struct Slot {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     quotas: Quotas,
     share: Option<Share>,
     draining: Draining,
     counters: &'static Counters,
+}
+
+/// A place in the count for what a connection has going on beside its first request. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Further {
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Connections {
@@ -47,7 +53,7 @@ impl Connections {
         match Arc::clone(&self.slots).acquire_owned().await {
             Ok(permit) => {
                 let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
-                Slot { _permit: permit, quotas, share: None, draining, counters: self.counters }
+                Slot { permit, quotas, share: None, draining, counters: self.counters }
             }
             Err(_closed) => std::future::pending().await, // It is never closed.
         }
@@ -95,6 +101,14 @@ impl Slot {
     /// Where it is counted what becomes of this connection.
     pub fn counters(&self) -> &'static Counters {
         self.counters
+    }
+
+    /// Waits for another free place, beside those who wait for one for a connection, and takes it.
+    pub async fn further(&self) -> Further {
+        match Arc::clone(self.permit.semaphore()).acquire_owned().await {
+            Ok(permit) => Further { _permit: permit },
+            Err(_closed) => std::future::pending().await, // It is never closed.
+        }
     }
 
     /// The notice that this connection's guest can ask for.

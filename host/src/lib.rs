@@ -34,6 +34,7 @@ pub mod exit;
 pub mod fault;
 pub mod guest;
 pub mod handoff;
+mod http;
 mod inspect;
 pub mod lifecycle;
 pub mod log;

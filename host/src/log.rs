@@ -25,6 +25,7 @@ use std::{
 };
 use tracing::{Event, Level, Subscriber, error, info, warn};
 use tracing_subscriber::{
+    EnvFilter,
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
         format::{Format, Full, Json, JsonFields, Writer},
@@ -133,7 +134,8 @@ pub fn start(options: &Options) -> Result<Flush, Error> {
     };
     let queue = Queue::start(sink);
     drop(WRITER.set(queue.clone()));
-    let text = tracing_subscriber::fmt().with_max_level(options.level.0).with_ansi(false).with_writer(queue.clone());
+    let text =
+        tracing_subscriber::fmt().with_env_filter(own(options.level)).with_ansi(false).with_writer(queue.clone());
     // Only a test that starts twice could find a subscriber in place.
     match options.format {
         Shape::Text => drop(tracing::subscriber::set_global_default(
@@ -146,6 +148,11 @@ pub fn start(options: &Options) -> Result<Flush, Error> {
         )),
     }
     Ok(Flush(queue))
+}
+
+/// Of what libraries record nothing is written: that knows no bound, and may have in it whatever a peer has sent.
+fn own(Verbosity(level): Verbosity) -> EnvFilter {
+    EnvFilter::new(format!("off,{}={level}", env!("CARGO_CRATE_NAME")))
 }
 
 /// The way to the thread that writes, for [`reopen`].

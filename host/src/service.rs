@@ -14,6 +14,9 @@ use std::{collections::HashMap, sync::Arc};
 const FAULT_BURST: u32 = 100;
 const FAULT_RATE: u32 = 10;
 
+/// What is agreed upon under TLS where nothing was said and every plugin answers requests, the preferred one first.
+const HTTP: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+
 /// What all connections of one listener share.
 pub struct Service {
     /// What serves those for which there is no route.
@@ -100,12 +103,16 @@ impl Services {
         let mut services = HashMap::new();
         for listener in &config.listeners {
             // First what takes no time.
-            let tls = listener.tls.as_ref().map(|settings| Acceptor::load(settings, ticket_keys)).transpose()?;
+            let mut tls = listener.tls.as_ref().map(|settings| Acceptor::load(settings, ticket_keys)).transpose()?;
             let routes = listener.routes.iter().map(|route| Ok((route.clone(), plugin_of(&route.handler)?)));
-            let routes = routes.collect::<Result<_, LoadError>>()?;
+            let routes = routes.collect::<Result<Vec<_>, LoadError>>()?;
+            let plugin = plugin_of(&listener.handler)?;
+            if routes.iter().map(|(_, plugin)| plugin).chain([&plugin]).all(|plugin| plugin.speaks_http()) {
+                tls.iter_mut().for_each(|tls| tls.agree_upon(&HTTP));
+            }
             let limiter = || Limiter::new(FAULT_BURST, FAULT_RATE);
             let service = Service {
-                plugin: plugin_of(&listener.handler)?,
+                plugin,
                 routes,
                 tls,
                 admission: Admission::new(listener.policy.clone()),

@@ -246,7 +246,7 @@ fn uses_concurrency(function: &CanonicalFunction) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::{engine, state};
+    use crate::guest::{engine, outgoing, state};
     use wasmtime::component::{Component, Linker};
 
     fn component(body: &str) -> Vec<u8> {
@@ -291,6 +291,16 @@ mod tests {
         }
         assert!(!provided("wasi:http/types@0.2.0", None));
         assert!(!links("wasi:http/types@0.2.0", "fields", RESOURCE), "a name that is missing does not link");
+
+        let mut linker = linker.clone();
+        outgoing::link_wasi_0_2(&mut linker).unwrap();
+        outgoing::link_wasi_0_3(&mut linker).unwrap();
+        for (interface, item) in [("wasi:http/types@0.2.0", "fields"), ("wasi:http/types@0.3.0", "fields")] {
+            assert!(provided(interface, Some(Kind::Http(Generation::Wasi02))), "{interface} is not listed");
+            let import = component(&format!(r#"(import "{interface}" (instance (export "{item}" {RESOURCE})))"#));
+            let linked = linker.instantiate_pre(&Component::new(&engine, import).unwrap());
+            assert!(linked.is_ok(), "{interface} is listed and does not link");
+        }
     }
 
     #[test]

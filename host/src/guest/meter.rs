@@ -3,7 +3,7 @@
 //! The engine's epoch advances once a [`TICK`]. A guest that is still running then is interrupted for a look at the clock. After
 //! a [`SLICE`] in which its connection has moved no byte it is heavy: it yields at each tick, and goes on in the `background`.
 
-use crate::wire::Wire;
+use crate::wire::Movement;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     pin::Pin,
@@ -28,7 +28,7 @@ const SLICE: Duration = TICK.saturating_mul(2);
 #[derive(Debug)]
 pub(super) struct Meter {
     budget: Duration,
-    wire: Arc<Wire>,
+    movement: Arc<Movement>,
     clock: Arc<Clock>,
     origin: Instant,
     /// When the slice began, in nanoseconds after `origin`.
@@ -44,10 +44,10 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(budget: Duration, wire: &Arc<Wire>, clock: &Arc<Clock>) -> Arc<Self> {
+    pub(super) fn new(budget: Duration, movement: &Arc<Movement>, clock: &Arc<Clock>) -> Arc<Self> {
         Arc::new(Self {
             budget,
-            wire: Arc::clone(wire),
+            movement: Arc::clone(movement),
             clock: Arc::clone(clock),
             origin: Instant::now(),
             slice_began: AtomicU64::new(0),
@@ -100,7 +100,7 @@ impl Meter {
     /// What was used since a byte last moved.
     fn spent(&self) -> Duration {
         let moved =
-            u64::try_from(self.wire.last_byte().saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
+            u64::try_from(self.movement.last().saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
         if self.spent_since.swap(moved, Ordering::Relaxed) != moved {
             self.spent.store(0, Ordering::Relaxed);
         }

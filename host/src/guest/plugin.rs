@@ -9,17 +9,19 @@ use super::{
     contract::{self, Contract},
     digest::Digest,
     engine::{self, Concurrency, Runtime},
-    facts::Facts,
+    facts::{ConnectionId, Facts},
     failure::{Failure, Reason},
     grants::{self, Granted, Grants},
     kind::{Generation, Kind},
     late_start::{LateStart, Learner, Start},
     memory::Memory,
     meter::{Meter, Metered},
+    outgoing,
     state::{self, State, Voice},
 };
 use crate::{
     config::{GuestStart, Limits, Wasi03},
+    drain::Draining,
     log::{self, Limiter},
     sys::Artifact,
     wire::Wire,
@@ -41,6 +43,7 @@ use wasmtime::{
     component::{Component, Linker, StreamReader},
 };
 use wasmtime_wasi::{p2::bindings as p2, p3::bindings as p3};
+use wasmtime_wasi_http::{p2::bindings as http_0_2, p3::bindings as http_0_3};
 
 /// What all guests of a plugin together may say in the log: at once, and a second after that.
 const SPEECH_BURST: u32 = 1000;
@@ -124,9 +127,6 @@ pub enum Problem {
         "uses WASI 0.3 or its concurrency, and --disable-wasi-0-3 is given: build it for 0.2 alone, or leave that option out"
     )]
     Wasi03Disabled,
-    /// Its kind is none that is served yet.
-    #[error("is a {0}, which this version of the host does not serve yet: build it for the world in wit/")]
-    Unserved(Kind),
     /// It is a program, and no component.
     #[error(
         "is a program of WASI 0.1: build it for wasm32-wasip2, or make it a component with `wasm-tools component new --adapt \
@@ -192,15 +192,15 @@ impl LoadError {
 
 /// A plugin that is ready to serve.
 pub struct Plugin {
-    runtime: Runtime,
-    handler: Handler,
+    pub(super) runtime: Runtime,
+    pub(super) handler: Handler,
     late_start: Arc<LateStart>,
-    limits: Limits,
+    pub(super) limits: Limits,
     voice: Voice,
     granted: Arc<Granted>,
     about: Arc<About>,
     /// Where it carries debug information.
-    symbols: Option<Arc<Symbols>>,
+    pub(super) symbols: Option<Arc<Symbols>>,
 }
 
 /// What an operator is told of a plugin that is served.
@@ -226,6 +226,8 @@ pub(super) enum Handler {
     Wasi03(wasi_0_3::PluginAsyncPre<State>),
     Command02(p2::CommandPre<State>),
     Command03(p3::CommandPre<State>),
+    Http02(http_0_2::ProxyPre<State>),
+    Http03(http_0_3::ServicePre<State>),
 }
 
 impl Plugin {
@@ -285,14 +287,14 @@ impl Plugin {
 
     /// Whether a guest is made only when there is input for it.
     pub fn starts_late(&self) -> bool {
-        self.late_start.start() == Start::FirstByte
+        self.speaks_http() || self.late_start.start() == Start::FirstByte
     }
 
     /// Makes a guest and throws it away, so that what would fail at the first connection fails at boot.
     async fn try_out(&self) -> Result<(), Problem> {
         let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
-        let meter = Meter::new(self.limits.guest_cpu_time, &facts.wire, &self.runtime.clock);
-        let mut store = self.store(facts, &meter);
+        let meter = Meter::new(self.limits.guest_cpu_time, facts.wire.movement(), &self.runtime.clock);
+        let mut store = self.store(facts.id, facts.draining.clone(), Some(facts), &meter);
         let made = {
             let instantiation = pin!(async {
                 match &self.handler {
@@ -300,6 +302,8 @@ impl Plugin {
                     Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Command02(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Command03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Http02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Http03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                 }
             });
             time::timeout(LONGEST_START, Metered::new(instantiation, &meter, Learner::default())).await
@@ -317,10 +321,19 @@ impl Plugin {
         }
     }
 
-    fn store(&self, facts: Facts, meter: &Arc<Meter>) -> Store<State> {
+    /// For a guest of this connection, which has it for itself where there are facts.
+    pub(super) fn store(
+        &self,
+        connection: ConnectionId,
+        draining: Draining,
+        facts: Option<Facts>,
+        meter: &Arc<Meter>,
+    ) -> Store<State> {
         let memory = Memory::new(self.limits.guest_memory);
         State::store(
             &self.runtime.engine,
+            connection,
+            draining,
             facts,
             memory,
             Arc::clone(meter),
@@ -344,10 +357,10 @@ impl Plugin {
     /// A fresh guest for one connection.
     pub fn guest(self: &Arc<Self>, facts: Facts) -> Guest {
         let wire = Arc::clone(&facts.wire);
-        let meter = Meter::new(self.limits.guest_cpu_time, &wire, &self.runtime.clock);
+        let meter = Meter::new(self.limits.guest_cpu_time, wire.movement(), &self.runtime.clock);
         let (plugin, tended, metered) = (Arc::clone(self), Arc::clone(&wire), Arc::clone(&meter));
         let call = Box::pin(async move {
-            let mut store = plugin.store(facts, &metered);
+            let mut store = plugin.store(facts.id, facts.draining.clone(), Some(facts), &metered);
             let ended = {
                 let call = pin!(plugin.call(&mut store));
                 // Together, since they share the wire.
@@ -396,6 +409,7 @@ impl Plugin {
                 let run = store.run_concurrent(async |accessor| guest.wasi_cli_run().call_run(accessor).await);
                 command::outcome(run.await.flatten())
             }
+            Handler::Http02(_) | Handler::Http03(_) => Err(wasmtime::Error::msg("it answers requests alone")),
         }
     }
 }
@@ -420,16 +434,10 @@ impl Guest {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
             Err(error) => {
-                let Some((reason, what)) = judge(&error, &store, &self.meter) else { return Ok(()) };
+                let Some(judgement) = Judgement::of(&error, &store, &self.meter) else { return Ok(()) };
                 // Before the store, and the output in it, are dropped.
                 self.wire.cut_output();
-                let words = store.data().last_words();
-                let what = match what {
-                    Some(what) => what,
-                    // Boxed so that connections of guests that do not trap are no larger for it.
-                    None => Box::pin(backtrace::described(&error, self.plugin.symbols.as_ref())).await,
-                };
-                Failure { reason, message: joined(words, what) }
+                judgement.failure(&error, self.plugin.symbols.as_ref()).await
             }
         };
         // A guest that fails because its peer is gone has done nothing wrong.
@@ -461,8 +469,7 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
         return Some(Problem::Wasi03Disabled);
     }
     match contract.kind {
-        Kind::Handler(_) | Kind::Command(_) => None,
-        kind @ Kind::Http(_) => Some(Problem::Unserved(kind)),
+        Kind::Handler(_) | Kind::Http(_) | Kind::Command(_) => None,
         Kind::Module => Some(Problem::Module),
     }
 }
@@ -520,9 +527,16 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         |error: wasmtime::Error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) };
     let linked = || {
         let mut linker = Linker::new(engine);
+        let speaks_http = matches!(contract.kind, Kind::Http(_));
         state::link_wasi_0_2(&mut linker)?;
+        if speaks_http {
+            outgoing::link_wasi_0_2(&mut linker)?;
+        }
         if contract.concurrency == Concurrency::Concurrent {
             state::link_wasi_0_3(&mut linker)?;
+            if speaks_http {
+                outgoing::link_wasi_0_3(&mut linker)?;
+            }
         }
         if matches!(contract.kind, Kind::Command(_)) {
             command::link(&mut linker, contract.concurrency)?;
@@ -537,28 +551,50 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         }
         Kind::Command(Generation::Wasi02) => p2::CommandPre::new(pre).map(Handler::Command02).map_err(link_error),
         Kind::Command(Generation::Wasi03) => p3::CommandPre::new(pre).map(Handler::Command03).map_err(link_error),
-        kind @ Kind::Http(_) => Err(Problem::Unserved(kind)),
+        Kind::Http(Generation::Wasi02) => http_0_2::ProxyPre::new(pre).map(Handler::Http02).map_err(link_error),
+        Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03).map_err(link_error),
         Kind::Module => Err(Problem::Module),
     }
 }
 
-/// What an error from the engine says of its guest, and about it, where it is no trap; `None` where the guest left with status 0,
-/// which is no failure.
-fn judge(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<(Reason, Option<String>)> {
-    if meter.exhausted() {
-        return Some((Reason::CpuTime, Some(String::new())));
+/// Why a guest has failed, as far as its store tells.
+pub(super) struct Judgement {
+    reason: Reason,
+    /// About it, where it is no trap.
+    what: Option<String>,
+    /// What the guest has said last.
+    words: Option<String>,
+}
+
+impl Judgement {
+    /// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.
+    pub(super) fn of(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<Self> {
+        let (reason, what) = if meter.exhausted() {
+            (Reason::CpuTime, Some(String::new()))
+        } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            if exit.0 == 0 {
+                return None;
+            }
+            (Reason::Error, Some(format!("the guest exited with status {}", exit.0)))
+        } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            (Reason::Host, None)
+        } else if store.data().memory.refused {
+            (Reason::Memory, None)
+        } else {
+            (Reason::Trap, None)
+        };
+        Some(Self { reason, what, words: store.data().last_words() })
     }
-    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return (exit.0 != 0).then(|| (Reason::Error, Some(format!("the guest exited with status {}", exit.0))));
+
+    /// The failure, with where the guest was if it trapped.
+    pub(super) async fn failure(self, error: &wasmtime::Error, symbols: Option<&Arc<Symbols>>) -> Failure {
+        let what = match self.what {
+            Some(what) => what,
+            // Boxed so that connections of guests that do not trap are no larger for it.
+            None => Box::pin(backtrace::described(error, symbols)).await,
+        };
+        Failure { reason: self.reason, message: joined(self.words, what) }
     }
-    let reason = if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        Reason::Host
-    } else if store.data().memory.refused {
-        Reason::Memory
-    } else {
-        Reason::Trap
-    };
-    Some((reason, None))
 }
 
 /// What happened to a guest, after what it has said last: a panic's message says more than the trap that it ends in.

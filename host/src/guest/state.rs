@@ -2,19 +2,20 @@
 
 use super::{
     concurrent_files, concurrent_streams,
-    facts::Facts,
+    facts::{ConnectionId, Facts},
     files,
     grants::Granted,
     late_start::Learner,
     memory::Memory,
     meter::Meter,
+    outgoing,
     places::Places,
     sockets,
     stdio::{Lines, Speech},
     streams::{self, Tenure},
     ucspi,
 };
-use crate::{log::Limiter, wire::Wire};
+use crate::{drain::Draining, log::Limiter, wire::Wire};
 use std::{sync::Arc, time::Duration};
 use wasmtime::{
     Engine, Store,
@@ -63,7 +64,12 @@ pub(super) struct State {
     pub(super) declared_failure: Option<String>,
     pub(super) granted: Arc<Granted>,
     pub(super) places: Places,
-    facts: Facts,
+    /// What the guest has of `wasi:http`, made when it first asks.
+    pub(super) http: Option<Box<outgoing::Http>>,
+    connection: ConnectionId,
+    draining: Draining,
+    /// Where the guest has the connection for itself.
+    facts: Option<Facts>,
     meter: Arc<Meter>,
     voice: Voice,
     /// Its standard error, once it has one.
@@ -83,16 +89,20 @@ pub(super) struct Voice {
 
 impl State {
     /// A store for one guest, with every limit in force.
+    #[expect(clippy::too_many_arguments, reason = "each is one of its parts")]
     pub(super) fn store(
         engine: &Engine,
-        facts: Facts,
+        connection: ConnectionId,
+        draining: Draining,
+        facts: Option<Facts>,
         memory: Memory,
         meter: Arc<Meter>,
         voice: Voice,
         learner: Learner,
         granted: Arc<Granted>,
     ) -> Store<Self> {
-        let (resources, concurrent_resources) = if granted.reaches_out() {
+        // Collections of fields are as large as the pieces of a stream.
+        let (resources, concurrent_resources) = if granted.reaches_out() || facts.is_none() {
             (RESOURCES_OF_FILES, CONCURRENT_RESOURCES_OF_FILES)
         } else {
             (RESOURCES, RESOURCES)
@@ -108,6 +118,9 @@ impl State {
                 declared_failure: None,
                 granted,
                 places: Places::default(),
+                http: None,
+                connection,
+                draining,
                 facts,
                 meter,
                 voice,
@@ -131,17 +144,23 @@ impl State {
         self.stderr.as_ref()?.last_words()
     }
 
-    pub(super) fn wire(&self) -> &Arc<Wire> {
-        &self.facts.wire
+    /// The connection's bytes, where the guest has it for itself.
+    pub(super) fn wire(&self) -> wasmtime::Result<&Arc<Wire>> {
+        Ok(&self.own_facts()?.wire)
+    }
+
+    fn own_facts(&self) -> wasmtime::Result<&Facts> {
+        self.facts.as_ref().ok_or_else(|| wasmtime::Error::msg("the guest has no connection for itself"))
     }
 
     /// The parameters of `handle-request` on WASI 0.2.
     pub(super) fn offer(
         &mut self,
     ) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
-        let input: DynInputStream = Box::new(streams::Input::new(self.wire(), &self.learner, Tenure::Owned));
-        let output: DynOutputStream = Box::new(streams::Output::new(self.wire(), &self.learner, Tenure::Owned));
-        Ok((self.table.push(self.facts.clone())?, self.table.push(input)?, self.table.push(output)?))
+        let facts = self.own_facts()?.clone();
+        let input: DynInputStream = Box::new(streams::Input::new(&facts.wire, &self.learner, Tenure::Owned));
+        let output: DynOutputStream = Box::new(streams::Output::new(&facts.wire, &self.learner, Tenure::Owned));
+        Ok((self.table.push(facts)?, self.table.push(input)?, self.table.push(output)?))
     }
 
     /// The parameters of `handle-request` on WASI 0.3, the input still to be made a stream of the store's; where its result
@@ -154,10 +173,11 @@ impl State {
         concurrent_streams::Output,
         concurrent_streams::Ended,
     )> {
+        let facts = self.own_facts()?.clone();
         // Why it ended is told by `input-end`.
-        let (input, _ended) = concurrent_streams::Input::new(self.wire(), &self.learner, Tenure::Owned);
-        let (output, closed) = concurrent_streams::Output::new(self.wire(), &self.learner, Tenure::Owned);
-        Ok((self.table.push(self.facts.clone())?, input, output, closed))
+        let (input, _ended) = concurrent_streams::Input::new(&facts.wire, &self.learner, Tenure::Owned);
+        let (output, closed) = concurrent_streams::Output::new(&facts.wire, &self.learner, Tenure::Owned);
+        Ok((self.table.push(facts)?, input, output, closed))
     }
 
     /// What a command is told: what was granted, and what is known of its connection, unless a grant says otherwise.
@@ -165,7 +185,7 @@ impl State {
         // It may act upon whom it serves.
         self.learner.observable();
         let mut environment = self.granted.environment().to_vec();
-        let of_connection = ucspi::variables(&self.facts).into_iter();
+        let of_connection = self.facts.iter().flat_map(ucspi::variables);
         environment.extend(
             of_connection.filter(|(name, _)| self.granted.environment().iter().all(|(granted, _)| granted != name)),
         );
@@ -183,7 +203,7 @@ impl State {
     /// WASI, for calls whose answer depends on nothing but the configuration, or that count as such (`late_start`).
     fn quiet(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
-            let speech = Speech::new(&self.voice.plugin, self.facts.id, &self.voice.limiter);
+            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
             let mut builder = WasiCtx::builder();
             let stderr = self.stderr.insert(Lines::new("stderr", &speech, &self.learner)).clone();
             builder.stdout(Lines::new("stdout", &speech, &self.learner)).stderr(stderr).max_random_size(RANDOM_BYTES);
@@ -207,7 +227,7 @@ impl WasiView for State {
     }
 }
 
-struct Drained(crate::drain::Draining);
+struct Drained(Draining);
 
 #[async_trait]
 impl Pollable for Drained {
@@ -264,7 +284,7 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     linker.instance("uninterruptible:server/drain@0.2.0")?.func_wrap("subscribe", |mut store, (): ()| {
         let state = store.data_mut();
         state.learner.observable();
-        let drained = state.table.push(Drained(state.facts.draining.clone()))?;
+        let drained = state.table.push(Drained(state.draining.clone()))?;
         let pollable: Resource<DynPollable> = subscribe(&mut state.table, drained)?;
         Ok((pollable,))
     })?;
@@ -303,7 +323,7 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         let drained = accessor.with(|mut store| {
             let state = store.get();
             state.learner.observable();
-            state.facts.draining.wait()
+            state.draining.wait()
         });
         Box::pin(async move {
             drained.await;

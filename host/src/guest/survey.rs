@@ -151,6 +151,7 @@ fn access(import: &str, kind: Option<Kind>) -> Access {
         "wasi:filesystem/preopens" => Access::EmptyWithout("--guest-dir"),
         "wasi:sockets/ip-name-lookup" => Access::DeniedWithout("--guest-connect with a name"),
         "wasi:sockets/udp" | "wasi:sockets/udp-create-socket" => Access::Denied,
+        "wasi:http/outgoing-handler" | "wasi:http/client" => Access::DeniedWithout("--guest-connect"),
         _ if interface.starts_with("wasi:sockets/") => Access::DeniedWithout("--guest-connect"),
         _ if interface.starts_with("wasi:filesystem/") => Access::DeniedWithout("--guest-dir"),
         _ => Access::Given,
@@ -240,6 +241,7 @@ impl Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::kind::Generation;
 
     fn survey(text: &str) -> Survey {
         Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, 1 << 20).unwrap()
@@ -268,7 +270,7 @@ mod tests {
         ] {
             let survey = survey(text);
             assert!(survey.kind.contains(kind), "{} for {text}", survey.kind);
-            assert_eq!(survey.refusal.is_none(), kind.starts_with("handler"), "{text}");
+            assert_eq!(survey.refusal.is_none(), kind.contains("handler"), "{text}");
         }
     }
 
@@ -293,5 +295,8 @@ mod tests {
         ] {
             assert_eq!(access(import, None), expected, "{import}");
         }
+        let of_http = |import| access(import, Some(Kind::Http(Generation::Wasi02)));
+        assert_eq!(of_http("wasi:http/types@0.2.0"), Access::Given);
+        assert_eq!(of_http("wasi:http/outgoing-handler@0.2.0"), Access::DeniedWithout("--guest-connect"));
     }
 }

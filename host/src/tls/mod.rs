@@ -52,6 +52,14 @@ impl Acceptor {
         Ok(Self { config: Arc::new(config), clients, handshake_timeout: settings.handshake_timeout })
     }
 
+    /// Has one of these protocols agreed upon, the preferred one first, where nothing else was said.
+    pub fn agree_upon(&mut self, protocols: &[&[u8]]) {
+        let config = Arc::make_mut(&mut self.config);
+        if config.alpn_protocols.is_empty() {
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        }
+    }
+
     /// What a connection has to go through before anything else.
     ///
     /// # Errors

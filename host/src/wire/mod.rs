@@ -4,15 +4,17 @@
 //! first and awaited only when they would block; at most [`CHUNK`] bytes are ever kept in memory for a direction; an end, a
 //! reset and an expired wait are told apart; and the moment of the last byte is known.
 //!
-//! This file owns the state that the two directions share; `input` and `output` are the directions, `end` what is done
-//! beside the guest and after it, `secure` what lies between them and the socket under TLS.
+//! This file owns the state that the two directions share; `input` and `output` are the directions, `movement` when there was any,
+//! `end` what is done beside the guest and after it, `secure` what lies between them and the socket under TLS.
 
 mod end;
 mod input;
+mod movement;
 mod output;
 mod secure;
 
 pub use input::InputEnd;
+pub use movement::Movement;
 
 use crate::{sys, tls::Session};
 use bytes::Bytes;
@@ -22,11 +24,8 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 use tokio::{io::unix::AsyncFd, sync::Notify};
 
@@ -37,9 +36,8 @@ pub const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Wire {
     socket: AsyncFd<OwnedFd>,
-    /// When a byte last moved, in microseconds after `opened`.
-    last_byte: AtomicU64,
-    opened: Instant,
+    /// When a byte last moved, in either direction.
+    movement: Arc<Movement>,
     state: Mutex<State>,
     /// Rung when a direction changes in a way that someone may wait for.
     changed: Notify,
@@ -74,13 +72,7 @@ impl Wire {
     /// Where the reactor cannot take it.
     pub fn new(socket: OwnedFd) -> io::Result<Arc<Self>> {
         let socket = sys::watched(socket)?;
-        Ok(Arc::new(Self {
-            socket,
-            last_byte: AtomicU64::new(0),
-            opened: Instant::now(),
-            state: Mutex::default(),
-            changed: Notify::new(),
-        }))
+        Ok(Arc::new(Self { socket, movement: Arc::default(), state: Mutex::default(), changed: Notify::new() }))
     }
 
     /// The address of this end; `None` on unix, and where it has none any more.
@@ -96,13 +88,16 @@ impl Wire {
 
     /// When a byte last moved in either direction; when the connection was opened, where none has.
     pub fn last_byte(&self) -> Instant {
-        self.opened + Duration::from_micros(self.last_byte.load(Ordering::Relaxed))
+        self.movement.last()
+    }
+
+    /// For whoever has to know that for longer.
+    pub fn movement(&self) -> &Arc<Movement> {
+        &self.movement
     }
 
     fn moved(&self) {
-        // A u64 of microseconds lasts for half a million years.
-        let now = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last_byte.store(now, Ordering::Relaxed);
+        self.movement.note();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

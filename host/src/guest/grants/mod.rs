@@ -5,10 +5,12 @@ mod directory;
 mod environment;
 mod names;
 mod network;
+mod trust;
 
 pub use directory::Directory;
 pub use environment::{Variable, Word};
 pub use network::Target;
+pub(super) use trust::Trust;
 
 use super::places::PLACES;
 use network::Network;
@@ -59,6 +61,7 @@ pub(super) struct Granted {
     arguments: Vec<String>,
     directories: Vec<(Dir, String)>,
     network: Option<Arc<Network>>,
+    authorities: trust::Authorities,
 }
 
 impl Granted {
@@ -78,6 +81,7 @@ impl Granted {
             } else {
                 Some(Arc::new(Network::find(&grants.targets).await?))
             },
+            authorities: trust::Authorities::default(),
         })
     }
 
@@ -104,6 +108,11 @@ impl Granted {
     /// Where guests may connect, if anywhere.
     pub(super) fn network(&self) -> Option<&Arc<Network>> {
         self.network.as_ref()
+    }
+
+    /// Whom it trusts where it asks by `https`.
+    pub(super) async fn trust(&self) -> Result<Arc<rustls::ClientConfig>, Trust> {
+        self.authorities.get().await
     }
 
     /// Gives a guest what is configured by values. Directories it gets from `files`.

@@ -180,7 +180,7 @@ impl Network {
     }
 
     /// Whether a guest may connect to this address.
-    pub(super) fn permits(&self, address: SocketAddr) -> bool {
+    pub(in crate::guest) fn permits(&self, address: SocketAddr) -> bool {
         let (ip, port) = (address.ip().to_canonical(), address.port());
         self.networks.iter().any(|(network, ports)| ports.include(port) && network.contains(&ip))
             || self.names.iter().any(|(name, ports)| ports.include(port) && name.has(ip))

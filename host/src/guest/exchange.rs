@@ -1,0 +1,231 @@
+//! An HTTP request that a fresh guest answers, and what whoever sends the answer has to know of that guest.
+//!
+//! Here is what both generations of `wasi:http` have in common with the connection; the protocol itself is `crate::http`'s.
+
+use super::{
+    background::Movable,
+    facts::ConnectionId,
+    failure::{Failure, Reason},
+    late_start::Learner,
+    meter::{Meter, Metered},
+    plugin::{Handler, Judgement, Plugin},
+    state::State,
+};
+use crate::{drain::Draining, log, wire::Movement};
+use http::{Request, Response, uri::Scheme};
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime_wasi_http::{
+    FieldMap, WasiBody, WasiHttpView,
+    p2::bindings::{ProxyPre, http::types::Scheme as Scheme02},
+    p3::{self, bindings::ServicePre},
+};
+
+/// A request, and the ways back.
+pub struct Exchange {
+    /// The connection on which it came.
+    pub connection: ConnectionId,
+    /// Whether the end is near.
+    pub draining: Draining,
+    /// What is asked, with its authority in the URI or a header that names one.
+    pub request: Request<WasiBody>,
+    /// Whether it came by TLS.
+    pub scheme: Scheme,
+    /// Where the response goes as soon as the guest has one, which it may still be writing then. Dropped where there will be none.
+    pub respond: oneshot::Sender<Response<WasiBody>>,
+    /// Answered, or dropped, when the response has been taken from the guest.
+    pub taken: oneshot::Receiver<()>,
+    /// What becomes of the guest.
+    pub verdict: Arc<Verdict>,
+    /// The bytes of this request and its response.
+    pub movement: Arc<Movement>,
+}
+
+/// What has become of a guest that answers a request.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    failed: AtomicBool,
+    hosts_fault: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+impl Verdict {
+    /// Whether the guest is gone before it came to its end, so that what it has written is a part of something.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether it was this host that failed.
+    pub fn is_hosts_fault(&self) -> bool {
+        self.hosts_fault.load(Ordering::Relaxed)
+    }
+
+    /// Its peer is gone: whatever the guest makes of that is not its fault.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+/// Says that the guest has failed, unless it was said to have come to its end. It has to be dropped before the guest's store, whose end
+/// looks like that of what the guest was writing.
+struct Unfinished(Option<Arc<Verdict>>);
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(verdict) = &self.0 {
+            verdict.failed.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The guest's one word on a request: a response, or why there is none.
+struct Word {
+    respond: oneshot::Sender<Response<WasiBody>>,
+    refusal: Arc<Mutex<Option<String>>>,
+}
+
+impl Word {
+    fn give(self, result: Result<Response<WasiBody>, String>) {
+        let refusal = match result {
+            Ok(response) if response.status().is_informational() => {
+                format!("the guest's response has the status {}, which none can have in the end", response.status())
+            }
+            Ok(response) => {
+                // Nobody is there to take it where the peer is gone.
+                self.respond.send(response).ok();
+                String::new()
+            }
+            Err(refusal) => refusal,
+        };
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).replace(refusal);
+    }
+}
+
+impl Plugin {
+    /// Whether its guests answer requests, and do not have the connection itself.
+    pub fn speaks_http(&self) -> bool {
+        matches!(self.handler, Handler::Http02(_) | Handler::Http03(_))
+    }
+
+    /// Answers one request with a fresh guest, which has its `place` for as long as there is anything of it. When this returns, the
+    /// guest is gone; when it is dropped, soon. On WASI 0.2 it returns when the guest's function has, which may be long after its
+    /// response; on 0.3 when its response has been taken.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest or this host failed, or the peer broke the request off.
+    pub async fn answer(self: &Arc<Self>, exchange: Exchange, place: impl Send + 'static) -> Result<(), Failure> {
+        let Exchange { connection, draining, request, scheme, respond, taken, verdict, movement } = exchange;
+        let meter = Meter::new(self.limits.guest_cpu_time, &movement, &self.runtime.clock);
+        let refusal = Arc::default();
+        let word = Word { respond, refusal: Arc::clone(&refusal) };
+        let (plugin, metered, told) = (Arc::clone(self), Arc::clone(&meter), Arc::clone(&verdict));
+        let call = Box::pin(async move {
+            let _given_back_last = place;
+            let mut store = plugin.store(connection, draining, None, &metered);
+            let unfinished = Unfinished(Some(told));
+            let ended = {
+                let call = pin!(async {
+                    match &plugin.handler {
+                        Handler::Http02(pre) => call_0_2(pre, &mut store, request, scheme, word).await,
+                        Handler::Http03(pre) => call_0_3(pre, &mut store, request, scheme, word, taken).await,
+                        _ => Err(wasmtime::Error::msg("it answers no requests")),
+                    }
+                });
+                Metered::new(call, &metered, Learner::default()).await
+            };
+            (ended, unfinished, store)
+        });
+        let (ended, unfinished, store) = Movable::new(call, Arc::clone(&meter)).await;
+        let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let judged = ended.map_err(|error| (Judgement::of(&error, &store, &meter), error));
+        let failure = match (judged, refusal) {
+            (Err((Some(judgement), error)), _) => judgement.failure(&error, self.symbols.as_ref()).await,
+            (Ok(()) | Err((None, _)), Some(refusal)) if refusal.is_empty() => {
+                unfinished.finish();
+                return Ok(());
+            }
+            (Ok(()) | Err((None, _)), refusal) => {
+                let message = refusal.unwrap_or_else(|| "the guest returned without a response".to_owned());
+                Failure { reason: Reason::Error, message: log::escaped(&message) }
+            }
+        };
+        verdict.hosts_fault.store(failure.reason == Reason::Host, Ordering::Relaxed);
+        drop(unfinished);
+        drop(store);
+        Err(if verdict.is_abandoned() && matches!(failure.reason, Reason::Error | Reason::Trap) {
+            Failure { reason: Reason::PeerReset, ..failure }
+        } else {
+            failure
+        })
+    }
+}
+
+async fn call_0_2(
+    pre: &ProxyPre<State>,
+    store: &mut Store<State>,
+    request: Request<WasiBody>,
+    scheme: Scheme,
+    word: Word,
+) -> wasmtime::Result<()> {
+    let guest = pre.instantiate_async(&mut *store).await?;
+    let scheme = if scheme == Scheme::HTTPS { Scheme02::Https } else { Scheme02::Http };
+    let mut http = store.data_mut().http();
+    let request = http.new_incoming_request(scheme, request)?;
+    let response = http.new_response_outparam_from_callback(move |response| {
+        word.give(response.map_err(|code| format!("the guest answered with an error: {code:?}")));
+    })?;
+    guest.wasi_http_incoming_handler().call_handle(store, request, response).await
+}
+
+async fn call_0_3(
+    pre: &ServicePre<State>,
+    store: &mut Store<State>,
+    request: Request<WasiBody>,
+    scheme: Scheme,
+    word: Word,
+    taken: oneshot::Receiver<()>,
+) -> wasmtime::Result<()> {
+    let guest = pre.instantiate_async(&mut *store).await?;
+    let (head, body) = request.into_parts();
+    let authority = head.uri.authority().cloned().or_else(|| {
+        let host = head.headers.get(http::header::HOST)?;
+        host.as_bytes().try_into().ok()
+    });
+    let headers = FieldMap::new_immutable(store.data_mut().http().hooks, head.headers);
+    let path = head.uri.path_and_query().cloned();
+    let (request, _processed) = p3::Request::new(head.method, Some(scheme), authority, path, headers, None, body);
+    store
+        .run_concurrent(async |accessor| {
+            let response = match guest.handle(accessor, request).await? {
+                Ok(response) => response,
+                Err(code) => {
+                    word.give(Err(format!("the guest answered with an error: {code:?}")));
+                    return Ok::<_, wasmtime::Error>(());
+                }
+            };
+            // What the guest is told of the response's fate: it is told of a bad one by its end.
+            let response = accessor.with(|store| response.into_http(store, async { Ok(()) }))?;
+            word.give(Ok(response));
+            drop(taken.await);
+            Ok(())
+        })
+        .await?
+}

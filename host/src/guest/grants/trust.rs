@@ -1,0 +1,43 @@
+//! Whom guests trust when they ask a server by `https`: the authorities that this machine trusts.
+
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use std::sync::Arc;
+use tokio::{sync::OnceCell, task::spawn_blocking};
+
+/// Read when it is first needed, since most guests never ask.
+#[derive(Debug, Default)]
+pub(super) struct Authorities(OnceCell<Arc<ClientConfig>>);
+
+/// Nobody to trust.
+#[derive(Debug)]
+pub(in crate::guest) enum Trust {
+    /// And why.
+    Missing(String),
+}
+
+impl Authorities {
+    pub(super) async fn get(&self) -> Result<Arc<ClientConfig>, Trust> {
+        let read = async {
+            match spawn_blocking(read).await {
+                Ok(config) => config,
+                Err(error) => Err(Trust::Missing(error.to_string())),
+            }
+        };
+        self.0.get_or_try_init(|| read).await.map(Arc::clone)
+    }
+}
+
+fn read() -> Result<Arc<ClientConfig>, Trust> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _unusable) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.first().map_or_else(|| "it has none".to_owned(), ToString::to_string);
+        return Err(Trust::Missing(format!("the authorities that this machine trusts: {why}")));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| Trust::Missing(error.to_string()))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
