@@ -73,7 +73,7 @@ impl Lifecycle {
                 }
             },
             event = serving.event(Busy::Not) => match event {
-                Event::Visitor(visitor) => self.visited(serving, visitor).await,
+                Event::Visitor(visitor) => self.visited(serving, *visitor).await,
                 Event::Saved(saved) => {
                     self.reload(&mut serving, Some(saved));
                     State::Serving(serving)

@@ -157,7 +157,7 @@ impl Busy {
 /// What goes on besides signals and handoffs.
 pub(super) enum Event {
     /// A successor that nobody here started asks for the service.
-    Visitor(Visitor),
+    Visitor(Box<Visitor>),
     /// The file of a plugin has changed.
     Saved(Saved),
     /// A reload is over: it took effect, or why it did not.
@@ -487,7 +487,7 @@ impl Serving {
                 // A process that hands over leaves it to its successor, which watches too, and catches up should it serve again.
                 saved = saved(&mut self.watch), if !matches!(busy, Busy::HandingOver(_)) => return Event::Saved(saved),
                 visitor = visitor(&mut self.door) => match busy.refusal() {
-                    None => return Event::Visitor(visitor),
+                    None => return Event::Visitor(Box::new(visitor)),
                     Some(reason) => visitor.refuse(reason).await,
                 },
             }
