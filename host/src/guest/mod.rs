@@ -9,6 +9,7 @@
 //! ```
 
 mod ahead;
+mod backtrace;
 mod beneath;
 mod bindings;
 mod cache;

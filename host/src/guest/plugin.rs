@@ -1,6 +1,7 @@
 //! A plugin: loaded once, from file to something that serves connections; then one guest for each.
 
 use super::{
+    backtrace::{self, Symbols},
     bindings::{wasi_0_2, wasi_0_3},
     cache::{self, Cache},
     contract::{self, Contract},
@@ -33,7 +34,7 @@ use std::{
 use tokio::time;
 use tracing::{info, warn};
 use wasmtime::{
-    Engine, ResourcesRequired, Store, Trap, WasmBacktrace,
+    Engine, ResourcesRequired, Store,
     component::{Component, Linker, StreamReader},
 };
 
@@ -190,6 +191,8 @@ pub struct Plugin {
     heavy: Heavy,
     voice: Voice,
     granted: Arc<Granted>,
+    /// Where it carries debug information.
+    symbols: Option<Arc<Symbols>>,
 }
 
 /// The plugin's `handle-request`, linked, its exports found.
@@ -230,6 +233,7 @@ impl Plugin {
             limits: source.limits,
             heavy: Heavy::new(source.workers),
             granted: Arc::new(granted),
+            symbols: Symbols::of(&bytes),
             voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
@@ -312,14 +316,18 @@ impl Plugin {
         let failure = match ended {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
-            Err(error) => match judge(&error, &store, &meter) {
-                Some(failure) => {
-                    // Before the store, and the output in it, are dropped.
-                    wire.cut_output();
-                    failure
-                }
-                None => return Ok(()),
-            },
+            Err(error) => {
+                let Some((reason, what)) = judge(&error, &store, &meter) else { return Ok(()) };
+                // Before the store, and the output in it, are dropped.
+                wire.cut_output();
+                let words = store.data().last_words();
+                let what = match what {
+                    Some(what) => what,
+                    // Boxed so that connections of guests that do not trap are no larger for it.
+                    None => Box::pin(backtrace::described(&error, self.symbols.as_ref())).await,
+                };
+                Failure { reason, message: joined(words, what) }
+            }
         };
         // A guest that fails because its peer is gone has done nothing wrong.
         Err(if wire.broken() && matches!(failure.reason, Reason::Error | Reason::Trap) {
@@ -447,33 +455,31 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
     }
 }
 
-/// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.
-fn judge(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<Failure> {
-    let reason = if meter.exhausted() {
-        return Some(Failure::plain(Reason::CpuTime));
-    } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return (exit.0 != 0)
-            .then(|| Failure { reason: Reason::Error, message: format!("the guest exited with status {}", exit.0) });
-    } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+/// What an error from the engine says of its guest, and about it, where it is no trap; `None` where the guest left with status 0,
+/// which is no failure.
+fn judge(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<(Reason, Option<String>)> {
+    if meter.exhausted() {
+        return Some((Reason::CpuTime, Some(String::new())));
+    }
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return (exit.0 != 0).then(|| (Reason::Error, Some(format!("the guest exited with status {}", exit.0))));
+    }
+    let reason = if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         Reason::Host
     } else if store.data().memory.refused {
         Reason::Memory
     } else {
         Reason::Trap
     };
-    Some(Failure { reason, message: described(error) })
+    Some((reason, None))
 }
 
-/// What happened and, where the plugin has names for its functions, in which.
-fn described(error: &wasmtime::Error) -> String {
-    const FRAMES: usize = 6;
-    let what = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
-    };
-    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    let names: Vec<_> = frames.iter().filter_map(|frame| frame.func_name()).take(FRAMES).collect();
-    if names.is_empty() { what } else { format!("{what}, in {}", names.join(" < ")) }
+/// What happened to a guest, after what it has said last: a panic's message says more than the trap that it ends in.
+fn joined(words: Option<String>, what: String) -> String {
+    log::escaped(&match words {
+        Some(words) if !what.is_empty() => format!("{words}; {what}"),
+        _ => what,
+    })
 }
 
 /// The chain of an error from the engine, which may be a paragraph, as one line.

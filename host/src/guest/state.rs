@@ -66,6 +66,8 @@ pub(super) struct State {
     facts: Facts,
     meter: Arc<Meter>,
     voice: Voice,
+    /// Its standard error, once it has one.
+    stderr: Option<Lines>,
     /// Made when a guest first asks for anything of WASI, since most ask for nothing.
     wasi: Option<Box<WasiCtx>>,
 }
@@ -109,6 +111,7 @@ impl State {
                 facts,
                 meter,
                 voice,
+                stderr: None,
                 wasi: None,
             },
         );
@@ -121,6 +124,11 @@ impl State {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| store.data().meter.tick());
         store
+    }
+
+    /// What the guest has said last, as far as that may be why it ends.
+    pub(super) fn last_words(&self) -> Option<String> {
+        self.stderr.as_ref()?.last_words()
     }
 
     fn wire(&self) -> &Arc<Wire> {
@@ -152,10 +160,8 @@ impl State {
         let ctx = self.wasi.get_or_insert_with(|| {
             let speech = Speech::new(&self.voice.plugin, self.facts.id, &self.voice.limiter);
             let mut builder = WasiCtx::builder();
-            builder
-                .stdout(Lines::new("stdout", &speech, &self.learner))
-                .stderr(Lines::new("stderr", &speech, &self.learner))
-                .max_random_size(RANDOM_BYTES);
+            let stderr = self.stderr.insert(Lines::new("stderr", &speech, &self.learner)).clone();
+            builder.stdout(Lines::new("stdout", &speech, &self.learner)).stderr(stderr).max_random_size(RANDOM_BYTES);
             self.granted.equip(&mut builder);
             Box::new(builder.build())
         });

@@ -21,6 +21,9 @@ use wasmtime_wasi_io::{
 /// The most of one line that is kept; the log cuts there too.
 const LONGEST_LINE: usize = 4 << 10;
 
+/// How Rust says where a panic began.
+const PANICKED: &[u8] = b"panicked at ";
+
 /// Lines a guest may say at once, and a second after that.
 const BURST: u32 = 50;
 const RATE: u32 = 10;
@@ -74,11 +77,76 @@ pub(super) struct Lines {
 #[derive(Debug, Default)]
 struct Line {
     kept: Vec<u8>,
+    last: LastWords,
+}
+
+/// What was said last: of a panic its message, else one line.
+#[derive(Clone, Debug, Default)]
+struct LastWords {
+    text: Vec<u8>,
+    panic: Panic,
+}
+
+/// Whether what was said last is a panic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Panic {
+    #[default]
+    None,
+    /// Its message may go on.
+    Begun,
+    Told,
+}
+
+impl LastWords {
+    /// The most that is kept of them.
+    const LONGEST: usize = 1 << 10;
+
+    fn hear(&mut self, line: &[u8]) {
+        // Rust says where first, Go and others what.
+        let rust = line.windows(PANICKED.len()).position(|window| window == PANICKED);
+        let panic =
+            rust.or_else(|| [&b"panic: "[..], b"fatal error: "].iter().any(|word| line.starts_with(word)).then_some(0));
+        let said = match (panic, self.panic) {
+            (Some(start), _) => {
+                self.text.clear();
+                self.panic = Panic::Begun;
+                line.get(start..).unwrap_or(line)
+            }
+            (None, Panic::Begun) if !line.trim_ascii().is_empty() && !line.starts_with(b"note: ") => {
+                self.text.push(b' ');
+                line
+            }
+            (None, Panic::Begun) => {
+                self.panic = Panic::Told;
+                return;
+            }
+            (None, Panic::None) if !line.trim_ascii().is_empty() => {
+                self.text.clear();
+                line
+            }
+            (None, _) => return,
+        };
+        let room = Self::LONGEST.saturating_sub(self.text.len());
+        self.text.extend_from_slice(said.get(..room).unwrap_or(said));
+    }
 }
 
 impl Lines {
     pub(super) fn new(stream: &'static str, speech: &Arc<Speech>, learner: &Learner) -> Self {
         Self { stream, speech: Arc::clone(speech), learner: learner.clone(), line: Arc::default() }
+    }
+
+    /// What was said last, whether its line has ended or not.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = line.last.clone();
+        last.hear(&line.kept);
+        let text = String::from_utf8_lossy(last.text.trim_ascii()).into_owned();
+        match last.panic {
+            _ if text.is_empty() => None,
+            Panic::None => Some(format!("it said last: {text}")),
+            Panic::Begun | Panic::Told => Some(text),
+        }
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -89,7 +157,9 @@ impl Lines {
             let room = LONGEST_LINE.saturating_sub(line.kept.len());
             line.kept.extend_from_slice(text.get(..room).unwrap_or(text));
             if complete {
-                self.speech.say(self.stream, &mem::take(&mut line.kept));
+                let said = mem::take(&mut line.kept);
+                line.last.hear(&said);
+                self.speech.say(self.stream, &said);
             }
         }
     }
@@ -156,5 +226,40 @@ impl AsyncWrite for Lines {
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_said_last_a_panic_counts() {
+        let cases: [(&[&str], &str); 6] = [
+            (&["a line", "another"], "another"),
+            (
+                &[
+                    "",
+                    "thread 'main' panicked at src/lib.rs:8:5:",
+                    "on purpose",
+                    "note: run with `RUST_BACKTRACE=1`",
+                    "x",
+                ],
+                "panicked at src/lib.rs:8:5: on purpose",
+            ),
+            (&["panicked at a.rs:1:1:", "first", "panicked at b.rs:2:2:", "second"], "panicked at b.rs:2:2: second"),
+            (&["panic: boom", "", "goroutine 1 [running]:"], "panic: boom"),
+            (&["Traceback (most recent call last):", "ValueError: 5", ""], "ValueError: 5"),
+            (&[], ""),
+        ];
+        for (lines, expected) in cases {
+            let mut last = LastWords::default();
+            lines.iter().for_each(|line| last.hear(line.as_bytes()));
+            assert_eq!(String::from_utf8_lossy(&last.text), expected, "{lines:?}");
+        }
+        let mut last = LastWords::default();
+        (0..100).for_each(|_| last.hear(b"panicked at x"));
+        last.hear(&[b'x'; 5000]);
+        assert!(last.text.len() <= LastWords::LONGEST);
     }
 }
