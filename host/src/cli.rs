@@ -38,6 +38,8 @@ enum Verb {
     Inspect(PluginFile),
     /// Compile a plugin into the cache, so that neither a start nor a reload has to.
     Compile(PluginFile),
+    /// Write a project for a plugin into a directory of its name: a handler, its test and `./build`, which work as they are.
+    New(NewProject),
 }
 
 /// The options. As words, which `config` turns into what they mean; a configuration file has the same names for them.
@@ -431,6 +433,20 @@ pub enum Command {
     Inspect(PluginFile),
     /// To compile a plugin ahead of time.
     Compile(PluginFile),
+    /// To write a project.
+    New(NewProject),
+}
+
+/// A project to begin a plugin with.
+#[derive(Args, Clone, Debug)]
+pub struct NewProject {
+    /// What the handler is written in: rust, c, js or python.
+    #[arg(long, value_name = "LANGUAGE")]
+    pub lang: String,
+
+    /// How it is called: lower case letters, digits and dashes.
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }
 
 /// A plugin that is looked at and not served.
@@ -485,6 +501,7 @@ impl Arguments {
             Some(Verb::Check { options }) => (Some(Command::Check), *options),
             Some(Verb::Inspect(file)) => (Some(Command::Inspect(file)), options),
             Some(Verb::Compile(file)) => (Some(Command::Compile(file)), options),
+            Some(Verb::New(project)) => (Some(Command::New(project)), options),
         };
         Ok(Self { command, options, given })
     }

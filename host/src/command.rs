@@ -4,11 +4,12 @@
 use crate::{
     check,
     cli::{Arguments, Command},
-    config::{Layers, Looking},
+    config::{self, Layers, Looking},
     exit::Exit,
     guest, inspect,
     lifecycle::Failure,
     log,
+    project::{self, Project},
     signals::{Handlers, Signal, Signals},
 };
 use std::io::{self, Write};
@@ -33,6 +34,10 @@ pub fn run(command: Command, arguments: Arguments, handlers: Handlers) -> Result
             let looking = Looking::resolve(file)?;
             Box::new(move || Ok(compile(&looking)))
         }
+        Command::New(project) => {
+            let project = config::project(&project)?;
+            Box::new(move || Ok(begin(&project)))
+        }
     };
     let mut signals = handlers.deliver().map_err(Failure::Signals)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
@@ -48,6 +53,19 @@ pub fn run(command: Command, arguments: Arguments, handlers: Handlers) -> Result
 
 async fn terminated(signals: &mut Signals) {
     while signals.next().await != Signal::Terminate {}
+}
+
+fn begin(project: &Project) -> Exit {
+    match project.write() {
+        Ok(()) => say(&project.next_steps()),
+        Err(error) => {
+            log::complain(&error.to_string());
+            match error {
+                project::Error::Exists(_) => Exit::Usage,
+                project::Error::Refused { .. } => Exit::System,
+            }
+        }
+    }
 }
 
 fn compile(looking: &Looking) -> Exit {

@@ -38,6 +38,7 @@ pub mod log;
 pub mod notify;
 pub mod pidfile;
 pub mod privilege;
+pub mod project;
 pub mod proxy_header;
 pub mod quota;
 pub mod restrict;

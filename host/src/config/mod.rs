@@ -20,7 +20,7 @@ pub use slips::slips;
 use crate::{
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, SocketPath, Variables},
-    cli::PluginFile,
+    cli::{NewProject, PluginFile},
     guest::{Kind, Source},
     handoff::{
         start::{self, StartCommand},
@@ -28,6 +28,7 @@ use crate::{
     },
     log,
     privilege::Identity,
+    project::Project,
     sys,
 };
 use program::{absolute, boot_directory, start_command};
@@ -303,6 +304,15 @@ impl Looking {
             guest_memory: size("--guest-memory", &file.guest_memory)?,
         })
     }
+}
+
+/// A project that is to be written.
+///
+/// # Errors
+///
+/// Where its language or its name is none.
+pub fn project(asked: &NewProject) -> Result<Project, Error> {
+    Ok(Project { language: parse("--lang", &asked.lang)?, name: parse("new", &asked.name)? })
 }
 
 impl Config {
