@@ -238,5 +238,5 @@ fn a_directory_that_was_not_granted_is_an_error_in_the_log_and_none_that_a_clien
     let answer = String::from_utf8(host.ask("GET / HTTP/1.0\r\n\r\n")).unwrap();
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     assert!(!answer.contains(Path::new("/srv").to_str().unwrap()), "{answer}");
-    host.logged(&["/srv cannot be read"]);
+    host.logged(&["guest: /srv", "cannot be read"]);
 }

@@ -5,7 +5,8 @@ use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::rc::Rc;
 
 use crate::framing;
-use crate::host::sync::{InputStream, OutgoingSocket, Pollable, StreamError, drain, poll};
+use crate::host::sync::{InputStream, Pollable, StreamError, drain, poll};
+use crate::outgoing::Socket;
 use crate::output::Output;
 
 /// The first read asks for this much, and reads that come back full ask for twice as much up to the limit: most
@@ -28,7 +29,7 @@ pub struct Input {
     state: State,
     stream: InputStream,
     /// Of a connection that the guest has made: what the stream comes from goes after it.
-    _socket: Option<Rc<OutgoingSocket>>,
+    _socket: Option<Rc<dyn Socket>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Input {
         Self { buffer: Vec::new(), consumed: 0, ask: FIRST_READ, state: State::Open, stream, _socket: None }
     }
 
-    pub(crate) fn outgoing(stream: InputStream, socket: Rc<OutgoingSocket>) -> Self {
+    pub(crate) fn outgoing(stream: InputStream, socket: Rc<dyn Socket>) -> Self {
         Self { _socket: Some(socket), ..Self::new(stream) }
     }
 

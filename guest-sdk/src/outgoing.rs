@@ -54,7 +54,7 @@ impl Outgoing {
     /// says so in words.
     pub fn connect(target: &str, within: Duration) -> io::Result<Self> {
         let (input, output, socket) = connect(target, within)?;
-        let socket = Rc::new(socket);
+        let socket: Rc<dyn Socket> = Rc::new(socket);
         Ok(Self { output: Output::outgoing(output, Rc::clone(&socket)), input: Input::outgoing(input, socket) })
     }
 
@@ -126,9 +126,22 @@ impl Write for Outgoing {
     }
 }
 
+/// What the streams of a connection come from, and must not outlive. It is known by name only where one is made, so that a plugin
+/// which makes none imports no sockets.
+pub(crate) trait Socket: fmt::Debug {
+    /// After what was written.
+    fn shut_down_sending(&self);
+}
+
+impl Socket for OutgoingSocket {
+    fn shut_down_sending(&self) {
+        self.shut_down();
+    }
+}
+
 /// Closes the sending side of a socket when it is dropped: a socket does not do so when its stream is.
 #[derive(Debug)]
-pub(crate) struct SendingSide(pub(crate) Rc<OutgoingSocket>);
+pub(crate) struct SendingSide(pub(crate) Rc<dyn Socket>);
 
 impl Drop for SendingSide {
     fn drop(&mut self) {

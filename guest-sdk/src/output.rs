@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::rc::Rc;
 
-use crate::host::sync::{InputStream, OutgoingSocket, OutputStream, Pollable, StreamError};
-use crate::outgoing::SendingSide;
+use crate::host::sync::{InputStream, OutputStream, Pollable, StreamError};
+use crate::outgoing::{SendingSide, Socket};
 use crate::pieces::Pieces;
 
 /// The most that the host takes in one `blocking-write-and-flush`; with a byte more the guest traps.
@@ -31,7 +31,7 @@ impl Output {
         Self { stream: Some(stream), sending_side: None }
     }
 
-    pub(crate) fn outgoing(stream: OutputStream, socket: Rc<OutgoingSocket>) -> Self {
+    pub(crate) fn outgoing(stream: OutputStream, socket: Rc<dyn Socket>) -> Self {
         Self { stream: Some(stream), sending_side: Some(SendingSide(socket)) }
     }
 

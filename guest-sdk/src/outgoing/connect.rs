@@ -21,7 +21,7 @@ pub(crate) struct OutgoingSocket(TcpSocket);
 
 impl OutgoingSocket {
     /// After what was written; a socket that is broken is closed already.
-    pub(crate) fn shut_down_sending(&self) {
+    pub(crate) fn shut_down(&self) {
         self.0.shutdown(ShutdownType::Send).unwrap_or_default();
     }
 }

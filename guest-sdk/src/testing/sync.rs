@@ -65,7 +65,7 @@ impl InputStream {
 pub(crate) struct OutgoingSocket(Rc<RefCell<Wire>>);
 
 impl OutgoingSocket {
-    pub(crate) fn shut_down_sending(&self) {
+    pub(crate) fn shut_down(&self) {
         self.0.borrow_mut().got_end = true;
     }
 }

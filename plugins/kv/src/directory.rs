@@ -1,4 +1,5 @@
-//! The directory of the store, held open to be synced: what was renamed, linked or removed in it is on the disk only then.
+//! The directory of the store, held open for what the standard library's C library does not do alike, or not at all, in each lane of
+//! `plugins/build`: to sync it, before which nothing that was renamed, linked or removed in it is on the disk; and to link.
 
 #[cfg(target_family = "wasm")]
 pub(crate) use granted::Directory;
@@ -11,7 +12,7 @@ mod granted {
     use std::path::Path;
 
     use wasip2::filesystem::preopens::get_directories;
-    use wasip2::filesystem::types::Descriptor;
+    use wasip2::filesystem::types::{Descriptor, ErrorCode, PathFlags};
 
     #[derive(Debug)]
     pub(crate) struct Directory(Descriptor);
@@ -28,25 +29,38 @@ mod granted {
         pub(crate) fn sync(&self) -> io::Result<()> {
             self.0.sync().map_err(|code| io::Error::other(format!("the directory cannot be synced: {}", code.name())))
         }
+
+        /// Gives a file another name, which must be new. Both are relative to the directory.
+        pub(crate) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+            let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+            self.0.link_at(PathFlags::empty(), &from, &self.0, &to).map_err(|code| match code {
+                ErrorCode::Exist => io::ErrorKind::AlreadyExists.into(),
+                code => io::Error::other(format!("it cannot be linked: {}", code.name())),
+            })
+        }
     }
 }
 
 #[cfg(not(target_family = "wasm"))]
 mod native {
-    use std::fs::File;
+    use std::fs::{self, File};
     use std::io;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     #[derive(Debug)]
-    pub(crate) struct Directory(File);
+    pub(crate) struct Directory(File, PathBuf);
 
     impl Directory {
         pub(crate) fn open(path: &Path) -> io::Result<Self> {
-            File::open(path).map(Self)
+            Ok(Self(File::open(path)?, path.to_owned()))
         }
 
         pub(crate) fn sync(&self) -> io::Result<()> {
             self.0.sync_all()
+        }
+
+        pub(crate) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+            fs::hard_link(self.1.join(from), self.1.join(to))
         }
     }
 }

@@ -75,7 +75,8 @@ impl Store {
     /// Where the system cannot; then there may be no value or this one.
     pub fn add(&mut self, key: &Key, value: &[u8]) -> io::Result<bool> {
         let written = self.write(value)?;
-        let linked = fs::hard_link(&written, self.file(key));
+        let relative = written.strip_prefix(&self.path).unwrap_or(&written);
+        let linked = self.directory()?.link(relative, Path::new(&key.file_name()));
         // Its other name is what counts from here on.
         forget(&written);
         match linked {
@@ -126,7 +127,7 @@ impl Store {
     fn write(&mut self, value: &[u8]) -> io::Result<PathBuf> {
         let writing = self.path.join(WRITING);
         if self.directory.is_none() {
-            self.directory = Some(Directory::open(&self.path)?);
+            self.directory()?;
             match fs::create_dir(&writing) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => clean(&writing),
@@ -140,9 +141,13 @@ impl Store {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        match &self.directory {
-            Some(directory) => directory.sync(),
-            None => self.directory.insert(Directory::open(&self.path)?).sync(),
+        self.directory()?.sync()
+    }
+
+    fn directory(&mut self) -> io::Result<&Directory> {
+        match &mut self.directory {
+            Some(directory) => Ok(directory),
+            none => Ok(none.insert(Directory::open(&self.path)?)),
         }
     }
 }

@@ -96,10 +96,10 @@ fn refused(root: &Path, target: &Target<'_>, error: &io::Error) -> Status {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => match fs::metadata(root) {
             Ok(_) => return Status::NotFound,
             // Nothing is found in a directory that was not granted.
-            Err(error) => (root, error.to_string()),
+            Err(error) => (root.to_owned(), error.to_string()),
         },
         ErrorKind::PermissionDenied => return Status::Forbidden,
-        _ => (target.path(), error.to_string()),
+        _ => (root.join(target.path()), error.to_string()),
     };
     eprintln!("{} cannot be read: {error}", culprit.display());
     Status::InternalServerError
