@@ -4,7 +4,8 @@ use super::{
     cache::{self, Cache, KeepError},
     engine,
     kind::Kind,
-    plugin::{self, Problem},
+    plugin,
+    problem::Problem,
 };
 use crate::config::Wasi03;
 use std::{

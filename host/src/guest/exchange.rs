@@ -6,9 +6,10 @@ use super::{
     background::Movable,
     facts::ConnectionId,
     failure::{Failure, Reason},
+    judgement::Judgement,
     late_start::Learner,
     meter::{Meter, Metered},
-    plugin::{Handler, Judgement, Plugin},
+    plugin::{Handler, Plugin},
     state::State,
 };
 use crate::{drain::Draining, log, wire::Movement};

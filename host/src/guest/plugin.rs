@@ -2,7 +2,7 @@
 
 use super::{
     background::Movable,
-    backtrace::{self, Symbols},
+    backtrace::Symbols,
     bindings::{wasi_0_2, wasi_0_3},
     cache::{self, Cache},
     command,
@@ -11,12 +11,14 @@ use super::{
     engine::{self, Concurrency, Runtime},
     facts::{ConnectionId, Facts},
     failure::{Failure, Reason},
-    grants::{self, Granted, Grants},
+    grants::{Granted, Grants},
+    judgement::Judgement,
     kind::{Generation, Kind},
     late_start::{LateStart, Learner, Start},
     memory::Memory,
     meter::{Meter, Metered},
     outgoing,
+    problem::{LARGEST, LoadError, Problem},
     state::{self, State, Voice},
 };
 use crate::{
@@ -49,9 +51,6 @@ use wasmtime_wasi_http::{p2::bindings as http_0_2, p3::bindings as http_0_3};
 const SPEECH_BURST: u32 = 1000;
 const SPEECH_RATE: u32 = 100;
 
-/// The largest plugin, in bytes: ten times what an interpreter with its library takes.
-const LARGEST: u64 = 256 << 20;
-
 /// How long the first instance may take, at boot: a start function might wait for ever.
 const LONGEST_START: Duration = Duration::from_secs(60);
 
@@ -76,118 +75,6 @@ pub struct Source {
     pub limits: Limits,
     /// How many of them there are at most.
     pub max_connections: NonZeroU32,
-}
-
-/// Why a plugin cannot be served: one line that names what is wrong and the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file.
-    #[error("--plugin {}: {problem}", .path.display())]
-    Plugin {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong.
-        problem: Problem,
-    },
-    /// What its guests are granted.
-    #[error(transparent)]
-    Grant(#[from] grants::Error),
-}
-
-/// What is wrong with a plugin.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// It cannot be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// It is a directory, a pipe, a device.
-    #[error("is not a regular file: name the component itself, as in target/plugins/hello.wasm")]
-    NotAFile,
-    /// Reading it would take memory from those who are served.
-    #[error("is {0} bytes, and a plugin has at most {LARGEST}: is it the right file?")]
-    TooLarge(u64),
-    /// What was read of it may be the old file and the new one in one.
-    #[error("is being written to: put a new file in its place by a rename")]
-    Changing,
-    /// It is another one than was asked for.
-    #[error(
-        "has the SHA-256 {found}, and --plugin-sha256 asks for {wanted}: put the right file there, or the right digest"
-    )]
-    Digest {
-        /// That of the file.
-        found: Digest,
-        /// That of the option.
-        wanted: Digest,
-    },
-    /// It is not a plugin.
-    #[error(transparent)]
-    Contract(#[from] contract::Error),
-    /// It is one of WASI 0.3, which was switched off.
-    #[error(
-        "uses WASI 0.3 or its concurrency, and --disable-wasi-0-3 is given: build it for 0.2 alone, or leave that option out"
-    )]
-    Wasi03Disabled,
-    /// It is a program, and no component.
-    #[error(
-        "is a program of WASI 0.1: build it for wasm32-wasip2, or make it a component with `wasm-tools component new --adapt \
-         wasi_snapshot_preview1.command.wasm`"
-    )]
-    Module,
-    /// It does not compile.
-    #[error("does not compile: {0}")]
-    Compile(String),
-    /// Its compiled form was to be kept.
-    #[error(transparent)]
-    Keep(cache::KeepError),
-    /// It cannot be linked: something that it needs differs from what the host has.
-    #[error(
-        "was built for {built_for}, and cannot be linked with what this host has (uninterruptible:server@0.2.0 and @0.3.0, WASI 0.2.12 \
-         and 0.3.0): {cause}"
-    )]
-    Link {
-        /// The package of what it exports.
-        built_for: String,
-        /// What differs.
-        cause: String,
-    },
-    /// A guest of it needs more memory than it may have.
-    #[error("needs {needed} bytes of memory to start, --guest-memory gives {given}: raise it")]
-    Memory {
-        /// What its memories take at the start.
-        needed: u64,
-        /// What they may.
-        given: usize,
-    },
-    /// A first guest of it could not be made.
-    #[error("cannot be instantiated: {0}")]
-    Instantiate(String),
-    /// The host could not make room.
-    #[error(
-        "no room for {connections} guests ({cause}): lower --max-connections, for as many of which each plugin has room, or raise vm.max_map_count and ulimit -v"
-    )]
-    Room {
-        /// How many were asked for.
-        connections: u32,
-        /// What the system said.
-        cause: String,
-    },
-}
-
-impl Problem {
-    /// Whether the plugin itself may be fine.
-    pub fn is_refusal_of_the_system(&self) -> bool {
-        matches!(self, Self::Room { .. } | Self::Keep(cache::KeepError::Unwritten { .. }))
-    }
-}
-
-impl LoadError {
-    /// Whether the plugin itself may be fine.
-    pub fn is_refusal_of_the_system(&self) -> bool {
-        match self {
-            Self::Plugin { problem, .. } => problem.is_refusal_of_the_system(),
-            Self::Grant(error) => error.is_refusal_of_the_system,
-        }
-    }
 }
 
 /// A plugin that is ready to serve.
@@ -555,54 +442,6 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03).map_err(link_error),
         Kind::Module => Err(Problem::Module),
     }
-}
-
-/// Why a guest has failed, as far as its store tells.
-pub(super) struct Judgement {
-    reason: Reason,
-    /// About it, where it is no trap.
-    what: Option<String>,
-    /// What the guest has said last.
-    words: Option<String>,
-}
-
-impl Judgement {
-    /// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.
-    pub(super) fn of(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<Self> {
-        let (reason, what) = if meter.exhausted() {
-            (Reason::CpuTime, Some(String::new()))
-        } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-            if exit.0 == 0 {
-                return None;
-            }
-            (Reason::Error, Some(format!("the guest exited with status {}", exit.0)))
-        } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-            (Reason::Host, None)
-        } else if store.data().memory.refused {
-            (Reason::Memory, None)
-        } else {
-            (Reason::Trap, None)
-        };
-        Some(Self { reason, what, words: store.data().last_words() })
-    }
-
-    /// The failure, with where the guest was if it trapped.
-    pub(super) async fn failure(self, error: &wasmtime::Error, symbols: Option<&Arc<Symbols>>) -> Failure {
-        let what = match self.what {
-            Some(what) => what,
-            // Boxed so that connections of guests that do not trap are no larger for it.
-            None => Box::pin(backtrace::described(error, symbols)).await,
-        };
-        Failure { reason: self.reason, message: joined(self.words, what) }
-    }
-}
-
-/// What happened to a guest, after what it has said last: a panic's message says more than the trap that it ends in.
-fn joined(words: Option<String>, what: String) -> String {
-    log::escaped(&match words {
-        Some(words) if !what.is_empty() => format!("{words}; {what}"),
-        _ => what,
-    })
 }
 
 /// The chain of an error from the engine, which may be a paragraph, as one line.
