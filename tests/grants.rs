@@ -348,7 +348,7 @@ fn what_guests_may_hold_is_reserved_for_each_connection() {
     let (code, _, err) = setup().option("--max-connections", "100").run();
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("--max-connections 100") && err.contains("room for 14, since a guest may hold"), "{err}");
-    assert!(err.contains("ulimit -n 1951"), "{err}");
+    assert!(err.contains("ulimit -n 1959"), "{err}");
     assert_eq!(Guest::of(&setup().start()).tell("list 0:."), "[]");
 }
 

@@ -45,11 +45,9 @@ pub(super) fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) 
             if u64::from(asked.get()) <= room {
                 Ok(asked)
             } else {
-                {
-                    let why = if granted == 0 { "" } else { ", since a guest may hold what it is granted as well" };
-                    let needed = u64::from(asked.get()) * each + reserved;
-                    Err(Error::Descriptors { asked: asked.get(), limit, room, each: why, needed })
-                }
+                let why = if granted == 0 { "" } else { ", since a guest may hold what it is granted as well" };
+                let needed = u64::from(asked.get()) * each + reserved;
+                Err(Error::Descriptors { asked: asked.get(), limit, room, each: why, needed })
             }
         }
         None => {
