@@ -22,7 +22,13 @@ impl Section {
         self
     }
 
-    pub(crate) fn columns<const N: usize>(mut self, columns: [&'static str; N]) -> Self {
+    /// The paragraph above the table, where it is known last.
+    pub(crate) fn before(mut self, text: impl Into<String>) -> Self {
+        self.before = text.into();
+        self
+    }
+
+    pub(crate) fn columns(mut self, columns: impl IntoIterator<Item = &'static str>) -> Self {
         self.table = Table::new(columns);
         self
     }
@@ -34,7 +40,10 @@ impl Section {
 
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "## {}\n\n{}\n\n{}", self.title, self.before, self.table)?;
+        write!(f, "## {}\n\n{}\n", self.title, self.before)?;
+        if !self.table.rows.is_empty() {
+            write!(f, "\n{}", self.table)?;
+        }
         if self.after.is_empty() { Ok(()) } else { writeln!(f, "\n{}", self.after) }
     }
 }
@@ -46,8 +55,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new<const N: usize>(columns: [&'static str; N]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(columns: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { columns: columns.into_iter().collect(), rows: Vec::new() }
     }
 }
 

@@ -12,35 +12,26 @@ pub(crate) struct Cores {
     all: CpuSet,
     server: CpuSet,
     load: CpuSet,
-    pinned: bool,
 }
 
 impl Cores {
     /// Server and load both use every core that this process may use: the whole machine.
     pub(crate) fn shared() -> anyhow::Result<Self> {
         let all = sched_getaffinity(THIS_THREAD)?;
-        Ok(Self { all, server: all, load: all, pinned: false })
+        Ok(Self { all, server: all, load: all })
     }
 
     /// The server has the first core for itself and the load has all others, so that the server is what saturates.
     pub(crate) fn pinned() -> anyhow::Result<Self> {
         let all = sched_getaffinity(THIS_THREAD)?;
         let usable: Vec<usize> = (0..CpuSet::count()).filter(|&core| all.is_set(core).unwrap_or(false)).collect();
-        ensure!(usable.len() > 1, "--pin needs two cores, this process may use {}: run without it", usable.len());
+        ensure!(usable.len() > 1, "this needs two cores, and this process may use {}", usable.len());
         let (mut server, mut load) = (CpuSet::new(), CpuSet::new());
         server.set(usable[0])?;
         for &core in &usable[1..] {
             load.set(core)?;
         }
-        Ok(Self { all, server, load, pinned: true })
-    }
-
-    pub(crate) fn describe(&self) -> &'static str {
-        if self.pinned {
-            "the server has one core for itself, the load has the others"
-        } else {
-            "server and load share all of them"
-        }
+        Ok(Self { all, server, load })
     }
 
     /// Runs `start`, which starts a server, on the server's cores.

@@ -18,9 +18,9 @@ const NAME: &str = "localhost";
 /// The options of a server that encrypts; the host has the same.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Files {
-    #[arg(long)]
+    #[arg(long, required = false, requires = "tls_key")]
     pub(crate) tls_certificate: PathBuf,
-    #[arg(long)]
+    #[arg(long, required = false, requires = "tls_certificate")]
     pub(crate) tls_key: PathBuf,
 }
 

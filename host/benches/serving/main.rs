@@ -1,7 +1,8 @@
-//! The host against a native server that does the same work, on loopback, in one command:
+//! The host against a native server that does the same work, against what people would use instead, and how all that
+//! grows; on loopback, in one command:
 //!
 //! ```text
-//! plugins/build hello echo && cargo bench --bench serving
+//! plugins/build && cargo bench --bench serving
 //! ```
 //!
 //! ```text
@@ -17,8 +18,11 @@
 //! machine does not fail this benchmark, a wrong or missing answer does.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
 
+mod aims;
+mod alternatives;
 mod cores;
 mod encryption;
+mod generations;
 mod load;
 #[path = "../machine.rs"]
 mod machine;
@@ -27,6 +31,7 @@ mod measure;
 mod median;
 mod native;
 mod options;
+mod plot;
 mod process;
 mod report;
 mod resources;
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
             println!("nothing measured: this is a benchmark, run it with `cargo bench --bench serving`");
             Ok(ExitCode::SUCCESS)
         }
-        None => measure(&command_line.options),
+        None => measure(&command_line.options.resolved()),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -67,19 +72,27 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     process::raise_descriptor_limit()?;
     let bench = Bench::prepare(options)?;
-    let mut report = Report::new(options, machine::facts(bench.cores().describe()));
+    let facts = machine::facts("server and load share all of them, but where it says otherwise");
+    let mut sections = Vec::new();
     for part in options.parts() {
         eprintln!("measuring {part}");
         let section: Section = match part {
             Part::Hello => measure::hello::section(&bench),
+            Part::Saturated => measure::hello::saturated(&bench),
+            Part::Syscalls => measure::syscalls::section(&bench),
             Part::Echo => measure::echo::section(&bench),
             Part::Handshakes => measure::handshakes::section(&bench),
-            Part::Idle => measure::idle::section(&bench),
+            Part::Forking => measure::alternatives::section(&bench),
+            Part::Http => measure::alternatives::http(&bench),
+            Part::Memory => measure::memory::section(&bench),
             Part::Start => measure::start::section(&bench),
+            Part::Plugins => measure::plugins::section(&bench),
+            Part::Succession => measure::succession::section(&bench),
         }
         .with_context(|| format!("measure {part}"))?;
-        report.push(section);
+        sections.push(section);
     }
+    let report = Report { rounds: options.rounds, facts, aims: bench.take_aims(), sections, plots: bench.take_plots() };
     println!("{report}");
     let failures = bench.failures();
     if failures.is_empty() {

@@ -1,10 +1,15 @@
-//! How each part is measured: native and host take turns, and only one of them is busy at a time.
+//! How each part is measured: servers take turns, and only one of them is busy at a time.
 
+pub(crate) mod alternatives;
 pub(crate) mod echo;
 pub(crate) mod handshakes;
 pub(crate) mod hello;
-pub(crate) mod idle;
+pub(crate) mod memory;
+pub(crate) mod plugins;
+mod series;
 pub(crate) mod start;
+pub(crate) mod succession;
+pub(crate) mod syscalls;
 
 use std::cell::{Cell, RefCell};
 use std::env;
@@ -14,135 +19,153 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
+use crate::aims::{Aim, Bound};
 use crate::cores::Cores;
-use crate::encryption::Files;
 use crate::load::outcome::Outcome;
 use crate::options::{Options, Work};
-use crate::process::{Process, work_folder};
+use crate::plot::Plot;
+use crate::process::{Process, descriptor_limit, work_folder};
 pub(crate) use crate::report::Section;
-use crate::resources::cpu_time;
-use crate::servers::{Kind, Server, cache_folder, plugin};
+use crate::resources::CpuTime;
+use crate::servers::{Launch, Server, plugin, private_folder};
 
 /// More than the connections that clients have open: one that its client has finished with is counted a little longer.
-const SPARE_CONNECTIONS: usize = 512;
+const SPARE_CONNECTIONS: usize = 128;
+/// Descriptors of a process beside its connections.
+const SPARE_DESCRIPTORS: usize = 64;
 
-/// Which of the two servers.
+/// Which server does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
+    /// The native server, with which all others are compared.
     Native,
+    /// The host, with the plugin on WASI 0.2.
     Host,
+    /// The host, with the same plugin on WASI 0.3.
+    HostAsync,
 }
 
-/// A value for each of the two.
-pub(crate) struct Both<T> {
-    pub(crate) native: T,
-    pub(crate) host: T,
-}
+impl Side {
+    /// In the order in which they take turns.
+    pub(crate) const ALL: [Self; 3] = [Self::Native, Self::Host, Self::HostAsync];
 
-impl<T> Both<T> {
-    pub(crate) fn get(&self, side: Side) -> &T {
-        match side {
-            Side::Native => &self.native,
-            Side::Host => &self.host,
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Host => "host, 0.2",
+            Self::HostAsync => "host, 0.3",
         }
     }
 }
 
-impl<S> Both<Vec<S>> {
-    /// Native, host, native, host…
-    pub(crate) fn alternate(rounds: u32, mut sample: impl FnMut(Side) -> anyhow::Result<S>) -> anyhow::Result<Self> {
-        let mut samples = Self { native: Vec::new(), host: Vec::new() };
-        for _ in 0..rounds {
-            samples.native.push(sample(Side::Native)?);
-            samples.host.push(sample(Side::Host)?);
-        }
-        Ok(samples)
-    }
-
-    /// One figure of each sample.
-    pub(crate) fn figures(&self, figure: impl Fn(&S) -> f64) -> Both<Vec<f64>> {
-        Both { native: self.native.iter().map(&figure).collect(), host: self.host.iter().map(&figure).collect() }
-    }
+/// One of the servers that take turns.
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    pub(crate) server: Server,
 }
 
 /// What all parts need.
 pub(crate) struct Bench<'a> {
     options: &'a Options,
-    cores: Cores,
+    cores: Cell<Cores>,
     folder: PathBuf,
     started: Cell<u32>,
     failures: RefCell<Vec<String>>,
+    aims: RefCell<Vec<Aim>>,
+    plots: RefCell<Vec<Plot>>,
 }
 
 impl<'a> Bench<'a> {
     pub(crate) fn prepare(options: &'a Options) -> anyhow::Result<Self> {
         ensure!(options.host.is_file(), "--host {}: no such file", options.host.display());
-        let cores = if options.pin { Cores::pinned()? } else { Cores::shared()? };
-        Ok(Self { options, cores, folder: work_folder()?, started: Cell::new(0), failures: RefCell::default() })
+        Ok(Self {
+            options,
+            cores: Cell::new(Cores::shared()?),
+            folder: work_folder()?,
+            started: Cell::new(0),
+            failures: RefCell::default(),
+            aims: RefCell::default(),
+            plots: RefCell::default(),
+        })
     }
 
-    pub(crate) fn cores(&self) -> &Cores {
-        &self.cores
+    /// Measures with the cores divided in this way.
+    pub(crate) fn with_cores<T>(&self, cores: Cores, measure: impl FnOnce() -> T) -> T {
+        let before = self.cores.replace(cores);
+        let measured = measure();
+        self.cores.set(before);
+        measured
     }
 
-    /// Starts one server that can hold `connections` open ones.
-    fn start(&self, kind: Kind<'_>, connections: usize) -> anyhow::Result<Server> {
-        Server::start(kind, None, connections + SPARE_CONNECTIONS, &self.cores, self.log())
+    /// Starts a server.
+    fn start(&self, launch: Launch) -> anyhow::Result<Server> {
+        Server::start(launch, &self.cores.get(), self.log())
     }
 
-    /// Starts one server for `work` over TLS.
-    fn start_encrypted(&self, side: Side, work: Work, connections: usize, files: &Files) -> anyhow::Result<Server> {
-        let (plugin, cache) = (plugin(work)?, self.cache("cache")?);
-        let kind = match side {
-            Side::Native => Kind::Native(work),
-            Side::Host => self.host(&plugin, &cache),
+    /// How to start one side for `work`, with room for `connections` open ones.
+    fn launch(&self, side: Side, work: Work, connections: usize) -> anyhow::Result<Launch> {
+        let name = match side {
+            Side::Native => return Launch::native(work, connections + SPARE_CONNECTIONS),
+            Side::Host => work.name().to_owned(),
+            Side::HostAsync => format!("{}-async", work.name()),
         };
-        Server::start(kind, Some(files), connections + SPARE_CONNECTIONS, &self.cores, self.log())
+        Ok(self.host(connections)?.plugin(&plugin(&name)?, 1))
     }
 
-    /// Starts both servers for `work`.
-    fn start_both(&self, work: Work, connections: usize) -> anyhow::Result<Both<Server>> {
-        let start = |side| self.start_side(side, work, connections);
-        Ok(Both { native: start(Side::Native)?, host: start(Side::Host)? })
+    /// How to start the host with something else, with room for `connections` open ones.
+    fn host(&self, connections: usize) -> anyhow::Result<Launch> {
+        let most = (connections + SPARE_CONNECTIONS).to_string();
+        Ok(self.host_with_defaults()?.option("--max-connections", most))
     }
 
-    fn start_side(&self, side: Side, work: Work, connections: usize) -> anyhow::Result<Server> {
-        match side {
-            Side::Native => self.start(Kind::Native(work), connections),
-            Side::Host => self.start(self.host(&plugin(work)?, &self.cache("cache")?), connections),
-        }
+    /// How to start the host as it is without `--max-connections`.
+    fn host_with_defaults(&self) -> anyhow::Result<Launch> {
+        Ok(Launch::host(&self.options.host, &self.cache("cache")?))
     }
 
-    fn host<'b>(&'b self, plugin: &'b Path, cache: &'b Path) -> Kind<'b> {
-        Kind::Host { binary: &self.options.host, plugin, cache }
+    /// Starts all sides for `work`.
+    fn start_all(&self, work: Work, connections: usize) -> anyhow::Result<Vec<Contestant>> {
+        let start = |side| self.start(self.launch(side, work, connections)?);
+        Side::ALL.into_iter().map(|side| Ok(Contestant { name: side.name(), server: start(side)? })).collect()
     }
 
     fn cache(&self, name: &str) -> anyhow::Result<PathBuf> {
-        cache_folder(&self.folder, name)
+        private_folder(&self.folder, name)
+    }
+
+    fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Starts clients: this program as `load`, with arguments as they would be typed.
     fn start_load(&self, arguments: &str) -> anyhow::Result<Process> {
         let mut command = Command::new(env::current_exe()?);
         command.arg("load").args(arguments.split(' '));
-        self.cores.as_load(|| Process::start("load", &mut command, self.log()))?
+        self.cores.get().as_load(|| Process::start("load", &mut command, self.log()))?
     }
 
-    /// Runs clients against `server` until they are done, and takes the time that the server spends on them.
-    fn run_load(&self, side: Side, server: &Server, arguments: &str, within: Duration) -> anyhow::Result<Round> {
-        let before = cpu_time(server.pid())?;
+    /// Runs clients against a server until they are done, and takes the time that the server spends on them.
+    fn run_load(&self, contestant: &Contestant, arguments: &str, within: Duration) -> anyhow::Result<Round> {
+        let Contestant { name, server } = contestant;
+        let before = CpuTime::of(server.pid())?;
         let load = self.start_load(arguments)?;
         let outcome: Outcome = load.line(within)?.parse()?;
         load.finish(within)?;
-        self.note_failures(side, arguments, &outcome);
-        Ok(Round { outcome, server_cpu_time: cpu_time(server.pid())?.saturating_sub(before) })
+        self.note_failures(name, arguments, &outcome);
+        Ok(Round { outcome, cpu: CpuTime::of(server.pid())?.since(before) })
+    }
+
+    /// As many of the wanted connections as the limit of descriptors leaves a server, or a load.
+    fn most_connections(&self, wanted: usize) -> anyhow::Result<usize> {
+        let limit = usize::try_from(descriptor_limit()?).unwrap_or(usize::MAX);
+        Ok(wanted.min(limit.saturating_sub(SPARE_DESCRIPTORS + SPARE_CONNECTIONS)))
     }
 
     /// A failed connection does not end the run, so that the rest can be seen too; it makes the run fail at its end.
-    fn note_failures(&self, side: Side, arguments: &str, outcome: &Outcome) {
+    fn note_failures(&self, server: &str, arguments: &str, outcome: &Outcome) {
         let Outcome { failures, first_failure, .. } = outcome;
         if *failures > 0 {
-            let failure = format!("{side:?}, {arguments}: {failures} connections failed; the first: {first_failure}");
+            let failure = format!("{server}, {arguments}: {failures} connections failed; the first: {first_failure}");
             eprintln!("{failure}");
             self.failures.borrow_mut().push(failure);
         }
@@ -151,6 +174,26 @@ impl<'a> Bench<'a> {
     /// What has failed so far.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.failures.borrow().clone()
+    }
+
+    /// Puts a figure beside what it should be.
+    fn aim(&self, what: &'static str, bound: Bound, measured: f64, unit: &'static str) {
+        self.aims.borrow_mut().push(Aim { what, bound, measured, unit });
+    }
+
+    pub(crate) fn take_aims(&self) -> Vec<Aim> {
+        self.aims.take()
+    }
+
+    /// Adds a picture; returns what stands for it in the text.
+    fn plot(&self, plot: Plot) -> String {
+        let link = plot.link();
+        self.plots.borrow_mut().push(plot);
+        link
+    }
+
+    pub(crate) fn take_plots(&self) -> Vec<Plot> {
+        self.plots.take()
     }
 
     fn log(&self) -> PathBuf {
@@ -169,5 +212,5 @@ impl Drop for Bench<'_> {
 /// What one round showed.
 struct Round {
     outcome: Outcome,
-    server_cpu_time: Duration,
+    cpu: CpuTime,
 }

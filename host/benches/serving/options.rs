@@ -39,19 +39,25 @@ pub(crate) enum Role {
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many clients `hello` meets at once, plain and over TLS: one row of the table each.
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = clients())]
+    /// Measures in three minutes what takes half an hour else: fewer and shorter rounds, of which less can be learnt.
+    #[arg(long)]
+    quick: bool,
+    /// How many clients `hello` meets at once: one row of the table each.
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64,256,1024", value_parser = clients())]
     pub(crate) clients: Vec<usize>,
+    /// The same over TLS.
+    #[arg(long, value_delimiter = ',', default_value = "16,64", value_parser = clients())]
+    pub(crate) handshake_clients: Vec<usize>,
     /// How many clients bulk `echo` meets at once: one row of the table each.
     #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clients())]
     pub(crate) echo_clients: Vec<usize>,
     /// How much the clients of one round of `echo` send together, in MiB.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub(crate) echo_mebibytes: u64,
-    /// How many connections wait at once where memory is measured.
-    #[arg(long, default_value_t = 5000, value_parser = clients())]
+    /// How many connections wait at once, at most, where memory and restarts are measured.
+    #[arg(long, default_value_t = 20_000, value_parser = clients())]
     pub(crate) idle_connections: usize,
-    /// How often native and host take turns in each row.
+    /// How often the servers take turns in each row.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
     /// How long a round of `hello` lasts, in seconds.
@@ -60,16 +66,16 @@ pub(crate) struct Options {
     /// Measures these parts only. The report is then printed, and written only where `--output` is given.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
-    /// The server gets the first core and the load all others, instead of all sharing the whole machine.
-    #[arg(long)]
-    pub(crate) pin: bool,
     /// Another plugin that answers as `hello` does, to measure starting with a large one.
     #[arg(long, value_name = "PATH", value_parser = from_root())]
     pub(crate) large_plugin: Option<PathBuf>,
+    /// The server of others that runs HTTP plugins [default: where the shell finds `wasmtime`, or target/wasmtime].
+    #[arg(long, value_name = "PATH", value_parser = from_root())]
+    pub(crate) wasmtime: Option<PathBuf>,
     /// The host to measure, instead of the one that was built from this source.
     #[arg(long, value_name = "PATH", default_value = BUILT_HOST, hide_default_value = true, value_parser = from_root())]
     pub(crate) host: PathBuf,
-    /// Where the report is written [default: docs/benchmarks.md, with --pin docs/benchmarks-pinned.md].
+    /// Where the report is written, and its pictures beside it [default: docs/performance.md].
     #[arg(long, value_name = "PATH", value_parser = from_root())]
     output: Option<PathBuf>,
 }
@@ -81,13 +87,23 @@ impl Options {
         Part::value_variants().iter().copied().filter(wanted).collect()
     }
 
-    /// Where to write the report. A partial one replaces the complete one only where somebody says so.
+    /// Where to write the report. A partial or a quick one replaces the complete one only where somebody says so.
     pub(crate) fn output_path(&self) -> Option<PathBuf> {
-        let default = || {
-            let name = if self.pin { "docs/benchmarks-pinned.md" } else { "docs/benchmarks.md" };
-            self.only.is_empty().then(|| root().join(name))
-        };
+        let default = || (self.only.is_empty() && !self.quick).then(|| root().join("docs/performance.md"));
         self.output.clone().or_else(default)
+    }
+
+    /// What `--quick` means.
+    pub(crate) fn resolved(mut self) -> Self {
+        if self.quick {
+            self.clients = vec![1, 64, 1024];
+            self.handshake_clients = vec![64];
+            self.echo_mebibytes = self.echo_mebibytes.min(128);
+            self.rounds = self.rounds.min(2);
+            self.seconds = self.seconds.min(Duration::from_millis(500));
+            self.idle_connections = self.idle_connections.min(2000);
+        }
+        self
     }
 }
 
@@ -95,37 +111,50 @@ impl Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     Hello,
+    Saturated,
+    Syscalls,
     Echo,
     Handshakes,
-    Idle,
+    Forking,
+    Http,
+    Memory,
     Start,
+    Plugins,
+    Succession,
 }
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hello => "hello",
+            Self::Saturated => "hello with the server's core saturated",
+            Self::Syscalls => "system calls",
             Self::Echo => "echo",
             Self::Handshakes => "handshakes",
-            Self::Idle => "idle",
-            Self::Start => "start",
+            Self::Forking => "servers that start a process for each connection",
+            Self::Http => "wasmtime serve",
+            Self::Memory => "memory of waiting connections",
+            Self::Start => "starting",
+            Self::Plugins => "starting with many plugins",
+            Self::Succession => "restarts and reloads",
         })
     }
 }
 
-/// What a server does with a connection; the name of the plugin that does it.
+/// What a server does with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Work {
     Hello,
     Echo,
 }
 
-impl fmt::Display for Work {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Work {
+    /// The name of the plugin that does it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
             Self::Hello => "hello",
             Self::Echo => "echo",
-        })
+        }
     }
 }
 
@@ -156,6 +185,14 @@ pub(crate) enum Shape {
         #[arg(long, value_parser = seconds)]
         seconds: Duration,
     },
+    /// The same with HTTP.
+    Http {
+        server: SocketAddr,
+        #[arg(long)]
+        clients: usize,
+        #[arg(long, value_parser = seconds)]
+        seconds: Duration,
+    },
     /// The same over TLS.
     Handshakes {
         server: SocketAddr,
@@ -175,11 +212,7 @@ pub(crate) enum Shape {
         bytes_per_client: u64,
     },
     /// Connections that are open at the same time, and advance when standard input says so.
-    Idle {
-        server: SocketAddr,
-        #[arg(long)]
-        connections: usize,
-    },
+    Idle { server: SocketAddr },
 }
 
 /// The root of the repository. Cargo runs a benchmark in the folder of its package, which nobody thinks of while

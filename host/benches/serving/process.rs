@@ -73,6 +73,17 @@ impl Process {
         if status.success() { Ok(()) } else { Err(self.failure(&status.to_string())) }
     }
 
+    /// The same for one whose successors have its standard output and go on.
+    pub(crate) fn succeeded(mut self, within: Duration) -> anyhow::Result<()> {
+        let child = &mut self.child;
+        let status = wait_for("a predecessor to end", within, || Ok(child.try_wait()?));
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.failure(&status.to_string())),
+            Err(error) => Err(self.failure(&format!("{error:#}"))),
+        }
+    }
+
     /// Tells it to end, and waits until it has.
     pub(crate) fn terminate(mut self, within: Duration) -> anyhow::Result<()> {
         kill(self.pid(), Signal::SIGTERM).with_context(|| format!("terminate {}", self.name))?;

@@ -6,20 +6,36 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-/// CPU time of all threads of a process so far, user and system. The kernel counts it in ticks of mostly 10 ms.
-pub(crate) fn cpu_time(process: Pid) -> anyhow::Result<Duration> {
-    let path = format!("/proc/{process}/stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    // The second field is the program's name in parentheses and may hold spaces: `utime` and `stime`, fields 14 and 15,
-    // are counted from its end.
-    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = after_name.split_ascii_whitespace().skip(11);
-    let mut ticks = || -> Option<f64> { fields.next()?.parse().ok() };
-    let (Some(user), Some(system)) = (ticks(), ticks()) else {
-        return Err(anyhow!("{path} is not as proc(5) describes it: {text:?}"));
-    };
-    let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.context("this system has no clock ticks")?;
-    Ok(Duration::from_secs_f64((user + system) / ticks_per_second as f64))
+/// CPU time, as the kernel counts it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CpuTime {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+}
+
+impl CpuTime {
+    /// Of a process so far: of all its threads, and of all children that have ended and that it has waited for. The
+    /// kernel counts in ticks of mostly 10 ms.
+    pub(crate) fn of(process: Pid) -> anyhow::Result<Self> {
+        let path = format!("/proc/{process}/stat");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // The second field is the program's name in parentheses and may hold spaces: `utime`, `stime`, `cutime` and
+        // `cstime`, fields 14 to 17, are counted from its end.
+        let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks: Vec<f64> =
+            after_name.split_ascii_whitespace().skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
+        let [user, system, children_user, children_system] = ticks[..] else {
+            return Err(anyhow!("{path} is not as proc(5) describes it: {text:?}"));
+        };
+        let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.context("this system has no clock ticks")? as f64;
+        let time = |ticks: f64| Duration::from_secs_f64(ticks / ticks_per_second);
+        Ok(Self { user: time(user + children_user), system: time(system + children_system) })
+    }
+
+    /// What was used since an earlier look.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self { user: self.user.saturating_sub(earlier.user), system: self.system.saturating_sub(earlier.system) }
+    }
 }
 
 /// Memory of a process, in bytes.
@@ -29,6 +45,16 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// PSS: the same with each page divided by the number of its mappings, so that a page counts once.
     pub(crate) proportional: u64,
+}
+
+impl Memory {
+    /// By how much it has grown.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            resident: self.resident.saturating_sub(earlier.resident),
+            proportional: self.proportional.saturating_sub(earlier.proportional),
+        }
+    }
 }
 
 /// Memory of a process now. `smaps_rollup` walks the page tables, where `status` is off by what CPUs have not yet added

@@ -1,75 +1,128 @@
-//! The two servers that are compared, started in the same way.
+//! The servers that are compared: how each is started, and how it is known to listen.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use nix::unistd::Pid;
 
 use crate::cores::Cores;
 use crate::encryption::Files;
 use crate::options::{Work, root};
-use crate::process::Process;
+use crate::process::{Process, wait_for};
 
-/// A large plugin is compiled in this time, on a slow machine too.
-const START_DEADLINE: Duration = Duration::from_secs(120);
+/// A large plugin, or very many, are compiled in this time, on a slow machine too.
+const START_DEADLINE: Duration = Duration::from_secs(600);
 /// More than a host waits for connections that do not end.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What to start.
-#[derive(Clone, Copy)]
-pub(crate) enum Kind<'a> {
+pub(crate) struct Launch {
+    name: &'static str,
+    command: Command,
+    ready: Ready,
+}
+
+/// How it is known that a server listens.
+enum Ready {
+    /// It says so in so many lines, one for each listener.
+    Says(usize),
+    /// It says nothing: it listens when a connection is accepted there.
+    Accepts(SocketAddr),
+}
+
+impl Launch {
     /// The native server of this benchmark.
-    Native(Work),
-    /// The host, with a plugin and a folder where it keeps what it has compiled.
-    Host { binary: &'a Path, plugin: &'a Path, cache: &'a Path },
+    pub(crate) fn native(work: Work, max_connections: usize) -> anyhow::Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["native", work.name()]).arg("--max-connections").arg(max_connections.to_string());
+        Ok(Self { name: "native", command, ready: Ready::Says(1) })
+    }
+
+    /// The host, with a folder where it keeps what it has compiled. Where it listens, and with which plugin, is still to
+    /// be said.
+    pub(crate) fn host(binary: &Path, cache: &Path) -> Self {
+        let mut command = Command::new(binary);
+        command.arg("--cache-dir").arg(cache);
+        Self { name: "host", command, ready: Ready::Says(1) }
+    }
+
+    /// A server of somebody else, which was told to listen at `address`.
+    pub(crate) fn foreign(name: &'static str, command: Command, address: SocketAddr) -> Self {
+        Self { name, command, ready: Ready::Accepts(address) }
+    }
+
+    /// With one plugin, at so many ports that the system chooses.
+    pub(crate) fn plugin(mut self, plugin: &Path, listeners: usize) -> Self {
+        self.command.arg("--plugin").arg(plugin);
+        for _ in 0..listeners {
+            self.command.args(["--bind", "tcp://127.0.0.1:0"]);
+        }
+        self.ready = Ready::Says(listeners);
+        self
+    }
+
+    /// With a configuration file that names so many listeners.
+    pub(crate) fn configured(mut self, file: &Path, listeners: usize) -> Self {
+        self.command.arg("--config").arg(file);
+        self.ready = Ready::Says(listeners);
+        self
+    }
+
+    /// Over TLS.
+    pub(crate) fn encrypted(self, files: &Files) -> Self {
+        self.option("--tls-certificate", &files.tls_certificate).option("--tls-key", &files.tls_key)
+    }
+
+    pub(crate) fn option(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.arg(name).arg(value);
+        self
+    }
 }
 
 /// A server that listens.
 pub(crate) struct Server {
     process: Process,
     address: SocketAddr,
+    /// Whether it has to end well when it is told to.
+    ours: bool,
 }
 
 impl Server {
-    /// Starts a server, over TLS where there are files for it, and returns when it listens.
-    pub(crate) fn start(
-        kind: Kind<'_>,
-        tls: Option<&Files>,
-        max_connections: usize,
-        cores: &Cores,
-        log: PathBuf,
-    ) -> anyhow::Result<Self> {
-        let (name, mut command) = match kind {
-            Kind::Native(work) => {
-                let mut command = Command::new(env::current_exe()?);
-                command.args(["native", &work.to_string()]);
-                ("native", command)
-            }
-            Kind::Host { binary, plugin, cache } => {
-                let mut command = Command::new(binary);
-                command.arg("--plugin").arg(plugin).arg("--cache-dir").arg(cache).args(["--bind", "tcp://127.0.0.1:0"]);
-                ("host", command)
-            }
-        };
-        command.arg("--max-connections").arg(max_connections.to_string());
-        if let Some(Files { tls_certificate, tls_key }) = tls {
-            command.arg("--tls-certificate").arg(tls_certificate).arg("--tls-key").arg(tls_key);
-        }
+    /// Starts a server and returns when it listens.
+    pub(crate) fn start(launch: Launch, cores: &Cores, log: PathBuf) -> anyhow::Result<Self> {
+        let Launch { name, mut command, ready } = launch;
         // What stands in the environment of whoever measures (RUST_LOG, RUST_BACKTRACE, options of the host) would
         // count as the server's work.
         command.env_clear();
         let process = cores.as_server(|| Process::start(name, &mut command, log))??;
-        let line = process.line(START_DEADLINE)?;
-        let address = line.strip_prefix("listening tcp://").and_then(|address| address.parse().ok());
-        let address = address.ok_or_else(|| process.failure(&format!("said {line:?} instead of where it listens")))?;
-        Ok(Self { process, address })
+        let address = match ready {
+            Ready::Accepts(address) => {
+                let accepts = || Ok(TcpStream::connect(address).ok().map(|_| address));
+                wait_for(&format!("{name} to listen"), START_DEADLINE, accepts)
+                    .map_err(|error| process.failure(&format!("does not serve: {error:#}")))?
+            }
+            Ready::Says(lines) => {
+                let mut first = None;
+                for _ in 0..lines {
+                    let line = process.line(START_DEADLINE)?;
+                    let address = line.strip_prefix("listening tcp://").and_then(|address| address.parse().ok());
+                    let address = address
+                        .ok_or_else(|| process.failure(&format!("said {line:?} instead of where it listens")))?;
+                    first.get_or_insert(address);
+                }
+                first.context("a server has a listener at least")?
+            }
+        };
+        Ok(Self { process, address, ours: matches!(ready, Ready::Says(_)) })
     }
 
+    /// Where it listens first.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -78,25 +131,37 @@ impl Server {
         self.process.pid()
     }
 
-    /// Ends it as an operator would; it has to exit with 0.
+    /// Ends it as an operator would. One of ours has to exit with 0; what others do then is theirs.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
-        self.process.terminate(STOP_DEADLINE)
+        if self.ours { self.process.terminate(STOP_DEADLINE) } else { Ok(()) }
+    }
+
+    /// Waits until it has ended by itself, well, and left the service to a successor.
+    pub(crate) fn succeeded(self) -> anyhow::Result<()> {
+        self.process.succeeded(STOP_DEADLINE)
     }
 }
 
-/// The built plugin of a name.
-pub(crate) fn plugin(work: Work) -> anyhow::Result<PathBuf> {
-    let path = root().join(format!("target/plugins/{work}.wasm"));
-    ensure!(path.is_file(), "{} is missing: build it with `plugins/build {work}`", path.display());
-    Ok(path)
+/// The built plugin or test guest of a name.
+pub(crate) fn plugin(name: &str) -> anyhow::Result<PathBuf> {
+    let places = ["plugins", "test-guests"].map(|folder| root().join(format!("target/{folder}/{name}.wasm")));
+    let found = places.into_iter().find(|path| path.is_file());
+    found.with_context(|| {
+        format!("there is no {name}.wasm in target/plugins or target/test-guests: run `plugins/build`")
+    })
 }
 
 /// A folder that nobody else can write, as the host wants it for what it has compiled.
-pub(crate) fn cache_folder(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn private_folder(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
 
     let path = parent.join(name);
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(&path).with_context(|| format!("create {}", path.display()))?;
     Ok(path)
+}
+
+/// An address at which nobody listened a moment ago, for servers that cannot choose one themselves.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -1,10 +1,11 @@
 //! Medians, and the ratios of rounds that followed each other.
 
 pub(crate) use crate::median::median;
+use crate::section::milliseconds;
 
-/// How the host compares with the native server.
+/// How a server compares with another one.
 pub(crate) struct Ratio {
-    median: f64,
+    pub(crate) median: f64,
     lowest: f64,
     highest: f64,
 }
@@ -12,10 +13,10 @@ pub(crate) struct Ratio {
 impl Ratio {
     /// From the rounds of both, in the order in which they ran.
     ///
-    /// Each round of the host is compared with the native one right before it: what else the machine does changes from
+    /// Each round of a server is compared with the native one right before it: what else the machine does changes from
     /// minute to minute, and within a pair it is nearly the same. A ratio of two medians would not have that.
-    pub(crate) fn of_pairs(native: &[f64], host: &[f64]) -> Self {
-        let ratios: Vec<f64> = native.iter().zip(host).map(|(native, host)| host / native).collect();
+    pub(crate) fn of_pairs(native: &[f64], server: &[f64]) -> Self {
+        let ratios: Vec<f64> = native.iter().zip(server).map(|(native, server)| server / native).collect();
         Self {
             median: median(ratios.iter().copied()),
             lowest: ratios.iter().copied().fold(f64::INFINITY, f64::min),
@@ -28,4 +29,12 @@ impl std::fmt::Display for Ratio {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "**{:.2}** ({:.2}–{:.2})", self.median, self.lowest, self.highest)
     }
+}
+
+/// Seconds as milliseconds: the median, with the lowest and the highest in parentheses.
+pub(crate) fn with_range(seconds: &[f64]) -> String {
+    let lowest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = seconds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let median = median(seconds.iter().copied());
+    format!("{} ({}–{})", milliseconds(median), milliseconds(lowest), milliseconds(highest))
 }

@@ -2,21 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::hello::{QUESTION, expect_answer};
-use super::outcome::{Outcome, Tally};
-use super::{bounded, connect};
+use super::outcome::Outcome;
+use super::{LIMIT, bounded, connect, repeat};
 use crate::encryption::{Handshake, connector};
-
-const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn load(
     server: SocketAddr,
@@ -25,57 +23,37 @@ pub(super) async fn load(
     certificate: &Path,
     handshake: Handshake,
 ) -> anyhow::Result<Outcome> {
+    let expected = match handshake {
+        Handshake::Full => HandshakeKind::Full,
+        Handshake::Resumed => HandshakeKind::Resumed,
+    };
     let mut ready = Vec::new();
     for index in 0..clients {
-        let client = Client { server, index, handshake, tls: connector(certificate, handshake)? };
+        let client = Client { server, index, tls: connector(certificate, handshake)? };
         if handshake == Handshake::Resumed {
             // There has to be a session first.
             bounded(LIMIT, client.ask(HandshakeKind::Full)).await?;
         }
         ready.push(client);
     }
-    let start = Instant::now();
-    let mut running = JoinSet::new();
-    for client in ready {
-        running.spawn(client.run(start + time));
-    }
-    let mut tally = Tally::new()?;
-    while let Some(finished) = running.join_next().await {
-        tally.add(finished??)?;
-    }
-    Ok(tally.into_outcome(start.elapsed()))
+    let ready = Arc::new(ready);
+    let ask = move |index| {
+        let ready = Arc::clone(&ready);
+        async move {
+            let client: &Client = ready.get(index).context("there is a client for each index")?;
+            client.ask(expected).await
+        }
+    };
+    repeat(clients, time, ask).await
 }
 
 struct Client {
     server: SocketAddr,
     index: usize,
-    handshake: Handshake,
     tls: (TlsConnector, ServerName<'static>),
 }
 
 impl Client {
-    async fn run(self, deadline: Instant) -> anyhow::Result<Tally> {
-        let expected = match self.handshake {
-            Handshake::Full => HandshakeKind::Full,
-            Handshake::Resumed => HandshakeKind::Resumed,
-        };
-        let mut tally = Tally::new()?;
-        loop {
-            let start = Instant::now();
-            if start >= deadline {
-                break;
-            }
-            match bounded(LIMIT, self.ask(expected)).await {
-                Ok(()) => tally.completed(start.elapsed()),
-                Err(error) => {
-                    tally.failed(&error);
-                    break;
-                }
-            }
-        }
-        Ok(tally)
-    }
-
     async fn ask(&self, expected: HandshakeKind) -> anyhow::Result<()> {
         let (connector, name) = &self.tls;
         let socket = connect(self.server, self.index).await?;

@@ -1,50 +1,23 @@
 //! Clients of `hello`: connect, send a line, read the answer to its end, again and again.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinSet;
 
-use super::outcome::{Outcome, Tally};
-use super::{bounded, connect};
+use super::outcome::Outcome;
+use super::{connect, repeat};
 
 pub(crate) const QUESTION: &[u8] = b"bob\n";
-pub(crate) const ANSWER: &[u8] = b"Hello bob!\n";
+const ANSWER: &[u8] = b"Hello bob!\n";
 
-const LIMIT: Duration = Duration::from_secs(10);
+/// For a single question, after a start.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn load(server: SocketAddr, clients: usize, time: Duration) -> anyhow::Result<Outcome> {
-    let start = Instant::now();
-    let mut running = JoinSet::new();
-    for index in 0..clients {
-        running.spawn(client(server, index, start + time));
-    }
-    let mut tally = Tally::new()?;
-    while let Some(finished) = running.join_next().await {
-        tally.add(finished??)?;
-    }
-    Ok(tally.into_outcome(start.elapsed()))
-}
-
-async fn client(server: SocketAddr, index: usize, deadline: Instant) -> anyhow::Result<Tally> {
-    let mut tally = Tally::new()?;
-    loop {
-        let start = Instant::now();
-        if start >= deadline {
-            break;
-        }
-        match bounded(LIMIT, ask(server, index)).await {
-            Ok(()) => tally.completed(start.elapsed()),
-            Err(error) => {
-                // Enough to fail the run; a refused connection is fast and would only keep the machine busy.
-                tally.failed(&error);
-                break;
-            }
-        }
-    }
-    Ok(tally)
+    repeat(clients, time, move |index| ask(server, index)).await
 }
 
 async fn ask(server: SocketAddr, index: usize) -> anyhow::Result<()> {
@@ -66,6 +39,16 @@ pub(super) async fn expect_answer(connection: &mut (impl AsyncRead + Unpin)) -> 
         compare(&buffer[..length], &ANSWER[..length.min(ANSWER.len())])?;
     }
     compare(&buffer, ANSWER)
+}
+
+/// Asks one question, in this process.
+pub(crate) fn ask_once(server: SocketAddr) -> anyhow::Result<()> {
+    let mut connection = TcpStream::connect_timeout(&server, PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.write_all(QUESTION)?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).with_context(|| format!("read an answer, for at most {PATIENCE:?}"))?;
+    compare(&answer, ANSWER)
 }
 
 fn compare(answer: &[u8], expected: &[u8]) -> anyhow::Result<()> {

@@ -1,11 +1,12 @@
-//! Many connections that are open at the same time. Standard input leads through what they do:
+//! Many connections that are open at the same time. Standard input leads through what they do, step by step:
 //!
 //! ```text
-//! opened  ← all are connected, nothing was sent
-//! begin   → each sends a part of its line: a guest has to be there now, and waits for the rest
-//! begun   ←
-//! end     → each sends the rest and reads its answer to the end
-//! …       ← the outcome
+//! open 1000   → so many are connected; those that are new have sent nothing
+//! opened      ←
+//! begin 500   → so many have sent a part of their line: a guest has to be there, and waits for the rest
+//! begun       ←
+//! finish      → each sends what is left of its line, all at once, and reads its answer to the end
+//! …           ← the outcome
 //! ```
 
 use std::future::Future;
@@ -13,7 +14,7 @@ use std::io::stdin;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -23,36 +24,61 @@ use super::hello::{QUESTION, expect_answer};
 use super::outcome::{Outcome, Tally};
 use super::{bounded, connect};
 
-/// How many connections are opened at once: less than any backlog.
-const OPENING: usize = 64;
+/// How many connections do something at once: less than any backlog.
+const AT_ONCE: usize = 64;
 /// For one connection, while all the others want to be served at the same time.
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) fn load(runtime: &Runtime, server: SocketAddr, count: usize) -> anyhow::Result<Outcome> {
-    let mut connections = runtime.block_on(open(server, count))?;
-    println!("opened");
-
-    told("begin")?;
-    let (first, rest) = QUESTION.split_at(1);
-    connections = runtime.block_on(each(connections, move |mut connection| async move {
-        connection.write_all(first).await.context("send a part of the line")?;
-        Ok(connection)
-    }))?;
-    println!("begun");
-
-    told("end")?;
-    let start = Instant::now();
-    let tally = runtime.block_on(answers(connections, rest))?;
-    Ok(tally.into_outcome(start.elapsed()))
+/// A connection, and how much of its line it has sent.
+struct Waiting {
+    connection: TcpStream,
+    sent: usize,
 }
 
-async fn open(server: SocketAddr, count: usize) -> anyhow::Result<Vec<TcpStream>> {
-    let mut connections = Vec::with_capacity(count);
-    for first in (0..count).step_by(OPENING) {
-        let indices: Vec<usize> = (first..count.min(first + OPENING)).collect();
-        connections.extend(each(indices, move |index| async move { Ok(connect(server, index).await?) }).await?);
+pub(super) fn load(runtime: &Runtime, server: SocketAddr) -> anyhow::Result<Outcome> {
+    let mut all: Vec<Waiting> = Vec::new();
+    loop {
+        let mut line = String::new();
+        stdin().read_line(&mut line)?;
+        match line.trim_end().split_once(' ') {
+            Some(("open", count)) => {
+                runtime.block_on(open(&mut all, server, count.parse()?))?;
+                println!("opened");
+            }
+            Some(("begin", count)) => {
+                runtime.block_on(begin(&mut all, count.parse()?))?;
+                println!("begun");
+            }
+            _ if line == "finish\n" => {
+                let start = Instant::now();
+                let tally = runtime.block_on(finish(all))?;
+                return Ok(tally.into_outcome(start.elapsed()));
+            }
+            _ => bail!("told {line:?}, which is no step"),
+        }
     }
-    Ok(connections)
+}
+
+async fn open(all: &mut Vec<Waiting>, server: SocketAddr, count: usize) -> anyhow::Result<()> {
+    while all.len() < count {
+        let indices: Vec<usize> = (all.len()..count.min(all.len() + AT_ONCE)).collect();
+        let connected =
+            each(
+                indices,
+                move |index| async move { Ok(Waiting { connection: connect(server, index).await?, sent: 0 }) },
+            );
+        all.extend(connected.await?);
+    }
+    Ok(())
+}
+
+/// Those that have begun are the first ones.
+async fn begin(all: &mut [Waiting], count: usize) -> anyhow::Result<()> {
+    for waiting in all.iter_mut().take(count).filter(|waiting| waiting.sent == 0) {
+        // A socket that has sent nothing takes a byte without waiting.
+        waiting.sent = waiting.connection.write(&QUESTION[..1]).await.context("send a part of the line")?;
+    }
+    Ok(())
 }
 
 /// Does the same to each at once.
@@ -69,13 +95,13 @@ where
     Ok(done)
 }
 
-async fn answers(connections: Vec<TcpStream>, rest: &'static [u8]) -> anyhow::Result<Tally> {
-    let mut running: JoinSet<_> = connections
+async fn finish(all: Vec<Waiting>) -> anyhow::Result<Tally> {
+    let mut running: JoinSet<_> = all
         .into_iter()
-        .map(|mut connection| {
+        .map(|Waiting { mut connection, sent }| {
             bounded(LIMIT, async move {
                 let start = Instant::now();
-                connection.write_all(rest).await?;
+                connection.write_all(&QUESTION[sent..]).await?;
                 expect_answer(&mut connection).await?;
                 Ok(start.elapsed())
             })
@@ -89,11 +115,4 @@ async fn answers(connections: Vec<TcpStream>, rest: &'static [u8]) -> anyhow::Re
         }
     }
     Ok(tally)
-}
-
-fn told(expected: &str) -> anyhow::Result<()> {
-    let mut line = String::new();
-    stdin().read_line(&mut line)?;
-    ensure!(line.trim_end() == expected, "told {line:?} where {expected:?} comes next");
-    Ok(())
 }

@@ -1,75 +1,107 @@
-//! Short connections: how many a second, how long each takes, and what each costs the server.
+//! Short connections: how many a second, how long each takes, what each costs the server, and how that grows with the
+//! number of clients.
 
-use std::time::Duration;
-
-use super::{Bench, Both, Round, Section, Side};
+use super::series::{COLUMNS, Series};
+use super::{Bench, Contestant, Section, Side};
+use crate::aims::Bound;
+use crate::cores::Cores;
 use crate::options::Work;
-use crate::report::{grouped, microseconds};
-use crate::servers::Server;
+use crate::plot::{Curve, Plot, Scale};
+use crate::report::grouped;
 use crate::statistics::{Ratio, median};
 
-/// Before the first round that counts, so that connection pools, page tables and branch predictors know the work.
-const WARM_UP: Duration = Duration::from_millis(500);
-/// For connections that were begun in time; the load gives up on each of them earlier.
-const GRACE: Duration = Duration::from_secs(60);
+/// With how many clients the aims are about.
+const AIMED_AT: usize = 64;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
-    let options = bench.options;
-    let servers = bench.start_both(Work::Hello, options.clients.iter().copied().max().unwrap_or(1))?;
-    let mut section = Section::new("Short connections: `hello`")
-        .text(
-            "Each client connects, sends `bob` and a newline, reads `Hello bob!` to the end of the connection, and \
-             begins again. Latency is from connecting to the end. CPU is user and system time of the server's process \
-             for each connection.",
-        )
-        .columns([
-            "Clients",
-            "Native, connections/s",
-            "Host, connections/s",
-            "Host ÷ native",
-            "p50 native, µs",
-            "p50 host, µs",
-            "p99 native, µs",
-            "p99 host, µs",
-            "p99 host ÷ native",
-            "CPU native, µs",
-            "CPU host, µs",
-        ]);
-    for &clients in &options.clients {
-        for side in [Side::Native, Side::Host] {
-            round(bench, side, servers.get(side), clients, WARM_UP.min(options.seconds))?;
+    let rows = rows(bench, &bench.options.clients)?;
+    let curve = |index: usize, name| {
+        let points =
+            rows.iter().filter_map(|(clients, series)| Some((*clients as f64, median(series.get(index)?.rate()))));
+        Curve { name, points: points.collect() }
+    };
+    let plot = bench.plot(Plot {
+        file: "clients",
+        title: "Short connections",
+        x: "clients",
+        scale: Scale::Logarithmic,
+        y: "connections/s",
+        curves: Side::ALL.into_iter().enumerate().map(|(index, side)| curve(index, side.name())).collect(),
+    });
+    for (clients, series) in &rows {
+        if let (AIMED_AT, [native, host, concurrent]) = (*clients, &series[..]) {
+            let ratio = |figures: fn(&Series) -> Vec<f64>, series| Ratio::of_pairs(&figures(native), &figures(series));
+            bench.aim(
+                "connections/s, whole machine, 0.2",
+                Bound::AtLeast(1.0),
+                ratio(Series::rate, host).median,
+                "× native",
+            );
+            bench.aim(
+                "connections/s, whole machine, 0.3",
+                Bound::AtLeast(0.75),
+                ratio(Series::rate, concurrent).median,
+                "× native",
+            );
+            bench.aim("p99 at 64 clients, 0.2", Bound::AtMost(1.2), ratio(Series::p99, host).median, "× native");
         }
-        let rounds =
-            Both::alternate(options.rounds, |side| round(bench, side, servers.get(side), clients, options.seconds))?;
-        section.row(row(clients, &rounds));
     }
-    servers.native.stop()?;
-    servers.host.stop()?;
-    Ok(section)
+    let section = Section::new("Short connections: `hello`").text(format!(
+        "Each client connects, sends `bob` and a newline, reads `Hello bob!` to the end of the connection, and begins \
+         again; server and load share all cores. Latency is from connecting to the end. CPU is time of the server's \
+         process for each connection, in user mode and in the kernel.\n\n{plot}"
+    ));
+    Ok(fill(section, &rows))
 }
 
-fn round(bench: &Bench<'_>, side: Side, server: &Server, clients: usize, time: Duration) -> anyhow::Result<Round> {
-    let seconds = time.as_secs_f64();
-    let arguments = format!("hello {} --clients {clients} --seconds {seconds}", server.address());
-    bench.run_load(side, server, &arguments, time + GRACE)
+/// The server has one core, the load the others: what a server can do, not what the machine can.
+pub(crate) fn saturated(bench: &Bench<'_>) -> anyhow::Result<Section> {
+    let section = Section::new("The same with the server's core saturated");
+    let cores = match Cores::pinned() {
+        Ok(cores) => cores,
+        Err(error) => return Ok(section.text(format!("Not measured: {error:#}."))),
+    };
+    let rows = bench.with_cores(cores, || rows(bench, &[16, AIMED_AT]))?;
+    for (clients, series) in &rows {
+        if let (AIMED_AT, [native, host, concurrent]) = (*clients, &series[..]) {
+            let rate = |series: &Series| Ratio::of_pairs(&native.rate(), &series.rate()).median;
+            bench.aim("the same with the server's core saturated, 0.2", Bound::AtLeast(0.85), rate(host), "× native");
+            bench.aim(
+                "the same with the server's core saturated, 0.3",
+                Bound::AtLeast(0.75),
+                rate(concurrent),
+                "× native",
+            );
+        }
+    }
+    let section = section.text(
+        "The server has the first core for itself and the load has all others. What the load and the kernel do for it \
+         does not count here: it is what a server costs that is compared.",
+    );
+    Ok(fill(section, &rows))
 }
 
-fn row(clients: usize, rounds: &Both<Vec<Round>>) -> Vec<String> {
-    let rate = rounds.figures(|round| round.outcome.completed as f64 / round.outcome.elapsed.as_secs_f64());
-    let p50 = rounds.figures(|round| round.outcome.p50.as_secs_f64());
-    let p99 = rounds.figures(|round| round.outcome.p99.as_secs_f64());
-    let cpu = rounds.figures(|round| round.server_cpu_time.as_secs_f64() / round.outcome.completed as f64);
-    vec![
-        grouped(clients as f64),
-        grouped(median(rate.native.iter().copied())),
-        grouped(median(rate.host.iter().copied())),
-        Ratio::of_pairs(&rate.native, &rate.host).to_string(),
-        microseconds(median(p50.native)),
-        microseconds(median(p50.host)),
-        microseconds(median(p99.native.iter().copied())),
-        microseconds(median(p99.host.iter().copied())),
-        Ratio::of_pairs(&p99.native, &p99.host).to_string(),
-        microseconds(median(cpu.native)),
-        microseconds(median(cpu.host)),
-    ]
+type Rows = Vec<(usize, Vec<Series>)>;
+
+fn rows(bench: &Bench<'_>, clients: &[usize]) -> anyhow::Result<Rows> {
+    let contestants = bench.start_all(Work::Hello, clients.iter().copied().max().unwrap_or(1))?;
+    let mut rows = Vec::new();
+    for &clients in clients {
+        let arguments = |one: &Contestant| format!("hello {} --clients {clients}", one.server.address());
+        rows.push((clients, Series::for_a_time(bench, &contestants, arguments)?));
+    }
+    contestants.into_iter().try_for_each(|contestant| contestant.server.stop())?;
+    Ok(rows)
+}
+
+fn fill(section: Section, rows: &Rows) -> Section {
+    let mut section = section.columns(["Clients"].into_iter().chain(COLUMNS));
+    for (clients, series) in rows {
+        for one in series {
+            let mut row = vec![grouped(*clients as f64)];
+            row.extend(one.cells(&series[0]));
+            section.row(row);
+        }
+    }
+    section
 }

@@ -1,20 +1,16 @@
 //! From the start of the process to its `listening` line, and to the end of its first answer.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
+use super::succession::describe;
 use super::{Bench, Section};
-use crate::load::hello::{ANSWER, QUESTION};
+use crate::load::hello::ask_once;
 use crate::options::Work;
-use crate::report::milliseconds;
-use crate::servers::{Kind, plugin};
-use crate::statistics::median;
-
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+use crate::servers::{Launch, plugin};
+use crate::statistics::with_range;
 
 /// Times of one start, in seconds.
 struct Start {
@@ -30,26 +26,26 @@ struct Starts {
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let mut rows = vec![Starts::new("native".to_owned())];
-    let mut plugins = vec![Plugin::new("hello", plugin(Work::Hello)?)?];
+    let mut plugins: Vec<PathBuf> = vec![plugin("hello")?];
     if let Some(path) = &bench.options.large_plugin {
         ensure!(path.is_file(), "--large-plugin {}: no such file", path.display());
-        plugins.push(Plugin::new("large", path.clone())?);
+        plugins.push(path.clone());
     }
-    for plugin in &plugins {
-        rows.push(Starts::new(format!("host, {}, cold", plugin.describe())));
-        rows.push(Starts::new(format!("host, {}, cached", plugin.describe())));
+    for path in &plugins {
+        let name = describe(path)?;
+        rows.extend(["cold", "cached"].map(|state| Starts::new(format!("host, {name}, {state}"))));
     }
     for round in 0..bench.options.rounds {
         let mut row = rows.iter_mut();
         let mut add = |start| row.next().map(|row| row.starts.push(start)).context("there is a row for each start");
-        add(start(bench, Kind::Native(Work::Hello))?)?;
-        for plugin in &plugins {
+        add(start(bench, Launch::native(Work::Hello, 512)?)?)?;
+        for (index, path) in plugins.iter().enumerate() {
             // A folder of its own for each round: empty at first, and full of what the first start has compiled after
             // it.
-            let cache = bench.cache(&format!("cache-{}-{round}", plugin.name))?;
+            let cache = bench.cache(&format!("cache-{index}-{round}"))?;
             for state in ["cold", "cached"] {
-                let started = start(bench, bench.host(&plugin.path, &cache));
-                add(started.with_context(|| format!("start the host {state} with {}", plugin.path.display()))?)?;
+                let started = start(bench, Launch::host(&bench.options.host, &cache).plugin(path, 1));
+                add(started.with_context(|| format!("start the host {state} with {}", path.display()))?)?;
             }
         }
     }
@@ -73,54 +69,12 @@ impl Starts {
     }
 }
 
-struct Plugin {
-    name: &'static str,
-    path: PathBuf,
-    bytes: u64,
-}
-
-impl Plugin {
-    fn new(name: &'static str, path: PathBuf) -> anyhow::Result<Self> {
-        let bytes = path.metadata().with_context(|| format!("read {}", path.display()))?.len();
-        Ok(Self { name, path, bytes })
-    }
-
-    fn describe(&self) -> String {
-        let name = self.path.file_name().map(Path::new).map(Path::display);
-        let name = name.map_or_else(String::new, |name| name.to_string());
-        match self.bytes {
-            bytes @ 0..1_000_000 => format!("`{name}` ({} kB)", bytes / 1_000),
-            bytes => format!("`{name}` ({:.1} MB)", bytes as f64 / 1e6),
-        }
-    }
-}
-
-fn start(bench: &Bench<'_>, kind: Kind<'_>) -> anyhow::Result<Start> {
+fn start(bench: &Bench<'_>, launch: Launch) -> anyhow::Result<Start> {
     let begin = Instant::now();
-    let server = bench.start(kind, 1)?;
+    let server = bench.start(launch)?;
     let listening = begin.elapsed().as_secs_f64();
-    ask(server.address())?;
+    ask_once(server.address())?;
     let answered = begin.elapsed().as_secs_f64();
     server.stop()?;
     Ok(Start { listening, answered })
-}
-
-fn ask(server: SocketAddr) -> anyhow::Result<()> {
-    let mut connection = TcpStream::connect_timeout(&server, ANSWER_LIMIT)?;
-    connection.set_read_timeout(Some(ANSWER_LIMIT))?;
-    connection.write_all(QUESTION)?;
-    let mut answer = Vec::new();
-    connection
-        .read_to_end(&mut answer)
-        .with_context(|| format!("read the first answer, for at most {ANSWER_LIMIT:?}"))?;
-    ensure!(answer == ANSWER, "answered `{}` instead of `{}`", answer.escape_ascii(), ANSWER.escape_ascii());
-    Ok(())
-}
-
-/// The median, with the lowest and the highest in parentheses.
-fn with_range(seconds: &[f64]) -> String {
-    let lowest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let highest = seconds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let median = median(seconds.iter().copied());
-    format!("{} ({}–{})", milliseconds(median), milliseconds(lowest), milliseconds(highest))
 }

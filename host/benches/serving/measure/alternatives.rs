@@ -1,0 +1,147 @@
+//! What people would use instead of the host, in one interleaved run with it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::ensure;
+
+use super::series::{COLUMNS, Series};
+use super::{Bench, Contestant, Section, Side};
+use crate::aims::Bound;
+use crate::alternatives::{Forking, handler, installed};
+use crate::options::{Work, root};
+use crate::report::grouped;
+use crate::servers::{Launch, free_address, plugin};
+use crate::statistics::Ratio;
+
+const CLIENTS: [usize; 2] = [16, 64];
+/// A process for each connection: not more of them than a machine has room for.
+const MOST_PROCESSES: usize = 512;
+
+/// With HTTP.
+const HTTP_CLIENTS: usize = 32;
+const HTTP_CONNECTIONS: usize = 1000;
+
+/// How to get the server that runs HTTP plugins.
+const WASMTIME: &str = "CARGO_PROFILE_RELEASE_LTO=fat cargo install wasmtime-cli --version 48.0.2 --locked --no-default-features \
+    --features serve,component-model,component-model-async,pooling-allocator,cranelift,parallel-compilation,logging --root target/wasmtime";
+
+/// What makes it fast: memory, tables and stacks that stay mapped from one guest to the next, and the same engine for
+/// components without concurrency as the host has.
+const TUNED: [&str; 8] = [
+    "-Opooling-allocator=y",
+    "-Opooling-memory-keep-resident=2097152",
+    "-Opooling-table-keep-resident=65536",
+    "-Opooling-async-stack-keep-resident=65536",
+    "-Opooling-pagemap-scan=yes",
+    "-Opooling-max-unused-warm-slots=1000",
+    "-Opooling-max-memory-size=67108864",
+    "-Wconcurrency-support=n",
+];
+
+/// Servers that start a process for each connection, with the handler natively compiled.
+pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
+    let handler = handler(bench.folder())?;
+    let mut contestants = Vec::new();
+    for side in [Side::Native, Side::Host] {
+        contestants.push(Contestant {
+            name: side.name(),
+            server: bench.start(bench.launch(side, Work::Hello, MOST_PROCESSES)?)?,
+        });
+    }
+    let mut text = "Servers that start a process for each connection, which does on its standard streams what `hello` does: a native \
+                    program, and nothing loaded but the C library. Rates and latencies as with short connections; CPU is that of \
+                    the server and of all that it has started."
+        .to_owned();
+    for forking in Forking::ALL {
+        let (name, address) = (forking.name(), free_address()?);
+        match forking.command(address, &handler, MOST_PROCESSES) {
+            Some(command) => {
+                contestants.push(Contestant { name, server: bench.start(Launch::foreign(name, command, address))? });
+            }
+            None => text += &format!(" Left out: {name} (Debian: `apt-get install {}`).", forking.package()),
+        }
+    }
+    let mut section = Section::new("Against a process for each connection")
+        .text(text)
+        .columns(["Clients"].into_iter().chain(COLUMNS));
+    let mut best = Vec::new();
+    for clients in CLIENTS {
+        let arguments = |contestant: &Contestant| format!("hello {} --clients {clients}", contestant.server.address());
+        let all = Series::for_a_time(bench, &contestants, arguments)?;
+        rows(&mut section, clients, &all);
+        if let [_native, host, others @ ..] = &all[..] {
+            best.extend(others.iter().map(|other| Ratio::of_pairs(&other.rate(), &host.rate()).median));
+        }
+    }
+    if !best.is_empty() {
+        let least = best.into_iter().fold(f64::INFINITY, f64::min);
+        bench.aim(
+            "against the best server with a process for each connection",
+            Bound::AtLeast(1.0),
+            least,
+            "× its rate",
+        );
+    }
+    contestants.into_iter().try_for_each(|contestant| contestant.server.stop())?;
+    Ok(section)
+}
+
+/// `wasmtime serve` with a connection for each request.
+pub(crate) fn http(bench: &Bench<'_>) -> anyhow::Result<Section> {
+    let section = Section::new("Against `wasmtime serve`");
+    let Some(wasmtime) = bench.options.wasmtime.clone().or_else(|| installed("wasmtime")).or_else(built) else {
+        return Ok(
+            section.text(format!("Not measured: it is not installed. To have it compared:\n\n```sh\n{WASMTIME}\n```"))
+        );
+    };
+    ensure!(wasmtime.is_file(), "--wasmtime {}: no such file", wasmtime.display());
+    let Ok(component) = plugin("http") else {
+        return Ok(section.text("Not measured: there is no `http.wasm` in target/test-guests (`plugins/build`)."));
+    };
+    let serve = |name, tuning: &[&str]| -> anyhow::Result<Contestant> {
+        let address = free_address()?;
+        let mut command = Command::new(&wasmtime);
+        command.args(["serve", "--addr", &address.to_string()]).args(tuning).arg(&component);
+        Ok(Contestant { name, server: bench.start(Launch::foreign(name, command, address))? })
+    };
+    let ours = |name, launch| -> anyhow::Result<Contestant> { Ok(Contestant { name, server: bench.start(launch)? }) };
+    let contestants = [
+        ours("native, no HTTP", bench.launch(Side::Native, Work::Hello, HTTP_CONNECTIONS)?)?,
+        ours("host, no HTTP", bench.launch(Side::Host, Work::Hello, HTTP_CONNECTIONS)?)?,
+        ours("host", bench.host(HTTP_CONNECTIONS)?.plugin(&component, 1))?,
+        serve("wasmtime serve, tuned", &TUNED)?,
+        serve("wasmtime serve", &[])?,
+    ];
+    let all = Series::for_a_time(bench, &contestants, |Contestant { name, server }| {
+        let load = if name.ends_with("no HTTP") { "hello" } else { "http" };
+        format!("{load} {} --clients {HTTP_CLIENTS}", server.address())
+    })?;
+    let mut section = section
+        .text(format!(
+            "A connection for each request, and a fresh guest for each: `GET /`, answered by the same plugin, `http.wasm` of the test \
+             guests. *No HTTP* is `hello`, asked by a line: that does less. Tuned: `{}`.",
+            TUNED.join(" "),
+        ))
+        .columns(["Clients"].into_iter().chain(COLUMNS));
+    rows(&mut section, HTTP_CLIENTS, &all);
+    if let [_, _, host, tuned, _] = &all[..] {
+        let ratio = Ratio::of_pairs(&tuned.rate(), &host.rate()).median;
+        bench.aim("requests/s against `wasmtime serve`, tuned", Bound::AtLeast(1.0), ratio, "× its rate");
+    }
+    contestants.into_iter().try_for_each(|contestant| contestant.server.stop())?;
+    Ok(section)
+}
+
+/// Where [`WASMTIME`] puts it.
+fn built() -> Option<PathBuf> {
+    Some(root().join("target/wasmtime/bin/wasmtime")).filter(|path| path.is_file())
+}
+
+fn rows(section: &mut Section, clients: usize, all: &[Series]) {
+    for series in all {
+        let mut row = vec![grouped(clients as f64)];
+        row.extend(series.cells(&all[0]));
+        section.row(row);
+    }
+}
