@@ -30,7 +30,7 @@ use crate::{
 };
 use std::{
     fs,
-    io::{self, Read},
+    io::Read,
     num::NonZeroU32,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},

@@ -1,11 +1,6 @@
 //! Why a plugin cannot be served: one line that names what is wrong and the remedy.
 
-use super::{
-    cache, contract,
-    contract::{VERSION_0_2, VERSION_0_3},
-    digest::Digest,
-    grants,
-};
+use super::{cache, contract, digest::Digest, grants};
 use std::{io, path::PathBuf};
 
 /// The largest plugin, in bytes: ten times what an interpreter with its library takes.
