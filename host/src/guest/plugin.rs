@@ -262,7 +262,7 @@ impl Plugin {
         Guest { call: Movable::new(call, Arc::clone(&meter)), plugin: Arc::clone(self), wire, meter }
     }
 
-    async fn call(&self, store: &mut Store<State>) -> wasmtime::Result<Result<(), String>> {
+    async fn call(&self, store: &mut Store<State>) -> Returned {
         match &self.handler {
             Handler::Wasi02(pre) => {
                 let guest = pre.instantiate_async(&mut *store).await?;
@@ -301,10 +301,13 @@ impl Plugin {
     }
 }
 
+/// What a handler returned, or why it returned nothing.
+type Returned = wasmtime::Result<Result<(), String>>;
+
 /// A guest at work for its connection, whose streams it has to itself.
 pub struct Guest {
     plugin: Arc<Plugin>,
-    call: Movable<(wasmtime::Result<Result<(), String>>, Store<State>)>,
+    call: Movable<(Returned, Store<State>)>,
     wire: Arc<Wire>,
     meter: Arc<Meter>,
 }
