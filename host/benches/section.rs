@@ -23,6 +23,7 @@ impl Section {
     }
 
     /// The paragraph above the table, where it is known last.
+    #[allow(dead_code, reason = "each benchmark compiles this file, and one of them knows it first")]
     pub(crate) fn before(mut self, text: impl Into<String>) -> Self {
         self.before = text.into();
         self
