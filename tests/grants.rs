@@ -349,7 +349,7 @@ fn what_guests_may_hold_is_reserved_for_each_connection() {
     let setup = || Setup::serving("reach").option("--guest-dir", grant.clone()).by_way_of(["prlimit", "--nofile=500"]);
     let (code, _, err) = setup().option("--max-connections", "100").run();
     assert_eq!(code, 2, "{err}");
-    assert!(err.contains("--max-connections 100") && err.contains("room for 14, since a guest may hold"), "{err}");
+    assert!(err.contains("--max-connections 100") && err.contains("room for 13, since a guest may hold"), "{err}");
     assert!(err.contains("ulimit -n 1963"), "{err}");
     assert_eq!(Guest::of(&setup().start()).tell("list 0:."), "[]");
 }

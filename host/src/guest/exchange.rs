@@ -119,6 +119,14 @@ impl Word {
     }
 }
 
+/// What is left when a guest has come to its end, in the order in which it is to be dropped: the place is free when the store is gone.
+struct Answered<P> {
+    ended: wasmtime::Result<()>,
+    unfinished: Unfinished,
+    store: Store<State>,
+    place: P,
+}
+
 impl Plugin {
     /// Whether its guests answer requests, and do not have the connection itself.
     pub fn speaks_http(&self) -> bool {
@@ -139,7 +147,7 @@ impl Plugin {
         let word = Word { respond, refusal: Arc::clone(&refusal) };
         let (plugin, metered, told) = (Arc::clone(self), Arc::clone(&meter), Arc::clone(&verdict));
         let call = Box::pin(async move {
-            let _given_back_last = place;
+            let place = place;
             let mut store = plugin.store(connection, draining, None, &metered);
             let unfinished = Unfinished(Some(told));
             let ended = {
@@ -152,9 +160,10 @@ impl Plugin {
                 });
                 Metered::new(call, &metered, Learner::default()).await
             };
-            (ended, unfinished, store)
+            Answered { ended, unfinished, store, place }
         });
-        let (ended, unfinished, store) = Movable::new(call, Arc::clone(&meter)).await;
+        // In this order, so that they are dropped in the other, whenever that is.
+        let Answered { place: _place, store, unfinished, ended } = Movable::new(call, Arc::clone(&meter)).await;
         let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
         let judged = ended.map_err(|error| (Judgement::of(&error, &store, &meter), error));
         let failure = match (judged, refusal) {
@@ -170,7 +179,6 @@ impl Plugin {
         };
         verdict.hosts_fault.store(failure.reason == Reason::Host, Ordering::Relaxed);
         drop(unfinished);
-        drop(store);
         Err(if verdict.is_abandoned() && matches!(failure.reason, Reason::Error | Reason::Trap) {
             Failure { reason: Reason::PeerReset, ..failure }
         } else {
