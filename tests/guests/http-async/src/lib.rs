@@ -25,7 +25,11 @@ impl wasip3::exports::http::handler::Guest for Guest {
             "/count" => Ok(whole(200, format!("{}\n", REQUESTS.fetch_add(1, Ordering::Relaxed) + 1))),
             "/about" => Ok(whole(
                 200,
-                format!("scheme {:?}\nauthority {:?}\npath {target:?}\n", request.get_scheme(), request.get_authority()),
+                format!(
+                    "scheme {:?}\nauthority {:?}\npath {target:?}\n",
+                    request.get_scheme(),
+                    request.get_authority()
+                ),
             )),
             "/echo" => Ok(echo(request)),
             "/trap" => panic!("as asked"),

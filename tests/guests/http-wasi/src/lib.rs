@@ -7,8 +7,8 @@ use std::{
 use wasip2::http::{
     outgoing_handler,
     types::{
-        ErrorCode, Fields, FutureTrailers, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse,
-        ResponseOutparam, Scheme,
+        ErrorCode, Fields, FutureTrailers, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest,
+        OutgoingResponse, ResponseOutparam, Scheme,
     },
 };
 
