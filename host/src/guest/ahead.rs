@@ -37,13 +37,14 @@ pub fn compile(
     let compile_error = |error: wasmtime::Error| Problem::Compile(plugin::one_line(&error));
     let bytes = plugin::read(path)?;
     let contract = plugin::accepted(&bytes, kind, wasi_0_3)?;
+    let component = plugin::component_of(&contract, &bytes)?;
     let compiler = engine::compiler(contract.concurrency).map_err(compile_error)?;
-    let (entry, is_new) = cache::keep(cache_dir, &compiler, &bytes).map_err(|error| match error {
+    let (entry, is_new) = cache::keep(cache_dir, &compiler, &component).map_err(|error| match error {
         KeepError::Compile(error) => compile_error(error),
         error => Problem::Keep(error),
     })?;
     let took = is_new.then(|| started.elapsed());
-    let artifact = Cache::open(cache_dir).artifact(&compiler, &bytes).map_err(compile_error)?;
+    let artifact = Cache::open(cache_dir).artifact(&compiler, &component).map_err(compile_error)?;
     plugin::link(&compiler, &artifact.load(&compiler).map_err(compile_error)?, &contract)?;
     Ok(Compiled { entry, took })
 }

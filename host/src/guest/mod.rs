@@ -8,6 +8,7 @@
 //!                 └► background         └► files ─► beneath, sockets: what was granted, within places
 //! ```
 
+mod adapter;
 mod ahead;
 mod background;
 mod backtrace;

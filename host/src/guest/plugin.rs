@@ -1,6 +1,7 @@
 //! A plugin: loaded once, from file to something that serves connections; then one guest for each.
 
 use super::{
+    adapter,
     background::Movable,
     backtrace::Symbols,
     bindings::{wasi_0_2, wasi_0_3},
@@ -29,6 +30,7 @@ use crate::{
     wire::Wire,
 };
 use std::{
+    borrow::Cow,
     fs,
     io::Read,
     num::NonZeroU32,
@@ -138,7 +140,7 @@ impl Plugin {
             return Err(Problem::Digest { found, wanted });
         }
         let contract = accepted(&bytes, source.kind, source.wasi_0_3)?;
-        let (runtime, component) = prepare(source, &contract, &bytes)?;
+        let (runtime, component) = prepare(source, &contract, &component_of(&contract, &bytes)?)?;
         let handler = link(&runtime.engine, &component, &contract)?;
         let plugin = Self {
             runtime,
@@ -359,8 +361,15 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
         return Some(Problem::Wasi03Disabled);
     }
     match contract.kind {
-        Kind::Handler(_) | Kind::Http(_) | Kind::Command(_) => None,
-        Kind::Module => Some(Problem::Module),
+        Kind::Handler(_) | Kind::Http(_) | Kind::Command(_) | Kind::Module => None,
+    }
+}
+
+/// The component that a file is, or that is made of it.
+pub(super) fn component_of<'a>(contract: &Contract, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, Problem> {
+    match contract.kind {
+        Kind::Module => adapter::component(bytes).map(Cow::Owned).map_err(|cause| Problem::Adapt(log::escaped(&cause))),
+        _ => Ok(Cow::Borrowed(bytes)),
     }
 }
 
@@ -428,7 +437,7 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
                 outgoing::link_wasi_0_3(&mut linker)?;
             }
         }
-        if matches!(contract.kind, Kind::Command(_)) {
+        if matches!(contract.kind, Kind::Command(_) | Kind::Module) {
             command::link(&mut linker, contract.concurrency)?;
         }
         linker.instantiate_pre(component)
@@ -439,11 +448,12 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         Kind::Handler(Generation::Wasi03) => {
             wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03).map_err(link_error)
         }
-        Kind::Command(Generation::Wasi02) => p2::CommandPre::new(pre).map(Handler::Command02).map_err(link_error),
+        Kind::Command(Generation::Wasi02) | Kind::Module => {
+            p2::CommandPre::new(pre).map(Handler::Command02).map_err(link_error)
+        }
         Kind::Command(Generation::Wasi03) => p3::CommandPre::new(pre).map(Handler::Command03).map_err(link_error),
         Kind::Http(Generation::Wasi02) => http_0_2::ProxyPre::new(pre).map(Handler::Http02).map_err(link_error),
         Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03).map_err(link_error),
-        Kind::Module => Err(Problem::Module),
     }
 }
 

@@ -55,12 +55,9 @@ pub enum Problem {
         "uses WASI 0.3 or its concurrency, and --disable-wasi-0-3 is given: build it for 0.2 alone, or leave that option out"
     )]
     Wasi03Disabled,
-    /// It is a program, and no component.
-    #[error(
-        "is a program of WASI 0.1: build it for wasm32-wasip2, or make it a component with `wasm-tools component new --adapt \
-         wasi_snapshot_preview1.command.wasm`"
-    )]
-    Module,
+    /// It is a module that the adapter does not fit.
+    #[error("is a program of WASI 0.1 that cannot be made a component of WASI 0.2: {0}")]
+    Adapt(String),
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),

@@ -125,7 +125,7 @@ impl Survey {
         let served_as = contract.as_ref().ok().map(|contract| contract.kind);
         let compiled = contract.as_ref().ok().and_then(|contract| {
             let engine = engine::compiler(contract.concurrency).ok()?;
-            Cache::open(cache_dir).holds(&engine, bytes)
+            Cache::open(cache_dir).holds(&engine, &plugin::component_of(contract, bytes).ok()?)
         });
         let import = |name: &String| Import { name: log::escaped(name), access: access(name, served_as) };
         Ok(Self {
