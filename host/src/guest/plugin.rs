@@ -357,12 +357,7 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
     if !contract.missing.is_empty() {
         return Some(contract::Error::MissingImports(contract.missing.clone()).into());
     }
-    if contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled {
-        return Some(Problem::Wasi03Disabled);
-    }
-    match contract.kind {
-        Kind::Handler(_) | Kind::Http(_) | Kind::Command(_) | Kind::Module => None,
-    }
+    (contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled).then_some(Problem::Wasi03Disabled)
 }
 
 /// The component that a file is, or that is made of it.
