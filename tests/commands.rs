@@ -2,7 +2,7 @@
 //! their environment, and how they end is in the log.
 
 use crate::harness::{
-    Address, Host, Setup, Transport, connect, connect_from, directory, plugin, read_line, read_to_end, wait_for,
+    Address, Host, Setup, Transport, connect, connect_from, plugin, read_line, read_to_end, wait_for,
 };
 use std::{collections::BTreeMap, io::Write, net::Shutdown};
 
@@ -182,26 +182,4 @@ fn a_program_that_looks_whom_it_serves_starts_at_accept() {
         stream.write_all(b"y\n").unwrap();
         assert_eq!(read_to_end(&mut stream), b"you said: y\n");
     }
-}
-
-/// What C, Go and Zig compile to, in a few lines: a module that reads once, and writes what it has read.
-#[test]
-fn a_module_of_wasi_0_1_serves() {
-    let text = r#"(module
-        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-        (memory (export "memory") 1)
-        (data (i32.const 0) "\10\00\00\00\00\10\00\00")
-        (func (export "_start")
-            (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then (call $exit (i32.const 1))))
-            (i32.store (i32.const 4) (i32.load (i32.const 8)))
-            (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)) (then (call $exit (i32.const 1))))))"#;
-    let files = directory();
-    let path = files.path().join("module.wasm");
-    std::fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
-    let host = Setup::serving_file(&path).start();
-    assert_eq!(host.ask("bob\n"), b"bob\n");
-    host.logged(&["plugin loaded", "command of WASI 0.1 (wasi_snapshot_preview1)"]);
-    host.logged(&["connection finished", "plugin=module"]);
 }

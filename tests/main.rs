@@ -38,6 +38,7 @@ mod isolation;
 mod kv;
 mod limits;
 mod log_file;
+mod modules;
 mod notify;
 mod openssl;
 mod operator;

@@ -1,7 +1,8 @@
 //! Compiling ahead of time: into the cache, so that a start or a reload finds what it needs.
 
 use super::{
-    cache::{self, Cache, KeepError},
+    adapter::Blueprint,
+    cache::{self, Cache},
     engine,
     kind::Kind,
     plugin,
@@ -34,17 +35,13 @@ pub fn compile(
     wasi_0_3: Wasi03,
 ) -> Result<Compiled, Problem> {
     let started = Instant::now();
-    let compile_error = |error: wasmtime::Error| Problem::Compile(plugin::one_line(&error));
     let bytes = plugin::read(path)?;
     let contract = plugin::accepted(&bytes, kind, wasi_0_3)?;
-    let component = plugin::component_of(&contract, &bytes)?;
-    let compiler = engine::compiler(contract.concurrency).map_err(compile_error)?;
-    let (entry, is_new) = cache::keep(cache_dir, &compiler, &component).map_err(|error| match error {
-        KeepError::Compile(error) => compile_error(error),
-        error => Problem::Keep(error),
-    })?;
+    let blueprint = Blueprint::new(&bytes, contract.kind);
+    let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
+    let (entry, is_new) = cache::keep(cache_dir, &compiler, &blueprint)?;
     let took = is_new.then(|| started.elapsed());
-    let artifact = Cache::open(cache_dir).artifact(&compiler, &component).map_err(compile_error)?;
-    plugin::link(&compiler, &artifact.load(&compiler).map_err(compile_error)?, &contract)?;
+    let artifact = Cache::open(cache_dir).artifact(&compiler, &blueprint)?;
+    plugin::link(&compiler, &artifact.load(&compiler).map_err(Problem::of_compiler)?, &contract)?;
     Ok(Compiled { entry, took })
 }

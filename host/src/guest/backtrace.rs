@@ -4,6 +4,7 @@
 //! All of that comes from the plugin and may be anything. So debug information is read when a guest has trapped and not before,
 //! apart from the workers, by one thread a plugin at most, and nobody waits for it for long: without it there are still the names.
 
+use super::{adapter::Blueprint, problem::Problem};
 use std::{
     ops::Range,
     sync::{Arc, Mutex},
@@ -51,7 +52,7 @@ pub(super) struct Symbols {
 /// That of one of its core modules.
 #[derive(Debug)]
 struct Module {
-    /// Where in the file its code lies.
+    /// Where in the component its code lies.
     code: Range<u64>,
     sections: Vec<(String, Vec<u8>)>,
 }
@@ -66,11 +67,23 @@ struct Place {
 
 impl Symbols {
     /// What a plugin knows of itself; `None` where that is nothing, as of one that is built for production.
-    pub(super) fn of(plugin: &[u8]) -> Option<Arc<Self>> {
+    pub(super) fn of(plugin: &Blueprint<'_>) -> Result<Option<Arc<Self>>, Problem> {
+        // The file tells whether there is anything, and only then is the component worth making: in that it lies where the engine
+        // will say that a guest was.
+        let carries = Parser::new(0).parse_all(plugin.file()).any(
+            |payload| matches!(payload, Ok(Payload::CustomSection(section)) if is_debug_information(section.name())),
+        );
+        if !carries {
+            return Ok(None);
+        }
+        Ok(Self::within(&plugin.component()?).map(Arc::new))
+    }
+
+    fn within(component: &[u8]) -> Option<Self> {
         let mut modules: Vec<Module> = Vec::new();
         let mut within: Vec<Option<usize>> = Vec::new();
         let mut kept = 0;
-        for payload in Parser::new(0).parse_all(plugin) {
+        for payload in Parser::new(0).parse_all(component) {
             match payload.ok()? {
                 Payload::Version { encoding, .. } => {
                     within.push((encoding == Encoding::Module).then_some(modules.len()));
@@ -87,7 +100,7 @@ impl Symbols {
                     };
                     match payload {
                         Payload::CodeSectionStart { range, .. } => module.code = range.start as u64..range.end as u64,
-                        Payload::CustomSection(section) if section.name().starts_with(".debug_") => {
+                        Payload::CustomSection(section) if is_debug_information(section.name()) => {
                             kept += section.data().len();
                             if kept > MOST_DEBUG_INFORMATION {
                                 return None;
@@ -100,10 +113,10 @@ impl Symbols {
             }
         }
         modules.retain(|module| !module.sections.is_empty());
-        (!modules.is_empty()).then(|| Arc::new(Self { modules, reading: Mutex::new(()) }))
+        (!modules.is_empty()).then(|| Self { modules, reading: Mutex::new(()) })
     }
 
-    /// What lies at these places in the file: of each the function, after those that were inlined there. `None` while others ask.
+    /// What lies at these places in the component: of each the function, after those that were inlined there. `None` while others ask.
     fn look(&self, offsets: &[Option<u64>]) -> Option<Vec<Vec<Place>>> {
         let _reading = self.reading.try_lock().ok()?;
         let mut places = vec![Vec::new(); offsets.len()];
@@ -134,6 +147,10 @@ impl Symbols {
         }
         Some(places)
     }
+}
+
+fn is_debug_information(section: &str) -> bool {
+    section.starts_with(".debug_")
 }
 
 /// What happened to a guest and, as far as the plugin tells, where, the innermost function first.

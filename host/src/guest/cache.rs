@@ -4,6 +4,7 @@
 //! settings, the processor's features). It ends with its own digest. Entries are trusted only in a directory that nobody else
 //! can write, on a path that nobody else can redirect; anything doubtful is compiled anew.
 
+use super::{adapter::Blueprint, problem::Problem};
 use crate::sys::Artifact;
 use rustix::{
     fs::{Mode, OFlags},
@@ -57,23 +58,19 @@ pub enum KeepError {
         /// What the system said.
         cause: io::Error,
     },
-    /// The engine refuses the plugin.
-    #[error("does not compile: {0:#}")]
-    Compile(wasmtime::Error),
 }
 
 /// Compiles a plugin into a directory, where that does not have it yet. Tells the entry, and whether it is new.
-pub(super) fn keep(dir: Option<&Path>, engine: &Engine, plugin: &[u8]) -> Result<(PathBuf, bool), KeepError> {
+pub(super) fn keep(dir: Option<&Path>, engine: &Engine, plugin: &Blueprint<'_>) -> Result<(PathBuf, bool), Problem> {
     let dir = dir.ok_or(KeepError::Nowhere)?;
     let dir = prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
     let entry = dir.join(entry_name(engine, plugin));
     if read(&entry).is_ok() {
         return Ok((entry, false));
     }
-    let compiled = engine.precompile_component(plugin).map_err(KeepError::Compile)?;
-    match write(&dir, &entry, &compiled) {
+    match write(&dir, &entry, &compile(engine, plugin)?) {
         Ok(()) => Ok((entry, true)),
-        Err(cause) => Err(KeepError::Unwritten { entry, cause }),
+        Err(cause) => Err(KeepError::Unwritten { entry, cause }.into()),
     }
 }
 
@@ -91,14 +88,14 @@ impl Cache {
     }
 
     /// The entry of a plugin, where there is one that can be trusted.
-    pub(super) fn holds(&self, engine: &Engine, plugin: &[u8]) -> Option<PathBuf> {
+    pub(super) fn holds(&self, engine: &Engine, plugin: &Blueprint<'_>) -> Option<PathBuf> {
         let entry = self.0.as_ref()?.join(entry_name(engine, plugin));
         read(&entry).is_ok().then_some(entry)
     }
 
     /// The compiled form of a plugin, from the cache or from the compiler.
-    pub(super) fn artifact(&self, engine: &Engine, plugin: &[u8]) -> wasmtime::Result<Artifact> {
-        let Some(dir) = &self.0 else { return compile(engine, plugin) };
+    pub(super) fn artifact(&self, engine: &Engine, plugin: &Blueprint<'_>) -> Result<Artifact, Problem> {
+        let Some(dir) = &self.0 else { return compile(engine, plugin).map(Artifact::Fresh) };
         let path = dir.join(entry_name(engine, plugin));
         match read(&path) {
             Ok(file) => {
@@ -109,7 +106,7 @@ impl Cache {
             Err(error) => warn!(entry = %path.display(), "a compiled plugin is not trusted and is made anew: {error}"),
         }
         info!("compiling the plugin");
-        let compiled = engine.precompile_component(plugin)?;
+        let compiled = compile(engine, plugin)?;
         if let Err(error) = write(dir, &path, &compiled) {
             warn!(entry = %path.display(), "the compiled plugin could not be kept: {error}");
         }
@@ -118,8 +115,8 @@ impl Cache {
 }
 
 /// The compiled form of a plugin, whatever the cache has.
-pub(super) fn compile(engine: &Engine, plugin: &[u8]) -> wasmtime::Result<Artifact> {
-    engine.precompile_component(plugin).map(Artifact::Fresh)
+pub(super) fn compile(engine: &Engine, plugin: &Blueprint<'_>) -> Result<Vec<u8>, Problem> {
+    engine.precompile_component(&plugin.component()?).map_err(Problem::of_compiler)
 }
 
 /// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
@@ -147,11 +144,11 @@ fn prepare(dir: &Path) -> Result<PathBuf, String> {
     Ok(dir)
 }
 
-fn entry_name(engine: &Engine, plugin: &[u8]) -> String {
+fn entry_name(engine: &Engine, plugin: &Blueprint<'_>) -> String {
     let mut settings = Digest(blake3::Hasher::new());
     engine.precompile_compatibility_hash().hash(&mut settings);
     let settings = settings.0.finalize().to_hex();
-    format!("{}-{}.{SUFFIX}", blake3::hash(plugin).to_hex(), settings.get(..16).unwrap_or_default())
+    format!("{}-{}.{SUFFIX}", plugin.digest().to_hex(), settings.get(..16).unwrap_or_default())
 }
 
 /// Opens an entry and checks that it is ours and undamaged. Not blocking, in case a pipe has been put there.

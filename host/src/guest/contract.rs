@@ -152,9 +152,11 @@ impl Reading {
             }
             Payload::ImportSection(section) if self.depth == 1 => {
                 for import in section.into_imports() {
-                    let module = import.map_err(damaged)?.module;
-                    if !self.imports.iter().any(|known| known == module) {
-                        self.imports.push(module.to_owned());
+                    let import = import.map_err(damaged)?;
+                    // Whether WASI 0.1 has all that is asked of it is for the adapter to say; of others each name says what was
+                    // forgotten.
+                    if import.module != PREVIEW_1 {
+                        self.imports.push(format!("{}.{}", import.module, import.name));
                     }
                 }
             }
@@ -376,7 +378,7 @@ mod tests {
         assert_eq!(contract.to_string(), "command of WASI 0.1 (wasi_snapshot_preview1)");
         assert_eq!((contract.missing, contract.concurrency), (Vec::new(), Concurrency::Plain));
         let contract = module(r#"(module (import "env" "log" (func)) (func (export "_start")))"#).unwrap();
-        assert_eq!(contract.missing, ["env"]);
+        assert_eq!(contract.missing, ["env.log"]);
         assert!(matches!(
             module(r#"(module (global (export "_start") i32 (i32.const 0)))"#),
             Err(Error::CoreModule { .. })

@@ -1,7 +1,7 @@
 //! A plugin: loaded once, from file to something that serves connections; then one guest for each.
 
 use super::{
-    adapter,
+    adapter::Blueprint,
     background::Movable,
     backtrace::Symbols,
     bindings::{wasi_0_2, wasi_0_3},
@@ -19,7 +19,7 @@ use super::{
     memory::Memory,
     meter::{Meter, Metered},
     outgoing,
-    problem::{LARGEST, LoadError, Problem},
+    problem::{LARGEST, LoadError, Problem, one_line},
     state::{self, State, Voice},
 };
 use crate::{
@@ -30,7 +30,6 @@ use crate::{
     wire::Wire,
 };
 use std::{
-    borrow::Cow,
     fs,
     io::Read,
     num::NonZeroU32,
@@ -140,7 +139,8 @@ impl Plugin {
             return Err(Problem::Digest { found, wanted });
         }
         let contract = accepted(&bytes, source.kind, source.wasi_0_3)?;
-        let (runtime, component) = prepare(source, &contract, &component_of(&contract, &bytes)?)?;
+        let blueprint = Blueprint::new(&bytes, contract.kind);
+        let (runtime, component) = prepare(source, &contract, &blueprint)?;
         let handler = link(&runtime.engine, &component, &contract)?;
         let plugin = Self {
             runtime,
@@ -156,7 +156,7 @@ impl Plugin {
                 digest: found,
                 loaded: SystemTime::now(),
             }),
-            symbols: Symbols::of(&bytes),
+            symbols: Symbols::of(&blueprint)?,
             voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
@@ -360,14 +360,6 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
     (contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled).then_some(Problem::Wasi03Disabled)
 }
 
-/// The component that a file is, or that is made of it.
-pub(super) fn component_of<'a>(contract: &Contract, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, Problem> {
-    match contract.kind {
-        Kind::Module => adapter::component(bytes).map(Cow::Owned).map_err(|cause| Problem::Adapt(log::escaped(&cause))),
-        _ => Ok(Cow::Borrowed(bytes)),
-    }
-}
-
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     // Opening a pipe would wait for its writer.
     let file = fs::metadata(path).map_err(Problem::Unreadable)?;
@@ -388,19 +380,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtime, Component), Problem> {
-    let compile_error = |error: wasmtime::Error| Problem::Compile(one_line(&error));
-    let compiler = engine::compiler(contract.concurrency).map_err(compile_error)?;
+fn prepare(source: &Source, contract: &Contract, blueprint: &Blueprint<'_>) -> Result<(Runtime, Component), Problem> {
+    let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
     let cache = Cache::open(source.cache_dir.as_deref());
-    let mut artifact = cache.artifact(&compiler, bytes).map_err(compile_error)?;
+    let mut artifact = cache.artifact(&compiler, blueprint)?;
     let mut probe = artifact.load(&compiler);
     if let (Artifact::Kept(_), Err(error)) = (&artifact, &probe) {
         // A file system that forbids execution, for example.
         warn!("the compiled plugin cannot be loaded and is made anew: {}", one_line(error));
-        artifact = cache::compile(&compiler, bytes).map_err(compile_error)?;
+        artifact = Artifact::Fresh(cache::compile(&compiler, blueprint)?);
         probe = artifact.load(&compiler);
     }
-    let required = probe.map_err(compile_error)?.resources_required().unwrap_or(ResourcesRequired {
+    let required = probe.map_err(Problem::of_compiler)?.resources_required().unwrap_or(ResourcesRequired {
         num_memories: 1,
         max_initial_memory_size: None,
         num_tables: 1,
@@ -412,7 +403,7 @@ fn prepare(source: &Source, contract: &Contract, bytes: &[u8]) -> Result<(Runtim
     }
     let runtime = Runtime::new(contract.concurrency, &required, &source.limits, source.max_connections)
         .map_err(|error| Problem::Room { connections: source.max_connections.get(), cause: one_line(&error) })?;
-    let component = artifact.load(&runtime.engine).map_err(compile_error)?;
+    let component = artifact.load(&runtime.engine).map_err(Problem::of_compiler)?;
     Ok((runtime, component))
 }
 
@@ -450,9 +441,4 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         Kind::Http(Generation::Wasi02) => http_0_2::ProxyPre::new(pre).map(Handler::Http02).map_err(link_error),
         Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03).map_err(link_error),
     }
-}
-
-/// The chain of an error from the engine, which may be a paragraph, as one line.
-pub(super) fn one_line(error: &wasmtime::Error) -> String {
-    log::escaped(&format!("{error:#}").replace('\n', " "))
 }

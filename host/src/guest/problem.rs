@@ -1,6 +1,7 @@
 //! Why a plugin cannot be served: one line that names what is wrong and the remedy.
 
-use super::{cache, contract, digest::Digest, grants};
+use super::{adapter, cache, contract, digest::Digest, grants};
+use crate::log;
 use std::{io, path::PathBuf};
 
 /// The largest plugin, in bytes: ten times what an interpreter with its library takes.
@@ -56,14 +57,14 @@ pub enum Problem {
     )]
     Wasi03Disabled,
     /// It is a module that the adapter does not fit.
-    #[error("is a program of WASI 0.1 that cannot be made a component of WASI 0.2: {0}")]
-    Adapt(String),
+    #[error(transparent)]
+    Adapter(#[from] adapter::Error),
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
     /// Its compiled form was to be kept.
     #[error(transparent)]
-    Keep(cache::KeepError),
+    Keep(#[from] cache::KeepError),
     /// It cannot be linked: something that it needs differs from what the host has.
     #[error(
         "was built for {built_for}, and cannot be linked with what this host has (uninterruptible:server@0.2.0 and @0.3.0, WASI 0.2.12 \
@@ -99,6 +100,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// What the compiler said.
+    pub(super) fn of_compiler(error: wasmtime::Error) -> Self {
+        Self::Compile(one_line(&error))
+    }
+
     /// Whether the plugin itself may be fine.
     pub fn is_refusal_of_the_system(&self) -> bool {
         matches!(self, Self::Room { .. } | Self::Keep(cache::KeepError::Unwritten { .. }))
@@ -113,4 +119,9 @@ impl LoadError {
             Self::Grant(error) => error.is_refusal_of_the_system,
         }
     }
+}
+
+/// The chain of an error from the engine, which may be a paragraph, as one line.
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
+    log::escaped(&format!("{error:#}").replace('\n', " "))
 }

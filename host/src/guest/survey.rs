@@ -2,6 +2,7 @@
 //! given and denied. Nothing is compiled, and what is no plugin is described too, as far as it is WebAssembly.
 
 use super::{
+    adapter::Blueprint,
     cache::Cache,
     contract,
     digest::Digest,
@@ -109,13 +110,13 @@ impl Survey {
         };
         let reading = Reading::of(bytes).map_err(|error| contract::Error::Damaged(error.to_string()))?;
         let memories = reading.memories;
-        let refusal = match &contract {
-            Ok(contract) => plugin::refused(contract, wasi_0_3).or_else(|| {
+        let blueprint = contract.as_ref().ok().map(|contract| Blueprint::new(bytes, contract.kind));
+        let refusal = contract.as_ref().ok().and_then(|contract| {
+            plugin::refused(contract, wasi_0_3).or_else(|| blueprint.as_ref()?.component().err()).or_else(|| {
                 (memories.initial > guest_memory as u64)
                     .then_some(Problem::Memory { needed: memories.initial, given: guest_memory })
-            }),
-            Err(_) => None,
-        };
+            })
+        });
         let (kind, refusal) = match &contract {
             Ok(contract) => (contract.to_string(), refusal.map(|problem| problem.to_string())),
             Err(error) => {
@@ -125,7 +126,7 @@ impl Survey {
         let served_as = contract.as_ref().ok().map(|contract| contract.kind);
         let compiled = contract.as_ref().ok().and_then(|contract| {
             let engine = engine::compiler(contract.concurrency).ok()?;
-            Cache::open(cache_dir).holds(&engine, &plugin::component_of(contract, bytes).ok()?)
+            Cache::open(cache_dir).holds(&engine, blueprint.as_ref()?)
         });
         let import = |name: &String| Import { name: log::escaped(name), access: access(name, served_as) };
         Ok(Self {
@@ -265,13 +266,13 @@ mod tests {
             ),
             (r#"(component (instance $h) (export "wasi:cli/run@0.3.0" (instance $h)))"#, "command of WASI 0.3"),
             (r#"(component (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#, "command of WASI 0.2"),
-            (r#"(module (func (export "_start")))"#, "command of WASI 0.1"),
+            (r#"(module (memory (export "memory") 1) (func (export "_start")))"#, "command of WASI 0.1"),
             (r#"(module (import "a" "b" (func)))"#, "core module"),
             (r#"(component)"#, "component"),
         ] {
             let survey = survey(text);
             assert!(survey.kind.contains(kind), "{} for {text}", survey.kind);
-            let is_served = kind.ends_with("WASI 0.2") || kind.ends_with("WASI 0.3");
+            let is_served = kind.contains("WASI");
             assert_eq!(survey.refusal.is_none(), is_served, "{text}: {:?}", survey.refusal);
         }
     }

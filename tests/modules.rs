@@ -1,0 +1,301 @@
+//! Programs that are core modules of WASI 0.1, as C, Go, Zig and many other languages make them: the host makes components of them, and
+//! serves them like any other.
+
+use crate::harness::{Host, Setup, Transport, directory, root, wait_for};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const READ: &str = r#"(import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))"#;
+const WRITE: &str =
+    r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#;
+const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+
+/// What all those languages come to, in a few lines: a module that reads once, and writes what it has read.
+fn parrot(memory: &str) -> String {
+    format!(
+        r#"(module {READ} {WRITE} {EXIT}
+            (memory (export "memory") {memory})
+            (data (i32.const 0) "\10\00\00\00\00\10\00\00")
+            (func (export "_start")
+                (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))
+                    (then (call $exit (i32.const 1))))
+                (i32.store (i32.const 4) (i32.load (i32.const 8)))
+                (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))
+                    (then (call $exit (i32.const 1))))))"#
+    )
+}
+
+fn module(directory: &Path, text: &str) -> PathBuf {
+    let path = directory.join("parrot.wasm");
+    fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
+    path
+}
+
+fn entries(cache: &Path) -> Vec<PathBuf> {
+    fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// `tests/programs/module.c`, built with these flags; nothing where there is no compiler for it.
+fn program(directory: &Path, flags: &[&str]) -> Option<PathBuf> {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let Some(sysroot) = said("rustc", &["--print", "sysroot"]).filter(|_| said("clang-22", &["--version"]).is_some())
+    else {
+        eprintln!("skipped: clang-22 or rustc is not installed");
+        return None;
+    };
+    let version = said("rustc", &["-vV"]).unwrap();
+    let machine = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // The plain linker, which leaves a module as it is.
+    let linker = Path::new(sysroot.trim()).join(format!("lib/rustlib/{machine}/bin/gcc-ld/wasm-ld"));
+    if !linker.exists() || !Path::new("/usr/lib/wasm32-wasi/libc.a").exists() {
+        eprintln!("skipped: this toolchain has no wasm-ld, or wasi-libc is not installed");
+        return None;
+    }
+    let path = directory.join("program.wasm");
+    let output = Command::new("clang-22")
+        .args(["--target=wasm32-wasi", "-Wno-deprecated", "-Os", "-Wall", "-Wextra", "-Werror"])
+        .arg(format!("-fuse-ld={}", linker.display()))
+        .args(flags)
+        .arg(root().join("tests/programs/module.c"))
+        .arg("-o")
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(path)
+}
+
+#[test]
+fn a_module_serves() {
+    let files = directory();
+    let path = module(files.path(), &parrot("1"));
+    for transport in Transport::ALL {
+        let host = Host::serving_over(transport, path.to_str().unwrap());
+        assert_eq!(host.ask("bob\n"), b"bob\n");
+        assert_eq!(host.ask(""), b"");
+        host.logged(&["plugin loaded", "command of WASI 0.1 (wasi_snapshot_preview1)"]);
+        host.logged(&["connection finished", "plugin=parrot"]);
+    }
+}
+
+/// What makes a component of it takes two pages of its memory, at the start and at the first call.
+#[test]
+fn a_module_has_room_for_its_adapter_or_is_told_so() {
+    let files = directory();
+    let path = module(files.path(), &parrot("1 3"));
+    let host = Setup::serving_file(&path).option("--guest-memory", "192KiB").start();
+    assert_eq!(host.ask("bob\n"), b"bob\n");
+    let host = Setup::serving_file(&path).option("--guest-memory", "128KiB").start();
+    assert_eq!(host.ask("bob\n"), b"");
+    host.logged(&["WARN", "connection failed", "reason=memory"]);
+    let (code, _, err) = Setup::serving_file(&path).option("--guest-memory", "64KiB").run();
+    assert!(code == 2 && err.contains("needs 131072 bytes of memory to start, --guest-memory gives 65536"), "{err}");
+}
+
+#[test]
+fn a_program_in_c_is_told_and_granted_what_any_other_is() {
+    let files = directory();
+    let Some(path) = program(files.path(), &[]) else { return };
+    fs::create_dir(files.path().join("data")).unwrap();
+    fs::write(files.path().join("data/file"), "content\n").unwrap();
+    for transport in Transport::ALL {
+        let host = Setup::serving_over(transport, path.to_str().unwrap())
+            .option("--guest-env", "GREETING=hi")
+            .option("--guest-arg", "--quiet")
+            .option("--guest-dir", format!("{}::/data", files.path().join("data").display()))
+            .start();
+        let told = String::from_utf8(host.ask("variables\n")).unwrap();
+        let proto = match transport {
+            Transport::Tcp => "PROTO=TCP",
+            Transport::Unix => "PROTO=UNIX",
+            Transport::Tls => "PROTO=SSL",
+        };
+        assert!(told.lines().any(|line| line == proto) && told.contains("GREETING=hi\n"), "{told}");
+        assert_eq!(told.contains("TCPREMOTEIP=127.0.0.1\n"), transport != Transport::Unix, "{told}");
+        assert_eq!(host.ask("arguments\n"), b"program\n--quiet\n");
+        assert_eq!(host.ask("read /data/file\n"), b"content\n");
+        assert_eq!(host.ask("read /etc/passwd\n"), b"");
+        host.logged(&["guest: fopen: ", "stream=\"stderr\""]);
+        // More than any buffer holds, both ways.
+        assert_eq!(host.ask([b"count\n".as_slice(), &vec![b'x'; 1 << 20]].concat()), b"1048576\n");
+        assert_eq!(host.ask("fill 1000000\n").len(), 1_000_000);
+    }
+}
+
+#[test]
+fn how_a_program_in_c_ends_is_in_the_log() {
+    let files = directory();
+    let Some(path) = program(files.path(), &["-g"]) else { return };
+    let source = fs::read_to_string(root().join("tests/programs/module.c")).unwrap();
+    let line = 1 + source.lines().position(|line| line.contains("__builtin_trap")).unwrap();
+    let host = Setup::serving_file(&path).option("--guest-memory", "4MiB").start();
+    assert_eq!(host.ask("leave 0\n"), b"leaving\n");
+    assert_eq!(host.ask("log a word\n"), b"said\n");
+    host.logged(&["guest: a word", "plugin=program", "stream=\"stderr\""]);
+    assert!(!host.log().contains("connection failed"), "{}", host.log());
+    assert_eq!(host.ask("leave 3\n"), b"leaving\n");
+    host.logged(&["WARN", "connection failed", "reason=error", "the guest exited with status 1"]);
+    // The lines are those of the file, though what runs is a component that was made of it.
+    assert_eq!(host.ask("boom\n"), b"");
+    host.logged(&["WARN", "connection failed", "reason=trap", &format!(", in boom (module.c:{line}) < ")]);
+    assert_eq!(host.ask("take 1000000\n"), b"taken\n");
+    assert_eq!(host.ask("take 5000000\n"), b"refused\n");
+}
+
+#[test]
+fn where_a_program_without_lines_was_is_in_the_log_by_its_functions() {
+    let files = directory();
+    let Some(path) = program(files.path(), &[]) else { return };
+    let host = Setup::serving_file(&path).start();
+    assert_eq!(host.ask("boom\n"), b"");
+    host.logged(&["connection failed", "reason=trap", ", in boom < "]);
+}
+
+/// What is no program of WASI 0.1 that could be served, and what is said of it by everything that looks at a plugin.
+#[test]
+fn what_the_adapter_does_not_fit_is_refused_in_one_line() {
+    let files = directory();
+    let memory = r#"(memory (export "memory") 1)"#;
+    let start = r#"(func (export "_start"))"#;
+    for (text, says) in [
+        (
+            format!(r#"(module (import "env" "log" (func)) {memory} {start})"#),
+            "imports what this host does not have: env.log: build it without",
+        ),
+        (
+            format!(r#"(module (import "wasi_unstable" "fd_write" (func)) {memory} {start})"#),
+            "imports what this host does not have: wasi_unstable.fd_write:",
+        ),
+        (
+            format!(r#"(module (import "wasi_snapshot_preview1" "sock_open" (func)) {memory} {start})"#),
+            "cannot be made one of WASI 0.2: failed to decode world from module: failed to validate the imports of the adapter \
+             module `wasi_snapshot_preview1`: adapter module did not export `sock_open`: build it for wasm32-wasip2",
+        ),
+        (
+            format!(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) {memory} {start})"#),
+            "type mismatch for function `fd_write`",
+        ),
+        (format!("(module {WRITE} {start})"), "exports no memory by the name of \"memory\""),
+        (
+            format!(r#"(module {WRITE} (memory (export "mem") 1) {start})"#),
+            "exports no memory by the name of \"memory\"",
+        ),
+        (
+            parrot("1 2"),
+            "has a memory of 65536 bytes that may grow to 131072, and the adapter that makes it a program of WASI 0.2 needs 131072 \
+             more: link it with a larger --max-memory, or without one",
+        ),
+        (
+            format!(r#"(module {memory} (func (export "greet")))"#),
+            "is a core WebAssembly module without _start, and so no program; it exports memory, greet: build it for wasm32-wasip2",
+        ),
+        // One that only looks whole: its function takes from an empty stack.
+        (format!(r#"(module {WRITE} {memory} (func (export "_start") i32.add drop))"#), "is damaged: type mismatch"),
+    ] {
+        let path = module(files.path(), &text);
+        for subcommand in ["check", "compile"] {
+            let setup = Setup::bare().argument(subcommand).option("--cache-dir", files.path().join("cache"));
+            let (code, out, err) = match subcommand {
+                "check" => setup.option("--plugin", &path).option("--log-level", "error").run(),
+                _ => setup.argument(&path).run(),
+            };
+            assert_eq!((code, out.as_str()), (2, ""), "{err}");
+            assert!(err.lines().count() == 1 && err.contains(says), "{says}: {err}");
+        }
+        let (code, page, err) = Setup::bare().argument("inspect").argument(&path).option("--cache-dir", "none").run();
+        assert_eq!((code, err.as_str()), (2, ""), "{page}");
+        let served = page.lines().find(|line| line.trim_start().starts_with("served ")).unwrap();
+        assert!(served.contains("no: it ") && served.contains(says), "{says}: {page}");
+    }
+    let cut = fs::read(module(files.path(), &parrot("1"))).unwrap();
+    for length in 0..cut.len() {
+        let path = files.path().join("cut.wasm");
+        fs::write(&path, &cut[..length]).unwrap();
+        // All of them at once would take a while, and none of them differs from its neighbours.
+        if length % 16 == 0 {
+            let (code, _, err) = Setup::bare().argument("inspect").argument(&path).run();
+            assert!(code == 2 && !err.contains("panicked"), "{length}: {err}");
+        }
+    }
+}
+
+#[test]
+fn a_module_is_compiled_once_and_known_by_its_file() {
+    let (files, cache) = (directory(), directory());
+    let path = module(files.path(), &parrot("1"));
+    let run = |words: &[&str]| {
+        let setup = words.iter().fold(Setup::bare(), |setup, word| setup.argument(word));
+        setup.argument(&path).option("--cache-dir", cache.path()).run()
+    };
+    let (code, out, err) = run(&["compile"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let entry = entries(cache.path()).remove(0);
+    assert!(out.trim_end().ends_with(entry.to_str().unwrap()), "{out}");
+    assert!(run(&["compile"]).1.contains("was compiled already"));
+
+    let digest = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
+    let digest = String::from_utf8(digest).unwrap().split(' ').next().unwrap().to_owned();
+    let (code, page, err) = run(&["inspect"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{page}");
+    for line in [
+        "kind       command of WASI 0.1 (wasi_snapshot_preview1)",
+        "served     yes",
+        "engine     plain",
+        &format!("sha256     {digest}"),
+        &format!("compiled   {}", entry.display()),
+        "wasi_snapshot_preview1  given",
+    ] {
+        assert!(page.lines().any(|printed| printed.trim() == line), "{line}\n{page}");
+    }
+
+    // Found by a host, with that digest.
+    let host = Setup::bare()
+        .option("--plugin", &path)
+        .option("--plugin-sha256", &digest)
+        .option("--cache-dir", cache.path())
+        .option("--bind", "tcp://127.0.0.1:0")
+        .option("--log-level", "debug")
+        .start();
+    assert_eq!(host.ask("bob\n"), b"bob\n");
+    assert!(!host.log().contains("compiling"), "{}", host.log());
+    assert_eq!(entries(cache.path()), [entry]);
+    drop(host);
+
+    // Another module is another entry.
+    module(files.path(), &parrot("2"));
+    assert!(run(&["compile"]).1.starts_with("compiled "));
+    assert_eq!(entries(cache.path()).len(), 2);
+}
+
+#[test]
+fn the_kind_of_a_module_is_its_own() {
+    let files = directory();
+    let path = module(files.path(), &parrot("1"));
+    let host = Setup::serving_file(&path).option("--plugin-kind", "command-0.1").start();
+    assert_eq!(host.ask("bob\n"), b"bob\n");
+    let (code, _, err) = Setup::serving_file(&path).option("--plugin-kind", "command-0.2").run();
+    assert!(code == 2 && err.contains("is no command of WASI 0.2, as --plugin-kind command-0.2 says"), "{err}");
+}
+
+/// A module that was put in the place of another harms nobody where it cannot be served, and serves where it can.
+#[test]
+fn a_module_is_reloaded_whole_or_not_at_all() {
+    let files = directory();
+    let path = module(files.path(), &parrot("1"));
+    let host = Setup::serving_file(&path).start();
+    let memory = r#"(memory (export "memory") 1)"#;
+    module(files.path(), &format!(r#"(module {WRITE} {memory} (func (export "_start") i32.add drop))"#));
+    host.signal(nix::sys::signal::Signal::SIGHUP);
+    host.logged(&["ERROR", "is damaged: type mismatch"]);
+    assert_eq!(host.ask("bob\n"), b"bob\n");
+    let silent = format!(r#"(module {memory} (func (export "_start")))"#);
+    module(files.path(), &silent);
+    host.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_for("the module that says nothing", || host.ask("bob\n").is_empty().then_some(()));
+}
