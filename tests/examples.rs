@@ -1,4 +1,4 @@
-//! The handler of `examples/` in every other language, as far as it was built: `examples/build-all` makes them.
+//! The handler of `examples/` in every other language, and the programs, as far as they were built: `examples/build-all` makes them.
 
 use crate::harness::{Host, read_to_end, root};
 use socket2::SockRef;
@@ -11,17 +11,18 @@ use std::{
 
 /// One test for each, so that they run side by side: the large ones take a while to compile.
 macro_rules! examples {
-    ($($test:ident: $name:literal,)*) => {
-        const NAMES: &[&str] = &[$($name),*];
+    ($names:ident, $greets:ident: $($test:ident: $name:literal,)*) => {
+        const $names: &[&str] = &[$($name),*];
 
         $(#[test]
         fn $test() {
-            greets($name);
+            $greets($name);
         })*
     };
 }
 
 examples! {
+    HANDLERS, greets:
     c_0_2: "c-hello-0.2",
     c_0_3: "c-hello-0.3",
     cpp_0_2: "cpp-hello-0.2",
@@ -33,14 +34,29 @@ examples! {
     python_0_3: "python-hello-0.3",
 }
 
-/// What every handler promises, with the options that a host has by default.
-fn greets(name: &str) {
+examples! {
+    PROGRAMS, greets_as_a_program:
+    assemblyscript_program: "assemblyscript-command",
+    c_program: "c-command",
+    go_program: "go-command",
+    rust_program: "rust-command",
+    rust_program_of_wasi_0_1: "rust-command-0.1",
+    zig_program: "zig-command",
+}
+
+/// A host that serves an example, where that was built.
+fn serving(name: &str) -> Option<Host> {
     let path = format!("target/examples/{name}.wasm");
     if !root().join(&path).exists() {
         eprintln!("skipped: {path} was not built: examples/build-all tells why");
-        return;
+        return None;
     }
-    let host = Host::serving(&path);
+    Some(Host::serving(&path))
+}
+
+/// What every handler promises, with the options that a host has by default.
+fn greets(name: &str) {
+    let Some(host) = serving(name) else { return };
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
     assert_eq!(host.ask("bob"), b"Hello bob!\n", "{name}: the end of input");
     assert_eq!(host.ask(""), b"Hello world!\n", "{name}: nothing");
@@ -73,17 +89,39 @@ fn greets(name: &str) {
     host.logged(&["connection failed", "reason=peer-reset"]);
 }
 
+/// What every program promises, which knows nothing of connections.
+fn greets_as_a_program(name: &str) {
+    let Some(host) = serving(name) else { return };
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
+    assert_eq!(host.ask("bob"), b"Hello bob!\n", "{name}: the end of input");
+    assert_eq!(host.ask(""), b"Hello world!\n", "{name}: nothing");
+    assert_eq!(host.ask("\r\n"), b"Hello world!\n", "{name}: an empty line");
+    assert_eq!(host.ask("böb\r\nand more\n"), "Hello böb!\n".as_bytes(), "{name}: UTF-8");
+
+    // All at once, in pieces, and by peers that do not end their side.
+    let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
+    streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
+    streams.iter_mut().for_each(|stream| stream.write_all(b"b\n").unwrap());
+    streams
+        .iter_mut()
+        .for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n", "{name}: without a half-close"));
+    assert!(!host.log().contains("connection failed"), "{name}");
+    host.logged(&["plugin loaded", if name.ends_with("-0.1") { "command of WASI 0.1" } else { "command of WASI 0." }]);
+}
+
 #[test]
 fn every_example_that_was_built_is_tested_and_every_folder_in_the_documentation() {
     let page = fs::read_to_string(root().join("docs/languages.md")).unwrap();
-    for (folder, _) in NAMES.iter().filter_map(|name| name.rsplit_once("-0.")) {
+    let folder = |name: &'static str| name.rsplit_once("-0.").map_or(name, |(folder, _)| folder);
+    for folder in HANDLERS.iter().chain(PROGRAMS).map(|name| folder(name)) {
         assert!(root().join("examples").join(folder).join("build").exists(), "there is no examples/{folder}/build");
         assert!(page.contains(&format!("`examples/{folder}`")), "docs/languages.md does not mention {folder}");
     }
     let Ok(built) = fs::read_dir(root().join("target/examples")) else { return };
     for file in built.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
-        if let Some(name) = file.strip_suffix(".wasm").filter(|name| name.contains("-hello-")) {
-            assert!(NAMES.contains(&name), "{name} is not tested");
+        // Those for HTTP have tests of their own.
+        if let Some(name) = file.strip_suffix(".wasm").filter(|name| !name.ends_with("-http")) {
+            assert!(HANDLERS.contains(&name) || PROGRAMS.contains(&name), "{name} is not tested");
         }
     }
 }
