@@ -8,6 +8,9 @@ use std::{
     process::{Command, Output},
 };
 
+/// How a build ends that lacks what is no fault of the project.
+pub const UNAVAILABLE: i32 = 69;
+
 /// A project in a directory of its own.
 struct Project {
     path: PathBuf,
@@ -29,9 +32,18 @@ impl Project {
     }
 
     fn succeeds(&self, command: &[&str]) {
-        let output = self.run(command);
-        let said = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
-        assert!(output.status.success(), "{command:?}: {}\n{}", said(&output.stdout), said(&output.stderr));
+        succeeded(command, &self.run(command));
+    }
+
+    /// Builds it, where its tools are here or can be had.
+    fn builds(&self) -> bool {
+        let output = self.run(&["./build"]);
+        if output.status.code() == Some(UNAVAILABLE) {
+            eprintln!("skipped: its tools could not be fetched");
+            return false;
+        }
+        succeeded(&["./build"], &output);
+        true
     }
 
     fn plugin(&self) -> PathBuf {
@@ -51,6 +63,11 @@ impl Project {
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
         assert_eq!(host.ask(""), b"Hello world!\n");
     }
+}
+
+fn succeeded(command: &[&str], output: &Output) {
+    let said = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+    assert!(output.status.success(), "{command:?}: {}\n{}", said(&output.stdout), said(&output.stderr));
 }
 
 fn new(directory: &Path, arguments: &[&str]) -> Output {
@@ -142,8 +159,9 @@ fn a_project_in_javascript_is_tested_built_and_served() {
     }
     let project = Project::new("js", "my-plugin");
     project.succeeds(&["node", "--test"]);
-    project.succeeds(&["./build"]);
-    project.is_served();
+    if project.builds() {
+        project.is_served();
+    }
 }
 
 #[test]
@@ -153,11 +171,9 @@ fn a_project_in_python_is_tested_built_and_served() {
     }
     let project = Project::new("python", "my-plugin");
     project.succeeds(&["python3", "test.py"]);
-    if skipped(&[], true) {
-        return;
+    if !skipped(&[], true) && project.builds() {
+        project.is_served();
     }
-    project.succeeds(&["./build"]);
-    project.is_served();
 }
 
 #[test]

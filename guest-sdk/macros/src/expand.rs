@@ -11,7 +11,12 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     match parse(arguments, item.clone()) {
         Ok(handler) => {
             let export = export(&handler);
-            quote! { #item #export }
+            // A function of its own, so that it has its name in the log when it traps.
+            quote! {
+                #[cfg_attr(target_family = "wasm", inline(never))]
+                #item
+                #export
+            }
         }
         Err(error) => {
             let error = error.into_compile_error();
