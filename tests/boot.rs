@@ -191,17 +191,6 @@ fn a_variable_that_was_probably_meant_for_an_option_is_told() {
     }
 }
 
-#[test]
-fn more_connections_than_descriptors_are_refused() {
-    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-    if hard < 1_000_000 {
-        refused(
-            &Setup::serving("hello").option("--max-connections", "1000000"),
-            &["--max-connections 1000000", "ulimit -n"],
-        );
-    }
-}
-
 fn component(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }

@@ -52,6 +52,7 @@ mod protocol;
 mod proxy_protocol;
 mod reload;
 mod restrict;
+mod room;
 mod secure;
 mod service;
 mod shutdown;

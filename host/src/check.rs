@@ -15,7 +15,7 @@ use crate::{
     service::Services,
 };
 use std::sync::Arc;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Checks a configuration, and prints what it comes to. To be called where blocking is allowed, within a runtime.
 ///
@@ -29,6 +29,9 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Failure> {
     log::check(&config.log)?;
     for (found, meant) in config::slips() {
         warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
+    }
+    if let Some(lowered) = &config.lowered {
+        info!("{lowered}");
     }
     Services::load(&config, &Arc::default())?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;

@@ -9,6 +9,7 @@ use crate::{
     tls::{self, Acceptor, Session, TicketKeys},
 };
 use std::{collections::HashMap, sync::Arc};
+use tracing::warn;
 
 /// Records of failed guests at once, and a second after that: a hostile peer must not be able to flood the log.
 const FAULT_BURST: u32 = 100;
@@ -121,6 +122,9 @@ impl Services {
                 own_faults: limiter(),
             };
             services.insert(listener.key.clone(), Arc::new(service));
+        }
+        if let Some(shortage) = Plugin::shortage(plugins.iter().map(|(_, plugin)| plugin), config.max_connections) {
+            warn!("{shortage}");
         }
         Ok(Self(services))
     }

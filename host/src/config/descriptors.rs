@@ -5,7 +5,7 @@ use super::{
     value::{Count, parse},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::num::NonZeroU32;
+use std::{fmt, num::NonZeroU32};
 
 /// Descriptors that are not connections: listeners, two reactors, log, pipes, plugin files, what watches these, and what a restart will need.
 const RESERVED: u64 = 60;
@@ -20,7 +20,7 @@ const OF_CALLS: u64 = 3 * 64;
 const PER_LISTENER: u64 = 3;
 
 /// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
-/// `vm.max_map_count` bears (65,530 by default; a live guest takes some eight mappings).
+/// `vm.max_map_count` bears (65,530 by default; a live guest takes six to eight mappings).
 const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
 
 /// What is not for connections. Each generation that drains is held by a descriptor.
@@ -28,8 +28,31 @@ pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32, admin: bool) 
     RESERVED + if admin { OF_ADMIN } else { 0 } + PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
 }
 
-/// `granted` is what a guest may hold beside its connection.
-pub(super) fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) -> Result<NonZeroU32, Error> {
+/// The default is lower than it would be with more descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct Lowered {
+    to: u32,
+    limit: u64,
+    needed: u64,
+}
+
+impl fmt::Display for Lowered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, limit, needed } = self;
+        write!(
+            f,
+            "--max-connections is {to} instead of {DEFAULT_MAX_CONNECTIONS}, since the descriptor limit is {limit}; for all of them raise it \
+             (ulimit -n {needed}, or LimitNOFILE= in the systemd unit)"
+        )
+    }
+}
+
+/// How many are served at once, and what the default lacks. `granted` is what a guest may hold beside its connection.
+pub(super) fn max_connections(
+    asked: Option<&str>,
+    reserved: u64,
+    granted: u32,
+) -> Result<(NonZeroU32, Option<Lowered>), Error> {
     // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
@@ -43,7 +66,7 @@ pub(super) fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) 
         Some(text) => {
             let Count(asked) = parse("--max-connections", text)?;
             if u64::from(asked.get()) <= room {
-                Ok(asked)
+                Ok((asked, None))
             } else {
                 let why = if granted == 0 { "" } else { ", since a guest may hold what it is granted as well" };
                 let needed = u64::from(asked.get()) * each + reserved;
@@ -52,7 +75,9 @@ pub(super) fn max_connections(asked: Option<&str>, reserved: u64, granted: u32) 
         }
         None => {
             let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
-            NonZeroU32::new(fitting).ok_or(Error::NoDescriptors { limit })
+            let needed = u64::from(DEFAULT_MAX_CONNECTIONS) * each + reserved;
+            let lowered = (fitting < DEFAULT_MAX_CONNECTIONS).then_some(Lowered { to: fitting, limit, needed });
+            NonZeroU32::new(fitting).map(|fitting| (fitting, lowered)).ok_or(Error::NoDescriptors { limit })
         }
     }
 }

@@ -11,6 +11,7 @@ mod program;
 mod slips;
 mod value;
 
+pub use descriptors::Lowered;
 pub use error::Error;
 pub use file::{FileError, Place};
 pub use layers::Layers;
@@ -78,6 +79,8 @@ pub struct Config {
     pub backlog: u32,
     /// Connections served at once.
     pub max_connections: NonZeroU32,
+    /// Where that is less than the default, and nobody has asked for it.
+    pub lowered: Option<Lowered>,
     /// Threads that serve connections.
     pub workers: NonZeroU32,
     /// How long a graceful shutdown waits.
@@ -225,6 +228,8 @@ impl Config {
             .max()
             .unwrap_or_default();
         let reserved = descriptors::reserved(listeners.len() + passed, max_draining, options.admin.is_some());
+        let (max_connections, lowered) =
+            descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?;
         Ok(Self {
             layers: layers.clone(),
             listeners,
@@ -233,7 +238,8 @@ impl Config {
             wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             watch: options.watch,
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
-            max_connections: descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?,
+            max_connections,
+            lowered,
             workers: match options.workers {
                 Some(count) => match parse::<Count>("--workers", &count)?.0 {
                     workers if workers.get() <= MOST_WORKERS => workers,

@@ -1,5 +1,6 @@
 //! The engine: how plugins are compiled, where guests come from, and the clock that interrupts them.
 
+use super::mappings::{Mappings, Pool};
 use crate::config::Limits;
 use std::{
     num::NonZeroU32,
@@ -45,6 +46,16 @@ fn config(concurrency: Concurrency) -> Config {
     config
 }
 
+impl Concurrency {
+    /// How many stacks a guest may need: one whose tasks run concurrently, a second one for what the host does in its memory meanwhile.
+    pub(super) fn stacks(self) -> u64 {
+        match self {
+            Self::Plain => 1,
+            Self::Concurrent => 2,
+        }
+    }
+}
+
 /// An engine that compiles, and reads compiled plugins to find out what their guests need.
 pub(super) fn compiler(concurrency: Concurrency) -> wasmtime::Result<Engine> {
     Engine::new(&config(concurrency))
@@ -55,6 +66,8 @@ pub(super) fn compiler(concurrency: Concurrency) -> wasmtime::Result<Engine> {
 pub(super) struct Runtime {
     pub(super) engine: Engine,
     pub(super) concurrency: Concurrency,
+    /// What its guests take of the mappings that this process may have.
+    pub(super) mappings: Arc<Pool>,
     pub(super) clock: Arc<Clock>,
 }
 
@@ -73,9 +86,10 @@ impl Runtime {
             limits,
             guests.get(),
         )));
+        let mappings = Pool::new(Mappings::of_a_guest(concurrency, required), guests)?;
         let engine = Engine::new(&config)?;
         let clock = Clock::start(engine.weak())?;
-        Ok(Self { engine, concurrency, clock })
+        Ok(Self { engine, concurrency, mappings, clock })
     }
 }
 
@@ -99,8 +113,7 @@ fn pool(
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(u32::MAX)
-        // A guest whose tasks run concurrently may need a second one, for what the host does in its memory meanwhile.
-        .total_stacks(if concurrency == Concurrency::Concurrent { guests.saturating_mul(2) } else { guests })
+        .total_stacks(u32::try_from(u64::from(guests) * concurrency.stacks()).unwrap_or(u32::MAX))
         .max_core_instances_per_component(u32::MAX)
         // What an instance may need of the host's own memory; the largest known plugin needs a tenth of it.
         .max_core_instance_size(16 << 20)

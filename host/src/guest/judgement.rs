@@ -3,6 +3,7 @@
 use super::{
     backtrace::{self, Symbols},
     failure::{Failure, Reason},
+    mappings,
     meter::Meter,
     state::State,
 };
@@ -31,6 +32,8 @@ impl Judgement {
             (Reason::Error, Some(format!("the guest exited with status {}", exit.0)))
         } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             (Reason::Host, None)
+        } else if mappings::ran_out(error) {
+            (Reason::Host, Some(format!("{error:#}: {}", mappings::remedy())))
         } else if store.data().memory.refused {
             (Reason::Memory, None)
         } else {

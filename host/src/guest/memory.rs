@@ -1,5 +1,6 @@
 //! The bound on a guest's memory: the sum over all its linear memories and tables, however many modules it is made of.
 
+use super::mappings::{Full, Room};
 use wasmtime::ResourceLimiter;
 
 /// Elements of all tables together; the largest known guest (Python) has some 9,000.
@@ -16,6 +17,8 @@ pub(super) struct Memory {
     /// Added by the growth that is under way, in case it fails.
     growth: usize,
     table_elements: usize,
+    /// Where memories are mapped, if there is any.
+    room: Result<Room, Full>,
     /// Whether the guest was refused.
     pub(super) refused: bool,
     /// What it would have had in all, when it was last refused.
@@ -23,13 +26,16 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(cap: usize) -> Self {
-        Self { used: 0, cap, growth: 0, table_elements: 0, refused: false, wanted: 0 }
+    pub(super) fn new(cap: usize, room: Result<Room, Full>) -> Self {
+        Self { used: 0, cap, growth: 0, table_elements: 0, room, refused: false, wanted: 0 }
     }
 }
 
 impl ResourceLimiter for Memory {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if self.room.is_err() {
+            return Err(Full.into());
+        }
         let growth = desired.saturating_sub(current);
         let fits = self.used.checked_add(growth).is_some_and(|total| total <= self.cap);
         if fits {
@@ -74,10 +80,26 @@ impl ResourceLimiter for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::{
+        engine::Concurrency,
+        mappings::{Mappings, Pool},
+    };
+    use std::num::NonZeroU32;
+
+    fn memory() -> Memory {
+        let required = wasmtime::ResourcesRequired {
+            num_memories: 1,
+            max_initial_memory_size: None,
+            num_tables: 1,
+            max_initial_table_size: None,
+        };
+        let pool = Pool::new(Mappings::of_a_guest(Concurrency::Plain, &required), NonZeroU32::MIN).unwrap();
+        Memory::new(100, pool.room())
+    }
 
     #[test]
     fn memories_count_together() {
-        let mut memory = Memory::new(100);
+        let mut memory = memory();
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(!memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.refused);
@@ -86,7 +108,7 @@ mod tests {
 
     #[test]
     fn growth_that_failed_is_given_back() {
-        let mut memory = Memory::new(100);
+        let mut memory = memory();
         assert!(memory.memory_growing(0, 100, None).unwrap());
         memory.memory_grow_failed(wasmtime::Error::msg("out of slots")).unwrap();
         assert!(memory.memory_growing(0, 100, None).unwrap());

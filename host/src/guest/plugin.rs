@@ -16,6 +16,7 @@ use super::{
     judgement::Judgement,
     kind::{Generation, Kind},
     late_start::{LateStart, Learner, Start},
+    mappings::{Mappings, Shortage},
     memory::Memory,
     meter::{Meter, Metered},
     outgoing,
@@ -174,6 +175,12 @@ impl Plugin {
         &self.about
     }
 
+    /// Whether the kernel allows too few mappings for so many guests of these plugins.
+    pub fn shortage<'a>(plugins: impl IntoIterator<Item = &'a Arc<Self>>, guests: NonZeroU32) -> Option<Shortage> {
+        let each: Vec<_> = plugins.into_iter().map(|plugin| plugin.runtime.mappings.each()).collect();
+        Shortage::find(&each, guests)
+    }
+
     /// Whether a guest is made only when there is input for it.
     pub fn starts_late(&self) -> bool {
         self.speaks_http() || self.late_start.start() == Start::FirstByte
@@ -218,7 +225,7 @@ impl Plugin {
         facts: Option<Facts>,
         meter: &Arc<Meter>,
     ) -> Store<State> {
-        let memory = Memory::new(self.limits.guest_memory);
+        let memory = Memory::new(self.limits.guest_memory, self.runtime.mappings.room());
         State::store(
             &self.runtime.engine,
             connection,
@@ -401,8 +408,11 @@ fn prepare(source: &Source, contract: &Contract, blueprint: &Blueprint<'_>) -> R
     if needed > source.limits.guest_memory as u64 {
         return Err(Problem::Memory { needed, given: source.limits.guest_memory });
     }
-    let runtime = Runtime::new(contract.concurrency, &required, &source.limits, source.max_connections)
-        .map_err(|error| Problem::Room { connections: source.max_connections.get(), cause: one_line(&error) })?;
+    let guests = source.max_connections;
+    let runtime = Runtime::new(contract.concurrency, &required, &source.limits, guests).map_err(|error| {
+        let mappings = Mappings::needed(&[Mappings::of_a_guest(contract.concurrency, &required)], guests);
+        Problem::Room { connections: guests.get(), mappings, cause: one_line(&error) }
+    })?;
     let component = artifact.load(&runtime.engine).map_err(Problem::of_compiler)?;
     Ok((runtime, component))
 }

@@ -89,11 +89,14 @@ pub enum Problem {
     Instantiate(String),
     /// The host could not make room.
     #[error(
-        "no room for {connections} guests ({cause}): lower --max-connections, for as many of which each plugin has room, or raise vm.max_map_count and ulimit -v"
+        "no room for {connections} guests ({cause}): lower --max-connections, for as many of which each plugin has room, or raise vm.max_map_count (this plugin \
+         alone wants {mappings}: sysctl -w vm.max_map_count={mappings}) and ulimit -v"
     )]
     Room {
         /// How many were asked for.
         connections: u32,
+        /// What their setting should be for this plugin alone.
+        mappings: u64,
         /// What the system said.
         cause: String,
     },

@@ -65,7 +65,7 @@ use tokio::{
     task::JoinHandle,
     time::{self, Instant},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// How long the workers may take to let go of what is left, when the process ends before its connections do.
 const LET_GO: Duration = Duration::from_millis(500);
@@ -92,6 +92,9 @@ pub fn run(
 ) -> Result<Exit, Failure> {
     for (found, meant) in config::slips() {
         warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
+    }
+    if let Some(lowered) = &config.lowered {
+        info!("{lowered}");
     }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)

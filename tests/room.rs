@@ -1,0 +1,110 @@
+//! What the system has room for: descriptors and memory mappings. Where it is too little, the host says what to set, with the numbers.
+
+use crate::harness::{Setup, plugin, wait_for};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::{fs, io::Write, process::Command};
+
+/// Descriptors of a host, and of the other tests of this process.
+const FOR_OTHERS: u64 = 2_000;
+
+/// As many as this process may have.
+fn raise_descriptors() -> u64 {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    hard
+}
+
+/// How many mappings the kernel allows a process.
+fn mappings() -> u64 {
+    fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap()
+}
+
+/// So many connections, where so many more than the test opens can be had.
+fn possible(connections: u64) -> Option<u64> {
+    let hard = raise_descriptors();
+    if hard < connections + FOR_OTHERS {
+        eprintln!(
+            "skipped: at most {hard} descriptors may be open here, and {} would be needed",
+            connections + FOR_OTHERS
+        );
+        return None;
+    }
+    Some(connections)
+}
+
+fn check(name: &str) -> Setup {
+    Setup::bare()
+        .argument("check")
+        .option("--plugin", plugin(name))
+        .option("--cache-dir", crate::harness::shared_cache())
+}
+
+#[test]
+fn more_connections_than_descriptors_are_refused() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if hard < 1_000_000 {
+        let (code, _, said) = Setup::serving("hello").option("--max-connections", "1000000").run();
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("--max-connections 1000000") && said.contains("ulimit -n"), "{said}");
+    }
+}
+
+#[test]
+fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
+    let few = ["prlimit", "--nofile=500:500"];
+    if !Command::new(few[0]).args(&few[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no prlimit here");
+        return;
+    }
+    let told =
+        ["INFO", "--max-connections is 429 instead of 4096, since the descriptor limit is 500", "ulimit -n 4167"];
+    let host = Setup::serving("hello").by_way_of(few).start();
+    host.logged(&told);
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    let (code, _, said) = check("hello").by_way_of(few).run();
+    assert_eq!(code, 0, "{said}");
+    assert!(told.iter().all(|told| said.contains(told)), "{said}");
+    // With what it says nothing is lowered, and nobody who has asked for less is told anything.
+    for (limit, asked) in [("--nofile=4167:4167", None), ("--nofile=500:500", Some("100"))] {
+        let setup = asked.into_iter().fold(check("hello"), |setup, asked| setup.option("--max-connections", asked));
+        let (code, _, said) = setup.by_way_of(["prlimit", limit]).run();
+        assert_eq!(code, 0, "{said}");
+        assert!(!said.contains("instead of"), "{said}");
+    }
+}
+
+#[test]
+fn more_guests_than_mappings_are_told_with_what_to_set() {
+    let allowed = mappings();
+    // A guest takes two when the plugin is loaded and four once it lives; of WASI 0.3 four and four.
+    for (plugin, each, at_once) in [("hello", 6, 8), ("hello-async", 8, 12)] {
+        let Some(connections) = possible(allowed / each + 1) else { return };
+        let setting = format!("sysctl -w vm.max_map_count={}", connections * at_once + 1824);
+        let (code, _, said) = check(plugin).option("--max-connections", connections.to_string()).run();
+        assert_eq!(code, 0, "{said}");
+        let is = format!("vm.max_map_count is {allowed}");
+        assert!(["WARN", &is, &setting].iter().all(|told| said.contains(*told)), "{said}");
+        let (_, _, said) = check(plugin).option("--max-connections", "1000").run();
+        assert!(!said.contains("max_map_count"), "{said}");
+    }
+}
+
+/// Once, such guests were told of as if their plugin had trapped, or the process ended with all that it served.
+#[test]
+fn guests_without_mappings_fail_as_the_hosts_and_the_others_go_on() {
+    const MORE: u64 = 2_000;
+    let Some(connections) = possible((mappings() - 4 * MORE) / 4) else { return };
+    let host = Setup::serving("hello-async")
+        .option("--max-connections", connections.to_string())
+        .without_records_of_connections()
+        .start();
+    host.logged(&["WARN", "guests at once fit", "vm.max_map_count"]);
+    let mut open: Vec<_> = (0..MORE + 500).map(|_| host.connect()).collect();
+    open.iter_mut().for_each(|stream| stream.write_all(b"b").unwrap());
+    let told =
+        ["ERROR", "connection failed", "reason=host", "no room for another guest", "sysctl -w vm.max_map_count="];
+    host.logged(&told);
+    drop(open);
+    wait_for("an answer", || (host.ask("bob\n") == b"Hello bob!\n").then_some(()));
+    assert!(!host.log().contains("reason=trap"), "{}", host.log());
+}
