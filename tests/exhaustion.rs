@@ -129,8 +129,7 @@ fn a_reset_at_any_point_is_one_line_at_debug_level() {
         ("hello-async", &[nothing, half, ended]),
     ] {
         let host = Host::serving(plugin);
-        // The reactor of the background, where one that floods comes to compute for long, has a few.
-        let before = descriptors(&host) + 4;
+        let before = descriptors(&host);
         for point in points {
             let mut streams: Vec<_> = (0..EACH).map(|_| host.connect()).collect();
             streams.iter_mut().for_each(point);

@@ -320,9 +320,7 @@ fn a_guest_holds_so_many_descriptors_and_no_more() {
         .option("--guest-dir", tree.grant("granted", "/data"))
         .option("--guest-connect", format!("127.0.0.1:{}", server.port))
         .start();
-    // The reactor of the background, which starts when a guest first takes long, has a few.
-    const BACKGROUND: usize = 4;
-    let before = descriptors(&host) + BACKGROUND;
+    let before = descriptors(&host);
     let mut guest = Guest::of(&host);
     guest.answers(&[
         ("hold 0:file 100", "16 then quota"),
@@ -349,8 +347,8 @@ fn what_guests_may_hold_is_reserved_for_each_connection() {
     let setup = || Setup::serving("reach").option("--guest-dir", grant.clone()).by_way_of(["prlimit", "--nofile=500"]);
     let (code, _, err) = setup().option("--max-connections", "100").run();
     assert_eq!(code, 2, "{err}");
-    assert!(err.contains("--max-connections 100") && err.contains("room for 13, since a guest may hold"), "{err}");
-    assert!(err.contains("ulimit -n 1963"), "{err}");
+    assert!(err.contains("--max-connections 100") && err.contains("room for 14, since a guest may hold"), "{err}");
+    assert!(err.contains("ulimit -n 1959"), "{err}");
     assert_eq!(Guest::of(&setup().start()).tell("list 0:."), "[]");
 }
 

@@ -57,7 +57,7 @@ fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
         return;
     }
     let told =
-        ["INFO", "--max-connections is 429 instead of 4096, since the descriptor limit is 500", "ulimit -n 4167"];
+        ["INFO", "--max-connections is 433 instead of 4096, since the descriptor limit is 500", "ulimit -n 4163"];
     let host = Setup::serving("hello").by_way_of(few).start();
     host.logged(&told);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
@@ -65,7 +65,7 @@ fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
     assert_eq!(code, 0, "{said}");
     assert!(told.iter().all(|told| said.contains(told)), "{said}");
     // With what it says nothing is lowered, and nobody who has asked for less is told anything.
-    for (limit, asked) in [("--nofile=4167:4167", None), ("--nofile=500:500", Some("100"))] {
+    for (limit, asked) in [("--nofile=4163:4163", None), ("--nofile=500:500", Some("100"))] {
         let setup = asked.into_iter().fold(check("hello"), |setup, asked| setup.option("--max-connections", asked));
         let (code, _, said) = setup.by_way_of(["prlimit", limit]).run();
         assert_eq!(code, 0, "{said}");

@@ -7,8 +7,8 @@ use super::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{fmt, num::NonZeroU32};
 
-/// Descriptors that are not connections: listeners, two reactors, log, pipes, plugin files, what watches these, and what a restart will need.
-const RESERVED: u64 = 60;
+/// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, what watches these, and what a restart will need.
+const RESERVED: u64 = 56;
 
 /// The admin endpoint: itself, what it is accepted from, a copy during a restart, and 32 connections.
 const OF_ADMIN: u64 = 35;

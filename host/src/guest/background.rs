@@ -1,7 +1,8 @@
 //! Where guests run that compute for long: threads of the lowest priority, which the kernel runs when nobody else wants the processor.
 //!
 //! A guest moves there when it was interrupted as a heavy one, with all that belongs to it, and comes back when its connection has moved a
-//! byte. Whoever serves the connection waits for it meanwhile, and touches nothing that is its own.
+//! byte. Whoever serves the connection waits for it meanwhile, and touches nothing that is its own. These threads have no reactor, no clock and
+//! no threads that wait: what a guest begins there, it begins with those of the runtime that it comes from.
 
 use super::meter::Meter;
 use rustix::process::setpriority_process;
@@ -30,7 +31,6 @@ fn threads() -> Option<&'static Handle> {
             .thread_name("background")
             // That of the thread that asks, on Linux; to be less important is refused to nobody.
             .on_thread_start(|| _ = setpriority_process(None, LOWEST_PRIORITY).ok())
-            .enable_all()
             .build();
         match runtime {
             // Another thread may have been first.
@@ -89,7 +89,8 @@ impl<T: Send + 'static> Future for Movable<T> {
                     }
                     let Some(threads) = this.meter.yielding().then(threads).flatten() else { return Poll::Pending };
                     if let Place::Here(call) = std::mem::replace(&mut this.place, Place::Ended) {
-                        let work = Work { call: Some(call), meter: Arc::clone(&this.meter) };
+                        let home = Handle::current();
+                        let work = Work { call: Some(call), meter: Arc::clone(&this.meter), home };
                         this.place = Place::Background(threads.spawn(work));
                     }
                 }
@@ -122,6 +123,8 @@ impl<T> Drop for Movable<T> {
 struct Work<T> {
     call: Option<Call<T>>,
     meter: Arc<Meter>,
+    /// Where it comes from.
+    home: Handle,
 }
 
 impl<T> Future for Work<T> {
@@ -129,6 +132,7 @@ impl<T> Future for Work<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Left<T>> {
         let this = &mut *self;
+        let _at_home = this.home.enter();
         // It is given away once, with which this future ends.
         let Some(call) = &mut this.call else { return Poll::Pending };
         this.meter.in_background(true);
@@ -139,5 +143,13 @@ impl<T> Future for Work<T> {
             Poll::Pending if this.meter.heavy() => Poll::Pending,
             Poll::Pending => this.call.take().map_or(Poll::Pending, |call| Poll::Ready(Left::Light(call))),
         }
+    }
+}
+
+impl<T> Drop for Work<T> {
+    /// What a guest leaves behind may want to be ended where it was begun.
+    fn drop(&mut self) {
+        let _at_home = self.home.enter();
+        self.call = None;
     }
 }
