@@ -2,7 +2,7 @@
 
 use crate::{
     boot::refused,
-    harness::{Setup, connect, directory, plugin, read_line, read_to_end, wait_for},
+    harness::{Setup, Transport, connect, directory, plugin, read_line, read_to_end, wait_for},
     operator::{Operated, Operator},
     player::{descriptors, wait_for_descriptors},
 };
@@ -11,7 +11,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// A loopback address that is this test's alone.
@@ -242,4 +242,23 @@ fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
     let (code, body) = operator.ask(&["-d", &large, "-H", "Expect:"], "/rollback");
     assert!(code == 409, "{code}: {body}");
     wait_for_descriptors(service.host.pid(), before);
+}
+
+/// Once, each request beyond a connection's first was shown as a further connection.
+#[test]
+fn requests_of_one_connection_are_counted_as_requests() {
+    let setup = Setup::serving_over(Transport::Tls, "http-wasi");
+    let Operated { service, operator, .. } = &Operated::start(setup);
+    let number = |name: &str| operator.metric(&format!("uninterruptible_{name}"));
+    // Two that are never answered, on the connection of one that is.
+    let uri = |path: &str| format!("https://localhost:{}{path}", service.host.addresses[0].tcp().port());
+    let uris = [uri("/"), uri("/never"), uri("/never")];
+    let flags = ["--no-progress-meter", "--insecure", "--http2", "--parallel"];
+    let mut asking = Command::new("curl").args(flags).args(uris).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("all requests", || (number("requests_total") == 3.0).then_some(()));
+    assert_eq!((number("connections_accepted_total"), number("connections_open")), (1.0, 1.0));
+    let connections = &operator.status()["connections"];
+    assert_eq!((&connections["open"], &connections["requests"]), (&1.into(), &3.into()));
+    asking.kill().unwrap();
+    asking.wait().unwrap();
 }

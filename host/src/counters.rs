@@ -11,6 +11,7 @@ pub struct Counters {
     accepted: AtomicU64,
     refused: AtomicU64,
     finished: AtomicU64,
+    requests: AtomicU64,
     failed: [AtomicU64; Reason::ALL.len()],
     restarts: AtomicU64,
     restarts_failed: AtomicU64,
@@ -28,6 +29,8 @@ pub struct Totals {
     pub refused: u64,
     /// Connections that ended well.
     pub finished: u64,
+    /// Requests of HTTP that guests were made for.
+    pub requests: u64,
     /// Connections that ended otherwise.
     pub failed: Failed,
     /// Restarts that have settled.
@@ -77,6 +80,11 @@ impl Counters {
         self.finished.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A guest is made for a request of it.
+    pub(crate) fn asked(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// It ended otherwise.
     pub(crate) fn failed(&self, reason: Reason) {
         self.failed[reason as usize].fetch_add(1, Ordering::Relaxed);
@@ -98,6 +106,7 @@ impl Counters {
             (&self.accepted, more.accepted),
             (&self.refused, more.refused),
             (&self.finished, more.finished),
+            (&self.requests, more.requests),
             (&self.restarts, more.restarts),
             (&self.restarts_failed, more.restarts_failed),
             (&self.reloads, more.reloads),
@@ -116,6 +125,7 @@ impl Counters {
             accepted: read(&self.accepted),
             refused: read(&self.refused),
             finished: read(&self.finished),
+            requests: read(&self.requests),
             failed: Failed::default(),
             restarts: read(&self.restarts),
             restarts_failed: read(&self.restarts_failed),
@@ -141,6 +151,7 @@ impl Totals {
             accepted: self.accepted.saturating_sub(earlier.accepted),
             refused: self.refused.saturating_sub(earlier.refused),
             finished: self.finished.saturating_sub(earlier.finished),
+            requests: self.requests.saturating_sub(earlier.requests),
             failed,
             restarts: self.restarts.saturating_sub(earlier.restarts),
             restarts_failed: self.restarts_failed.saturating_sub(earlier.restarts_failed),
@@ -190,6 +201,7 @@ mod tests {
         let told = there.totals();
         there.accepted();
         there.finished();
+        there.asked();
         there.refused();
         there.restarted(true);
         there.restarted(false);

@@ -4,13 +4,22 @@ use crate::{
     counters::Counters,
     quota::{Quotas, Share},
 };
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
+use std::{
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// The connections that are open, of those that may be.
 #[derive(Clone, Debug)]
 pub struct Connections {
     slots: Arc<Semaphore>,
+    /// Places that are no connections.
+    further: Arc<AtomicUsize>,
     cap: u32,
     quotas: Quotas,
     draining: Draining,
@@ -22,6 +31,7 @@ pub struct Connections {
 #[derive(Debug)]
 pub struct Slot {
     permit: OwnedSemaphorePermit,
+    further: Arc<AtomicUsize>,
     quotas: Quotas,
     share: Option<Share>,
     draining: Draining,
@@ -32,6 +42,13 @@ pub struct Slot {
 #[derive(Debug)]
 pub struct Further {
     _permit: OwnedSemaphorePermit,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Further {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connections {
@@ -41,6 +58,7 @@ impl Connections {
         let slots = Arc::new(Semaphore::new(cap.get() as usize));
         Self {
             slots,
+            further: Arc::default(),
             cap: cap.get(),
             quotas: Quotas::default(),
             draining: Draining::default(),
@@ -53,7 +71,8 @@ impl Connections {
         match Arc::clone(&self.slots).acquire_owned().await {
             Ok(permit) => {
                 let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
-                Slot { permit, quotas, share: None, draining, counters: self.counters }
+                let further = Arc::clone(&self.further);
+                Slot { permit, further, quotas, share: None, draining, counters: self.counters }
             }
             Err(_closed) => std::future::pending().await, // It is never closed.
         }
@@ -76,7 +95,8 @@ impl Connections {
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        (self.cap as usize).saturating_sub(self.slots.available_permits())
+        let taken = (self.cap as usize).saturating_sub(self.slots.available_permits());
+        taken.saturating_sub(self.further.load(Ordering::Relaxed))
     }
 
     /// Tells every guest that asks that the end is near.
@@ -106,7 +126,10 @@ impl Slot {
     /// Waits for another free place, beside those who wait for one for a connection, and takes it.
     pub async fn further(&self) -> Further {
         match Arc::clone(self.permit.semaphore()).acquire_owned().await {
-            Ok(permit) => Further { _permit: permit },
+            Ok(permit) => {
+                self.further.fetch_add(1, Ordering::Relaxed);
+                Further { _permit: permit, count: Arc::clone(&self.further) }
+            }
             Err(_closed) => std::future::pending().await, // It is never closed.
         }
     }

@@ -62,6 +62,7 @@ fn connections(text: &mut Text, status: &Status) {
         ("uninterruptible_connections_accepted_total", "Connections that were accepted.", totals.accepted),
         ("uninterruptible_connections_refused_total", "Connections of peers that may not connect.", totals.refused),
         ("uninterruptible_connections_finished_total", "Connections that ended well.", totals.finished),
+        ("uninterruptible_requests_total", "Requests of HTTP that guests were made for.", totals.requests),
     ] {
         text.single(name, "counter", help, value);
     }

@@ -78,6 +78,7 @@ fn connections(page: &mut Page, status: &Status) {
         (totals.finished.to_string(), "finished".to_owned()),
         (failed.to_string(), "failed".to_owned()),
         (totals.refused.to_string(), "refused".to_owned()),
+        (totals.requests.to_string(), "requests".to_owned()),
     ] {
         page.add(&format!("<div><b>{number}</b>{of}</div>"));
     }

@@ -209,6 +209,8 @@ pub(super) struct Connected {
     pub(super) refused: u64,
     pub(super) finished: u64,
     pub(super) failed: crate::counters::Failed,
+    /// What guests were made for on those that speak HTTP.
+    pub(super) requests: u64,
 }
 
 /// How often something was done, since the service started.
@@ -231,8 +233,17 @@ pub(super) struct Draining {
 
 impl Status {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
-        let Totals { accepted, refused, finished, failed, restarts, restarts_failed, reloads, reloads_failed } =
-            snapshot.connections.counters().totals();
+        let Totals {
+            accepted,
+            refused,
+            finished,
+            requests,
+            failed,
+            restarts,
+            restarts_failed,
+            reloads,
+            reloads_failed,
+        } = snapshot.connections.counters().totals();
         let plugins = snapshot.plugins.iter().map(|about| Plugin {
             name: about.name.to_string(),
             file: about.path.display().to_string(),
@@ -261,7 +272,7 @@ impl Status {
             connections: Counted {
                 open: snapshot.connections.open(),
                 most: snapshot.connections.cap(),
-                totals: Connected { accepted, refused, finished, failed },
+                totals: Connected { accepted, refused, finished, failed, requests },
             },
             restarts: Done { done: restarts, failed: restarts_failed, last: snapshot.restart.clone() },
             reloads: Done { done: reloads, failed: reloads_failed, last: snapshot.reload.clone() },

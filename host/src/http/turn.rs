@@ -30,11 +30,13 @@ impl Turns {
     /// Waits for a place: its own, as soon as that is free, or another one.
     pub(super) async fn next(&self) -> Turn {
         let own = Arc::clone(&self.own);
-        tokio::select! {
+        let turn = tokio::select! {
             biased;
             // It is never closed.
             Ok(permit) = own.acquire_owned() => Turn::Own(permit, Arc::clone(&self.slot)),
             further = self.slot.further() => Turn::Further(further),
-        }
+        };
+        self.slot.counters().asked();
+        turn
     }
 }
