@@ -8,8 +8,10 @@
 //!                   the one state     cached, linked once)      │
 //!                   machine             │                       ▼
 //!                                       └────────────────────► connection ─► wire ◄─► peer
-//!                                                               │              ▲
-//!                                                               └► guest ──────┘ streams
+//!                                                               │ │            ▲
+//!                                          handlers, programs:  │ └► guest ────┤ streams
+//!                                          requests:            └► http ───────┘ heads, bodies
+//!                                                                   └► guest     of each request
 //! ```
 //!
 //! Data goes one way, left to right and down; what an earlier part has parsed (`config`'s limits, `bind`'s addresses) the later
