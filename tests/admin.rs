@@ -93,7 +93,7 @@ fn the_metrics_are_what_prometheus_reads() {
     }
     let head = String::from_utf8(operator.curl(&["-I"], "/metrics").stdout).unwrap();
     assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
-    match Command::new("promtool").args(["check", "metrics"]).stdin(std::process::Stdio::piped()).spawn() {
+    match Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn() {
         Ok(mut promtool) => {
             promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
             assert!(promtool.wait().unwrap().success());
