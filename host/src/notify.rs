@@ -3,7 +3,7 @@
 //! One datagram for each thing said. Nothing here waits for the supervisor but [`Notifier::barrier`], and nothing fails the
 //! host: without a supervisor each call does nothing, and one that does not listen costs a record at debug level.
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 use sendfd::SendWithFd;
 use std::{
     ffi::{OsStr, OsString},
@@ -75,8 +75,8 @@ impl Notifier {
 
     /// What this process serves is being replaced, by a reload or a successor; `ready` or `ready_as` follows.
     pub fn reloading(&self, status: &str) {
-        let now = clock_gettime(ClockId::Monotonic);
-        let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        let microseconds = now.as_micros();
         self.say(&message(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"), status));
     }
 

@@ -29,7 +29,12 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
             runtime.block_on(handshakes::load(server, clients, seconds, certificate, handshake))?
         }
         Shape::Hello { server, clients, seconds } => runtime.block_on(hello::load(server, clients, seconds))?,
-        Shape::Http { server, clients, seconds } => runtime.block_on(http::load(server, clients, seconds))?,
+        Shape::Http { server, clients, seconds, keep_alive: false } => {
+            runtime.block_on(http::load(server, clients, seconds))?
+        }
+        Shape::Http { server, clients, seconds, keep_alive: true } => {
+            runtime.block_on(http::load_kept(server, clients, seconds))?
+        }
         Shape::Echo { server, clients, bytes_per_client } => {
             runtime.block_on(echo::load(server, clients, bytes_per_client))?
         }

@@ -86,6 +86,7 @@ fn measure(options: &Options) -> anyhow::Result<ExitCode> {
             Part::Http => measure::alternatives::http(&bench),
             Part::Memory => measure::memory::section(&bench),
             Part::Start => measure::start::section(&bench),
+            Part::Languages => measure::languages::section(&bench),
             Part::Plugins => measure::plugins::section(&bench),
             Part::Succession => measure::succession::section(&bench),
         }

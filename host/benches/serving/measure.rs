@@ -4,6 +4,7 @@ pub(crate) mod alternatives;
 pub(crate) mod echo;
 pub(crate) mod handshakes;
 pub(crate) mod hello;
+pub(crate) mod languages;
 pub(crate) mod memory;
 pub(crate) mod plugins;
 mod series;
@@ -60,7 +61,7 @@ impl Side {
 
 /// One of the servers that take turns.
 pub(crate) struct Contestant {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) server: Server,
 }
 
@@ -126,7 +127,7 @@ impl<'a> Bench<'a> {
     /// Starts all sides for `work`.
     fn start_all(&self, work: Work, connections: usize) -> anyhow::Result<Vec<Contestant>> {
         let start = |side| self.start(self.launch(side, work, connections)?);
-        Side::ALL.into_iter().map(|side| Ok(Contestant { name: side.name(), server: start(side)? })).collect()
+        Side::ALL.into_iter().map(|side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? })).collect()
     }
 
     fn cache(&self, name: &str) -> anyhow::Result<PathBuf> {

@@ -119,6 +119,7 @@ pub(crate) enum Part {
     Http,
     Memory,
     Start,
+    Languages,
     Plugins,
     Succession,
 }
@@ -135,6 +136,7 @@ impl fmt::Display for Part {
             Self::Http => "wasmtime serve",
             Self::Memory => "memory of waiting connections",
             Self::Start => "starting",
+            Self::Languages => "plugins in other languages",
             Self::Plugins => "starting with many plugins",
             Self::Succession => "restarts and reloads",
         })
@@ -188,6 +190,9 @@ pub(crate) enum Shape {
     /// The same with HTTP.
     Http {
         server: SocketAddr,
+        /// Each client asks all of its requests on one connection.
+        #[arg(long)]
+        keep_alive: bool,
         #[arg(long)]
         clients: usize,
         #[arg(long, value_parser = seconds)]

@@ -21,9 +21,21 @@ const MOST_PROCESSES: usize = 512;
 /// With HTTP.
 const HTTP_CLIENTS: usize = 32;
 const HTTP_CONNECTIONS: usize = 1000;
+const HTTP_COLUMNS: [&str; 10] = [
+    "Connections",
+    "Server",
+    "requests/s",
+    "÷ host",
+    "p50, µs",
+    "p99, µs",
+    "p99 ÷ host",
+    "user, µs",
+    "system, µs",
+    "CPU ÷ host",
+];
 
 /// How to get the server that runs HTTP plugins.
-const WASMTIME: &str = "CARGO_PROFILE_RELEASE_LTO=fat cargo install wasmtime-cli --version 48.0.2 --locked --no-default-features \
+const WASMTIME: &str = "CARGO_PROFILE_RELEASE_LTO=fat cargo install wasmtime-cli --version 48.0.8 --locked --no-default-features \
     --features serve,component-model,component-model-async,pooling-allocator,cranelift,parallel-compilation,logging --root target/wasmtime";
 
 /// What makes it fast: memory, tables and stacks that stay mapped from one guest to the next, and the same engine for
@@ -45,7 +57,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let mut contestants = Vec::new();
     for side in [Side::Native, Side::Host] {
         contestants.push(Contestant {
-            name: side.name(),
+            name: side.name().to_owned(),
             server: bench.start(bench.launch(side, Work::Hello, MOST_PROCESSES)?)?,
         });
     }
@@ -57,7 +69,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
         let (name, address) = (forking.name(), free_address()?);
         match forking.command(address, &handler, MOST_PROCESSES) {
             Some(command) => {
-                contestants.push(Contestant { name, server: bench.start(Launch::foreign(name, command, address))? });
+                let server = bench.start(Launch::foreign(name, command, address))?;
+                contestants.push(Contestant { name: name.to_owned(), server });
             }
             None => text += &format!(" Left out: {name} (Debian: `apt-get install {}`).", forking.package()),
         }
@@ -87,7 +100,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-/// `wasmtime serve` with a connection for each request.
+/// `wasmtime serve`, with a connection for each request and with one for all of a client's.
 pub(crate) fn http(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let section = Section::new("Against `wasmtime serve`");
     let Some(wasmtime) = bench.options.wasmtime.clone().or_else(|| installed("wasmtime")).or_else(built) else {
@@ -96,38 +109,42 @@ pub(crate) fn http(bench: &Bench<'_>) -> anyhow::Result<Section> {
         );
     };
     ensure!(wasmtime.is_file(), "--wasmtime {}: no such file", wasmtime.display());
-    let Ok(component) = plugin("http") else {
-        return Ok(section.text("Not measured: there is no `http.wasm` in target/test-guests (`plugins/build`)."));
-    };
-    let serve = |name, tuning: &[&str]| -> anyhow::Result<Contestant> {
+    let component = plugin("http-wasi")?;
+    let serve = |name: &str, tuning: &[&str]| -> anyhow::Result<Contestant> {
         let address = free_address()?;
         let mut command = Command::new(&wasmtime);
-        command.args(["serve", "--addr", &address.to_string()]).args(tuning).arg(&component);
-        Ok(Contestant { name, server: bench.start(Launch::foreign(name, command, address))? })
+        command.args(["serve", "-Scli", "--addr", &address.to_string()]).args(tuning).arg(&component);
+        let name = name.to_owned();
+        Ok(Contestant { name, server: bench.start(Launch::foreign("wasmtime", command, address))? })
     };
-    let ours = |name, launch| -> anyhow::Result<Contestant> { Ok(Contestant { name, server: bench.start(launch)? }) };
+    let host = bench.start(bench.host(HTTP_CONNECTIONS)?.plugin(&component, 1))?;
     let contestants = [
-        ours("native, no HTTP", bench.launch(Side::Native, Work::Hello, HTTP_CONNECTIONS)?)?,
-        ours("host, no HTTP", bench.launch(Side::Host, Work::Hello, HTTP_CONNECTIONS)?)?,
-        ours("host", bench.host(HTTP_CONNECTIONS)?.plugin(&component, 1))?,
+        Contestant { name: "host".to_owned(), server: host },
         serve("wasmtime serve, tuned", &TUNED)?,
         serve("wasmtime serve", &[])?,
     ];
-    let all = Series::for_a_time(bench, &contestants, |Contestant { name, server }| {
-        let load = if name.ends_with("no HTTP") { "hello" } else { "http" };
-        format!("{load} {} --clients {HTTP_CLIENTS}", server.address())
-    })?;
     let mut section = section
         .text(format!(
-            "A connection for each request, and a fresh guest for each: `GET /`, answered by the same plugin, `http.wasm` of the test \
-             guests. *No HTTP* is `hello`, asked by a line: that does less. Tuned: `{}`.",
+            "`GET /`, answered by the same component, `http-wasi.wasm` of the test guests, with a fresh guest for each request; {HTTP_CLIENTS} clients. \
+             Tuned: `{}`.",
             TUNED.join(" "),
         ))
-        .columns(["Clients"].into_iter().chain(COLUMNS));
-    rows(&mut section, HTTP_CLIENTS, &all);
-    if let [_, _, host, tuned, _] = &all[..] {
-        let ratio = Ratio::of_pairs(&tuned.rate(), &host.rate()).median;
-        bench.aim("requests/s against `wasmtime serve`, tuned", Bound::AtLeast(1.0), ratio, "× its rate");
+        .columns(HTTP_COLUMNS);
+    for (connections, option, aim) in [
+        ("one for each request", "", "requests/s against `wasmtime serve`, tuned"),
+        ("kept alive", " --keep-alive", "the same with connections that are kept alive"),
+    ] {
+        let arguments =
+            |one: &Contestant| format!("http {} --clients {HTTP_CLIENTS}{option}", one.server.address());
+        let all = Series::for_a_time(bench, &contestants, arguments)?;
+        for series in &all {
+            let mut row = vec![connections.to_owned()];
+            row.extend(series.cells(&all[0]));
+            section.row(row);
+        }
+        if let [host, tuned, _] = &all[..] {
+            bench.aim(aim, Bound::AtLeast(1.0), Ratio::of_pairs(&tuned.rate(), &host.rate()).median, "× its rate");
+        }
     }
     contestants.into_iter().try_for_each(|contestant| contestant.server.stop())?;
     Ok(section)

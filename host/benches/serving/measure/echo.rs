@@ -68,7 +68,7 @@ fn row(clients: usize, bytes_per_client: u64, series: &Series, native: &Series) 
     let both = |round: &Round| round.cpu.user + round.cpu.system;
     vec![
         grouped(clients as f64),
-        series.name.to_owned(),
+        series.name.clone(),
         grouped(median(rate(series, bytes_per_client))),
         Ratio::of_pairs(&rate(native, bytes_per_client), &rate(series, bytes_per_client)).to_string(),
         milliseconds(median(time)),

@@ -26,7 +26,7 @@ pub(super) const COLUMNS: [&str; 9] = [
 
 /// The rounds of one server.
 pub(super) struct Series {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     rounds: Vec<Round>,
 }
 
@@ -38,7 +38,7 @@ impl Series {
         mut round: impl FnMut(&Contestant) -> anyhow::Result<Round>,
     ) -> anyhow::Result<Vec<Self>> {
         let mut series: Vec<Self> =
-            contestants.iter().map(|contestant| Self { name: contestant.name, rounds: Vec::new() }).collect();
+            contestants.iter().map(|contestant| Self { name: contestant.name.clone(), rounds: Vec::new() }).collect();
         for _ in 0..rounds {
             for (contestant, series) in contestants.iter().zip(&mut series) {
                 series.rounds.push(round(contestant)?);
@@ -88,7 +88,7 @@ impl Series {
         let p50 = self.figures(|round| round.outcome.p50.as_secs_f64());
         let cpu = |series: &Self| series.cpu(|round| round.cpu.user + round.cpu.system);
         vec![
-            self.name.to_owned(),
+            self.name.clone(),
             grouped(median(self.rate())),
             Ratio::of_pairs(&native.rate(), &self.rate()).to_string(),
             microseconds(median(p50)),
