@@ -209,6 +209,13 @@ fn what_the_adapter_does_not_fit_is_refused_in_one_line() {
             format!(r#"(module {memory} (func (export "greet")))"#),
             "is a core WebAssembly module without _start, and so no program; it exports memory, greet: build it for wasm32-wasip2",
         ),
+        (
+            format!(
+                "(module {} {memory} {start})",
+                r#"(import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32)))"#.repeat(1001)
+            ),
+            "imports 1001 functions, and a program of WASI 0.1 has at most 1000: is it the right file?",
+        ),
         // One that only looks whole: its function takes from an empty stack.
         (format!(r#"(module {WRITE} {memory} (func (export "_start") i32.add drop))"#), "is damaged: type mismatch"),
     ] {

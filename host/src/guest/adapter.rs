@@ -15,6 +15,9 @@ const OWN_PAGES: u64 = 2;
 /// The bytes of a page.
 const PAGE: u64 = 64 << 10;
 
+/// Functions that a module may import: many times what WASI 0.1 has. The encoder compares each with each.
+const MOST_IMPORTS: usize = 1000;
+
 /// Why the adapter does not fit a module.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +38,9 @@ pub enum Error {
         /// Bytes at the most.
         maximum: u64,
     },
+    /// It imports more than there is.
+    #[error("imports {0} functions, and a program of WASI 0.1 has at most {MOST_IMPORTS}: is it the right file?")]
+    Imports(usize),
     /// What it imports is not what WASI 0.1 has by that name, for example.
     #[error("is a program of WASI 0.1 that cannot be made one of WASI 0.2: {0}: build it for wasm32-wasip2")]
     Unfit(String),
@@ -80,6 +86,10 @@ fn adapted(module: &[u8]) -> Result<Vec<u8>, Problem> {
     let types = Validator::new_with_features(WasmFeatures::all())
         .validate_all(module)
         .map_err(|error| contract::Error::Damaged(error.to_string()))?;
+    let imports = types.as_ref().core_imports().into_iter().flatten().count();
+    if imports > MOST_IMPORTS {
+        return Err(Error::Imports(imports).into());
+    }
     let memory = types.as_ref().core_exports().into_iter().flatten().find_map(|export| match export {
         ("memory", EntityType::Memory(memory)) => Some(memory),
         _ => None,

@@ -13,7 +13,10 @@ use super::{
     problem::Problem,
 };
 use crate::{config::Wasi03, log};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 use wasmparser::{Encoding, KnownCustom, Parser, Payload};
 
 /// Toolchains name a handful of tools; a file that names more is not one of theirs.
@@ -166,6 +169,8 @@ struct Reading {
     is_component: bool,
     exports: Vec<String>,
     imports: Vec<String>,
+    /// Those among them that a module imports from.
+    modules: HashSet<String>,
     memories: Memories,
     producers: Vec<(String, String)>,
 }
@@ -204,7 +209,7 @@ impl Reading {
             Payload::ImportSection(section) if self.depth == 1 => {
                 for import in section.into_imports() {
                     let module = import?.module;
-                    if !self.imports.iter().any(|known| known == module) {
+                    if self.modules.insert(module.to_owned()) {
                         self.imports.push(module.to_owned());
                     }
                 }
