@@ -127,7 +127,10 @@ impl<'a> Bench<'a> {
     /// Starts all sides for `work`.
     fn start_all(&self, work: Work, connections: usize) -> anyhow::Result<Vec<Contestant>> {
         let start = |side| self.start(self.launch(side, work, connections)?);
-        Side::ALL.into_iter().map(|side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? })).collect()
+        Side::ALL
+            .into_iter()
+            .map(|side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? }))
+            .collect()
     }
 
     fn cache(&self, name: &str) -> anyhow::Result<PathBuf> {

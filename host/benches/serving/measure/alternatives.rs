@@ -134,8 +134,7 @@ pub(crate) fn http(bench: &Bench<'_>) -> anyhow::Result<Section> {
         ("one for each request", "", "requests/s against `wasmtime serve`, tuned"),
         ("kept alive", " --keep-alive", "the same with connections that are kept alive"),
     ] {
-        let arguments =
-            |one: &Contestant| format!("http {} --clients {HTTP_CLIENTS}{option}", one.server.address());
+        let arguments = |one: &Contestant| format!("http {} --clients {HTTP_CLIENTS}{option}", one.server.address());
         let all = Series::for_a_time(bench, &contestants, arguments)?;
         for series in &all {
             let mut row = vec![connections.to_owned()];

@@ -14,8 +14,9 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let most = clients.iter().copied().max().unwrap_or(1);
     let start = |side| bench.start(bench.launch(side, Work::Hello, most)?.encrypted(&files));
     let sides = [Side::Native, Side::Host].into_iter();
-    let contestants: Vec<Contestant> =
-        sides.map(|side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? })).collect::<anyhow::Result<_>>()?;
+    let contestants: Vec<Contestant> = sides
+        .map(|side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? }))
+        .collect::<anyhow::Result<_>>()?;
     let mut section = Section::new("TLS handshakes: `hello`")
         .text(
             "As with short connections, over TLS 1.3 with a key on P-256; both servers have the same library and \
