@@ -1,11 +1,16 @@
 //! The predecessor's side: a successor is started or comes by itself, is offered what there is, and is watched until there is
 //! no way back.
 
-use super::Generation;
+mod estate;
+mod failure;
+
+pub use estate::Estate;
+pub use failure::Failure;
+
 use super::{
     channel::{self, Channel, MESSAGE_TIMEOUT, Received},
     door::Visitor,
-    message::{Entry, MOST_DESCRIPTORS, Message, Stage, VERSION, Verb},
+    message::{Entry, Message, VERSION, Verb},
     peer::Peer,
     start::{self, StartCommand},
 };
@@ -14,35 +19,22 @@ use crate::{
     counters::{Counters, Totals},
     log,
 };
+use estate::Part;
 use std::{
     collections::{HashSet, VecDeque},
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::ExitStatus,
-    sync::Arc,
     time::Duration,
 };
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
-
-/// How long a successor that has failed may take to end by itself, so that its own exit status can be told.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long a wrapper may take to end when what it wraps has ended.
 const WRAPPER: Duration = Duration::from_millis(200);
 
 /// How many versions of a successor are told, of thousands that one message has room for.
 const MOST_VERSIONS_TOLD: usize = 8;
-
-/// What is handed over.
-pub struct Estate {
-    /// Who hands over.
-    pub generation: Generation,
-    /// What for, and the descriptor.
-    pub things: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)>,
-    /// What was counted, and goes on being counted until the successor serves.
-    pub counters: &'static Counters,
-}
 
 /// The process that is to take over, from its start until it does.
 pub struct Successor {
@@ -82,63 +74,6 @@ enum Progress {
     Serving,
     /// It serves, but says nothing any more.
     Silent,
-}
-
-struct Part {
-    message: Message,
-    descriptors: Vec<Arc<dyn AsFd + Send + Sync>>,
-}
-
-/// Why a successor does not take over.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// It could not be started.
-    #[error(transparent)]
-    Start(#[from] start::Error),
-    /// It said so.
-    #[error("{stage}: {reason}")]
-    Failed {
-        /// What it was doing.
-        stage: Stage,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The operator has thought better of it.
-    #[error("called off by a rollback")]
-    CalledOff,
-    /// It ended without a word.
-    #[error("it ended before its {awaited:?}")]
-    Ended {
-        /// What it still had to say.
-        awaited: &'static str,
-    },
-    /// It ended, or closed what it was left, before it had said anything.
-    #[error(
-        "it ended before its \"hello\"; its own last words say why, unless its start command (sudo, env -i) keeps the environment or the descriptor \
-         from it: then use --handoff-socket and --take-over"
-    )]
-    EndedUnheard,
-    /// It says nothing.
-    #[error(
-        "no hello within {}: give it more with --ready-timeout, if it is still reading or compiling its plugins then", humantime::format_duration(*.0)
-    )]
-    Unready(Duration),
-    /// It claims what was not offered, or not all of what was.
-    #[error(
-        "what it claims is not what it was offered, which is a bug in one of the two: stop and start instead, and report it"
-    )]
-    Claims,
-    /// It speaks another protocol.
-    #[error(
-        "it speaks versions {theirs:?} of the handoff, this program {VERSION}: upgrade by way of a release that speaks both, or stop and start"
-    )]
-    Version {
-        /// Those of the successor.
-        theirs: Vec<u32>,
-    },
-    /// The channel failed.
-    #[error(transparent)]
-    Channel(#[from] channel::Error),
 }
 
 /// What a successor that serves within the window can do.
@@ -506,36 +441,5 @@ impl Successor {
 
     fn unexpected(&self, message: &Message) -> Failure {
         channel::Error::Unexpected { came: message.name(), awaited: self.awaited() }.into()
-    }
-}
-
-impl Failure {
-    /// How long a successor that fails so may take to end by itself, so that its own exit status can be told.
-    pub fn grace(&self) -> Duration {
-        match self {
-            Self::CalledOff | Self::Unready(_) | Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
-            _ => LAST_WORDS,
-        }
-    }
-}
-
-impl Estate {
-    /// The offer, in as many messages as its descriptors need.
-    fn parts(&self, totals: &Totals) -> VecDeque<Part> {
-        let chunks: Vec<_> = self.things.chunks(MOST_DESCRIPTORS).collect();
-        let parts = chunks.len();
-        let offers = chunks.into_iter().enumerate().map(|(index, chunk)| Part {
-            message: Message::Offer {
-                version: VERSION,
-                release: env!("CARGO_PKG_VERSION").to_owned(),
-                generation: self.generation.number(),
-                part: index + 1,
-                parts,
-                entries: chunk.iter().map(|(entry, _)| entry.clone()).collect(),
-                counters: if index == 0 { *totals } else { Totals::default() },
-            },
-            descriptors: chunk.iter().map(|(_, descriptor)| Arc::clone(descriptor)).collect(),
-        });
-        offers.collect()
     }
 }

@@ -1,30 +1,33 @@
 //! What a process that serves consists of, and what goes on in it whatever its state.
 
+mod generations;
+mod reload;
+
+use self::{
+    generations::{ended, told},
+    reload::{Reload, loaded},
+};
 use crate::{
     accept,
-    admin::{Endpoint, Listening, Other},
+    admin::{Endpoint, Listening},
     bind::{Bind, Incoming, Key, Listener, ListenerAddress},
-    config::Config,
     counters::Totals,
     drain::Connections,
     exit::Exit,
     guest::About,
     handoff::{
         Generation,
-        adopt::{self, Predecessor},
+        adopt::Predecessor,
         door::{Door, Visitor},
         message::Entry,
         offer::{Estate, Successor},
         peer::Peer,
     },
     pidfile::PidFile,
-    service::{Service, Services},
-    tls::TicketKeys,
+    service::Service,
     watch::{Saved, Watch},
 };
-use futures::future::select_all;
 use std::{
-    collections::HashMap,
     future::pending,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
@@ -32,10 +35,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    task::{AbortHandle, JoinHandle, JoinSet},
+    task::{AbortHandle, JoinSet},
     time,
 };
-use tracing::{debug, error, field, info, warn};
+use tracing::{info, warn};
 
 /// How often it is tried to accept where descriptors had run out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -110,26 +113,6 @@ pub(super) enum Shared {
     WithPredecessor,
     /// It is this process's own.
     No,
-}
-
-/// What is being read to replace what is served.
-struct Reload {
-    loading: JoinHandle<Result<Fresh, String>>,
-    config: Arc<Config>,
-    ticket_keys: Arc<TicketKeys>,
-    /// The change of a plugin because of which it is done, where nobody has asked.
-    saved: Option<Saved>,
-    /// It was asked for once more meanwhile: what is being read may be out of date.
-    again: bool,
-}
-
-/// What a reload has read.
-struct Fresh {
-    services: Services,
-    watch: Option<Watch>,
-    binds: HashMap<Key, Bind>,
-    /// The options that stay as they are until the next restart.
-    differing: Vec<String>,
 }
 
 /// What else a process is at, which keeps it from other things.
@@ -345,11 +328,6 @@ impl Serving {
         }
     }
 
-    /// A successor that serves no more, and finishes what it has accepted.
-    pub(super) fn release(&mut self, successor: Successor) {
-        self.released.push(successor);
-    }
-
     /// Stops serving in favour of the predecessor: what is shared with it is its own again, and what is not is retired.
     pub(super) async fn hand_back(&mut self) {
         let shared: Vec<_> = self
@@ -373,11 +351,6 @@ impl Serving {
         }
     }
 
-    /// A generation that drains from now on, or did when it was last heard of.
-    pub(super) fn remember(&mut self, generation: Generation, peer: Arc<Peer>) {
-        self.earlier.push((generation, peer));
-    }
-
     /// Its listeners, as an operator is shown them.
     pub(super) fn listening(&self) -> Vec<Listening> {
         let shown = self.open.iter().map(|Open { listener, wanted, acceptor, .. }| Listening {
@@ -398,66 +371,6 @@ impl Serving {
             }
         }
         plugins
-    }
-
-    /// Other generations that finish what they have, as an operator is shown them.
-    pub(super) fn others(&mut self) -> Vec<Other> {
-        let predecessor = self.predecessor.as_ref().and_then(Predecessor::peer);
-        let left = self.left_to_predecessor;
-        let earlier = self.earlier().iter().map(|(generation, peer)| Other {
-            generation: Some(*generation),
-            connections: left.filter(|_| predecessor.as_ref().is_some_and(|before| before.pid() == peer.pid())),
-            peer: Ok(Arc::clone(peer)),
-        });
-        let mut others: Vec<_> = earlier.collect();
-        others.extend(self.released.iter().map(|successor| Other {
-            generation: None,
-            peer: Err(successor.pid()),
-            connections: None,
-        }));
-        others
-    }
-
-    /// Those that drain, as they are named to an operator.
-    pub(super) fn draining(&mut self) -> Vec<String> {
-        let earlier = self.earlier().iter().map(|(generation, peer)| format!("{generation} (pid {})", peer.pid()));
-        let mut draining: Vec<_> = earlier.collect();
-        draining.extend(
-            self.released.iter().map(|successor| format!("one that was rolled back (pid {})", successor.pid())),
-        );
-        draining
-    }
-
-    /// The earlier generations that drain.
-    fn earlier(&mut self) -> &[(Generation, Arc<Peer>)] {
-        self.earlier.retain(|(_, peer)| !peer.has_ended());
-        &self.earlier
-    }
-
-    /// Has earlier generations open the log anew, and later ones that were rolled back: no pidfile names them any more.
-    pub(super) fn reopen_earlier_logs(&mut self) {
-        self.earlier().iter().for_each(|(_, peer)| peer.hang_up());
-        self.released.iter().for_each(Successor::hang_up);
-    }
-
-    /// Reads anew what the listeners of `config` get, since a plugin was `saved` or somebody has asked. Nothing changes before it is
-    /// certain that all of it can be served.
-    pub(super) fn reload(&mut self, config: &Arc<Config>, ticket_keys: &Arc<TicketKeys>, saved: Option<Saved>) {
-        match &mut self.reload {
-            Some(reload) => {
-                reload.again = true;
-                // Whoever has asked is told at once what came of it.
-                reload.saved = reload.saved.take().and(saved);
-            }
-            None => {
-                let changed = saved.as_ref().map(|saved| field::display(saved.path.display()));
-                info!(changed, "reloading what the listeners get");
-                let (config, ticket_keys) = (Arc::clone(config), Arc::clone(ticket_keys));
-                let (served, keys) = (Arc::clone(&config), Arc::clone(&ticket_keys));
-                let loading = tokio::task::spawn_blocking(move || Fresh::read(&served, &keys));
-                self.reload = Some(Reload { loading, config, ticket_keys, saved, again: false });
-            }
-        }
     }
 
     /// Waits for what goes on besides orders and handoffs, and does what needs no decision. While it is busy, visitors are
@@ -500,130 +413,6 @@ impl Serving {
             self.pidfile = Some(pidfile);
             self.unwritten = None;
         }
-    }
-
-    /// What came of it, where that is certain.
-    fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<Result<(), String>> {
-        let Reload { config, ticket_keys, saved, again, .. } = self.reload.take()?;
-        if again {
-            self.reload(&config, &ticket_keys, saved);
-            return None;
-        }
-        match loaded {
-            Ok(mut fresh) => {
-                self.replace(&fresh);
-                self.watch = fresh.watch.take();
-                let ms_since_saved =
-                    saved.map(|saved| u64::try_from(saved.at.elapsed().as_millis()).unwrap_or(u64::MAX));
-                info!(ms_since_saved, "reloaded: new connections get what was read");
-                Some(Ok(()))
-            }
-            Err(reason) => {
-                match saved {
-                    Some(saved) => saved.failed(reason.clone()),
-                    None => error!("the reload failed, everything stays as it was: {reason}"),
-                }
-                Some(Err(reason))
-            }
-        }
-    }
-
-    /// From here on, connections get what was read.
-    fn replace(&mut self, Fresh { services, binds, differing, .. }: &Fresh) {
-        let mut incomplete = Vec::new();
-        for Open { listener, wanted, acceptor, .. } in &mut self.open {
-            let address = listener.address();
-            if let Some(bind) = binds.get(&wanted.key).filter(|bind| **bind != wanted.bind) {
-                warn!(%address, %bind, "this listener's mode is another one by now; it is in force from the next restart (USR1) on");
-            }
-            let Some(fresh) = services.of(&wanted.key) else {
-                warn!(%address, "this listener is configured no more; it goes on as it was until the next restart (USR1)");
-                continue;
-            };
-            wanted.service = Arc::clone(fresh);
-            // Those on which nobody accepts now are served by somebody else.
-            if let Some(acceptor) = acceptor {
-                match listener.incoming() {
-                    Ok(incoming) => {
-                        let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&wanted.service));
-                        std::mem::replace(acceptor, self.acceptors.spawn(accepting)).abort();
-                    }
-                    // Nobody is let in by what no longer holds: whoever comes waits in the kernel's queue.
-                    Err(error) => {
-                        error!(%address, %error, "cannot accept on this listener yet; trying again");
-                        acceptor.abort();
-                        incomplete.push(listener.key().clone());
-                    }
-                }
-            }
-        }
-        self.incomplete |= !incomplete.is_empty();
-        for open in self.open.iter_mut().filter(|open| incomplete.contains(open.listener.key())) {
-            open.acceptor = None;
-        }
-        for key in services.listeners().filter(|key| self.open.iter().all(|open| open.wanted.key != **key)) {
-            warn!(address = %key, "this listener is new in the configuration; it is opened at the next restart (USR1)");
-        }
-        if !differing.is_empty() {
-            warn!("changed, and in force from the next restart (USR1) on: {}", differing.join(", "));
-        }
-    }
-
-    fn predecessor_said(&mut self, event: adopt::Event) {
-        if let Some(predecessor) = &mut self.predecessor {
-            let counters = self.connections.counters();
-            predecessor.counted().iter().for_each(|more| counters.add(more));
-        }
-        match event {
-            adopt::Event::Draining(connections) => {
-                debug!(connections, "the predecessor drains");
-                self.left_to_predecessor = Some(connections);
-            }
-            adopt::Event::Gone => {
-                info!("the predecessor has finished");
-                self.predecessor = None;
-                self.earlier();
-            }
-            adopt::Event::Silent => self.predecessor = None,
-            event => debug!(?event, "the predecessor says what is not due; it is ignored"),
-        }
-    }
-}
-
-impl Fresh {
-    fn read(served: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, String> {
-        let (config, differing) = served.again().map_err(|error| error.to_string())?;
-        let watch = Watch::over(&config).map_err(|error| format!("--watch: {error}"))?;
-        let services = Services::load(&config, ticket_keys).map_err(|error| error.to_string())?;
-        let binds = config.listeners.into_iter().map(|listener| (listener.key, listener.bind)).collect();
-        Ok(Self { services, watch, binds, differing })
-    }
-}
-
-async fn loaded(reload: &mut Option<Reload>) -> Result<Fresh, String> {
-    match reload {
-        Some(Reload { loading, .. }) => match loading.await {
-            Ok(loaded) => loaded,
-            Err(panic) => Err(panic.to_string()),
-        },
-        None => pending().await,
-    }
-}
-
-/// Waits until one of them has ended, and reaps it.
-async fn ended(released: &mut Vec<Successor>) {
-    if released.is_empty() {
-        return pending().await;
-    }
-    let ends = released.iter_mut().map(|successor| Box::pin(successor.reaped()));
-    let ((), first, _) = select_all(ends).await;
-    released.swap_remove(first);
-}
-
-async fn told(predecessor: &mut Option<Predecessor>) -> adopt::Event {
-    match predecessor {
-        Some(predecessor) => predecessor.event().await,
-        None => pending().await,
     }
 }
 

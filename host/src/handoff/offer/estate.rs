@@ -1,0 +1,45 @@
+//! What is handed over, and the messages that offer it.
+
+use super::super::{
+    Generation,
+    message::{Entry, MOST_DESCRIPTORS, Message, VERSION},
+};
+use crate::counters::{Counters, Totals};
+use std::{collections::VecDeque, os::fd::AsFd, sync::Arc};
+
+/// What is handed over.
+pub struct Estate {
+    /// Who hands over.
+    pub generation: Generation,
+    /// What for, and the descriptor.
+    pub things: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)>,
+    /// What was counted, and goes on being counted until the successor serves.
+    pub counters: &'static Counters,
+}
+
+/// One message of the offer.
+pub(super) struct Part {
+    pub(super) message: Message,
+    pub(super) descriptors: Vec<Arc<dyn AsFd + Send + Sync>>,
+}
+
+impl Estate {
+    /// The offer, in as many messages as its descriptors need.
+    pub(super) fn parts(&self, totals: &Totals) -> VecDeque<Part> {
+        let chunks: Vec<_> = self.things.chunks(MOST_DESCRIPTORS).collect();
+        let parts = chunks.len();
+        let offers = chunks.into_iter().enumerate().map(|(index, chunk)| Part {
+            message: Message::Offer {
+                version: VERSION,
+                release: env!("CARGO_PKG_VERSION").to_owned(),
+                generation: self.generation.number(),
+                part: index + 1,
+                parts,
+                entries: chunk.iter().map(|(entry, _)| entry.clone()).collect(),
+                counters: if index == 0 { *totals } else { Totals::default() },
+            },
+            descriptors: chunk.iter().map(|(_, descriptor)| Arc::clone(descriptor)).collect(),
+        });
+        offers.collect()
+    }
+}
