@@ -374,6 +374,16 @@ pub struct HandlerOptions {
     )]
     pub guest_memory: String,
 
+    /// Memory that the host keeps of each guest that is gone, for the next one; `auto` goes by the plugin.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "UNINTERRUPTIBLE_GUEST_MEMORY_KEPT",
+        default_value = "auto",
+        help_heading = "Limits"
+    )]
+    pub guest_memory_kept: String,
+
     /// CPU time that a guest may use while its connection moves no byte.
     #[arg(
         long,

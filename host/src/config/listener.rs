@@ -3,7 +3,7 @@
 use super::{
     Error, GuestStart, default_bind,
     layers::{Layers, Origins, Route as RouteLayer},
-    value::{Count, distinct, duration, optional_duration, parse, parse_all, plugin_kind, size, truth},
+    value::{Count, distinct, duration, kept_memory, optional_duration, parse, parse_all, plugin_kind, size, truth},
 };
 use crate::{
     admission::Policy,
@@ -71,6 +71,8 @@ pub struct Handler {
 pub struct Limits {
     /// Bytes of memory it may have, over all its linear memories.
     pub guest_memory: usize,
+    /// Bytes of it that stay with the host when it is gone, where that was said.
+    pub guest_memory_kept: Option<usize>,
     /// CPU time it may use while its connection moves no byte.
     pub guest_cpu_time: Duration,
 }
@@ -169,6 +171,7 @@ fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
         guest_start: parse("--guest-start", &options.guest_start)?,
         limits: Limits {
             guest_memory: size("--guest-memory", &options.guest_memory)?,
+            guest_memory_kept: kept_memory(&options.guest_memory_kept)?,
             guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
         },
     })

@@ -86,6 +86,25 @@ pub(super) fn plugin_kind(text: &str) -> Result<Option<Kind>, Error> {
 
 /// Binary units as in `64MiB`, decimal ones as in `64MB`.
 pub(super) fn size(option: &'static str, text: &str) -> Result<usize, Error> {
+    match bytes(option, text)? {
+        0 => Err(Error::value(option, text, "is no memory at all; a small guest needs 2MiB")),
+        bytes => Ok(bytes),
+    }
+}
+
+/// `None` for what suits the plugin.
+pub(super) fn kept_memory(text: &str) -> Result<Option<usize>, Error> {
+    const OPTION: &str = "--guest-memory-kept";
+    match bytes(OPTION, text) {
+        _ if text == "auto" => Ok(None),
+        Err(Error::Value { value, remedy, .. }) => {
+            Err(Error::value(OPTION, value, format!("{remedy}; auto goes by the plugin")))
+        }
+        kept => kept.map(Some),
+    }
+}
+
+fn bytes(option: &'static str, text: &str) -> Result<usize, Error> {
     const UNITS: [(&str, usize); 6] =
         [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
     // A guest of wasm32 cannot address more.
@@ -94,7 +113,6 @@ pub(super) fn size(option: &'static str, text: &str) -> Result<usize, Error> {
         Some(text.strip_suffix(unit)?.trim_end().parse::<usize>().ok()?.checked_mul(*factor))
     });
     match parsed.flatten() {
-        Some(0) => Err(Error::value(option, text, "is no memory at all; a small guest needs 2MiB")),
         Some(bytes) if bytes <= LARGEST => Ok(bytes),
         Some(_) => Err(Error::value(option, text, "is more than 4GiB, which a guest cannot address")),
         None => Err(Error::value(option, text, "is not a whole number with its unit, as in 64MiB")),

@@ -4,6 +4,7 @@ use super::mappings::{Mappings, Pool};
 use crate::config::Limits;
 use std::{
     num::NonZeroU32,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,10 +22,10 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 
 const WASM_PAGE: usize = 64 << 10;
 
-/// What the pool keeps mapped for guests to come, in bytes: in all, and for each of them. The largest known guest (Python)
-/// starts with 13 MiB.
+/// What the pool keeps mapped for guests to come, in bytes: in all, and for each of them, where that leaves too little. With less than
+/// the pages that they write, guests of Go or QuickJS take half as much time again; the largest known guest (Python) starts with 13 MiB.
 const KEPT_IN_ALL: usize = 1 << 30;
-const KEPT_EACH: usize = 16 << 20;
+const KEPT_EACH: RangeInclusive<usize> = 4 << 20..=16 << 20;
 
 /// The clock rests when no guest has run for so many ticks.
 const REST_AFTER: u32 = 20;
@@ -129,7 +130,8 @@ fn pool(
     // interrupt every other processor to unmap it. Where all of a guest's memory can be kept it is cleared whole; else the
     // kernel is asked which pages were written, and the rest is unmapped.
     let initial = usize::try_from(initial).unwrap_or(usize::MAX);
-    let kept = (KEPT_IN_ALL / guests as usize).min(KEPT_EACH) / memories_each as usize;
+    let fitting = (KEPT_IN_ALL / guests as usize).clamp(*KEPT_EACH.start(), *KEPT_EACH.end());
+    let kept = limits.guest_memory_kept.unwrap_or(fitting) / memories_each as usize;
     let whole = initial > SMALL && initial <= kept;
     pool.linear_memory_keep_resident(kept)
         .table_keep_resident(elements.saturating_mul(size_of::<usize>()).clamp(4 << 10, 1 << 20))
