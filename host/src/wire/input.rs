@@ -9,7 +9,8 @@ use rustix::{
     net::{RecvFlags, recv},
 };
 use std::{
-    io, mem,
+    io,
+    mem::{self, MaybeUninit},
     os::fd::OwnedFd,
     task::{Context, Poll, ready},
 };
@@ -24,6 +25,8 @@ enum Room<'a> {
     Vector(&'a mut Vec<u8>),
     /// A buffer.
     Slice(&'a mut [u8]),
+    /// Nowhere: it is only counted.
+    Nowhere(&'a mut [MaybeUninit<u8>]),
 }
 
 impl Room<'_> {
@@ -31,6 +34,7 @@ impl Room<'_> {
         Ok(match self {
             Self::Vector(vector) => recv(socket, spare_capacity(vector), RecvFlags::empty())?.1,
             Self::Slice(slice) => recv(socket, &mut **slice, RecvFlags::empty())?.0,
+            Self::Nowhere(scratch) => recv(socket, &mut **scratch, RecvFlags::empty())?.1,
         })
     }
 
@@ -39,6 +43,7 @@ impl Room<'_> {
         match self {
             Self::Vector(vector) => vector.len() < vector.capacity(),
             Self::Slice(slice) => count < slice.len(),
+            Self::Nowhere(scratch) => count < scratch.len(),
         }
     }
 
@@ -54,6 +59,7 @@ impl Room<'_> {
                 slice.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
                 count
             }
+            Self::Nowhere(scratch) => data.len().min(scratch.len()),
         }
     }
 }
@@ -301,6 +307,6 @@ impl Wire {
 
     fn read_and_forget(&self) -> Option<Result<usize, io::ErrorKind>> {
         // On the stack of this function, not in the future of every connection.
-        self.read_some(Room::Slice(&mut [0; 16 << 10]))
+        self.read_some(Room::Nowhere(&mut [MaybeUninit::uninit(); 16 << 10]))
     }
 }
