@@ -106,8 +106,11 @@ impl Service {
 
     /// Ends a service whose last successor is still watched: whoever watches forwards the stop to it.
     pub fn forgo_window(mut self) {
+        const SERVES: &str = "serving; the predecessor watches";
         self.over = true;
-        let served = |line: &&str| line.contains("serving; the predecessor watches");
+        let served = |line: &&str| line.contains(SERVES);
+        // Whoever has asked for the restart is told of it without waiting for the log.
+        self.host.logged(&[SERVES]);
         let log = self.host.log();
         let last = generation(log.lines().rev().find(served).unwrap());
         let watching = self.current().pid;
