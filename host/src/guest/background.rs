@@ -87,7 +87,8 @@ impl<T: Send + 'static> Future for Movable<T> {
                         this.place = Place::Ended;
                         return Poll::Ready(output);
                     }
-                    let Some(threads) = this.meter.yielding().then(threads).flatten() else { return Poll::Pending };
+                    let leaves = this.meter.yielding() && this.meter.heavy();
+                    let Some(threads) = leaves.then(threads).flatten() else { return Poll::Pending };
                     if let Place::Here(call) = std::mem::replace(&mut this.place, Place::Ended) {
                         let home = Handle::current();
                         let work = Work { call: Some(call), meter: Arc::clone(&this.meter), home };

@@ -1,7 +1,7 @@
 //! CPU time: how long a guest runs, its bound, and when it counts as one that computes for long.
 //!
 //! The engine's epoch advances once a [`TICK`]. A guest that is still running then is interrupted for a look at the clock. After
-//! a [`SLICE`] in which its connection has moved no byte it is heavy: it yields at each tick, and goes on in the `background`.
+//! a [`SLICE`] in which its connection has moved no byte it yields at each tick, and after [`HEAVY`] it goes on in the `background`.
 
 use crate::wire::Movement;
 use nix::time::{ClockId, clock_gettime};
@@ -21,8 +21,11 @@ use super::{
     late_start::Learner,
 };
 
-/// What a guest may use while its connection moves no byte without being counted as heavy. Waits in between do not help it.
+/// What a guest may use while its connection moves no byte before it lets others run in between. Waits do not help it.
 const SLICE: Duration = TICK.saturating_mul(2);
+
+/// The same before it counts as heavy: several times what an interpreter takes to start, whose guests would else wait for each other.
+const HEAVY: Duration = TICK.saturating_mul(10);
 
 /// The CPU time of one guest.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ impl Meter {
 
     /// Whether the guest has computed for long since its connection last moved a byte.
     pub(super) fn heavy(&self) -> bool {
-        self.spent() >= SLICE
+        self.spent() >= HEAVY
     }
 
     /// Where the guest runs from now on. Threads of the background may rest in the middle of a slice, so that the clock on the wall
@@ -90,7 +93,7 @@ impl Meter {
             self.exhausted.store(true, Ordering::Relaxed);
             return UpdateDeadline::Interrupt;
         }
-        if !self.heavy() {
+        if self.spent() < SLICE {
             return UpdateDeadline::Continue(1);
         }
         self.yielding.store(true, Ordering::Relaxed);

@@ -36,7 +36,7 @@ const HTTP_COLUMNS: [&str; 10] = [
 
 /// How to get the server that runs HTTP plugins.
 const WASMTIME: &str = "CARGO_PROFILE_RELEASE_LTO=fat cargo install wasmtime-cli --version 48.0.8 --locked --no-default-features \
-    --features serve,component-model,component-model-async,pooling-allocator,cranelift,parallel-compilation,logging --root target/wasmtime";
+    --features run,serve,component-model,component-model-async,pooling-allocator,cranelift,parallel-compilation,logging --root target/wasmtime";
 
 /// What makes it fast: memory, tables and stacks that stay mapped from one guest to the next, and the same engine for
 /// components without concurrency as the host has.
