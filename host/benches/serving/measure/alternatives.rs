@@ -38,9 +38,9 @@ const HTTP_COLUMNS: [&str; 10] = [
 const WASMTIME: &str = "CARGO_PROFILE_RELEASE_LTO=fat cargo install wasmtime-cli --version 48.0.8 --locked --no-default-features \
     --features run,serve,component-model,component-model-async,pooling-allocator,cranelift,parallel-compilation,logging --root target/wasmtime";
 
-/// What makes it fast: memory, tables and stacks that stay mapped from one guest to the next, and the same engine for
-/// components without concurrency as the host has.
-const TUNED: [&str; 8] = [
+/// What makes it fast: memory, tables and stacks that stay mapped from one guest to the next. It does not run without the engine's
+/// concurrency, which the host does for such a component.
+const TUNED: [&str; 7] = [
     "-Opooling-allocator=y",
     "-Opooling-memory-keep-resident=2097152",
     "-Opooling-table-keep-resident=65536",
@@ -48,7 +48,6 @@ const TUNED: [&str; 8] = [
     "-Opooling-pagemap-scan=yes",
     "-Opooling-max-unused-warm-slots=1000",
     "-Opooling-max-memory-size=67108864",
-    "-Wconcurrency-support=n",
 ];
 
 /// Servers that start a process for each connection, with the handler natively compiled.
