@@ -54,6 +54,17 @@ fn serving(name: &str) -> Option<Host> {
     Some(Host::serving(&path))
 }
 
+/// In pieces, and peers that do not end their side.
+fn greets_many_at_once(name: &str, host: &Host) {
+    let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
+    streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
+    streams.iter_mut().for_each(|stream| stream.write_all(b"b\n").unwrap());
+    streams
+        .iter_mut()
+        .for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n", "{name}: without a half-close"));
+    assert!(!host.log().contains("connection failed"), "{name}");
+}
+
 /// What every handler promises, with the options that a host has by default.
 fn greets(name: &str) {
     let Some(host) = serving(name) else { return };
@@ -72,14 +83,7 @@ fn greets(name: &str) {
     assert_eq!(host.ask([b'a'; 4097]), greeting, "{name}: 4097 bytes");
     assert_eq!(host.ask(vec![b'a'; 1 << 20]), greeting, "{name}: a line without an end");
 
-    // All at once, in pieces, and by peers that do not end their side.
-    let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
-    streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
-    streams.iter_mut().for_each(|stream| stream.write_all(b"b\n").unwrap());
-    streams
-        .iter_mut()
-        .for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n", "{name}: without a half-close"));
-    assert!(!host.log().contains("connection failed"), "{name}");
+    greets_many_at_once(name, &host);
 
     // A connection that breaks is no end of a line, and no trap either.
     let mut stream = host.connect();
@@ -98,14 +102,7 @@ fn greets_as_a_program(name: &str) {
     assert_eq!(host.ask("\r\n"), b"Hello world!\n", "{name}: an empty line");
     assert_eq!(host.ask("böb\r\nand more\n"), "Hello böb!\n".as_bytes(), "{name}: UTF-8");
 
-    // All at once, in pieces, and by peers that do not end their side.
-    let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
-    streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
-    streams.iter_mut().for_each(|stream| stream.write_all(b"b\n").unwrap());
-    streams
-        .iter_mut()
-        .for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n", "{name}: without a half-close"));
-    assert!(!host.log().contains("connection failed"), "{name}");
+    greets_many_at_once(name, &host);
     host.logged(&["plugin loaded", if name.ends_with("-0.1") { "command of WASI 0.1" } else { "command of WASI 0." }]);
 }
 
