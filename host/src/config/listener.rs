@@ -1,7 +1,8 @@
 //! The listeners as they were meant: where each listens, who may connect, and what serves a connection.
 
 use super::{
-    Error, GuestStart, default_bind,
+    Error, GuestStart,
+    environment::default_bind,
     layers::{Layers, Origins, Route as RouteLayer},
     value::{Count, distinct, duration, kept_memory, optional_duration, parse, parse_all, plugin_kind, size, truth},
 };

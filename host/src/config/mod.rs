@@ -2,6 +2,7 @@
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
 mod descriptors;
+mod environment;
 mod error;
 mod file;
 mod layers;
@@ -9,53 +10,38 @@ mod listener;
 mod printed;
 mod program;
 mod slips;
+mod subcommand;
 mod value;
 
 pub use descriptors::Lowered;
+pub use environment::{activation, anchor, fault_orders, handoff_channel, starting};
 pub use error::Error;
 pub use file::{FileError, Place};
 pub use layers::Layers;
 pub use listener::{Handler, Limits, Listener, Route, Timeouts};
 pub use slips::slips;
+pub use subcommand::{Looking, asking, project};
 
 use crate::{
-    admin::{
-        self,
-        client::{Asking, What},
-    },
-    anchor::{self, Launch},
-    bind::{Activation, ActivationError, Bind, SocketPath, Variables},
-    cli::{NewProject, PluginFile, RunningHost},
-    guest::{Kind, Source},
-    handoff::{
-        start::{self, StartCommand},
-        starter::{self, Order},
-    },
+    admin,
+    bind::{Bind, SocketPath},
+    guest::Source,
+    handoff::start::StartCommand,
     log,
     privilege::Identity,
-    project::Project,
-    sys,
 };
-use program::{absolute, boot_directory, start_command};
+use environment::{Anchored, is_anchored};
+use program::{boot_directory, start_command};
 use std::{
     env,
     ffi::OsString,
-    net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
-    os::{fd::RawFd, unix::process::parent_id},
     path::{self, Path, PathBuf},
-    process,
     str::FromStr,
     thread,
     time::Duration,
 };
-use value::{Count, duration, optional_duration, parse, plugin_kind, size};
-
-/// Where tests order faults.
-const FAULTS_VARIABLE: &str = "UNINTERRUPTIBLE_FAULTS";
-
-/// Where to listen when nothing says where.
-const DEFAULT_PORT: u16 = 7000;
+use value::{Count, duration, optional_duration, parse};
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
@@ -138,55 +124,6 @@ pub enum Wasi03 {
     Served,
     /// They are refused at boot.
     Disabled,
-}
-
-/// Whether this process is to be the anchor of those that serve, and what it needs to know then. To be asked before any thread
-/// exists.
-///
-/// # Errors
-///
-/// Where the option has no meaning, or this program cannot be found again.
-pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
-    let first = process::id() == 1;
-    let wanted = match parse("--anchor", &layers.options.anchor).map_err(|error| error.located(&layers.origins))? {
-        Anchored::Auto => first,
-        Anchored::Always => true,
-        Anchored::Never => false,
-    };
-    // The first process of all has no anchor above it, whatever its environment says.
-    if !wanted || (is_anchored() && !first) {
-        return Ok(None);
-    }
-    let mut words = env::args_os();
-    let name = words.next().unwrap_or_default();
-    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
-    let passed = passed_sockets().count_for(process::id())?;
-    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET"), passed }))
-}
-
-/// Whether there is to be an anchor.
-enum Anchored {
-    Auto,
-    Always,
-    Never,
-}
-
-impl FromStr for Anchored {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err("is none of auto, always, never"),
-        }
-    }
-}
-
-/// Whether an anchor has started this process, or one that came before it.
-fn is_anchored() -> bool {
-    env::var_os(anchor::ANCHORED_VARIABLE).is_some()
 }
 
 impl Config {
@@ -286,63 +223,6 @@ impl Config {
     }
 }
 
-/// Where a host that runs is asked: at the address that is given, or that its configuration file has.
-///
-/// # Errors
-///
-/// Where neither says where, or the address is none.
-pub fn asking(host: RunningHost, what: What) -> Result<Asking, Error> {
-    let timeout = duration("--timeout", &host.timeout)?;
-    let uri = match (host.admin, &host.config) {
-        (Some(uri), _) => Some(uri),
-        (None, Some(file)) => layers::word_of("admin", file)?,
-        (None, None) => None,
-    };
-    let address = parse("--admin", &uri.ok_or(Error::NoAdmin)?)?;
-    Ok(Asking { address, what, timeout })
-}
-
-/// What is to be known for looking at a plugin.
-#[derive(Debug)]
-pub struct Looking {
-    /// The plugin's file.
-    pub plugin: PathBuf,
-    /// What it is taken for; `None` for the first kind that it is.
-    pub plugin_kind: Option<Kind>,
-    /// Where compiled plugins are kept; `None` where they are not.
-    pub cache_dir: Option<PathBuf>,
-    /// Whether plugins of WASI 0.3 would be served.
-    pub wasi_0_3: Wasi03,
-    /// Bytes of memory a guest would have.
-    pub guest_memory: usize,
-}
-
-impl Looking {
-    /// Turns what was typed into what was meant.
-    ///
-    /// # Errors
-    ///
-    /// The first value that has no meaning.
-    pub fn resolve(file: PluginFile) -> Result<Self, Error> {
-        Ok(Self {
-            plugin: file.plugin,
-            plugin_kind: plugin_kind(&file.plugin_kind)?,
-            cache_dir: cache_dir(file.cache_dir),
-            wasi_0_3: if file.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
-            guest_memory: size("--guest-memory", &file.guest_memory)?,
-        })
-    }
-}
-
-/// A project that is to be written.
-///
-/// # Errors
-///
-/// Where its language or its name is none.
-pub fn project(asked: &NewProject) -> Result<Project, Error> {
-    Ok(Project { language: parse("--lang", &asked.lang)?, name: parse("new", &asked.name)? })
-}
-
 impl Config {
     /// The configuration file.
     pub fn file(&self) -> Option<&Path> {
@@ -410,67 +290,6 @@ impl FromStr for GuestStart {
             _ => Err("is none of auto, accept, first-byte"),
         }
     }
-}
-
-/// What the service manager has passed: to this process, or to the anchor that has just started it. To be asked once.
-///
-/// # Errors
-///
-/// Where its variables cannot be understood.
-pub fn activation() -> Result<Activation, ActivationError> {
-    let anchor = env::var(anchor::ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
-    let parent = anchor.filter(|anchor| *anchor == parent_id());
-    let recipients: Vec<u32> = [process::id()].into_iter().chain(parent).collect();
-    Activation::take(&passed_sockets(), &recipients)
-}
-
-/// Whoever reads the environment of this process later must not take them for its own: `start` leaves them out.
-fn passed_sockets() -> Variables {
-    let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
-        .map(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
-    Variables { pid, count, names }
-}
-
-/// Where nothing says where to listen: the port that a platform has chosen, or an address that only this machine reaches.
-fn default_bind() -> Result<Bind, Error> {
-    let Some(port) = env::var_os("PORT") else {
-        return Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))));
-    };
-    let port = port.to_string_lossy();
-    // `parse` alone would take a sign.
-    let number = Some(&*port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-    match number.and_then(|port| port.parse().ok()) {
-        Some(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
-        None => Err(Error::value("PORT", port, "is no number from 0 to 65535; set one, unset it, or give --bind")),
-    }
-}
-
-/// The descriptor of the channel that a predecessor has left to this process, if it has.
-///
-/// Whoever reads the environment of this process later, as its children, must not find it: `start` leaves it out.
-///
-/// # Errors
-///
-/// Where the variable names none.
-pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
-    let Some(number) = env::var_os(start::CHANNEL_VARIABLE) else { return Ok(None) };
-    let parsed = number.to_str().and_then(|number| number.parse().ok()).filter(|number| *number > 2);
-    parsed.map(Some).ok_or(Error::Channel(number))
-}
-
-/// What this process is to start for a predecessor, where it is not to serve.
-pub fn starting() -> Option<Order> {
-    let mut words = env::args_os();
-    words.next().filter(|name| name == starter::NAME)?;
-    let line = sys::inherited(words.next()?.to_str()?.parse().ok()?, |_| true)?;
-    let channel = sys::inherited(handoff_channel().ok()??, |_| true)?;
-    let program = PathBuf::from(words.next()?);
-    Some(Order { line: line.into(), channel, program, arguments: words.collect() })
-}
-
-/// The file in which tests order faults, in builds that have them.
-pub fn fault_orders() -> Option<PathBuf> {
-    env::var_os(FAULTS_VARIABLE).map(PathBuf::from)
 }
 
 fn identity(user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, Error> {

@@ -8,7 +8,7 @@ use std::env;
 const PREFIX: &str = "UNINTERRUPTIBLE_";
 
 /// Variables that processes of this program set for each other, or tests for them.
-const INTERNAL: [&str; 3] = [start::CHANNEL_VARIABLE, anchor::ANCHORED_VARIABLE, super::FAULTS_VARIABLE];
+const INTERNAL: [&str; 3] = [start::CHANNEL_VARIABLE, anchor::ANCHORED_VARIABLE, super::environment::FAULTS_VARIABLE];
 
 /// Each with the one that it is taken for. Others of the same prefix are somebody else's: an orchestrator makes such of the name of a
 /// service.

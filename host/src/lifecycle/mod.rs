@@ -32,6 +32,7 @@ mod listeners;
 mod orders;
 mod predecessor;
 pub mod reopen;
+mod service;
 mod serving;
 mod successor;
 

@@ -5,7 +5,7 @@ use super::{
     end::{Told, expired},
     failure::Failure,
     orders::name,
-    predecessor::stops,
+    service::stops,
     serving::{Busy, Event, Serving},
 };
 use crate::{

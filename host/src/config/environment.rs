@@ -1,0 +1,137 @@
+//! What a process finds where it was started, beside the variables of options: what a service manager, an anchor, a predecessor or a
+//! platform has left for it.
+
+use super::{Error, Layers, program::absolute, value::parse};
+use crate::{
+    anchor::{self, Launch},
+    bind::{Activation, ActivationError, Bind, Variables},
+    handoff::{
+        start,
+        starter::{self, Order},
+    },
+    sys,
+};
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    os::{fd::RawFd, unix::process::parent_id},
+    path::{Path, PathBuf},
+    process,
+    str::FromStr,
+};
+
+/// Where tests order faults.
+pub(super) const FAULTS_VARIABLE: &str = "UNINTERRUPTIBLE_FAULTS";
+
+/// Where to listen when nothing says where.
+const DEFAULT_PORT: u16 = 7000;
+
+/// Whether this process is to be the anchor of those that serve, and what it needs to know then. To be asked before any thread
+/// exists.
+///
+/// # Errors
+///
+/// Where the option has no meaning, or this program cannot be found again.
+pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
+    let first = process::id() == 1;
+    let wanted = match parse("--anchor", &layers.options.anchor).map_err(|error| error.located(&layers.origins))? {
+        Anchored::Auto => first,
+        Anchored::Always => true,
+        Anchored::Never => false,
+    };
+    // The first process of all has no anchor above it, whatever its environment says.
+    if !wanted || (is_anchored() && !first) {
+        return Ok(None);
+    }
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_default();
+    let program = absolute(Path::new(&name)).ok_or(Error::Program(name))?;
+    let passed = passed_sockets().count_for(process::id())?;
+    Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET"), passed }))
+}
+
+/// Whether there is to be an anchor.
+pub(super) enum Anchored {
+    Auto,
+    Always,
+    Never,
+}
+
+impl FromStr for Anchored {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err("is none of auto, always, never"),
+        }
+    }
+}
+
+/// Whether an anchor has started this process, or one that came before it.
+pub(super) fn is_anchored() -> bool {
+    env::var_os(anchor::ANCHORED_VARIABLE).is_some()
+}
+
+/// What the service manager has passed: to this process, or to the anchor that has just started it. To be asked once.
+///
+/// # Errors
+///
+/// Where its variables cannot be understood.
+pub fn activation() -> Result<Activation, ActivationError> {
+    let anchor = env::var(anchor::ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
+    let parent = anchor.filter(|anchor| *anchor == parent_id());
+    let recipients: Vec<u32> = [process::id()].into_iter().chain(parent).collect();
+    Activation::take(&passed_sockets(), &recipients)
+}
+
+/// Whoever reads the environment of this process later must not take them for its own: `start` leaves them out.
+fn passed_sockets() -> Variables {
+    let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
+        .map(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+    Variables { pid, count, names }
+}
+
+/// Where nothing says where to listen: the port that a platform has chosen, or an address that only this machine reaches.
+pub(super) fn default_bind() -> Result<Bind, Error> {
+    let Some(port) = env::var_os("PORT") else {
+        return Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))));
+    };
+    let port = port.to_string_lossy();
+    // `parse` alone would take a sign.
+    let number = Some(&*port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    match number.and_then(|port| port.parse().ok()) {
+        Some(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
+        None => Err(Error::value("PORT", port, "is no number from 0 to 65535; set one, unset it, or give --bind")),
+    }
+}
+
+/// The descriptor of the channel that a predecessor has left to this process, if it has.
+///
+/// Whoever reads the environment of this process later, as its children, must not find it: `start` leaves it out.
+///
+/// # Errors
+///
+/// Where the variable names none.
+pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
+    let Some(number) = env::var_os(start::CHANNEL_VARIABLE) else { return Ok(None) };
+    let parsed = number.to_str().and_then(|number| number.parse().ok()).filter(|number| *number > 2);
+    parsed.map(Some).ok_or(Error::Channel(number))
+}
+
+/// What this process is to start for a predecessor, where it is not to serve.
+pub fn starting() -> Option<Order> {
+    let mut words = env::args_os();
+    words.next().filter(|name| name == starter::NAME)?;
+    let line = sys::inherited(words.next()?.to_str()?.parse().ok()?, |_| true)?;
+    let channel = sys::inherited(handoff_channel().ok()??, |_| true)?;
+    let program = PathBuf::from(words.next()?);
+    Some(Order { line: line.into(), channel, program, arguments: words.collect() })
+}
+
+/// The file in which tests order faults, in builds that have them.
+pub fn fault_orders() -> Option<PathBuf> {
+    env::var_os(FAULTS_VARIABLE).map(PathBuf::from)
+}
