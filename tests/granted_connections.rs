@@ -1,0 +1,140 @@
+//! Connections that a guest was granted: where to, by which names, and nowhere else.
+
+use crate::{
+    harness::{Setup, directory, wait_for},
+    reach::{Guest, Server},
+};
+use nix::sys::signal::Signal;
+use std::{fs, path::Path, process::Command};
+
+#[test]
+fn a_guest_connects_where_it_may_and_nowhere_else() {
+    let granted = Server::on("127.0.0.1:0");
+    let other = Server::on("127.0.0.1:0");
+    let elsewhere = Server::on("127.0.0.2:0");
+    let six = Server::on("[::1]:0");
+    let host = Setup::serving("reach")
+        .option("--guest-connect", format!("127.0.0.1:{}", granted.port))
+        .option("--guest-connect", "192.0.2.0/24:*,[2001:db8::/32]:443")
+        .start();
+    let mapped = format!("connect [::ffff:127.0.0.1]:{}", other.port);
+    Guest::of(&host).answers(&[
+        (&format!("connect {}", granted.address), "ok"),
+        (&format!("connect {}", other.address), "access-denied"),
+        (&format!("connect {}", elsewhere.address), "access-denied"),
+        (&format!("connect 127.0.0.2:{}", granted.port), "access-denied"),
+        (&format!("connect {}", six.address), "access-denied"),
+        // There are no mapped addresses in WASI.
+        (&mapped, "invalid-argument"),
+        (&format!("connect 0.0.0.0:{}", other.port), "invalid-argument"),
+        // What a connection needs, and nothing that lets others in.
+        ("bind 0.0.0.0:0", "ok"),
+        (&format!("bind 127.0.0.1:{}", other.port), "access-denied"),
+        ("listen 0.0.0.0:0", "access-denied"),
+        ("listen 127.0.0.1:0", "access-denied"),
+        ("udp", "access-denied"),
+        // No name was granted; what is an address needs no looking up.
+        ("lookup localhost", "access-denied"),
+        ("lookup 127.0.0.1", "127.0.0.1"),
+        ("lookup ::1", "::1"),
+    ]);
+    granted.was_reached();
+    for server in [other, elsewhere, six] {
+        server.was_left_alone();
+    }
+    let host =
+        Setup::serving("reach").option("--guest-connect", "127.0.0.0/8:*").option("--guest-connect", "[::1]:*").start();
+    let (four, six) = (Server::on("127.0.0.3:0"), Server::on("[::1]:0"));
+    Guest::of(&host)
+        .answers(&[(&format!("connect {}", four.address), "ok"), (&format!("connect {}", six.address), "ok")]);
+    four.was_reached();
+    six.was_reached();
+}
+
+#[test]
+fn only_names_that_were_granted_are_looked_up() {
+    let granted = Server::on("127.0.0.1:0");
+    let other = Server::on("127.0.0.1:0");
+    let host = Setup::serving("reach").option("--guest-connect", format!("localhost:{}", granted.port)).start();
+    let mut guest = Guest::of(&host);
+    for name in ["localhost", "LocalHost", "localhost."] {
+        assert!(guest.tell(&format!("lookup {name}")).contains("127.0.0.1"), "{name}");
+    }
+    for name in [
+        "localhost.localdomain",
+        "other.test",
+        "secret.in.a.name.evil.test",
+        "lo\u{441}alhost",
+        "[::1",
+        "ip6-localhost",
+    ] {
+        assert_eq!(guest.tell(&format!("lookup {name}")), "access-denied", "{name}");
+    }
+    guest.answers(&[
+        (&format!("connect {}", granted.address), "ok"),
+        (&format!("connect {}", other.address), "access-denied"),
+    ]);
+    other.was_left_alone();
+}
+
+/// A resolver for one host alone: its own /etc/hosts, in a namespace of its own.
+fn with_own_hosts(setup: Setup, hosts: &Path) -> Setup {
+    let mount = format!("mount --bind '{}' /etc/hosts && exec \"$@\"", hosts.display());
+    setup.by_way_of(["unshare", "--mount", "sh", "-c", &mount, "sh"])
+}
+
+#[test]
+fn a_name_that_changes_its_answer_leads_nowhere_new() {
+    let may = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
+    if !may {
+        eprintln!("skipped: no namespace for a resolver of its own could be made here (unshare --mount)");
+        return;
+    }
+    let internal = Server::on("127.0.0.1:0");
+    let files = directory();
+    let hosts = files.path().join("hosts");
+    // In place, as what is mounted is the file itself.
+    let answer = |db: &str, api: &str| fs::write(&hosts, format!("{db} db.test\n{api} api.test\n")).unwrap();
+    answer("127.0.0.1", "192.0.2.1");
+    let setup = Setup::serving("reach")
+        .option("--guest-connect", format!("db.test:{}", internal.port))
+        .option("--guest-connect", "api.test:*");
+    let host = with_own_hosts(setup, &hosts).start();
+    host.logged(&["name=\"db.test\"", "127.0.0.1", "lives on this machine"]);
+    host.logged(&["name=\"api.test\"", "192.0.2.1", "lives in the internet"]);
+    let mut guest = Guest::of(&host);
+    let connect = format!("connect {}", internal.address);
+    guest.answers(&[("lookup db.test", "127.0.0.1"), (&connect, "ok"), ("lookup api.test", "192.0.2.1")]);
+    internal.was_reached();
+
+    // A service moves, and the grant with it; the address before still serves guests that have looked up already.
+    answer("127.0.0.9", "192.0.2.2");
+    wait_for("the new address", || (guest.tell("lookup db.test") == "127.0.0.9").then_some(()));
+    assert_eq!(guest.tell(&connect), "ok");
+    internal.was_reached();
+    wait_for("the other name's address", || (guest.tell("lookup api.test") == "192.0.2.2").then_some(()));
+
+    // Somebody points a name of the internet at this machine, whose every port it would open.
+    answer("127.0.0.9", "127.0.0.1");
+    wait_for("the warning", || {
+        assert_eq!(guest.tell("lookup api.test"), "192.0.2.2");
+        host.log().contains("is left out: it is on this machine").then_some(())
+    });
+    let private = Server::on("127.0.0.1:0");
+    assert_eq!(guest.tell(&format!("connect {}", private.address)), "access-denied");
+    private.was_left_alone();
+
+    // A name that is gone keeps what it had.
+    fs::write(&hosts, "").unwrap();
+    wait_for("the resolver's failure", || {
+        assert_eq!(guest.tell("lookup api.test"), "192.0.2.2");
+        host.log().contains("no longer resolved").then_some(())
+    });
+
+    // A reload is the operator's word that the answer is right.
+    answer("127.0.0.9", "127.0.0.1");
+    host.signal(Signal::SIGHUP);
+    host.logged(&["reloaded"]);
+    Guest::of(&host).answers(&[("lookup api.test", "127.0.0.1"), (&format!("connect {}", private.address), "ok")]);
+    private.was_reached();
+}
