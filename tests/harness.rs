@@ -1,20 +1,18 @@
 //! Starts a host, talks to it, and ends it; when a test fails, prints all that the host said.
 
-use crate::{certificates, secure::Secure};
+pub use crate::connections::{Address, Stream, Transport, connect, connect_from, read_line, read_to_end};
+
+use crate::certificates;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use socket2::{Domain, Socket, Type};
 use std::{
     ffi::OsString,
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    io::{BufRead, BufReader, Read, Write},
+    net::Shutdown,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -46,152 +44,6 @@ pub fn plugin(name: &str) -> PathBuf {
 /// A directory for one test, removed when it has passed.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
-}
-
-/// What a scenario runs over; most that has to do with bytes runs over each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Tcp,
-    Unix,
-    /// Over tcp.
-    Tls,
-}
-
-impl Transport {
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Tls];
-    /// Those where a client is connected before the host knows of it.
-    pub const PLAIN: [Self; 2] = [Self::Tcp, Self::Unix];
-}
-
-/// Where a host listens, as its ready line says. Copied at will, for which a path is never given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Address {
-    Tcp(SocketAddr),
-    Unix(&'static Path),
-    Tls(SocketAddr),
-}
-
-impl Address {
-    fn of_ready_line(line: &str) -> Self {
-        match line.strip_prefix("listening ").and_then(|uri| uri.split_once("://")) {
-            Some(("tcp", address)) => Self::Tcp(address.parse().unwrap()),
-            Some(("unix", path)) => Self::Unix(Box::leak(PathBuf::from(path).into_boxed_path())),
-            _ => panic!("not a ready line: {line:?}"),
-        }
-    }
-
-    /// Where it is known to be tcp.
-    pub fn tcp(&self) -> SocketAddr {
-        match self {
-            Self::Tcp(address) | Self::Tls(address) => *address,
-            Self::Unix(path) => panic!("{} is no tcp address", path.display()),
-        }
-    }
-
-    /// One attempt, without waiting for long.
-    pub fn try_connect(&self) -> io::Result<Stream> {
-        let stream = match self {
-            Self::Tcp(address) => Stream::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
-            Self::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
-            Self::Tls(address) => {
-                let socket = TcpStream::connect_timeout(address, PATIENCE)?;
-                socket.set_read_timeout(Some(PATIENCE)).unwrap();
-                Stream::Tls(Secure::over(socket)?)
-            }
-        };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Ok(stream)
-    }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Self {
-        Self::Tcp(address)
-    }
-}
-
-/// A client's end of a connection.
-#[derive(Debug)]
-pub enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Secure),
-}
-
-/// The same call on either kind.
-macro_rules! either {
-    ($stream:expr, $inner:ident => $call:expr) => {
-        match $stream {
-            Stream::Tcp($inner) => $call,
-            Stream::Unix($inner) => $call,
-            Stream::Tls($inner) => $call,
-        }
-    };
-}
-
-/// The same for what concerns the socket alone.
-macro_rules! any_socket {
-    ($stream:expr, $inner:ident => $call:expr) => {
-        match $stream {
-            Stream::Tcp($inner) => $call,
-            Stream::Unix($inner) => $call,
-            Stream::Tls(Secure { socket: $inner, .. }) => $call,
-        }
-    };
-}
-
-impl Stream {
-    pub fn try_clone(&self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
-            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
-            Self::Tls(stream) => Ok(Self::Tls(stream.clone())),
-        }
-    }
-
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        either!(self, stream => stream.shutdown(how))
-    }
-
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        any_socket!(self, stream => stream.set_read_timeout(timeout))
-    }
-
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        any_socket!(self, stream => stream.set_write_timeout(timeout))
-    }
-
-    /// Where it is known to be tcp.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => &stream.socket,
-            Self::Unix(_) => panic!("not a tcp connection"),
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        either!(self, stream => stream.read(buffer))
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        either!(self, stream => stream.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        either!(self, stream => stream.flush())
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        any_socket!(self, stream => stream.as_fd())
-    }
 }
 
 /// A host that is to be started.
@@ -530,42 +382,6 @@ impl Drop for Host {
             assert_eq!(code, 0, "the host's exit code; it said:\n{}", self.log());
         }
     }
-}
-
-pub fn connect(address: impl Into<Address>) -> Stream {
-    let address = address.into();
-    address.try_connect().unwrap_or_else(|error| panic!("{address:?}: {error}"))
-}
-
-/// From another address of this machine, all of 127.0.0.0/8 being its own.
-pub fn connect_from(source: &str, address: SocketAddr) -> Stream {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    socket.connect(&address.into()).unwrap_or_else(|error| panic!("{address} from {source}: {error}"));
-    Stream::Tcp(socket.into())
-}
-
-pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
-    let mut answer = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut answer) {
-        panic!("{error} after {:?}", String::from_utf8_lossy(&answer));
-    }
-    answer
-}
-
-/// Reads one line, with its end.
-pub fn read_line(stream: &mut impl Read) -> String {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while stream.read(&mut byte).unwrap() == 1 {
-        line.push(byte[0]);
-        if byte[0] == b'\n' {
-            break;
-        }
-    }
-    String::from_utf8(line).unwrap()
 }
 
 /// Asks again and again until there is an answer, for at most [`PATIENCE`].

@@ -19,6 +19,7 @@ mod certificates;
 mod clients;
 mod commands;
 mod configuration;
+mod connections;
 mod contract;
 mod documentation;
 mod examples;
