@@ -1,12 +1,12 @@
 //! Core modules of WASI 0.1 as components of WASI 0.2, so that all that follows knows components only.
 
-use super::{contract, kind::Kind, problem::Problem};
+use super::{contract, problem::Problem};
 use crate::log;
 use std::borrow::Cow;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as ADAPTER,
 };
-use wasmparser::{Validator, WasmFeatures, types::EntityType};
+use wasmparser::{Parser, Validator, WasmFeatures, types::EntityType};
 use wit_component::ComponentEncoder;
 
 /// Pages by which the adapter grows the memory of a module: one for its state, one for its stack.
@@ -53,9 +53,22 @@ pub(super) struct Blueprint<'a> {
     is_module: bool,
 }
 
+/// Whether a file that begins like this is a module of WASI 0.1, where it is a plugin at all.
+pub(super) fn is_module(beginning: &[u8]) -> bool {
+    Parser::is_core_wasm(beginning)
+}
+
+/// By what the compiled form of a file is found again: the file, which was hashed, and where that has a part in it, the adapter.
+pub(super) fn key(mut file: blake3::Hasher, is_module: bool) -> blake3::Hash {
+    if is_module {
+        file.update(ADAPTER);
+    }
+    file.finalize()
+}
+
 impl<'a> Blueprint<'a> {
-    pub(super) fn new(file: &'a [u8], kind: Kind) -> Self {
-        Self { file, is_module: kind == Kind::Module }
+    pub(super) fn new(file: &'a [u8]) -> Self {
+        Self { file, is_module: is_module(file) }
     }
 
     /// The file itself.
@@ -63,14 +76,11 @@ impl<'a> Blueprint<'a> {
         self.file
     }
 
-    /// By what it is found again: the file and, where that has a part in it, the adapter.
-    pub(super) fn digest(&self) -> blake3::Hash {
+    /// By what its compiled form is found again.
+    pub(super) fn key(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.file);
-        if self.is_module {
-            hasher.update(ADAPTER);
-        }
-        hasher.finalize()
+        key(hasher, self.is_module)
     }
 
     /// The component itself.

@@ -1,14 +1,9 @@
 //! Compiling ahead of time: into the cache, so that a start or a reload finds what it needs.
 
 use super::{
-    adapter::Blueprint,
-    cache::{self, Cache},
-    engine,
-    kind::Kind,
-    plugin,
-    problem::Problem,
+    adapter::Blueprint, cache, contract::Declared, engine, file::PluginFile, kind::Kind, plugin, problem::Problem,
 };
-use crate::config::Wasi03;
+use crate::{config::Wasi03, sys::Artifact};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -35,13 +30,12 @@ pub fn compile(
     wasi_0_3: Wasi03,
 ) -> Result<Compiled, Problem> {
     let started = Instant::now();
-    let bytes = plugin::read(path)?;
-    let contract = plugin::accepted(&bytes, kind, wasi_0_3)?;
-    let blueprint = Blueprint::new(&bytes, contract.kind);
+    let bytes = PluginFile::open(path)?.bytes()?;
+    let declared = Declared::by(&bytes)?;
+    let contract = plugin::accepted(&declared, kind, wasi_0_3)?;
     let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
-    let (entry, is_new) = cache::keep(cache_dir, &compiler, &blueprint)?;
-    let took = is_new.then(|| started.elapsed());
-    let artifact = Cache::open(cache_dir).artifact(&compiler, &blueprint)?;
-    plugin::link(&compiler, &artifact.load(&compiler).map_err(Problem::of_compiler)?, &contract)?;
-    Ok(Compiled { entry, took })
+    let (path, entry) = cache::keep(cache_dir, compiler, &Blueprint::new(&bytes), declared)?;
+    let took = matches!(entry.artifact, Artifact::Fresh(_)).then(|| started.elapsed());
+    plugin::link(compiler, &entry.artifact.load(compiler).map_err(Problem::of_compiler)?, &contract)?;
+    Ok(Compiled { entry: path, took })
 }

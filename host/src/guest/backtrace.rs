@@ -4,14 +4,14 @@
 //! All of that comes from the plugin and may be anything. So debug information is read when a guest has trapped and not before,
 //! apart from the workers, by one thread a plugin at most, and nobody waits for it for long: without it there are still the names.
 
-use super::{adapter::Blueprint, problem::Problem};
+use super::{adapter::Blueprint, outline::Outline, problem::Problem};
 use std::{
     ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::time;
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{Encoding, Payload};
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 /// Functions that are named.
@@ -66,16 +66,8 @@ struct Place {
 }
 
 impl Symbols {
-    /// What a plugin knows of itself; `None` where that is nothing, as of one that is built for production.
+    /// What a plugin that is debuggable knows of itself. It lies where the engine will say that a guest was.
     pub(super) fn of(plugin: &Blueprint<'_>) -> Result<Option<Arc<Self>>, Problem> {
-        // The file tells whether there is anything, and only then is the component worth making: in that it lies where the engine
-        // will say that a guest was.
-        let carries = Parser::new(0).parse_all(plugin.file()).any(
-            |payload| matches!(payload, Ok(Payload::CustomSection(section)) if is_debug_information(section.name())),
-        );
-        if !carries {
-            return Ok(None);
-        }
         Ok(Self::within(&plugin.component()?).map(Arc::new))
     }
 
@@ -83,7 +75,7 @@ impl Symbols {
         let mut modules: Vec<Module> = Vec::new();
         let mut within: Vec<Option<usize>> = Vec::new();
         let mut kept = 0;
-        for payload in Parser::new(0).parse_all(component) {
+        for payload in Outline::of(component) {
             match payload.ok()? {
                 Payload::Version { encoding, .. } => {
                     within.push((encoding == Encoding::Module).then_some(modules.len()));
@@ -149,7 +141,8 @@ impl Symbols {
     }
 }
 
-fn is_debug_information(section: &str) -> bool {
+/// Whether a custom section of that name holds some.
+pub(super) fn is_debug_information(section: &str) -> bool {
     section.starts_with(".debug_")
 }
 

@@ -1,30 +1,43 @@
 //! Compiled plugins, kept on disk: compiling takes 50 ms to 10 s, loading what was compiled a few milliseconds.
 //!
 //! An entry is found by the content of the plugin and by everything that changes code generation (the engine's version, its
-//! settings, the processor's features). It ends with its own digest. Entries are trusted only in a directory that nobody else
-//! can write, on a path that nobody else can redirect; anything doubtful is compiled anew.
+//! settings, the processor's features). Behind the code stands what else is known of the plugin since it was compiled, and an
+//! entry ends with its checksum, by which damage is noticed. Entries are trusted only in a directory that nobody else can write, on
+//! a path that nobody else can redirect; anything doubtful is compiled anew.
 
-use super::{adapter::Blueprint, problem::Problem};
-use crate::sys::Artifact;
+use super::{
+    adapter::Blueprint,
+    contract::Declared,
+    digest::Digest,
+    engine::{self, Concurrency},
+    pool::Needs,
+    problem::Problem,
+};
+use crate::sys::{self, Artifact};
 use rustix::{
     fs::{Mode, OFlags},
     process::geteuid,
 };
+use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     hash::{Hash, Hasher},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 use tracing::{debug, info, warn};
+use twox_hash::XxHash3_128;
 use wasmtime::Engine;
 
 /// Entries that are kept, the latest used ones: enough for a day of changing a plugin many times.
 const ENTRIES: usize = 64;
 
 const SUFFIX: &str = "cwasm";
+
+/// To be counted up when what stands behind the code changes, or the engines' settings.
+const LAYOUT: u8 = 1;
 
 /// What an entry is called while it is written, and after how long it is taken for abandoned.
 const UNFINISHED: &str = "new";
@@ -60,18 +73,40 @@ pub enum KeepError {
     },
 }
 
-/// Compiles a plugin into a directory, where that does not have it yet. Tells the entry, and whether it is new.
-pub(super) fn keep(dir: Option<&Path>, engine: &Engine, plugin: &Blueprint<'_>) -> Result<(PathBuf, bool), Problem> {
+/// What a directory has of a plugin, or else what is compiled into it now; and where.
+pub(super) fn keep(
+    dir: Option<&Path>,
+    engine: &Engine,
+    plugin: &Blueprint<'_>,
+    declared: Declared,
+) -> Result<(PathBuf, Entry), Problem> {
     let dir = dir.ok_or(KeepError::Nowhere)?;
     let dir = prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
-    let entry = dir.join(entry_name(engine, plugin));
-    if read(&entry).is_ok() {
-        return Ok((entry, false));
+    let path = dir.join(entry_name(&plugin.key())?);
+    if let Ok(entry) = read(&path) {
+        return Ok((path, entry));
     }
-    match write(&dir, &entry, &compile(engine, plugin)?) {
-        Ok(()) => Ok((entry, true)),
-        Err(cause) => Err(KeepError::Unwritten { entry, cause }.into()),
+    let entry = compile(engine, plugin, Digest::of(plugin.file()), declared)?;
+    match write(&dir, &path, &entry) {
+        Ok(()) => Ok((path, entry)),
+        Err(cause) => Err(KeepError::Unwritten { entry: path, cause }.into()),
     }
+}
+
+/// A plugin that is compiled.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) artifact: Artifact,
+    pub(super) known: Known,
+}
+
+/// What else is known of it then, so that its file need not be read for that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    pub(super) digest: Digest,
+    pub(super) declared: Declared,
+    /// What a guest of it takes, which only code that was loaded tells.
+    pub(super) needs: Needs,
 }
 
 impl Cache {
@@ -87,36 +122,58 @@ impl Cache {
         }
     }
 
-    /// The entry of a plugin, where there is one that can be trusted.
-    pub(super) fn holds(&self, engine: &Engine, plugin: &Blueprint<'_>) -> Option<PathBuf> {
-        let entry = self.0.as_ref()?.join(entry_name(engine, plugin));
-        read(&entry).is_ok().then_some(entry)
+    /// Where a plugin is, where it is there and can be trusted.
+    pub(super) fn holds(&self, key: &blake3::Hash) -> Option<PathBuf> {
+        let path = self.0.as_ref()?.join(entry_name(key).ok()?);
+        read(&path).is_ok().then_some(path)
     }
 
-    /// The compiled form of a plugin, from the cache or from the compiler.
-    pub(super) fn artifact(&self, engine: &Engine, plugin: &Blueprint<'_>) -> Result<Artifact, Problem> {
-        let Some(dir) = &self.0 else { return compile(engine, plugin).map(Artifact::Fresh) };
-        let path = dir.join(entry_name(engine, plugin));
+    /// What there is of a plugin, where that can be trusted.
+    pub(super) fn find(&self, key: &blake3::Hash) -> Result<Option<Entry>, Problem> {
+        let Some(dir) = &self.0 else { return Ok(None) };
+        let path = dir.join(entry_name(key)?);
         match read(&path) {
-            Ok(file) => {
+            Ok(entry) => {
                 debug!(entry = %path.display(), "compiled plugin found");
-                return Ok(Artifact::Kept(file));
+                return Ok(Some(entry));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => warn!(entry = %path.display(), "a compiled plugin is not trusted and is made anew: {error}"),
         }
+        Ok(None)
+    }
+
+    /// Compiles a plugin, and keeps what comes of it for the next time.
+    pub(super) fn make(
+        &self,
+        engine: &Engine,
+        plugin: &Blueprint<'_>,
+        digest: Digest,
+        declared: Declared,
+    ) -> Result<Entry, Problem> {
         info!("compiling the plugin");
-        let compiled = compile(engine, plugin)?;
-        if let Err(error) = write(dir, &path, &compiled) {
-            warn!(entry = %path.display(), "the compiled plugin could not be kept: {error}");
+        let entry = compile(engine, plugin, digest, declared)?;
+        if let Some(dir) = &self.0 {
+            let path = dir.join(entry_name(&plugin.key())?);
+            if let Err(error) = write(dir, &path, &entry) {
+                warn!(entry = %path.display(), "the compiled plugin could not be kept: {error}");
+            }
         }
-        Ok(Artifact::Fresh(compiled))
+        Ok(entry)
     }
 }
 
-/// The compiled form of a plugin, whatever the cache has.
-pub(super) fn compile(engine: &Engine, plugin: &Blueprint<'_>) -> Result<Vec<u8>, Problem> {
-    engine.precompile_component(&plugin.component()?).map_err(Problem::of_compiler)
+/// Compiles a plugin, whatever the cache has.
+pub(super) fn compile(
+    engine: &Engine,
+    plugin: &Blueprint<'_>,
+    digest: Digest,
+    declared: Declared,
+) -> Result<Entry, Problem> {
+    let code = engine.precompile_component(&plugin.component()?).map_err(Problem::of_compiler)?;
+    let artifact = Artifact::Fresh(code);
+    let needs = Needs::of(&artifact.load(engine).map_err(Problem::of_compiler)?);
+    Ok(Entry { artifact, known: Known { digest, declared, needs } })
 }
 
 /// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
@@ -144,16 +201,19 @@ fn prepare(dir: &Path) -> Result<PathBuf, String> {
     Ok(dir)
 }
 
-fn entry_name(engine: &Engine, plugin: &Blueprint<'_>) -> String {
-    let mut settings = Digest(blake3::Hasher::new());
+fn entry_name(key: &blake3::Hash) -> Result<String, Problem> {
+    // The two engines differ by what is written here, and which of them it is follows from the plugin.
+    let engine = engine::compiler(Concurrency::Plain).map_err(Problem::of_compiler)?;
+    let mut settings = Settings(blake3::Hasher::new());
+    LAYOUT.hash(&mut settings);
     engine.precompile_compatibility_hash().hash(&mut settings);
     let settings = settings.0.finalize().to_hex();
-    format!("{}-{}.{SUFFIX}", plugin.digest().to_hex(), settings.get(..16).unwrap_or_default())
+    Ok(format!("{}-{}.{SUFFIX}", key.to_hex(), settings.get(..16).unwrap_or_default()))
 }
 
 /// Opens an entry and checks that it is ours and undamaged. Not blocking, in case a pipe has been put there.
-fn read(path: &Path) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::open(
+fn read(path: &Path) -> io::Result<Entry> {
+    let file = File::from(rustix::fs::open(
         path,
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
         Mode::empty(),
@@ -165,30 +225,41 @@ fn read(path: &Path) -> io::Result<File> {
     {
         return Err(io::Error::other("others can write it, or it is not a file of ours"));
     }
-    let Some(length) = metadata.len().checked_sub(blake3::OUT_LEN as u64) else {
-        return Err(io::Error::other("it is cut short"));
-    };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader((&mut file).take(length))?;
-    let mut digest = [0; blake3::OUT_LEN];
-    file.read_exact(&mut digest)?;
-    if hasher.finalize() != digest {
-        return Err(io::Error::other("it is damaged"));
-    }
+    let known = sys::mapped(&file, known)??;
     // Tells which entries are in use.
     drop(file.set_modified(SystemTime::now()));
-    Ok(file)
+    Ok(Entry { artifact: Artifact::Kept(file), known })
+}
+
+/// What is known, of an entry that is undamaged.
+fn known(entry: &[u8]) -> io::Result<Known> {
+    let damaged = || io::Error::other("it is damaged");
+    let (content, checksum) = entry.split_last_chunk().ok_or_else(damaged)?;
+    if XxHash3_128::oneshot(content) != u128::from_le_bytes(*checksum) {
+        return Err(damaged());
+    }
+    let (content, length) = content.split_last_chunk().ok_or_else(damaged)?;
+    let start = content.len().checked_sub(u32::from_le_bytes(*length) as usize).ok_or_else(damaged)?;
+    Ok(serde_json::from_slice(content.get(start..).unwrap_or_default())?)
 }
 
 /// Writes an entry so that it is found whole or not at all.
-fn write(dir: &Path, path: &Path, compiled: &[u8]) -> io::Result<()> {
+fn write(dir: &Path, path: &Path, entry: &Entry) -> io::Result<()> {
+    let Artifact::Fresh(code) = &entry.artifact else { return Ok(()) };
+    let mut known = serde_json::to_vec(&entry.known)?;
+    let length = u32::try_from(known.len()).map_err(io::Error::other)?;
+    known.extend(length.to_le_bytes());
+    let mut checksum = XxHash3_128::new();
+    checksum.write(code);
+    checksum.write(&known);
     // A name that no other process has, on this machine or on another that shares the directory.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let temporary = path.with_extension(format!("{}-{}.{UNFINISHED}", std::process::id(), now.as_nanos()));
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(compiled)?;
-        file.write_all(blake3::hash(compiled).as_bytes())?;
+        file.write_all(code)?;
+        file.write_all(&known)?;
+        file.write_all(&checksum.finish_128().to_le_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();
@@ -219,9 +290,9 @@ fn forget_the_oldest(dir: &Path) {
 }
 
 /// Feeds whatever is hashed to a digest.
-struct Digest(blake3::Hasher);
+struct Settings(blake3::Hasher);
 
-impl Hasher for Digest {
+impl Hasher for Settings {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

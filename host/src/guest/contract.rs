@@ -2,14 +2,17 @@
 //! and whether it uses the component model's own concurrency.
 
 use super::{
+    backtrace::is_debug_information,
     engine::Concurrency,
     interfaces::{PREVIEW_1, provided},
     kind::{Generation, Kind},
+    outline::Outline,
 };
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding,
-    ExternalKind, Parser, Payload,
+    ExternalKind, Payload,
 };
 
 /// What a plugin says of itself.
@@ -92,49 +95,53 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// Reads a file: as one of the kind that is `wanted`, or of the first that it is.
-pub(super) fn read(bytes: &[u8], wanted: Option<Kind>) -> Result<Contract, Error> {
-    if !bytes.starts_with(b"\0asm") {
-        let text = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with('('));
-        return Err(if text { Error::Text } else { Error::NotWasm });
-    }
-    let mut reading = Reading::default();
-    for payload in Parser::new(0).parse_all(bytes) {
-        reading.payload(payload.map_err(damaged)?)?;
-    }
-    reading.judge(wanted)
-}
-
 fn damaged(error: wasmparser::BinaryReaderError) -> Error {
     Error::Damaged(error.to_string())
 }
 
-#[derive(Default)]
-struct Reading {
-    /// How many components and modules enclose what is read; 1 is the plugin itself.
-    depth: usize,
+/// What a file declares, of which follows what it can be served as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Declared {
     is_component: bool,
     /// Whether it is a module with a function of that name.
     starts: bool,
     exports: Vec<String>,
     imports: Vec<String>,
     concurrent: bool,
+    /// Whether it carries debug information.
+    pub(super) is_debuggable: bool,
 }
 
-impl Reading {
-    fn payload(&mut self, payload: Payload<'_>) -> Result<(), Error> {
+impl Declared {
+    /// Reads a file.
+    pub(super) fn by(bytes: &[u8]) -> Result<Self, Error> {
+        if !bytes.starts_with(b"\0asm") {
+            let text = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with('('));
+            return Err(if text { Error::Text } else { Error::NotWasm });
+        }
+        let mut declared = Self::default();
+        // How many components and modules enclose what is read; 1 is the plugin itself.
+        let mut depth = 0;
+        for payload in Outline::of(bytes) {
+            declared.payload(payload.map_err(damaged)?, &mut depth)?;
+        }
+        Ok(declared)
+    }
+
+    fn payload(&mut self, payload: Payload<'_>, depth: &mut usize) -> Result<(), Error> {
         match payload {
             Payload::Version { encoding, .. } => {
-                self.depth += 1;
-                self.is_component |= self.depth == 1 && encoding == Encoding::Component;
+                *depth += 1;
+                self.is_component |= *depth == 1 && encoding == Encoding::Component;
             }
-            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
-            Payload::ComponentExportSection(section) if self.depth == 1 => {
+            Payload::End(_) => *depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) => self.is_debuggable |= is_debug_information(section.name()),
+            Payload::ComponentExportSection(section) if *depth == 1 => {
                 for export in section {
                     self.exports.push(export.map_err(damaged)?.name.name.to_owned());
                 }
             }
-            Payload::ComponentImportSection(section) if self.depth == 1 => {
+            Payload::ComponentImportSection(section) if *depth == 1 => {
                 for import in section {
                     let import = import.map_err(damaged)?;
                     // A component may import types and the like without a host's help; only instances are looked up.
@@ -143,14 +150,14 @@ impl Reading {
                     }
                 }
             }
-            Payload::ExportSection(section) if self.depth == 1 => {
+            Payload::ExportSection(section) if *depth == 1 => {
                 for export in section {
                     let export = export.map_err(damaged)?;
                     self.starts |= export.name == "_start" && export.kind == ExternalKind::Func;
                     self.exports.push(export.name.to_owned());
                 }
             }
-            Payload::ImportSection(section) if self.depth == 1 => {
+            Payload::ImportSection(section) if *depth == 1 => {
                 for import in section.into_imports() {
                     let import = import.map_err(damaged)?;
                     // Whether WASI 0.1 has all that is asked of it is for the adapter to say; of others each name says what was
@@ -181,7 +188,8 @@ impl Reading {
         Ok(())
     }
 
-    fn judge(self, wanted: Option<Kind>) -> Result<Contract, Error> {
+    /// What it can be served as: of the kind that is `wanted`, or of the first that it is.
+    pub(super) fn contract(&self, wanted: Option<Kind>) -> Result<Contract, Error> {
         let made_by = |kind: Kind| match kind {
             Kind::Module => self.starts.then_some("_start"),
             kind if self.is_component => self.exports.iter().map(String::as_str).find(|export| kind.is_made_by(export)),
@@ -204,8 +212,8 @@ impl Reading {
     }
 
     /// Why it is none of the kinds, or not the one that was asked for.
-    fn refused(self, wanted: Option<Kind>) -> Error {
-        let Self { exports, is_component, .. } = self;
+    fn refused(&self, wanted: Option<Kind>) -> Error {
+        let (exports, is_component) = (self.exports.clone(), self.is_component);
         if let Some(wanted) = wanted {
             return Error::NotOfKind { wanted, exports };
         }
@@ -251,6 +259,10 @@ mod tests {
     use crate::guest::{engine, outgoing, state};
     use wasmtime::component::{Component, Linker};
 
+    fn read(file: &[u8], wanted: Option<Kind>) -> Result<Contract, Error> {
+        Declared::by(file)?.contract(wanted)
+    }
+
     fn component(body: &str) -> Vec<u8> {
         wat::parse_str(format!("(component {body})")).unwrap()
     }
@@ -262,12 +274,12 @@ mod tests {
     fn what_is_said_to_be_provided_can_be_linked() {
         const RESOURCE: &str = "(type (sub resource))";
         let engine = engine::compiler(Concurrency::Concurrent).unwrap();
-        let mut linker = Linker::new(&engine);
+        let mut linker = Linker::new(engine);
         state::link_wasi_0_2(&mut linker).unwrap();
         state::link_wasi_0_3(&mut linker).unwrap();
         let links = |interface: &str, item: &str, ty: &str| {
             let import = component(&format!(r#"(import "{interface}" (instance (export "{item}" {ty})))"#));
-            linker.instantiate_pre(&Component::new(&engine, import).unwrap()).is_ok()
+            linker.instantiate_pre(&Component::new(engine, import).unwrap()).is_ok()
         };
         for (interface, item, ty) in [
             ("uninterruptible:server/types@0.2.0", "connection", RESOURCE),
@@ -300,7 +312,7 @@ mod tests {
         for (interface, item) in [("wasi:http/types@0.2.0", "fields"), ("wasi:http/types@0.3.0", "fields")] {
             assert!(provided(interface, Some(Kind::Http(Generation::Wasi02))), "{interface} is not listed");
             let import = component(&format!(r#"(import "{interface}" (instance (export "{item}" {RESOURCE})))"#));
-            let linked = linker.instantiate_pre(&Component::new(&engine, import).unwrap());
+            let linked = linker.instantiate_pre(&Component::new(engine, import).unwrap());
             assert!(linked.is_ok(), "{interface} is listed and does not link");
         }
     }

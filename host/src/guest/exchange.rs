@@ -142,7 +142,7 @@ impl Plugin {
     /// Where the guest or this host failed, or the peer broke the request off.
     pub async fn answer(self: &Arc<Self>, exchange: Exchange, place: impl Send + 'static) -> Result<(), Failure> {
         let Exchange { connection, draining, request, scheme, respond, taken, verdict, movement } = exchange;
-        let meter = Meter::new(self.limits.guest_cpu_time, &movement, &self.runtime.clock);
+        let meter = Meter::new(self.limits.guest_cpu_time, &movement, &self.pool.clock);
         let refusal = Arc::default();
         let word = Word { respond, refusal: Arc::clone(&refusal) };
         let (plugin, metered, told) = (Arc::clone(self), Arc::clone(&meter), Arc::clone(&verdict));

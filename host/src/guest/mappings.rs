@@ -1,4 +1,4 @@
-//! Memory mappings: how many the guests of a plugin take, of the number that the kernel allows a process.
+//! Memory mappings: how many guests take, of the number that the kernel allows a process.
 //!
 //! A guest for which there are none is refused before it takes any: a process whose last one is gone cannot make threads, nor have
 //! more of its own memory, and ends at once with all that it serves.
@@ -13,7 +13,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use wasmtime::ResourcesRequired;
 
 const SETTING: &str = "/proc/sys/vm/max_map_count";
 
@@ -39,25 +38,26 @@ static USED: AtomicU64 = AtomicU64::new(0);
 /// The setting when it was last looked at.
 static ALLOWED: AtomicU64 = AtomicU64::new(0);
 
-/// What the pool of a plugin maps for each guest that there may be.
+/// What a pool maps for each guest that there may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mappings {
-    /// As soon as the plugin is loaded.
+    /// As soon as there is the pool.
     at_rest: u64,
     /// Once there is the guest, and from then on.
     live: u64,
 }
 
 impl Mappings {
-    pub(super) fn of_a_guest(concurrency: Concurrency, required: &ResourcesRequired) -> Self {
-        Self { at_rest: OF_A_STACK * concurrency.stacks(), live: OF_A_MEMORY * u64::from(required.num_memories.max(1)) }
+    pub(super) fn of_a_guest(concurrency: Concurrency, memories: u32) -> Self {
+        Self { at_rest: OF_A_STACK * u64::from(concurrency.stacks()), live: OF_A_MEMORY * u64::from(memories) }
     }
 
-    /// What the setting should be for these plugins: whichever of them the guests are of, and when they are loaded anew while the old
-    /// ones are still there.
-    pub(super) fn needed(plugins: &[Self], guests: NonZeroU32) -> u64 {
-        let of_guests = |each: &Self| each.live * u64::from(guests.get());
-        plugins.iter().map(|each| 2 * each.of_pool(guests) + of_guests(each)).sum::<u64>() + OF_THE_PROCESS
+    /// What the setting should be for these pools: whichever of them the guests are in, and when a plugin is loaded anew whose guests
+    /// fit into none of them.
+    pub(super) fn needed(pools: &[Self], guests: NonZeroU32) -> u64 {
+        let with_guests = |each: &Self| each.of_pool(guests) + each.live * u64::from(guests.get());
+        let another = pools.iter().map(|each| each.of_pool(guests)).max().unwrap_or(0);
+        pools.iter().map(with_guests).sum::<u64>() + another + OF_THE_PROCESS
     }
 
     /// What a pool takes before there are guests.
@@ -76,13 +76,13 @@ pub struct Shortage {
 }
 
 impl Shortage {
-    /// Whether so many guests at once do not fit, all of the plugin that takes the most. To be asked of all plugins at once.
-    pub(super) fn find(plugins: &[Mappings], wanted: NonZeroU32) -> Option<Self> {
-        let needed = Mappings::needed(plugins, wanted);
+    /// Whether so many guests at once do not fit, all in the pool that takes the most. To be asked of all pools at once.
+    pub(super) fn find(pools: &[Mappings], wanted: NonZeroU32) -> Option<Self> {
+        let needed = Mappings::needed(pools, wanted);
         NEEDED.store(needed, Ordering::Relaxed);
         let allowed = allowed()?;
-        let at_rest: u64 = plugins.iter().map(|each| each.of_pool(wanted)).sum();
-        let live = plugins.iter().map(|each| each.live).max()?;
+        let at_rest: u64 = pools.iter().map(|each| each.of_pool(wanted)).sum();
+        let live = pools.iter().map(|each| each.live).max()?;
         let fitting = allowed.saturating_sub(at_rest).saturating_sub(OF_THE_PROCESS) / live;
         (fitting < wanted.get().into()).then_some(Self { allowed, needed, fitting, wanted })
     }
@@ -99,9 +99,9 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// The mappings of one plugin's guests, given back with the last of these.
+/// The mappings of one pool, given back with the last of its guests.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct Holding {
     each: Mappings,
     guests: NonZeroU32,
     live: AtomicU64,
@@ -109,7 +109,7 @@ pub(super) struct Pool {
     mapped: AtomicU64,
 }
 
-impl Pool {
+impl Holding {
     /// For so many guests.
     pub(super) fn new(each: Mappings, guests: NonZeroU32) -> Result<Arc<Self>, Full> {
         take(each.of_pool(guests))?;
@@ -134,7 +134,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Holding {
     fn drop(&mut self) {
         let mapped = *self.mapped.get_mut();
         USED.fetch_sub(self.each.of_pool(self.guests) + self.each.live * mapped, Ordering::Relaxed);
@@ -143,7 +143,7 @@ impl Drop for Pool {
 
 /// A guest's mappings, for as long as there is the guest.
 #[derive(Debug)]
-pub(super) struct Room(Arc<Pool>);
+pub(super) struct Room(Arc<Holding>);
 
 impl Drop for Room {
     fn drop(&mut self) {

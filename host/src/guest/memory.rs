@@ -82,19 +82,13 @@ mod tests {
     use super::*;
     use crate::guest::{
         engine::Concurrency,
-        mappings::{Mappings, Pool},
+        mappings::{Holding, Mappings},
     };
     use std::num::NonZeroU32;
 
     fn memory() -> Memory {
-        let required = wasmtime::ResourcesRequired {
-            num_memories: 1,
-            max_initial_memory_size: None,
-            num_tables: 1,
-            max_initial_table_size: None,
-        };
-        let pool = Pool::new(Mappings::of_a_guest(Concurrency::Plain, &required), NonZeroU32::MIN).unwrap();
-        Memory::new(100, pool.room())
+        let holding = Holding::new(Mappings::of_a_guest(Concurrency::Plain, 1), NonZeroU32::MIN).unwrap();
+        Memory::new(100, holding.room())
     }
 
     #[test]

@@ -5,13 +5,14 @@ use super::{
     background::Movable,
     backtrace::Symbols,
     bindings::{wasi_0_2, wasi_0_3},
-    cache::{self, Cache},
+    cache::{self, Cache, Known},
     command,
-    contract::{self, Contract},
+    contract::{self, Contract, Declared},
     digest::Digest,
-    engine::{self, Concurrency, Runtime},
+    engine::{self, Concurrency},
     facts::{ConnectionId, Facts},
     failure::{Failure, Reason},
+    file::PluginFile,
     grants::{Granted, Grants},
     judgement::Judgement,
     kind::{Generation, Kind},
@@ -20,7 +21,8 @@ use super::{
     memory::Memory,
     meter::{Meter, Metered},
     outgoing,
-    problem::{LARGEST, LoadError, Problem, one_line},
+    pool::{Needs, Pool},
+    problem::{LoadError, Problem, one_line},
     state::{self, State, Voice},
 };
 use crate::{
@@ -31,11 +33,8 @@ use crate::{
     wire::Wire,
 };
 use std::{
-    fs,
-    io::Read,
     num::NonZeroU32,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -43,7 +42,7 @@ use std::{
 use tokio::time;
 use tracing::{info, warn};
 use wasmtime::{
-    Engine, ResourcesRequired, Store,
+    Engine, Store,
     component::{Component, Linker, StreamReader},
 };
 use wasmtime_wasi::{p2::bindings as p2, p3::bindings as p3};
@@ -81,7 +80,7 @@ pub struct Source {
 
 /// A plugin that is ready to serve.
 pub struct Plugin {
-    pub(super) runtime: Runtime,
+    pub(super) pool: Arc<Pool>,
     pub(super) handler: Handler,
     late_start: Arc<LateStart>,
     pub(super) limits: Limits,
@@ -134,17 +133,11 @@ impl Plugin {
     }
 
     fn load_file(source: &Source, name: &str, granted: Granted) -> Result<Self, Problem> {
-        let bytes = read(&source.path)?;
-        let found = Digest::of(&bytes);
-        if let Some(wanted) = source.digest.filter(|wanted| *wanted != found) {
-            return Err(Problem::Digest { found, wanted });
-        }
-        let contract = accepted(&bytes, source.kind, source.wasi_0_3)?;
-        let blueprint = Blueprint::new(&bytes, contract.kind);
-        let (runtime, component) = prepare(source, &contract, &blueprint)?;
-        let handler = link(&runtime.engine, &component, &contract)?;
+        let file = PluginFile::open(&source.path)?;
+        let Loaded { contract, digest, pool, component, symbols } = Loaded::from(&file, source)?;
+        let handler = link(&pool.engine, &component, &contract)?;
         let plugin = Self {
-            runtime,
+            pool,
             handler,
             late_start: LateStart::new(source.start),
             limits: source.limits,
@@ -154,14 +147,14 @@ impl Plugin {
                 path: source.path.clone(),
                 kind: contract.kind,
                 contract: contract.built_for.clone(),
-                digest: found,
+                digest,
                 loaded: SystemTime::now(),
             }),
-            symbols: Symbols::of(&blueprint)?,
+            symbols,
             voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
-        info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = bytes.len(), "plugin loaded");
+        info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
         Ok(plugin)
     }
 
@@ -177,7 +170,13 @@ impl Plugin {
 
     /// Whether the kernel allows too few mappings for so many guests of these plugins.
     pub fn shortage<'a>(plugins: impl IntoIterator<Item = &'a Arc<Self>>, guests: NonZeroU32) -> Option<Shortage> {
-        let each: Vec<_> = plugins.into_iter().map(|plugin| plugin.runtime.mappings.each()).collect();
+        let mut pools: Vec<&Arc<Pool>> = Vec::new();
+        for Self { pool, .. } in plugins.into_iter().map(Arc::as_ref) {
+            if !pools.iter().any(|known| Arc::ptr_eq(known, pool)) {
+                pools.push(pool);
+            }
+        }
+        let each: Vec<_> = pools.iter().map(|pool| pool.mappings.each()).collect();
         Shortage::find(&each, guests)
     }
 
@@ -189,7 +188,7 @@ impl Plugin {
     /// Makes a guest and throws it away, so that what would fail at the first connection fails at boot.
     async fn try_out(&self) -> Result<(), Problem> {
         let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
-        let meter = Meter::new(self.limits.guest_cpu_time, facts.wire.movement(), &self.runtime.clock);
+        let meter = Meter::new(self.limits.guest_cpu_time, facts.wire.movement(), &self.pool.clock);
         let mut store = self.store(facts.id, facts.draining.clone(), Some(facts), &meter);
         let made = {
             let instantiation = pin!(async {
@@ -225,9 +224,9 @@ impl Plugin {
         facts: Option<Facts>,
         meter: &Arc<Meter>,
     ) -> Store<State> {
-        let memory = Memory::new(self.limits.guest_memory, self.runtime.mappings.room());
+        let memory = Memory::new(self.limits.guest_memory, self.pool.mappings.room());
         State::store(
-            &self.runtime.engine,
+            &self.pool.engine,
             connection,
             draining,
             facts,
@@ -243,7 +242,7 @@ impl Plugin {
     /// may also just have yielded, and so only input that it takes tells.
     fn learner_of_waits(&self) -> Learner {
         match self.handler {
-            Handler::Wasi02(_) | Handler::Command02(_) if self.runtime.concurrency == Concurrency::Plain => {
+            Handler::Wasi02(_) | Handler::Command02(_) if self.pool.concurrency() == Concurrency::Plain => {
                 self.late_start.learner()
             }
             _ => Learner::default(),
@@ -253,7 +252,7 @@ impl Plugin {
     /// A fresh guest for one connection.
     pub fn guest(self: &Arc<Self>, facts: Facts) -> Guest {
         let wire = Arc::clone(&facts.wire);
-        let meter = Meter::new(self.limits.guest_cpu_time, wire.movement(), &self.runtime.clock);
+        let meter = Meter::new(self.limits.guest_cpu_time, wire.movement(), &self.pool.clock);
         let (plugin, tended, metered) = (Arc::clone(self), Arc::clone(&wire), Arc::clone(&meter));
         let call = Box::pin(async move {
             let mut store = plugin.store(facts.id, facts.draining.clone(), Some(facts), &metered);
@@ -353,9 +352,9 @@ impl Guest {
     }
 }
 
-/// What the file says of itself, where that can be served.
-pub(super) fn accepted(bytes: &[u8], kind: Option<Kind>, wasi_0_3: Wasi03) -> Result<Contract, Problem> {
-    let contract = contract::read(bytes, kind)?;
+/// What a file is served as, where it can be.
+pub(super) fn accepted(declared: &Declared, kind: Option<Kind>, wasi_0_3: Wasi03) -> Result<Contract, Problem> {
+    let contract = declared.contract(kind)?;
     refused(&contract, wasi_0_3).map_or(Ok(contract), Err)
 }
 
@@ -367,54 +366,70 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
     (contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled).then_some(Problem::Wasi03Disabled)
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
-    // Opening a pipe would wait for its writer.
-    let file = fs::metadata(path).map_err(Problem::Unreadable)?;
-    if !file.is_file() {
-        return Err(Problem::NotAFile);
-    }
-    if file.len() > LARGEST {
-        return Err(Problem::TooLarge(file.len()));
-    }
-    let mut file = fs::File::open(path).map_err(Problem::Unreadable)?;
-    let stamp = |file: &fs::File| file.metadata().map(|file| (file.len(), file.mtime(), file.mtime_nsec()));
-    let before = stamp(&file).map_err(Problem::Unreadable)?;
-    let mut bytes = Vec::new();
-    file.by_ref().take(LARGEST).read_to_end(&mut bytes).map_err(Problem::Unreadable)?;
-    if stamp(&file).map_err(Problem::Unreadable)? != before {
-        return Err(Problem::Changing);
-    }
-    Ok(bytes)
+/// A plugin as it lies where its guests will be, and what is known of it.
+struct Loaded {
+    contract: Contract,
+    digest: Digest,
+    pool: Arc<Pool>,
+    component: Component,
+    symbols: Option<Arc<Symbols>>,
 }
 
-fn prepare(source: &Source, contract: &Contract, blueprint: &Blueprint<'_>) -> Result<(Runtime, Component), Problem> {
-    let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
-    let cache = Cache::open(source.cache_dir.as_deref());
-    let mut artifact = cache.artifact(&compiler, blueprint)?;
-    let mut probe = artifact.load(&compiler);
-    if let (Artifact::Kept(_), Err(error)) = (&artifact, &probe) {
-        // A file system that forbids execution, for example.
-        warn!("the compiled plugin cannot be loaded and is made anew: {}", one_line(error));
-        artifact = Artifact::Fresh(cache::compile(&compiler, blueprint)?);
-        probe = artifact.load(&compiler);
+impl Loaded {
+    /// As it was found compiled, or else is compiled now.
+    fn from(file: &PluginFile, source: &Source) -> Result<Self, Problem> {
+        let cache = Cache::open(source.cache_dir.as_deref());
+        let found = cache.find(&file.key()?)?;
+        let entry = match found {
+            Some(entry) => entry,
+            None => {
+                let bytes = file.bytes()?;
+                let declared = Declared::by(&bytes)?;
+                let contract = accepted(&declared, source.kind, source.wasi_0_3)?;
+                let digest = Digest::of(&bytes);
+                wanted(digest, source)?;
+                cache.make(compiler(&contract)?, &Blueprint::new(&bytes), digest, declared)?
+            }
+        };
+        let Known { digest, declared, needs } = &entry.known;
+        let contract = accepted(declared, source.kind, source.wasi_0_3)?;
+        wanted(*digest, source)?;
+        let pool = pool(&contract, needs, source)?;
+        let mut component = entry.artifact.load(&pool.engine);
+        if let (Artifact::Kept(_), Err(error)) = (&entry.artifact, &component) {
+            // A file system that forbids execution, for example.
+            warn!("the compiled plugin cannot be loaded and is made anew: {}", one_line(error));
+            let bytes = file.bytes()?;
+            let made = cache::compile(compiler(&contract)?, &Blueprint::new(&bytes), *digest, declared.clone())?;
+            component = made.artifact.load(&pool.engine);
+        }
+        let symbols = if declared.is_debuggable { Symbols::of(&Blueprint::new(&file.bytes()?))? } else { None };
+        Ok(Self { contract, digest: *digest, pool, component: component.map_err(Problem::of_compiler)?, symbols })
     }
-    let required = probe.map_err(Problem::of_compiler)?.resources_required().unwrap_or(ResourcesRequired {
-        num_memories: 1,
-        max_initial_memory_size: None,
-        num_tables: 1,
-        max_initial_table_size: None,
-    });
-    let needed = engine::initial_memory(&required);
-    if needed > source.limits.guest_memory as u64 {
-        return Err(Problem::Memory { needed, given: source.limits.guest_memory });
+}
+
+fn compiler(contract: &Contract) -> Result<&'static Engine, Problem> {
+    engine::compiler(contract.concurrency).map_err(Problem::of_compiler)
+}
+
+/// Whether it is the plugin that was asked for.
+fn wanted(found: Digest, source: &Source) -> Result<(), Problem> {
+    match source.digest {
+        Some(wanted) if wanted != found => Err(Problem::Digest { found, wanted }),
+        _ => Ok(()),
+    }
+}
+
+/// Where its guests will be.
+fn pool(contract: &Contract, needs: &Needs, source: &Source) -> Result<Arc<Pool>, Problem> {
+    if needs.initial_memory > source.limits.guest_memory as u64 {
+        return Err(Problem::Memory { needed: needs.initial_memory, given: source.limits.guest_memory });
     }
     let guests = source.max_connections;
-    let runtime = Runtime::new(contract.concurrency, &required, &source.limits, guests).map_err(|error| {
-        let mappings = Mappings::needed(&[Mappings::of_a_guest(contract.concurrency, &required)], guests);
+    Pool::with_room_for(guests, needs, contract.concurrency, &source.limits).map_err(|error| {
+        let mappings = Mappings::needed(&[Mappings::of_a_guest(contract.concurrency, needs.memories)], guests);
         Problem::Room { connections: guests.get(), mappings, cause: one_line(&error) }
-    })?;
-    let component = artifact.load(&runtime.engine).map_err(Problem::of_compiler)?;
-    Ok((runtime, component))
+    })
 }
 
 pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) -> Result<Handler, Problem> {

@@ -4,9 +4,10 @@
 use super::{
     adapter::Blueprint,
     cache::Cache,
-    contract,
+    contract::{self, Declared},
     digest::Digest,
-    engine::{self, Concurrency},
+    engine::Concurrency,
+    file::PluginFile,
     interfaces::provided,
     kind::Kind,
     plugin,
@@ -95,7 +96,7 @@ impl Survey {
         wasi_0_3: Wasi03,
         guest_memory: usize,
     ) -> Result<Self, Problem> {
-        Self::of_bytes(&plugin::read(path)?, kind, cache_dir, wasi_0_3, guest_memory)
+        Self::of_bytes(&PluginFile::open(path)?.bytes()?, kind, cache_dir, wasi_0_3, guest_memory)
     }
 
     fn of_bytes(
@@ -105,7 +106,7 @@ impl Survey {
         wasi_0_3: Wasi03,
         guest_memory: usize,
     ) -> Result<Self, Problem> {
-        let contract = match contract::read(bytes, wanted) {
+        let contract = match Declared::by(bytes).and_then(|declared| declared.contract(wanted)) {
             Err(error @ (contract::Error::NotWasm | contract::Error::Text | contract::Error::Damaged(_))) => {
                 return Err(error.into());
             }
@@ -113,9 +114,9 @@ impl Survey {
         };
         let reading = Reading::of(bytes).map_err(|error| contract::Error::Damaged(error.to_string()))?;
         let memories = reading.memories;
-        let blueprint = contract.as_ref().ok().map(|contract| Blueprint::new(bytes, contract.kind));
+        let blueprint = Blueprint::new(bytes);
         let refusal = contract.as_ref().ok().and_then(|contract| {
-            plugin::refused(contract, wasi_0_3).or_else(|| blueprint.as_ref()?.component().err()).or_else(|| {
+            plugin::refused(contract, wasi_0_3).or_else(|| blueprint.component().err()).or_else(|| {
                 (memories.initial > guest_memory as u64)
                     .then_some(Problem::Memory { needed: memories.initial, given: guest_memory })
             })
@@ -127,10 +128,7 @@ impl Survey {
             }
         };
         let served_as = contract.as_ref().ok().map(|contract| contract.kind);
-        let compiled = contract.as_ref().ok().and_then(|contract| {
-            let engine = engine::compiler(contract.concurrency).ok()?;
-            Cache::open(cache_dir).holds(&engine, blueprint.as_ref()?)
-        });
+        let compiled = contract.as_ref().ok().and_then(|_| Cache::open(cache_dir).holds(&blueprint.key()));
         let import = |name: &String| Import { name: log::escaped(name), access: access(name, served_as) };
         Ok(Self {
             size: bytes.len(),

@@ -1,0 +1,96 @@
+//! A plugin's file: read whole only where something is to be made of it. What was compiled of it before is found by its content, which
+//! goes through a small buffer: memory for all of it takes longer to be had from the kernel than the content takes to be read.
+
+use super::{
+    adapter,
+    problem::{LARGEST, Problem},
+};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek},
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+};
+
+/// What is read at once, in bytes: as much as stays in the processor's cache until it is hashed.
+const PIECE: usize = 256 << 10;
+
+/// A file that is open.
+#[derive(Debug)]
+pub(super) struct PluginFile {
+    file: File,
+    stamp: Stamp,
+}
+
+/// Its length, and when it was last written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl PluginFile {
+    pub(super) fn open(path: &Path) -> Result<Self, Problem> {
+        // Opening a pipe would wait for its writer.
+        if !fs::metadata(path).map_err(Problem::Unreadable)?.is_file() {
+            return Err(Problem::NotAFile);
+        }
+        let file = File::open(path).map_err(Problem::Unreadable)?;
+        let stamp = Stamp::of(&file).map_err(Problem::Unreadable)?;
+        if stamp.length > LARGEST {
+            return Err(Problem::TooLarge(stamp.length));
+        }
+        Ok(Self { file, stamp })
+    }
+
+    /// In bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.stamp.length
+    }
+
+    /// By what it is found again once it was compiled.
+    pub(super) fn key(&self) -> Result<blake3::Hash, Problem> {
+        let mut hasher = blake3::Hasher::new();
+        let mut is_module = false;
+        let mut buffer = vec![0; PIECE];
+        let mut at = 0;
+        while at <= self.stamp.length {
+            let piece = match self.file.read_at(&mut buffer, at) {
+                Ok(0) => break,
+                Ok(length) => buffer.get(..length).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Problem::Unreadable(error)),
+            };
+            if at == 0 {
+                is_module = adapter::is_module(piece);
+            }
+            hasher.update(piece);
+            at += piece.len() as u64;
+        }
+        self.was_read_whole(at)?;
+        Ok(adapter::key(hasher, is_module))
+    }
+
+    /// All of it.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, Problem> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.stamp.length).unwrap_or_default());
+        let mut file = &self.file;
+        file.rewind().and_then(|()| file.take(LARGEST).read_to_end(&mut bytes)).map_err(Problem::Unreadable)?;
+        self.was_read_whole(bytes.len() as u64)?;
+        Ok(bytes)
+    }
+
+    /// What was read may else be the old content and the new one in one.
+    fn was_read_whole(&self, length: u64) -> Result<(), Problem> {
+        let now = Stamp::of(&self.file).map_err(Problem::Unreadable)?;
+        if now == self.stamp && length == now.length { Ok(()) } else { Err(Problem::Changing) }
+    }
+}
+
+impl Stamp {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { length: metadata.len(), seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() })
+    }
+}

@@ -1,0 +1,180 @@
+//! Pools: room for guests, and the engine that runs them there.
+//!
+//! There are never more guests than connections, of whichever plugins they are. So all plugins whose guests fit into the same
+//! places share one pool: a plugin that is loaded anew finds it made, and fifty plugins take no more room than one.
+
+use super::{
+    engine::{self, Clock, Concurrency},
+    mappings::{Holding, Mappings},
+};
+use crate::config::Limits;
+use serde::{Deserialize, Serialize};
+use std::{
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Component};
+
+const WASM_PAGE: usize = 64 << 10;
+
+/// For the guest by which a plugin is tried before it serves, one plugin at a time, when all connections have theirs.
+const TRIAL: u32 = 1;
+
+/// What a pool keeps mapped for guests to come, in bytes: in all, and for each of them, where that leaves too little. With less than
+/// the pages that they write, guests of Go or QuickJS take half as much time again; the largest known guest (Python) starts with 13 MiB.
+const KEPT_IN_ALL: usize = 1 << 30;
+const KEPT_EACH: RangeInclusive<usize> = 4 << 20..=16 << 20;
+
+/// Those that there are: like the number of connections they are about the process, and not about one plugin.
+static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
+
+/// An engine with room for a guest on every connection.
+#[derive(Debug)]
+pub(super) struct Pool {
+    shape: Shape,
+    pub(super) engine: Engine,
+    /// What its guests take of the mappings that this process may have.
+    pub(super) mappings: Arc<Holding>,
+    pub(super) clock: Arc<Clock>,
+}
+
+/// What distinguishes one pool from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    concurrency: Concurrency,
+    guests: NonZeroU32,
+    memories_each: u32,
+    tables_each: u32,
+    /// The most of a table.
+    elements: usize,
+    /// The most of a memory, in bytes.
+    memory: usize,
+    /// What stays mapped of each memory, in bytes.
+    kept: usize,
+    /// Whether that is cleared without asking which pages were written.
+    cleared_whole: bool,
+}
+
+/// What one guest of a plugin takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Needs {
+    /// Linear memories.
+    pub(super) memories: u32,
+    /// Bytes that the largest of them has at the start.
+    pub(super) initial_memory: u64,
+    pub(super) tables: u32,
+    /// Elements that the largest of them has at the start.
+    pub(super) elements: u64,
+}
+
+impl Needs {
+    pub(super) fn of(component: &Component) -> Self {
+        // Where modules are instantiated that only a guest knows nothing is known. What does not fit then is refused when it is tried.
+        let required = component.resources_required();
+        Self {
+            memories: required.as_ref().map_or(1, |required| required.num_memories),
+            initial_memory: required
+                .as_ref()
+                .and_then(|required| required.max_initial_memory_size)
+                .unwrap_or(0)
+                .saturating_mul(WASM_PAGE as u64),
+            tables: required.as_ref().map_or(1, |required| required.num_tables),
+            elements: required.and_then(|required| required.max_initial_table_size).unwrap_or(0),
+        }
+    }
+}
+
+impl Pool {
+    /// Room for so many guests of a plugin: the pool that has it, or else a new one.
+    pub(super) fn with_room_for(
+        guests: NonZeroU32,
+        needs: &Needs,
+        concurrency: Concurrency,
+        limits: &Limits,
+    ) -> wasmtime::Result<Arc<Self>> {
+        let shape = Shape::of(guests, needs, concurrency, limits);
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        if let Some(pool) = pools.iter().filter_map(Weak::upgrade).find(|pool| pool.shape == shape) {
+            return Ok(pool);
+        }
+        let pool = Arc::new(Self::reserve(shape)?);
+        pools.push(Arc::downgrade(&pool));
+        Ok(pool)
+    }
+
+    fn reserve(shape: Shape) -> wasmtime::Result<Self> {
+        let mappings = Holding::new(Mappings::of_a_guest(shape.concurrency, shape.memories_each), shape.places())?;
+        let mut config = engine::config(shape.concurrency);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(shape.allocation()));
+        let engine = Engine::new(&config)?;
+        let clock = Clock::start(engine.weak())?;
+        Ok(Self { shape, engine, mappings, clock })
+    }
+
+    pub(super) fn concurrency(&self) -> Concurrency {
+        self.shape.concurrency
+    }
+}
+
+impl Shape {
+    fn of(guests: NonZeroU32, needs: &Needs, concurrency: Concurrency, limits: &Limits) -> Self {
+        /// A guest of this size writes so few pages that asking for them is cheaper than clearing it whole.
+        const SMALL: usize = 4 << 20;
+        /// Room for the tables of all known guests, which reserve address space alone; the largest (Python) begins with 5,704.
+        const MOST_ELEMENTS: usize = 16 << 10;
+
+        let memories_each = needs.memories.max(1);
+        let initial = usize::try_from(needs.initial_memory).unwrap_or(usize::MAX);
+        let elements = usize::try_from(needs.elements).unwrap_or(usize::MAX);
+        // Memory that stays mapped from one guest to the next is cleared by hand instead of by the kernel, which would have to
+        // interrupt every other processor to unmap it. Where all of a guest's memory can be kept it is cleared whole; else the
+        // kernel is asked which pages were written, and the rest is unmapped.
+        let fitting = (KEPT_IN_ALL / guests.get() as usize).clamp(*KEPT_EACH.start(), *KEPT_EACH.end());
+        let kept = limits.guest_memory_kept.unwrap_or(fitting) / memories_each as usize;
+        Self {
+            concurrency,
+            guests,
+            memories_each,
+            // In steps, so that plugins of one toolchain have one shape.
+            tables_each: needs.tables.max(1).next_multiple_of(4),
+            // Room to grow, as far as `memory` lets it.
+            elements: elements.saturating_mul(2).max(MOST_ELEMENTS).checked_next_power_of_two().unwrap_or(usize::MAX),
+            memory: limits.guest_memory.next_multiple_of(WASM_PAGE),
+            kept,
+            cleared_whole: initial > SMALL && initial <= kept,
+        }
+    }
+
+    fn places(&self) -> NonZeroU32 {
+        self.guests.saturating_add(TRIAL)
+    }
+
+    fn allocation(&self) -> PoolingAllocationConfig {
+        let places = self.places().get();
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(places)
+            .total_core_instances(u32::MAX)
+            .total_stacks(places.saturating_mul(self.concurrency.stacks()))
+            .max_core_instances_per_component(u32::MAX)
+            // What an instance may need of the host's own memory; the largest known plugin needs a tenth of it.
+            .max_core_instance_size(16 << 20)
+            .max_component_instance_size(16 << 20)
+            .max_memories_per_component(self.memories_each)
+            .total_memories(places.saturating_mul(self.memories_each))
+            .max_memory_size(self.memory)
+            .max_tables_per_component(self.tables_each)
+            .total_tables(places.saturating_mul(self.tables_each))
+            .table_elements(self.elements)
+            .linear_memory_keep_resident(self.kept)
+            .table_keep_resident(self.elements.saturating_mul(size_of::<usize>()).min(1 << 20))
+            .async_stack_keep_resident(64 << 10)
+            .pagemap_scan(if !self.cleared_whole && PoolingAllocationConfig::is_pagemap_scan_available() {
+                Enabled::Yes
+            } else {
+                Enabled::No
+            });
+        pool
+    }
+}
