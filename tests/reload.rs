@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use std::{
     fs::{self, File},
     io::Write,
+    net::Shutdown,
     path::{Path, PathBuf},
 };
 
@@ -69,6 +70,22 @@ fn new_connections_get_the_new_plugin_and_old_ones_go_on_with_the_old() {
     old.write_all(b"still here\n").unwrap();
     assert_eq!(read_to_end(&mut old), b"you said: still here\n");
     assert!(changing.host.log().lines().all(|line| line.starts_with(&format!("[{}/1]", changing.host.pid()))));
+}
+
+/// The guest by which the new plugin is tried has a place of its own.
+#[test]
+fn a_plugin_is_replaced_where_every_place_is_taken() {
+    for (before, after) in [("speaks-first", "hello"), ("cat-async", "hello-async")] {
+        let changing = Changing::with(before, |setup| setup.option("--max-connections", "1"));
+        let mut old = changing.host.connect();
+        old.write_all(b"here\n").unwrap();
+        let first = read_line(&mut old);
+        replace(&changing.path, after);
+        changing.reload(DONE);
+        old.shutdown(Shutdown::Write).unwrap();
+        assert!(!first.is_empty() && read_to_end(&mut old).len() < 100);
+        assert_eq!(changing.host.ask("bob\n"), b"Hello bob!\n");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the system has room for: descriptors and memory mappings. Where it is too little, the host says what to set, with the numbers.
 
-use crate::harness::{Setup, plugin, wait_for};
+use crate::harness::{Setup, directory, plugin, shared_cache, wait_for};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{fs, io::Write, process::Command};
 
@@ -33,10 +33,7 @@ fn possible(connections: u64) -> Option<u64> {
 }
 
 fn check(name: &str) -> Setup {
-    Setup::bare()
-        .argument("check")
-        .option("--plugin", plugin(name))
-        .option("--cache-dir", crate::harness::shared_cache())
+    Setup::bare().argument("check").option("--plugin", plugin(name)).option("--cache-dir", shared_cache())
 }
 
 #[test]
@@ -87,6 +84,24 @@ fn more_guests_than_mappings_are_told_with_what_to_set() {
         let (_, _, said) = check(plugin).option("--max-connections", "1000").run();
         assert!(!said.contains("max_map_count"), "{said}");
     }
+}
+
+/// There are no more guests for there being more plugins.
+#[test]
+fn more_plugins_take_no_more_room() {
+    let directory = directory();
+    let mapped = |plugins: &[&str]| {
+        let config = directory.path().join("config.toml");
+        let listener =
+            |name: &&str| format!("[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {:?}\n", plugin(name));
+        fs::write(&config, plugins.iter().map(listener).collect::<String>()).unwrap();
+        let setup = Setup::bare().option("--config", config).option("--cache-dir", shared_cache());
+        let host = setup.option("--max-connections", "2000").start_on(plugins.len());
+        fs::read_to_string(format!("/proc/{}/maps", host.pid())).unwrap().lines().count()
+    };
+    let (one, five) = (mapped(&["hello"]), mapped(&["hello", "echo", "cat", "count", "choosy"]));
+    assert!(one > 4_000, "each stack has its guard page: {one}");
+    assert!(five < one + 1_000, "{one} mappings with one plugin, {five} with five");
 }
 
 /// Once, such guests were told of as if their plugin had trapped, or the process ended with all that it served.
