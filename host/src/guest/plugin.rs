@@ -134,7 +134,7 @@ impl Plugin {
 
     fn load_file(source: &Source, name: &str, granted: Granted) -> Result<Self, Problem> {
         let file = PluginFile::open(&source.path)?;
-        let Loaded { contract, digest, pool, component, symbols } = Loaded::from(&file, source)?;
+        let Loaded { contract, digest, pool, component, symbols, advice } = Loaded::from(&file, source)?;
         let handler = link(&pool.engine, &component, &contract)?;
         let plugin = Self {
             pool,
@@ -155,6 +155,9 @@ impl Plugin {
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
         info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
+        if let Some(advice) = advice {
+            info!(plugin = %plugin.voice.plugin, "{advice}");
+        }
         Ok(plugin)
     }
 
@@ -373,6 +376,8 @@ struct Loaded {
     pool: Arc<Pool>,
     component: Component,
     symbols: Option<Arc<Symbols>>,
+    /// What would make its guests faster.
+    advice: Option<String>,
 }
 
 impl Loaded {
@@ -404,7 +409,10 @@ impl Loaded {
             component = made.artifact.load(&pool.engine);
         }
         let symbols = if declared.is_debuggable { Symbols::of(&Blueprint::new(&file.bytes()?))? } else { None };
-        Ok(Self { contract, digest: *digest, pool, component: component.map_err(Problem::of_compiler)?, symbols })
+        let component = component.map_err(Problem::of_compiler)?;
+        // Whoever has said how much is kept knows.
+        let advice = source.limits.guest_memory_kept.is_none().then(|| pool.advice(needs)).flatten();
+        Ok(Self { contract, digest: *digest, pool, component, symbols, advice })
     }
 }
 

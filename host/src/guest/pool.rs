@@ -5,6 +5,7 @@
 
 use super::{
     engine::{self, Clock, Concurrency},
+    machine,
     mappings::{Holding, Mappings},
 };
 use crate::config::Limits;
@@ -21,12 +22,14 @@ const WASM_PAGE: usize = 64 << 10;
 /// For the guest by which a plugin is tried before it serves, one plugin at a time, when all connections have theirs.
 const TRIAL: u32 = 1;
 
-/// What a pool keeps mapped for guests to come, in bytes: in all, and for each of them, where that leaves too little. With less than
-/// the pages that they write, guests of Go or QuickJS take half as much time again; the largest known guest (Python) starts with 13 MiB.
-const KEPT_IN_ALL: usize = 1 << 30;
+/// What a pool keeps mapped of each guest's memory for guests to come, in bytes. With less than the pages that they write, guests of Go
+/// or QuickJS take half as much time again; the largest known guest (Python) starts with 13 MiB.
 const KEPT_EACH: RangeInclusive<usize> = 4 << 20..=16 << 20;
 
-/// Those that there are: like the number of connections they are about the process, and not about one plugin.
+/// The part of this process's memory that what is kept may come to, where that is more than the least.
+const KEPT_OF_ALL: u64 = 2;
+
+/// Pools that there are: like the number of connections they are about the process, and not about one plugin.
 static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 
 /// An engine with room for a guest on every connection.
@@ -85,6 +88,12 @@ impl Needs {
     }
 }
 
+/// How much is kept of each of so many guests, where nobody has said it.
+fn fitting(guests: NonZeroU32) -> usize {
+    let each = machine::memory() / KEPT_OF_ALL / u64::from(guests.get());
+    usize::try_from(each).unwrap_or(usize::MAX).clamp(*KEPT_EACH.start(), *KEPT_EACH.end())
+}
+
 impl Pool {
     /// Room for so many guests of a plugin: the pool that has it, or else a new one.
     pub(super) fn with_room_for(
@@ -116,6 +125,21 @@ impl Pool {
     pub(super) fn concurrency(&self) -> Concurrency {
         self.shape.concurrency
     }
+
+    /// What to say of a plugin whose guests would start in half the time if more were kept of each.
+    pub(super) fn advice(&self, needs: &Needs) -> Option<String> {
+        let kept = self.shape.kept as u64 * u64::from(self.shape.memories_each);
+        let initial = needs.initial_memory;
+        let guests = machine::memory() / KEPT_OF_ALL / initial.max(1);
+        (initial > kept && initial <= *KEPT_EACH.end() as u64 && guests > 0).then(|| {
+            format!(
+                "each of its guests starts with {mib} MiB, of which {} stay for the next one: with --max-connections {guests} or fewer, or \
+                 --guest-memory-kept {mib}MiB, all of it does, and guests start in half the time or less",
+                kept >> 20,
+                mib = initial.div_ceil(1 << 20),
+            )
+        })
+    }
 }
 
 impl Shape {
@@ -131,8 +155,7 @@ impl Shape {
         // Memory that stays mapped from one guest to the next is cleared by hand instead of by the kernel, which would have to
         // interrupt every other processor to unmap it. Where all of a guest's memory can be kept it is cleared whole; else the
         // kernel is asked which pages were written, and the rest is unmapped.
-        let fitting = (KEPT_IN_ALL / guests.get() as usize).clamp(*KEPT_EACH.start(), *KEPT_EACH.end());
-        let kept = limits.guest_memory_kept.unwrap_or(fitting) / memories_each as usize;
+        let kept = limits.guest_memory_kept.unwrap_or_else(|| fitting(guests)) / memories_each as usize;
         Self {
             concurrency,
             guests,
@@ -176,5 +199,63 @@ impl Shape {
                 Enabled::No
             });
         pool
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SMALL: Needs = Needs { memories: 1, initial_memory: 1_114_112, tables: 2, elements: 89 };
+    const LARGE: Needs = Needs { memories: 1, initial_memory: 12_910_592, tables: 2, elements: 5_704 };
+
+    fn keeping(mib: usize) -> Limits {
+        Limits { guest_memory: 64 << 20, guest_memory_kept: Some(mib << 20), guest_cpu_time: Duration::from_secs(10) }
+    }
+
+    fn pool(guests: u32, needs: &Needs, limits: &Limits) -> Arc<Pool> {
+        Pool::with_room_for(NonZeroU32::new(guests).unwrap(), needs, Concurrency::Plain, limits).unwrap()
+    }
+
+    #[test]
+    fn guests_that_fit_into_the_same_places_share_them() {
+        let small = pool(3, &SMALL, &keeping(4));
+        assert!(Arc::ptr_eq(&small, &pool(3, &SMALL, &keeping(4))));
+        assert!(Arc::ptr_eq(&small, &pool(3, &LARGE, &keeping(4))), "both are asked about");
+        for other in [
+            pool(4, &SMALL, &keeping(4)),
+            pool(3, &SMALL, &keeping(5)),
+            pool(3, &SMALL, &Limits { guest_memory: 32 << 20, ..keeping(4) }),
+            pool(3, &Needs { memories: 2, ..SMALL }, &keeping(4)),
+            pool(3, &Needs { tables: 5, ..SMALL }, &keeping(4)),
+            pool(3, &Needs { elements: 9_000, ..SMALL }, &keeping(4)),
+        ] {
+            assert!(!Arc::ptr_eq(&small, &other), "{:?}", other.shape);
+        }
+        let kept_whole = pool(3, &LARGE, &keeping(13));
+        assert!(kept_whole.shape.cleared_whole && !pool(3, &SMALL, &keeping(13)).shape.cleared_whole);
+    }
+
+    #[test]
+    fn a_pool_without_plugins_is_gone() {
+        let limits = Limits { guest_memory: 16 << 20, ..keeping(4) };
+        let pool = pool(5, &SMALL, &limits);
+        let weak = Arc::downgrade(&pool);
+        drop(pool);
+        assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn what_would_make_guests_faster_is_said_of_those_that_are_kept_in_part() {
+        let said = pool(2, &LARGE, &keeping(4)).advice(&LARGE).unwrap();
+        assert!(
+            said.contains("starts with 13 MiB, of which 4 stay") && said.contains("--guest-memory-kept 13MiB"),
+            "{said}"
+        );
+        assert_eq!(pool(2, &LARGE, &keeping(13)).advice(&LARGE), None);
+        assert_eq!(pool(2, &SMALL, &keeping(4)).advice(&SMALL), None);
+        let largest = Needs { initial_memory: 17 << 20, ..LARGE };
+        assert_eq!(pool(2, &largest, &keeping(4)).advice(&largest), None, "no default keeps so much");
     }
 }

@@ -89,8 +89,8 @@ pub enum Problem {
     Instantiate(String),
     /// The host could not make room.
     #[error(
-        "no room for {connections} guests ({cause}): lower --max-connections, for as many of which each plugin has room, or raise vm.max_map_count (this plugin \
-         alone wants {mappings}: sysctl -w vm.max_map_count={mappings}) and ulimit -v"
+        "no room for {connections} guests ({cause}): lower --max-connections, or raise vm.max_map_count (guests of this plugin alone want \
+         {mappings}: sysctl -w vm.max_map_count={mappings}) and ulimit -v"
     )]
     Room {
         /// How many were asked for.
