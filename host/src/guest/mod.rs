@@ -2,7 +2,7 @@
 //! connection.
 //!
 //! ```text
-//! once:        contract ─► grants ─► cache ─► engine ─► plugin (linked, tried)
+//! once:        grants ─► file ─► contract, cache ─► pool (engine) ─► plugin (linked, tried)
 //! connection:  plugin.guest ─► state (store data) ─► streams ─► wire
 //!                 ├► meter (CPU time)   ├► memory, stdio, facts
 //!                 └► background         └► files ─► beneath, sockets: what was granted, within places
