@@ -44,6 +44,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
                 "× native",
             );
             bench.aim("p99 at 64 clients, 0.2", Bound::AtMost(1.2), ratio(Series::p99, host).median, "× native");
+            bench.aim("a guest's whole life on two threads, 0.2", Bound::AtMost(6.0), life(native, host), "µs of CPU");
         }
     }
     let section = Section::new("Short connections: `hello`").text(format!(
@@ -72,6 +73,7 @@ pub(crate) fn saturated(bench: &Bench<'_>) -> anyhow::Result<Section> {
                 rate(concurrent),
                 "× native",
             );
+            bench.aim("a guest's whole life on one thread, 0.2", Bound::AtMost(5.0), life(native, host), "µs of CPU");
         }
     }
     let section = section.text(
@@ -79,6 +81,11 @@ pub(crate) fn saturated(bench: &Bench<'_>) -> anyhow::Result<Section> {
          does not count here: it is what a server costs that is compared.",
     );
     Ok(fill(section, &rows))
+}
+
+/// What a guest takes from being made to being gone, with all that it does: the CPU time of a connection less the native server's.
+fn life(native: &Series, host: &Series) -> f64 {
+    median(host.cpu_in_all().iter().zip(native.cpu_in_all()).map(|(host, native)| host - native))
 }
 
 type Rows = Vec<(usize, Vec<Series>)>;

@@ -78,6 +78,11 @@ impl Series {
         self.figures(|round| round.outcome.p99.as_secs_f64())
     }
 
+    /// The server's CPU time for each connection, in microseconds.
+    pub(super) fn cpu_in_all(&self) -> Vec<f64> {
+        self.cpu(|round| round.cpu.user + round.cpu.system).into_iter().map(|seconds| seconds * 1e6).collect()
+    }
+
     /// The server's time for each connection.
     fn cpu(&self, time: impl Fn(&Round) -> Duration) -> Vec<f64> {
         self.figures(|round| time(round).as_secs_f64() / round.outcome.completed as f64)
