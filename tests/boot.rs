@@ -96,7 +96,7 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--guest-memory", "64", "is not a whole number with its unit"),
         ("--guest-memory", "0MiB", "is no memory at all"),
         ("--guest-memory", "5GiB", "is more than 4GiB"),
-        ("--guest-memory-kept", "some", "auto goes by the plugin"),
+        ("--guest-memory-kept", "some", "auto goes by the plugin and the memory"),
         ("--guest-memory-kept", "5GiB", "is more than 4GiB"),
         ("--guest-cpu-time", "10", "is not a time with its unit"),
         ("--guest-cpu-time", "0s", "is no time at all"),

@@ -7,13 +7,11 @@ use nix::{
     libc,
     sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg},
 };
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::{
     fs::File,
     io::{self, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
-    ptr, slice,
 };
 use tokio::io::unix::AsyncFd;
 use wasmtime::{Engine, component::Component};
@@ -102,33 +100,12 @@ impl Artifact {
             Self::Kept(file) => {
                 // The path of the descriptor names the very file that was checked, whatever has become of its name.
                 let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-                // SAFETY: the file was written by this program, found undamaged by its digest, and lies where nobody else can
+                // SAFETY: the file was written by this program, found undamaged by its checksum, and lies where nobody else can
                 // write it or replace it; this program never writes to a file that has been given its final name.
                 unsafe { Component::deserialize_file(engine, path) }
             }
         }
     }
-}
-
-/// Looks at the content of a file of the cache, as it lies in the kernel's memory: reading it takes twice as long as what is done with it.
-///
-/// # Errors
-///
-/// Where it cannot be mapped.
-pub(crate) fn mapped<T>(entry: &File, look: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
-    let length = usize::try_from(entry.metadata()?.len()).map_err(io::Error::other)?;
-    if length == 0 {
-        return Ok(look(&[]));
-    }
-    // SAFETY: a new mapping, at an address of the kernel's choice.
-    let content =
-        unsafe { mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE | MapFlags::POPULATE, entry, 0)? };
-    // SAFETY: it is `length` bytes long, mapped until after the last use of the slice, and does not change meanwhile: the file lies
-    // where nobody else can write it, and this program never writes to a file, nor shortens it, that has been given its final name.
-    let result = look(unsafe { slice::from_raw_parts(content.cast(), length) });
-    // SAFETY: the mapping from above, to which nothing refers any more.
-    unsafe { munmap(content, length)? };
-    Ok(result)
 }
 
 /// Takes possession of a descriptor that this process was started with, where `is_it` recognises it, and closes it for processes

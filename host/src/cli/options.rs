@@ -374,7 +374,7 @@ pub struct HandlerOptions {
     )]
     pub guest_memory: String,
 
-    /// Memory that the host keeps of each guest that is gone, for the next one; `auto` goes by the plugin.
+    /// Memory that the host keeps of each guest that is gone, for the next one; `auto` goes by the plugin and the memory that there is.
     #[arg(
         long,
         value_name = "SIZE",

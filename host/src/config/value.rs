@@ -92,13 +92,13 @@ pub(super) fn size(option: &'static str, text: &str) -> Result<usize, Error> {
     }
 }
 
-/// `None` for what suits the plugin.
+/// `None` for what suits the plugin, the memory that there is and the number of connections.
 pub(super) fn kept_memory(text: &str) -> Result<Option<usize>, Error> {
     const OPTION: &str = "--guest-memory-kept";
     match bytes(OPTION, text) {
         _ if text == "auto" => Ok(None),
         Err(Error::Value { value, remedy, .. }) => {
-            Err(Error::value(OPTION, value, format!("{remedy}; auto goes by the plugin")))
+            Err(Error::value(OPTION, value, format!("{remedy}; auto goes by the plugin and the memory that there is")))
         }
         kept => kept.map(Some),
     }

@@ -10,10 +10,11 @@ use super::{
     contract::Declared,
     digest::Digest,
     engine::{self, Concurrency},
+    file,
     pool::Needs,
     problem::Problem,
 };
-use crate::sys::{self, Artifact};
+use crate::sys::Artifact;
 use rustix::{
     fs::{Mode, OFlags},
     process::geteuid,
@@ -23,7 +24,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     hash::{Hash, Hasher},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -36,7 +37,7 @@ const ENTRIES: usize = 64;
 
 const SUFFIX: &str = "cwasm";
 
-/// To be counted up when what stands behind the code changes, or the engines' settings.
+/// To be counted up when what stands behind the code changes, or how it is found out, or the engines' settings.
 const LAYOUT: u8 = 1;
 
 /// What an entry is called while it is written, and after how long it is taken for abandoned.
@@ -83,7 +84,7 @@ pub(super) fn keep(
     let dir = dir.ok_or(KeepError::Nowhere)?;
     let dir = prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
     let path = dir.join(entry_name(&plugin.key())?);
-    if let Ok(entry) = read(&path) {
+    if let Some(entry) = read(&path).ok().filter(|entry| entry.artifact.load(engine).is_ok()) {
         return Ok((path, entry));
     }
     let entry = compile(engine, plugin, Digest::of(plugin.file()), declared)?;
@@ -202,10 +203,11 @@ fn prepare(dir: &Path) -> Result<PathBuf, String> {
 }
 
 fn entry_name(key: &blake3::Hash) -> Result<String, Problem> {
-    // The two engines differ by what is written here, and which of them it is follows from the plugin.
+    // An entry of the other engine does not load, and only a degenerate plugin has one: which it is follows from the plugin, but for
+    // what `--plugin-kind` says of one that is of both generations without using either.
     let engine = engine::compiler(Concurrency::Plain).map_err(Problem::of_compiler)?;
     let mut settings = Settings(blake3::Hasher::new());
-    LAYOUT.hash(&mut settings);
+    (LAYOUT, env!("CARGO_PKG_VERSION")).hash(&mut settings);
     engine.precompile_compatibility_hash().hash(&mut settings);
     let settings = settings.0.finalize().to_hex();
     Ok(format!("{}-{}.{SUFFIX}", key.to_hex(), settings.get(..16).unwrap_or_default()))
@@ -225,22 +227,30 @@ fn read(path: &Path) -> io::Result<Entry> {
     {
         return Err(io::Error::other("others can write it, or it is not a file of ours"));
     }
-    let known = sys::mapped(&file, known)??;
+    let known = known(&file, metadata.len())?;
     // Tells which entries are in use.
     drop(file.set_modified(SystemTime::now()));
     Ok(Entry { artifact: Artifact::Kept(file), known })
 }
 
-/// What is known, of an entry that is undamaged.
-fn known(entry: &[u8]) -> io::Result<Known> {
+/// What is known, of an entry that is undamaged. It is not mapped for this: an error of the disk would end the process.
+fn known(entry: &File, length: u64) -> io::Result<Known> {
     let damaged = || io::Error::other("it is damaged");
-    let (content, checksum) = entry.split_last_chunk().ok_or_else(damaged)?;
-    if XxHash3_128::oneshot(content) != u128::from_le_bytes(*checksum) {
+    let end = length.checked_sub(size_of::<u128>() as u64).ok_or_else(damaged)?;
+    let mut checksum = XxHash3_128::new();
+    file::for_each_piece(entry, end, |piece| checksum.write(piece))?;
+    let mut expected = [0; size_of::<u128>()];
+    entry.read_exact_at(&mut expected, end)?;
+    if checksum.finish_128() != u128::from_le_bytes(expected) {
         return Err(damaged());
     }
-    let (content, length) = content.split_last_chunk().ok_or_else(damaged)?;
-    let start = content.len().checked_sub(u32::from_le_bytes(*length) as usize).ok_or_else(damaged)?;
-    Ok(serde_json::from_slice(content.get(start..).unwrap_or_default())?)
+    let mut length = [0; size_of::<u32>()];
+    let end = end.checked_sub(length.len() as u64).ok_or_else(damaged)?;
+    entry.read_exact_at(&mut length, end)?;
+    let length = u32::from_le_bytes(length);
+    let mut known = vec![0; length as usize];
+    entry.read_exact_at(&mut known, end.checked_sub(length.into()).ok_or_else(damaged)?)?;
+    Ok(serde_json::from_slice(&known)?)
 }
 
 /// Writes an entry so that it is found whole or not at all.

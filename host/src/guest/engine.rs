@@ -36,7 +36,8 @@ pub(super) fn config(concurrency: Concurrency) -> Config {
 }
 
 impl Concurrency {
-    /// How many stacks a guest may need: one whose tasks run concurrently, a second one for what the host does in its memory meanwhile.
+    /// How many stacks a guest usually needs: one whose tasks run concurrently, a second one for what the host does in its memory meanwhile.
+    /// It may take more, from the others of its plugin, where it consists of several instances that wait for each other.
     pub(super) fn stacks(self) -> u32 {
         match self {
             Self::Plain => 1,

@@ -1,5 +1,6 @@
 //! A plugin's file: read whole only where something is to be made of it. What was compiled of it before is found by its content, which
 //! goes through a small buffer: memory for all of it takes longer to be had from the kernel than the content takes to be read.
+//! The same goes for what is checked of an entry of the cache.
 
 use super::{
     adapter,
@@ -52,24 +53,13 @@ impl PluginFile {
     /// By what it is found again once it was compiled.
     pub(super) fn key(&self) -> Result<blake3::Hash, Problem> {
         let mut hasher = blake3::Hasher::new();
-        let mut is_module = false;
-        let mut buffer = vec![0; PIECE];
-        let mut at = 0;
-        while at <= self.stamp.length {
-            let piece = match self.file.read_at(&mut buffer, at) {
-                Ok(0) => break,
-                Ok(length) => buffer.get(..length).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Problem::Unreadable(error)),
-            };
-            if at == 0 {
-                is_module = adapter::is_module(piece);
-            }
+        let mut is_module = None;
+        let read = for_each_piece(&self.file, self.stamp.length, |piece| {
+            is_module.get_or_insert_with(|| adapter::is_module(piece));
             hasher.update(piece);
-            at += piece.len() as u64;
-        }
-        self.was_read_whole(at)?;
-        Ok(adapter::key(hasher, is_module))
+        });
+        self.was_read_whole(read.map_err(Problem::Unreadable)?)?;
+        Ok(adapter::key(hasher, is_module.unwrap_or_default()))
     }
 
     /// All of it.
@@ -86,6 +76,25 @@ impl PluginFile {
         let now = Stamp::of(&self.file).map_err(Problem::Unreadable)?;
         if now == self.stamp && length == now.length { Ok(()) } else { Err(Problem::Changing) }
     }
+}
+
+/// Reads a file from its beginning, as far as it goes and no further than `most`. Tells how far.
+pub(super) fn for_each_piece(file: &File, most: u64, mut look: impl FnMut(&[u8])) -> io::Result<u64> {
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    while at < most {
+        let room = usize::try_from(most - at).unwrap_or(PIECE).min(PIECE);
+        match file.read_at(buffer.get_mut(..room).unwrap_or_default(), at) {
+            Ok(0) => break,
+            Ok(length) => {
+                look(buffer.get(..length).unwrap_or_default());
+                at += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at)
 }
 
 impl Stamp {

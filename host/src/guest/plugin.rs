@@ -389,22 +389,27 @@ impl Loaded {
             Some(entry) => entry,
             None => {
                 let bytes = file.bytes()?;
-                let declared = Declared::by(&bytes)?;
-                let contract = accepted(&declared, source.kind, source.wasi_0_3)?;
                 let digest = Digest::of(&bytes);
                 wanted(digest, source)?;
+                let declared = Declared::by(&bytes)?;
+                let contract = accepted(&declared, source.kind, source.wasi_0_3)?;
                 cache.make(compiler(&contract)?, &Blueprint::new(&bytes), digest, declared)?
             }
         };
         let Known { digest, declared, needs } = &entry.known;
-        let contract = accepted(declared, source.kind, source.wasi_0_3)?;
         wanted(*digest, source)?;
+        let contract = accepted(declared, source.kind, source.wasi_0_3)?;
         let pool = pool(&contract, needs, source)?;
         let mut component = entry.artifact.load(&pool.engine);
-        if let (Artifact::Kept(_), Err(error)) = (&entry.artifact, &component) {
+        if let (Artifact::Kept(_), Err(error)) = (&entry.artifact, &component)
+            && entry.artifact.load(compiler(&contract)?).is_err()
+        {
             // A file system that forbids execution, for example.
             warn!("the compiled plugin cannot be loaded and is made anew: {}", one_line(error));
             let bytes = file.bytes()?;
+            if Digest::of(&bytes) != *digest {
+                return Err(Problem::Changing);
+            }
             let made = cache::compile(compiler(&contract)?, &Blueprint::new(&bytes), *digest, declared.clone())?;
             component = made.artifact.load(&pool.engine);
         }
@@ -434,7 +439,7 @@ fn pool(contract: &Contract, needs: &Needs, source: &Source) -> Result<Arc<Pool>
         return Err(Problem::Memory { needed: needs.initial_memory, given: source.limits.guest_memory });
     }
     let guests = source.max_connections;
-    Pool::with_room_for(guests, needs, contract.concurrency, &source.limits).map_err(|error| {
+    Pool::with_room_for(guests, &source.path, needs, contract.concurrency, &source.limits).map_err(|error| {
         let mappings = Mappings::needed(&[Mappings::of_a_guest(contract.concurrency, needs.memories)], guests);
         Problem::Room { connections: guests.get(), mappings, cause: one_line(&error) }
     })

@@ -2,6 +2,9 @@
 //!
 //! There are never more guests than connections, of whichever plugins they are. So all plugins whose guests fit into the same
 //! places share one pool: a plugin that is loaded anew finds it made, and fifty plugins take no more room than one.
+//!
+//! A guest that runs tasks of its own (WASI 0.3) may take as many stacks as it has instances that wait for each other. So those of
+//! different plugins are apart: one that takes them all takes them from its own.
 
 use super::{
     engine::{self, Clock, Concurrency},
@@ -13,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     num::NonZeroU32,
     ops::RangeInclusive,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Component};
@@ -26,8 +30,9 @@ const TRIAL: u32 = 1;
 /// or QuickJS take half as much time again; the largest known guest (Python) starts with 13 MiB.
 const KEPT_EACH: RangeInclusive<usize> = 4 << 20..=16 << 20;
 
-/// The part of this process's memory that what is kept may come to, where that is more than the least.
-const KEPT_OF_ALL: u64 = 2;
+/// One part in so many of this process's memory is what all that a pool keeps may come to, where that is more than the least. There
+/// may be two pools, and a successor.
+const KEPT_PART: u64 = 4;
 
 /// Pools that there are: like the number of connections they are about the process, and not about one plugin.
 static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
@@ -43,9 +48,11 @@ pub(super) struct Pool {
 }
 
 /// What distinguishes one pool from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
     concurrency: Concurrency,
+    /// The one plugin for which it is, where it is for one alone.
+    owner: Option<PathBuf>,
     guests: NonZeroU32,
     memories_each: u32,
     tables_each: u32,
@@ -73,10 +80,10 @@ pub(super) struct Needs {
 
 impl Needs {
     pub(super) fn of(component: &Component) -> Self {
-        // Where modules are instantiated that only a guest knows nothing is known. What does not fit then is refused when it is tried.
+        // Where modules are instantiated that only a guest knows, nothing is known. What does not fit then is refused when it is tried.
         let required = component.resources_required();
         Self {
-            memories: required.as_ref().map_or(1, |required| required.num_memories),
+            memories: required.as_ref().map_or(1, |required| required.num_memories.max(1)),
             initial_memory: required
                 .as_ref()
                 .and_then(|required| required.max_initial_memory_size)
@@ -88,21 +95,23 @@ impl Needs {
     }
 }
 
-/// How much is kept of each of so many guests, where nobody has said it.
-fn fitting(guests: NonZeroU32) -> usize {
-    let each = machine::memory() / KEPT_OF_ALL / u64::from(guests.get());
+/// How much is kept of each of so many guests, where nobody has said it; in whole MiB, so that a little more or less of a machine's
+/// memory is no other pool.
+fn fitting(memory: u64, guests: NonZeroU32) -> usize {
+    let each = (memory / KEPT_PART / u64::from(guests.get())) >> 20 << 20;
     usize::try_from(each).unwrap_or(usize::MAX).clamp(*KEPT_EACH.start(), *KEPT_EACH.end())
 }
 
 impl Pool {
-    /// Room for so many guests of a plugin: the pool that has it, or else a new one.
+    /// Room for so many guests of the plugin with this path: the pool that has it, or else a new one.
     pub(super) fn with_room_for(
         guests: NonZeroU32,
+        plugin: &Path,
         needs: &Needs,
         concurrency: Concurrency,
         limits: &Limits,
     ) -> wasmtime::Result<Arc<Self>> {
-        let shape = Shape::of(guests, needs, concurrency, limits);
+        let shape = Shape::of(guests, plugin, needs, concurrency, limits);
         let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|pool| pool.strong_count() > 0);
         if let Some(pool) = pools.iter().filter_map(Weak::upgrade).find(|pool| pool.shape == shape) {
@@ -128,36 +137,39 @@ impl Pool {
 
     /// What to say of a plugin whose guests would start in half the time if more were kept of each.
     pub(super) fn advice(&self, needs: &Needs) -> Option<String> {
-        let kept = self.shape.kept as u64 * u64::from(self.shape.memories_each);
-        let initial = needs.initial_memory;
-        let guests = machine::memory() / KEPT_OF_ALL / initial.max(1);
-        (initial > kept && initial <= *KEPT_EACH.end() as u64 && guests > 0).then(|| {
+        // For each of its memories as much is kept as for the largest.
+        let whole = needs.initial_memory.saturating_mul(needs.memories.into()).next_multiple_of(1 << 20);
+        let guests = machine::memory() / KEPT_PART / whole.max(1);
+        (needs.initial_memory > self.shape.kept as u64 && whole <= *KEPT_EACH.end() as u64 && guests > 0).then(|| {
             format!(
-                "each of its guests starts with {mib} MiB, of which {} stay for the next one: with --max-connections {guests} or fewer, or \
-                 --guest-memory-kept {mib}MiB, all of it does, and guests start in half the time or less",
-                kept >> 20,
-                mib = initial.div_ceil(1 << 20),
+                "each of its guests starts with {mib} MiB, of which {} stay for the next one: with --max-connections {guests} or fewer all \
+                 of it does, and guests start faster (interpreters in half the time); so they do with --guest-memory-kept {mib}MiB, for as \
+                 many as there ever are at once",
+                (self.shape.kept as u64 * u64::from(needs.memories)) >> 20,
+                mib = whole >> 20,
             )
         })
     }
 }
 
 impl Shape {
-    fn of(guests: NonZeroU32, needs: &Needs, concurrency: Concurrency, limits: &Limits) -> Self {
+    fn of(guests: NonZeroU32, plugin: &Path, needs: &Needs, concurrency: Concurrency, limits: &Limits) -> Self {
         /// A guest of this size writes so few pages that asking for them is cheaper than clearing it whole.
         const SMALL: usize = 4 << 20;
         /// Room for the tables of all known guests, which reserve address space alone; the largest (Python) begins with 5,704.
         const MOST_ELEMENTS: usize = 16 << 10;
 
-        let memories_each = needs.memories.max(1);
+        let memories_each = needs.memories;
         let initial = usize::try_from(needs.initial_memory).unwrap_or(usize::MAX);
         let elements = usize::try_from(needs.elements).unwrap_or(usize::MAX);
         // Memory that stays mapped from one guest to the next is cleared by hand instead of by the kernel, which would have to
         // interrupt every other processor to unmap it. Where all of a guest's memory can be kept it is cleared whole; else the
         // kernel is asked which pages were written, and the rest is unmapped.
-        let kept = limits.guest_memory_kept.unwrap_or_else(|| fitting(guests)) / memories_each as usize;
+        let kept =
+            limits.guest_memory_kept.unwrap_or_else(|| fitting(machine::memory(), guests)) / memories_each as usize;
         Self {
             concurrency,
+            owner: (concurrency == Concurrency::Concurrent).then(|| plugin.to_owned()),
             guests,
             memories_each,
             // In steps, so that plugins of one toolchain have one shape.
@@ -215,7 +227,8 @@ mod tests {
     }
 
     fn pool(guests: u32, needs: &Needs, limits: &Limits) -> Arc<Pool> {
-        Pool::with_room_for(NonZeroU32::new(guests).unwrap(), needs, Concurrency::Plain, limits).unwrap()
+        let guests = NonZeroU32::new(guests).unwrap();
+        Pool::with_room_for(guests, Path::new("plugin"), needs, Concurrency::Plain, limits).unwrap()
     }
 
     #[test]
@@ -239,11 +252,31 @@ mod tests {
 
     #[test]
     fn a_pool_without_plugins_is_gone() {
-        let limits = Limits { guest_memory: 16 << 20, ..keeping(4) };
-        let pool = pool(5, &SMALL, &limits);
-        let weak = Arc::downgrade(&pool);
-        drop(pool);
-        assert!(weak.upgrade().is_none());
+        let pool = Arc::downgrade(&pool(5, &SMALL, &keeping(4)));
+        // Whoever looks for one holds each for an instant.
+        while pool.strong_count() > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn stacks_are_not_shared_by_plugins_that_may_take_many() {
+        let guests = NonZeroU32::new(3).unwrap();
+        let of = |path: &str, concurrency| {
+            Pool::with_room_for(guests, Path::new(path), &SMALL, concurrency, &keeping(4)).unwrap()
+        };
+        assert!(!Arc::ptr_eq(&of("one", Concurrency::Concurrent), &of("other", Concurrency::Concurrent)));
+        let one = of("one", Concurrency::Concurrent);
+        assert!(Arc::ptr_eq(&one, &of("one", Concurrency::Concurrent)), "loaded anew");
+    }
+
+    #[test]
+    fn as_much_is_kept_as_a_part_of_the_memory_allows() {
+        let mib = |memory: u64, guests| fitting(memory << 20, NonZeroU32::new(guests).unwrap()) >> 20;
+        assert_eq!(mib(24_105, 4096), 4);
+        assert_eq!(mib(24_105, 600), 10);
+        assert_eq!(mib(24_105, 100), 16);
+        assert_eq!(mib(100, 100), 4);
     }
 
     #[test]
@@ -257,5 +290,9 @@ mod tests {
         assert_eq!(pool(2, &SMALL, &keeping(4)).advice(&SMALL), None);
         let largest = Needs { initial_memory: 17 << 20, ..LARGE };
         assert_eq!(pool(2, &largest, &keeping(4)).advice(&largest), None, "no default keeps so much");
+        let two = Needs { memories: 2, initial_memory: 6 << 20, ..LARGE };
+        let said = pool(2, &two, &keeping(8)).advice(&two).unwrap();
+        assert!(said.contains("starts with 12 MiB, of which 8 stay"), "{said}");
+        assert_eq!(pool(2, &two, &keeping(12)).advice(&two), None);
     }
 }

@@ -15,8 +15,6 @@ use crate::servers::{plugin, private_folder};
 use crate::statistics::{median, with_range};
 
 const COUNTS: [usize; 6] = [1, 10, 20, 30, 40, 50];
-/// Each plugin has room for as many guests as there may be connections: with the default there is none for so many plugins.
-const CONNECTIONS: usize = 128;
 const MOST_ROUNDS: u32 = 3;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
@@ -51,7 +49,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     });
     Ok(section.before(format!(
         "From the start of the process, with plugins that are different files, compiled and in the cache, each at a \
-         listener of its own; `--max-connections` is {CONNECTIONS} and some.\n\n{plot}",
+         listener of its own.\n\n{plot}",
     )))
 }
 
@@ -80,7 +78,7 @@ fn start(bench: &Bench<'_>, folder: &Path, plugins: &[PathBuf]) -> anyhow::Resul
     let file = folder.join("host.toml");
     fs::write(&file, configuration).with_context(|| format!("write {}", file.display()))?;
     let begin = Instant::now();
-    let server = bench.start(bench.host(CONNECTIONS)?.configured(&file, plugins.len()))?;
+    let server = bench.start(bench.host_with_defaults()?.configured(&file, plugins.len()))?;
     let listening = begin.elapsed().as_secs_f64();
     ask_once(server.address())?;
     let answered = begin.elapsed().as_secs_f64();
