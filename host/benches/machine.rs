@@ -16,6 +16,7 @@ pub(crate) fn facts(cores: &str) -> Vec<(&'static str, String)> {
         ("CPU", cpu_model()),
         ("Cores", format!("{count}: {cores}")),
         ("Kernel", output("uname", &["-sr"])),
+        ("Memory mappings of a process", setting("/proc/sys/vm/max_map_count")),
         ("Compiler", output("rustc", &["--version"])),
         ("Profile", if cfg!(debug_assertions) { "debug: do not quote these numbers" } else { "release" }.to_owned()),
         ("Load average at the start", load_average()),
@@ -36,6 +37,12 @@ fn cpu_model() -> String {
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     // Not every architecture has a model's name there.
     model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.to_owned())
+}
+
+/// A kernel's setting, which is more than its default where somebody has raised it for the largest numbers here.
+fn setting(path: &str) -> String {
+    let name = path.trim_start_matches("/proc/sys/").replace('/', ".");
+    fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |value| format!("{} ({name})", value.trim()))
 }
 
 /// Of the last minute: says whether the machine had something else to do.

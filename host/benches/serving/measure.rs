@@ -33,7 +33,7 @@ use crate::servers::{Launch, Server, plugin, private_folder};
 /// More than the connections that clients have open: one that its client has finished with is counted a little longer.
 const SPARE_CONNECTIONS: usize = 128;
 /// Descriptors of a process beside its connections.
-const SPARE_DESCRIPTORS: usize = 64;
+const SPARE_DESCRIPTORS: usize = 80;
 
 /// Which server does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
