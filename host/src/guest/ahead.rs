@@ -1,7 +1,8 @@
 //! Compiling ahead of time: into the cache, so that a start or a reload finds what it needs.
 
 use super::{
-    adapter::Blueprint, cache, contract::Declared, engine, file::PluginFile, kind::Kind, plugin, problem::Problem,
+    adapter::Blueprint, cache, contract::Declared, engine, file::PluginFile, kind::Kind, loaded, plugin,
+    problem::Problem,
 };
 use crate::{config::Wasi03, sys::Artifact};
 use std::{
@@ -32,7 +33,7 @@ pub fn compile(
     let started = Instant::now();
     let bytes = PluginFile::open(path)?.bytes()?;
     let declared = Declared::by(&bytes)?;
-    let contract = plugin::accepted(&declared, kind, wasi_0_3)?;
+    let contract = loaded::accepted(&declared, kind, wasi_0_3)?;
     let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
     let (path, entry) = cache::keep(cache_dir, compiler, &Blueprint::new(&bytes), declared)?;
     let took = matches!(entry.artifact, Artifact::Fresh(_)).then(|| started.elapsed());

@@ -31,6 +31,7 @@ mod interfaces;
 mod judgement;
 mod kind;
 mod late_start;
+mod loaded;
 mod machine;
 mod mappings;
 mod memory;

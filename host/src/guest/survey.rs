@@ -10,7 +10,7 @@ use super::{
     file::PluginFile,
     interfaces::provided,
     kind::Kind,
-    plugin,
+    loaded,
     problem::Problem,
 };
 use crate::{config::Wasi03, log};
@@ -116,7 +116,7 @@ impl Survey {
         let memories = reading.memories;
         let blueprint = Blueprint::new(bytes);
         let refusal = contract.as_ref().ok().and_then(|contract| {
-            plugin::refused(contract, wasi_0_3).or_else(|| blueprint.component().err()).or_else(|| {
+            loaded::refused(contract, wasi_0_3).or_else(|| blueprint.component().err()).or_else(|| {
                 (memories.initial > guest_memory as u64)
                     .then_some(Problem::Memory { needed: memories.initial, given: guest_memory })
             })
