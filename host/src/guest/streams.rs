@@ -106,7 +106,7 @@ impl Output {
 impl Pollable for Output {
     async fn ready(&mut self) {
         self.learner.observable();
-        self.wire.flushed().await;
+        self.wire.room().await;
     }
 }
 
@@ -114,29 +114,29 @@ impl Pollable for Output {
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.learner.observable();
-        if !self.wire.try_flush().map_err(failed)? || bytes.len() > CHUNK {
+        if !self.wire.try_room().map_err(failed)? || bytes.len() > CHUNK {
             return Err(StreamError::trap("a write of more bytes than check-write had allowed"));
         }
         self.wire.write(bytes).map_err(failed)
     }
 
-    /// Nothing is kept that could be sent, so there is nothing to do: `check_write` waits for the rest.
+    /// What is held back goes out without being asked for, and `check_write` waits for what could not be sent.
     fn flush(&mut self) -> StreamResult<()> {
         self.learner.observable();
-        self.wire.try_flush().map(drop).map_err(failed)
+        self.wire.try_room().map(drop).map_err(failed)
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
         self.learner.observable();
-        Ok(if self.wire.try_flush().map_err(failed)? { CHUNK } else { 0 })
+        Ok(if self.wire.try_room().map_err(failed)? { CHUNK } else { 0 })
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.learner.observable();
-        self.wire.flushed().await;
+        self.wire.room().await;
         self.wire.write(bytes).map_err(failed)?;
-        self.wire.flushed().await;
-        self.wire.try_flush().map(drop).map_err(failed)
+        self.wire.room().await;
+        self.wire.try_room().map(drop).map_err(failed)
     }
 }
 

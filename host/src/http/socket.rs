@@ -73,7 +73,7 @@ impl Write for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.wire.try_flush()? {
+        while !self.wire.try_room()? {
             ready!(self.wire.poll_writable(context));
         }
         Poll::Ready(Ok(()))

@@ -4,7 +4,7 @@
 
 use super::Wire;
 use bytes::Bytes;
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future::poll_fn, task::Poll, time::Duration};
 use tokio::time;
 
 /// After the reply, input that nobody read is discarded so that the peer gets the reply and no reset; for so long in
@@ -14,14 +14,14 @@ const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
 impl Wire {
     /// Does what the guest leaves to be done while it runs on: sends what it has written, closes the output that it has
-    /// finished, discards the input that it has abandoned. Never returns.
+    /// finished, discards the input that it has abandoned. Never returns. To be polled whenever the guest waits.
     pub async fn tend(&self) -> Infallible {
         loop {
             let changed = self.changed.notified();
             let (send, discard) = {
                 let state = self.state();
                 (
-                    state.has_unsent() || state.output_finished && !state.output_shut,
+                    state.stuck() || state.output_finished && !state.output_shut,
                     state.input_abandoned && state.input_end.is_none(),
                 )
             };
@@ -40,7 +40,13 @@ impl Wire {
                 }
                 self.discard().await;
             };
+            let waits = poll_fn(|_| {
+                self.release();
+                Poll::<Infallible>::Pending
+            });
             tokio::select! {
+                biased;
+                never = waits => match never {},
                 () = sent => {}
                 () = discarded => {}
                 () = changed => {}

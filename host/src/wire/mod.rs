@@ -17,7 +17,7 @@ pub use input::InputEnd;
 pub use movement::Movement;
 
 use crate::{sys, tls::Session};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use rustix::net::{SocketAddrAny, getsockname};
 use std::{
@@ -52,7 +52,9 @@ struct State {
     /// The guest will read no more; what comes is discarded.
     input_abandoned: bool,
     /// Accepted from the guest, not yet taken by the kernel.
-    unsent: Bytes,
+    unsent: BytesMut,
+    /// The kernel was asked to take that and has not. Otherwise it is held back.
+    refused: bool,
     /// The guest will write no more.
     output_finished: bool,
     /// The kernel was told so.

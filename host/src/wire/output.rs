@@ -1,67 +1,86 @@
 //! The guest's bytes on their way out, and the half-close that ends them.
 //!
-//! Every write to the socket is here. What the kernel does not take at once is kept, one piece of it, until it does; why a
-//! write failed is kept for good.
+//! Every write to the socket is here. Little is held back until the guest waits, computes for long, or ends: what it writes piece
+//! by piece is one packet, and so are its last bytes and the end that follows them. What the kernel does not take then is kept,
+//! one piece of it, until it does; why a write failed is kept for good.
 
 use super::Wire;
-use bytes::Bytes;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::{Shutdown, send, shutdown};
 use std::{
     io, mem,
     task::{Context, Poll, ready},
 };
 use tokio::io::Interest;
 
+/// The most that is held back: what one record of TLS holds, too.
+const HELD_BACK: usize = 16 << 10;
+
 impl Wire {
-    /// Writes what the kernel takes at once and keeps the rest, which [`Self::tend`] sends. No more may be written until
-    /// [`Self::try_flush`] says so.
+    /// Takes all of it, and keeps what the kernel does not take at once. No more may be written until [`Self::try_room`] says
+    /// so.
     ///
     /// # Errors
     ///
     /// Where the connection broke.
-    pub fn write(&self, bytes: Bytes) -> io::Result<()> {
-        if !self.send_or_keep(bytes)? {
-            // The guest may not come back for it before its peer has had it.
-            self.changed.notify_waiters();
+    pub fn write(&self, mut bytes: Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(&bytes)? {
+                Some(count) => bytes.advance(count),
+                None => {
+                    self.keep(bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared)));
+                    // The guest may not come back for it before its peer has had it.
+                    self.changed.notify_waiters();
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }
 
-    /// Whether the kernel took all of it.
-    fn send_or_keep(&self, mut bytes: Bytes) -> io::Result<bool> {
-        while !bytes.is_empty() {
-            match self.try_write(&bytes)? {
-                Some(count) => drop(bytes.split_to(count)),
-                None => {
-                    self.state().unsent = bytes;
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Writes what the kernel takes at once, keeping nothing; `None` where it takes nothing. Under TLS one piece is kept that was
-    /// encrypted already, and `None` is the answer until the kernel has taken that.
+    /// Takes some of it: all, where that is little enough to be held back, else what the kernel takes at once. `None` where there
+    /// is no room for any.
     ///
     /// # Errors
     ///
     /// Where the connection broke.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        let written = {
+        let fits = {
+            let state = self.state();
+            !state.stuck() && state.unsent.len() + bytes.len() <= HELD_BACK
+        };
+        if !fits && !self.try_flush()? {
+            return Ok(None);
+        }
+        if bytes.len() > HELD_BACK {
+            return self.send(bytes);
+        }
+        let mut state = self.state();
+        if let Some(kind) = state.output_failed {
+            return Err(kind.into());
+        }
+        state.unsent.extend_from_slice(bytes);
+        Ok(Some(bytes.len()))
+    }
+
+    /// What the kernel takes at once; `None` where it takes nothing. Under TLS one piece is kept that was encrypted already, and
+    /// `None` is the answer until the kernel has taken that.
+    fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let sent = {
             let mut state = self.state();
             if let Some(kind) = state.output_failed {
                 return Err(kind.into());
             }
+            let flags = state.send_flags();
             match &mut state.tls {
                 None => self
                     .socket
-                    .try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
+                    .try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, flags)?))
                     .inspect(|_| self.moved()),
-                Some(session) => self.encrypt(session, bytes),
+                Some(session) => self.encrypt(session, bytes, flags),
             }
         };
-        match written {
+        match sent {
             Ok(count) => Ok(Some(count)),
             Err(error) => self.not_sent(error).map(|()| None),
         }
@@ -75,7 +94,7 @@ impl Wire {
         {
             let mut state = self.state();
             state.output_failed = Some(error.kind());
-            state.unsent = Bytes::new();
+            state.unsent = BytesMut::new();
             // What is encrypted goes nowhere either: whoever tends the socket must not try it for ever.
             state.tls.iter_mut().for_each(|session| session.mute());
         }
@@ -83,21 +102,39 @@ impl Wire {
         Err(error)
     }
 
+    /// The kernel takes no more for now.
+    fn keep(&self, mut bytes: BytesMut) {
+        let mut state = self.state();
+        state.refused = true;
+        if state.unsent.is_empty() {
+            mem::swap(&mut state.unsent, &mut bytes);
+        } else {
+            state.unsent.extend_from_slice(&bytes);
+        }
+    }
+
     /// Whether everything that was written has been taken by the kernel, after one more attempt.
     ///
     /// # Errors
     ///
     /// Where the connection broke.
-    pub fn try_flush(&self) -> io::Result<bool> {
-        let unsent = {
+    fn try_flush(&self) -> io::Result<bool> {
+        let mut unsent = {
             let mut state = self.state();
             if let Some(kind) = state.output_failed {
                 return Err(kind.into());
             }
+            state.refused = false;
             mem::take(&mut state.unsent)
         };
-        if !self.send_or_keep(unsent)? {
-            return Ok(false);
+        while !unsent.is_empty() {
+            match self.send(&unsent)? {
+                Some(count) => unsent.advance(count),
+                None => {
+                    self.keep(unsent);
+                    return Ok(false);
+                }
+            }
         }
         match self.flush_encrypted() {
             Ok(flushed) => Ok(flushed),
@@ -105,13 +142,53 @@ impl Wire {
         }
     }
 
+    /// Sends what is held back: whoever writes does something else now.
+    pub fn release(&self) {
+        let held_back = {
+            let state = self.state();
+            !state.unsent.is_empty() && !state.stuck()
+        };
+        // Whoever writes next is told of an error.
+        if held_back && matches!(self.try_flush(), Ok(false)) {
+            self.changed.notify_waiters();
+        }
+    }
+
     /// Waits until everything that was written has been taken by the kernel, or the connection broke.
-    pub async fn flushed(&self) {
+    pub(super) async fn flushed(&self) {
         while let Ok(false) = self.try_flush() {
-            match self.socket.writable().await {
-                Ok(mut ready) => ready.retain_ready(),
-                Err(_) => return std::future::pending().await, // The runtime is shutting down.
-            }
+            self.writable().await;
+        }
+    }
+
+    /// Whether something can be written: the kernel has taken what it would not take at once, after one more attempt.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub fn try_room(&self) -> io::Result<bool> {
+        let (stuck, failed) = {
+            let state = self.state();
+            (state.stuck(), state.output_failed)
+        };
+        match failed {
+            Some(kind) => Err(kind.into()),
+            None if stuck => self.try_flush(),
+            None => Ok(true),
+        }
+    }
+
+    /// Waits until there is room, or the connection broke.
+    pub async fn room(&self) {
+        while let Ok(false) = self.try_room() {
+            self.writable().await;
+        }
+    }
+
+    async fn writable(&self) {
+        match self.socket.writable().await {
+            Ok(mut ready) => ready.retain_ready(),
+            Err(_) => std::future::pending().await, // The runtime is shutting down.
         }
     }
 

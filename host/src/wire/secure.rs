@@ -20,7 +20,7 @@ impl Wire {
     pub async fn secure(&self, session: Session) -> Result<(), HandshakeError> {
         let mut session = Box::new(session);
         let shaken = loop {
-            let ready = match session.shake(&mut Transport(self)) {
+            let ready = match session.shake(&mut Transport(self, SendFlags::NOSIGNAL)) {
                 Ok(Step::Done) => break Ok(()),
                 Ok(Step::Readable) => self.socket.readable().await,
                 Ok(Step::Writable) => self.socket.writable().await,
@@ -42,7 +42,7 @@ impl Wire {
 
     /// Has `take` copy what it wants of the next data. 0 is the peer's word that it was the last.
     pub(super) fn decrypt(&self, session: &mut Session, take: impl FnOnce(&[u8]) -> usize) -> io::Result<usize> {
-        let read = session.read(&mut Transport(self), take);
+        let read = session.read(&mut Transport(self, SendFlags::NOSIGNAL), take);
         if session.has_unsent() {
             // An answer to the peer that its reader has no part in.
             self.changed.notify_waiters();
@@ -50,8 +50,8 @@ impl Wire {
         read?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
-    pub(super) fn encrypt(&self, session: &mut Session, data: &[u8]) -> io::Result<usize> {
-        let written = session.write(&mut Transport(self), data);
+    pub(super) fn encrypt(&self, session: &mut Session, data: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let written = session.write(&mut Transport(self, flags), data);
         if session.has_unsent() {
             self.changed.notify_waiters();
         }
@@ -62,11 +62,12 @@ impl Wire {
     pub(super) fn flush_encrypted(&self) -> io::Result<bool> {
         let mut state = self.state();
         let finished = state.output_finished && !state.output_cut;
+        let flags = state.send_flags();
         let Some(session) = &mut state.tls else { return Ok(true) };
         if finished {
             session.finish();
         }
-        session.flush(&mut Transport(self))
+        session.flush(&mut Transport(self, flags))
     }
 
     /// Whether there is data to read, or an end, without waiting; `None` where there is no TLS.
@@ -101,37 +102,41 @@ impl Wire {
 }
 
 impl State {
-    /// Whether the kernel has not taken yet what the guest has written.
-    pub(super) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty() || self.tls.as_ref().is_some_and(|session| session.has_unsent())
+    /// Whether the kernel has not taken what it was asked to take.
+    pub(super) fn stuck(&self) -> bool {
+        self.refused || self.tls.as_ref().is_some_and(|session| session.has_unsent())
+    }
+
+    /// The last bytes wait for the end, which follows as soon as all of them are sent, and go out with it.
+    pub(super) fn send_flags(&self) -> SendFlags {
+        if self.output_finished { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL }
     }
 }
 
-/// The socket as a session sees it. It never waits.
-struct Transport<'a>(&'a Wire);
+/// The socket as a session sees it, and how what it sends is sent. It never waits.
+struct Transport<'a>(&'a Wire, SendFlags);
 
 impl Read for Transport<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self(wire) = self;
+        let Self(wire, _) = self;
         wire.socket.try_io(Interest::READABLE, |socket| Ok(recv(socket, buffer, RecvFlags::empty())?.0))
     }
 }
 
 impl Write for Transport<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Self(wire) = self;
-        let count = wire.socket.try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))?;
+        let Self(wire, flags) = self;
+        let count = wire.socket.try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, *flags)?))?;
         wire.moved();
         Ok(count)
     }
 
     /// All records at once.
     fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
-        let Self(wire) = self;
+        let Self(wire, flags) = self;
         let mut nothing = SendAncillaryBuffer::default();
-        let count = wire
-            .socket
-            .try_io(Interest::WRITABLE, |socket| Ok(sendmsg(socket, records, &mut nothing, SendFlags::NOSIGNAL)?))?;
+        let count =
+            wire.socket.try_io(Interest::WRITABLE, |socket| Ok(sendmsg(socket, records, &mut nothing, *flags)?))?;
         wire.moved();
         Ok(count)
     }

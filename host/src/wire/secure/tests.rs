@@ -67,7 +67,7 @@ where
 fn what_cannot_be_sent_any_more_is_not_tried_for_ever() {
     in_time(|| async {
         let (wire, _client, far) = connected().await;
-        while wire.try_flush().unwrap() {
+        while wire.try_room().unwrap() {
             wire.write(Bytes::from(vec![b'x'; 64 << 10])).unwrap();
         }
         drop(far);
