@@ -62,7 +62,6 @@ impl Output {
         let length = usize::try_from(permitted).unwrap_or(usize::MAX).min(bytes.len());
         if length > 0 {
             stream.write(&bytes[..length]).map_err(failure)?;
-            stream.flush().map_err(failure)?;
         }
         Ok(length)
     }
@@ -109,13 +108,12 @@ impl Write for Output {
         }
         let mut permitted = stream.check_write().map_err(failure)?;
         while permitted == 0 {
-            stream.subscribe().block();
+            stream.blocking_flush().map_err(failure)?;
             permitted = stream.check_write().map_err(failure)?;
         }
         let length = usize::try_from(permitted).unwrap_or(usize::MAX).min(bytes.len());
+        // It goes out without being flushed, while the next piece is made.
         stream.write(&bytes[..length]).map_err(failure)?;
-        // Asks without waiting, so that the host may take the next piece while this one is under way.
-        stream.flush().map_err(failure)?;
         Ok(length)
     }
 

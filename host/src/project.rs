@@ -240,7 +240,14 @@ mod tests {
     fn the_sdk_and_the_contract_are_there_as_a_whole() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut wanted = BTreeSet::new();
-        for part in ["guest-sdk/src", "guest-sdk/macros/src", "guest-sdk/wit", "wit"] {
+        for part in [
+            "guest-sdk/src",
+            "guest-sdk/macros/src",
+            "guest-sdk/minimal/src",
+            "guest-sdk/minimal/wit",
+            "guest-sdk/wit",
+            "wit",
+        ] {
             all_below(&root.join(part), &mut wanted);
         }
         let found: BTreeSet<_> = files::of(Language::Rust)

@@ -3,6 +3,7 @@
 use std::io;
 
 use uninterruptible_guest::Connection;
+use uninterruptible_guest_minimal as _;
 
 #[uninterruptible_guest::handler]
 fn handle_request(mut connection: Connection) -> io::Result<()> {

@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, Read, Write};
 
 use uninterruptible_guest::Connection;
+use uninterruptible_guest_minimal as _;
 
 /// In bytes, the end of the line included.
 pub const LONGEST_LINE: u64 = 4096;

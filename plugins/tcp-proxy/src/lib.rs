@@ -8,6 +8,7 @@ mod options;
 
 use options::Options;
 use uninterruptible_guest::{Connection, Error, Outgoing, Relayed, relay};
+use uninterruptible_guest_minimal as _;
 
 #[uninterruptible_guest::handler]
 fn handle_request(connection: Connection) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::io;
 
 use uninterruptible_guest::asynchronous::Connection;
+use uninterruptible_guest_minimal as _;
 
 #[uninterruptible_guest::handler]
 async fn handle_request(mut connection: Connection) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::io;
 
 use uninterruptible_guest::asynchronous::Connection;
+use uninterruptible_guest_minimal as _;
 
 /// As in `hello`.
 const LONGEST_LINE: usize = 4096;
