@@ -111,7 +111,7 @@ fn an_error_and_a_trap_deliver_what_was_written_and_are_logged() {
         }
         if name == "panic" {
             host.logged(&["on purpose", "stream="]);
-            assert!(line.contains("panicked at ") && line.contains("src/lib.rs:9:5: on purpose; wasm trap"), "{line}");
+            assert!(line.contains("panicked at ") && line.contains("src/lib.rs:10:5: on purpose; wasm trap"), "{line}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes: all of them, in order, held back where the other side does not keep up, and never a reset instead of a reply.
 
-use crate::harness::{Host, Setup, Stream, Transport, read_line, read_to_end, wait_for};
+use crate::harness::{Address, Host, Setup, Stream, Transport, read_line, read_to_end, wait_for};
 use socket2::SockRef;
 use std::{
     io::{Read, Write},
@@ -36,6 +36,34 @@ fn twenty_mebibytes_come_back_as_they_were() {
         echo(transport, "cat");
         echo(transport, "cat-async");
     }
+}
+
+/// On the wire they are one packet, so that a peer has both or neither. Not so where the guest was interrupted between the two.
+#[test]
+fn the_last_bytes_of_a_guest_and_the_end_come_together() {
+    for name in ["hello", "hello-async"] {
+        let host = Host::serving_over(Transport::Tcp, name);
+        let Address::Tcp(address) = host.addresses[0] else { panic!("{:?}", host.addresses) };
+        let together = (0..200).filter(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"bob\n").unwrap();
+            let mut answer = [0; 11];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"Hello bob!\n");
+            stream.set_nonblocking(true).unwrap();
+            stream.read(&mut answer).is_ok_and(|count| count == 0)
+        });
+        let together = together.count();
+        assert!(together >= 100, "{name}: {together} of 200");
+    }
+}
+
+#[test]
+fn a_guest_that_computes_on_has_sent_what_it_has_written() {
+    let host = Setup::serving("moody").option("--guest-cpu-time", "1s").start();
+    let mut stream = host.connect();
+    stream.write_all(b"answer and loop\n").unwrap();
+    assert_eq!(read_line(&mut stream), "looping\n");
 }
 
 #[test]

@@ -56,13 +56,7 @@ impl Connection {
                 return;
             }
         };
-        let wire = match Wire::new(socket) {
-            Ok(wire) => wire,
-            Err(error) => {
-                record.end(Err(Failure { reason: Reason::Host, message: error.to_string() }));
-                return;
-            }
-        };
+        let wire = Wire::new(socket);
         let deadlines = Deadlines::new(&wire, &service.timeouts, record.accepted);
 
         if let Some(tls) = &service.tls {

@@ -12,6 +12,7 @@ use std::{
     io::{self, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
+    sync::Arc,
 };
 use tokio::io::unix::AsyncFd;
 use wasmtime::{Engine, component::Component};
@@ -21,11 +22,17 @@ use wasmtime::{Engine, component::Component};
 /// # Errors
 ///
 /// Where the reactor cannot take it.
-pub(crate) fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: `OwnedFd` owns a valid descriptor, always the same one, and closes it only when the `AsyncFd` that owns it from
-    // here on is dropped; `AsyncFd` gives out shared references, through which it cannot be replaced.
+pub(crate) fn watched<T: Watchable>(socket: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: `OwnedFd` owns a valid descriptor, always the same one, and closes it only when the `AsyncFd` that owns it, or a share
+    // of it, from here on is dropped; `AsyncFd` gives out shared references, through which it cannot be replaced.
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
 }
+
+/// A descriptor that stays open, and the same, for as long as somebody has this.
+pub(crate) trait Watchable: AsRawFd {}
+
+impl Watchable for OwnedFd {}
+impl Watchable for Arc<OwnedFd> {}
 
 /// Which network namespace a socket is in; `None` where the kernel (before 5.14) does not know the option.
 ///

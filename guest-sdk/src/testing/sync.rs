@@ -125,11 +125,8 @@ impl OutputStream {
         self.deliver(bytes)
     }
 
-    pub(crate) fn flush(&self) -> Result<(), StreamError> {
-        self.deliver(&[])
-    }
-
     pub(crate) fn blocking_flush(&self) -> Result<(), StreamError> {
+        self.room.borrow_mut().left = ROOM;
         self.deliver(&[])
     }
 
@@ -174,11 +171,6 @@ impl Pollable<'_> {
         if let Self::Output(room) = self {
             room.borrow_mut().left = ROOM;
         }
-    }
-
-    pub(crate) fn block(&self) {
-        self.make_room();
-        assert!(self.ready(), "the handler waits for something that never comes");
     }
 }
 

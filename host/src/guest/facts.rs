@@ -83,7 +83,7 @@ impl Facts {
             local: None,
             listener: nowhere.into(),
             draining: Draining::default(),
-            wire: Wire::new(this.into())?,
+            wire: Wire::new(this.into()),
         };
         Ok((facts, peer))
     }

@@ -14,7 +14,6 @@ use std::{
     os::fd::OwnedFd,
     task::{Context, Poll, ready},
 };
-use tokio::io::Interest;
 
 /// What is read ahead to find out whether the peer has sent something. Small, since every connection passes through it.
 const FIRST_READ: usize = 2 << 10;
@@ -187,16 +186,16 @@ impl Wire {
     }
 
     /// What the socket has. Where that was less than there was room for, the socket is empty now, and is not asked again before the
-    /// reactor has a new notice of it: so it is with tokio's own sockets.
+    /// reactor has a notice of it: so it is with tokio's own sockets.
     fn receive(&self, room: &mut Room<'_>) -> io::Result<usize> {
         let mut last = None;
-        let received = self.socket.try_io(Interest::READABLE, |socket| {
+        let received = self.socket.try_read(|socket| {
             let count = room.receive(socket)?;
             if count == 0 || !room.left(count) {
                 return Ok(count);
             }
             last = Some(count);
-            // How the reactor is told that the notice is used up. One of an end stays.
+            // How the socket is told that it is empty, and a notice used up. One of an end stays.
             Err(io::ErrorKind::WouldBlock.into())
         });
         last.map_or(received, Ok)
@@ -216,9 +215,8 @@ impl Wire {
 
     /// Waits for a notice that there may be something to read: for those who find out by reading.
     pub async fn notified(&self) {
-        match self.socket.readable().await {
-            Ok(mut ready) => ready.retain_ready(),
-            Err(_) => std::future::pending().await, // The runtime is shutting down.
+        if let Err(error) = self.socket.readable().await {
+            self.input_ended(InputEnd::Broken(error.kind()));
         }
     }
 
@@ -233,7 +231,7 @@ impl Wire {
         if let Some(something) = self.has_data() {
             return something;
         }
-        match self.socket.try_io(Interest::READABLE, |socket| Ok(recv(socket, &mut [0], RecvFlags::PEEK)?)) {
+        match self.socket.try_read(|socket| Ok(recv(socket, &mut [0], RecvFlags::PEEK)?)) {
             Ok(_) => true, // Data or an end: reading tells which.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             // The kernel tells an error once: this was it, and a read would find what looks like an end.
@@ -251,9 +249,9 @@ impl Wire {
             if data == Some(true) {
                 return Poll::Ready(());
             }
-            match ready!(self.socket.poll_read_ready(context)) {
-                Ok(mut ready) => ready.retain_ready(),
-                Err(_) => return Poll::Pending, // The runtime is shutting down.
+            if let Err(error) = ready!(self.socket.poll_readable(context)) {
+                self.input_ended(InputEnd::Broken(error.kind()));
+                return Poll::Ready(());
             }
             // A socket that has something may still have no data.
             if data.is_none() {

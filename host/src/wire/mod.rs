@@ -12,11 +12,14 @@ mod input;
 mod movement;
 mod output;
 mod secure;
+mod socket;
 
 pub use input::InputEnd;
 pub use movement::Movement;
 
-use crate::{sys, tls::Session};
+use socket::Socket;
+
+use crate::tls::Session;
 use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use rustix::net::{SocketAddrAny, getsockname};
@@ -27,7 +30,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
-use tokio::{io::unix::AsyncFd, sync::Notify};
+use tokio::sync::Notify;
 
 /// The most that is moved, and the most that is kept, at a time: what a pipe holds, too.
 pub const CHUNK: usize = 64 << 10;
@@ -35,7 +38,7 @@ pub const CHUNK: usize = 64 << 10;
 /// One connection's socket and what is known of its two directions.
 #[derive(Debug)]
 pub struct Wire {
-    socket: AsyncFd<OwnedFd>,
+    socket: Socket,
     /// When a byte last moved, in either direction.
     movement: Arc<Movement>,
     state: Mutex<State>,
@@ -67,25 +70,21 @@ struct State {
 }
 
 impl Wire {
-    /// Takes over a connected, non-blocking stream socket. Needs a runtime, whose reactor watches it.
-    ///
-    /// # Errors
-    ///
-    /// Where the reactor cannot take it.
-    pub fn new(socket: OwnedFd) -> io::Result<Arc<Self>> {
-        let socket = sys::watched(socket)?;
-        Ok(Arc::new(Self { socket, movement: Arc::default(), state: Mutex::default(), changed: Notify::new() }))
+    /// Takes over a connected, non-blocking stream socket.
+    pub fn new(socket: OwnedFd) -> Arc<Self> {
+        let socket = Socket::new(socket);
+        Arc::new(Self { socket, movement: Arc::default(), state: Mutex::default(), changed: Notify::new() })
     }
 
     /// The address of this end; `None` on unix, and where it has none any more.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        let address: SocketAddrAny = getsockname(self.socket.get_ref()).ok()?;
+        let address: SocketAddrAny = getsockname(self.socket.descriptor()).ok()?;
         SocketAddr::try_from(address).ok()
     }
 
     /// Which process is at the other end of a unix connection: that which connected.
     pub fn peer_process(&self) -> Option<UnixCredentials> {
-        getsockopt(&self.socket.get_ref(), PeerCredentials).ok()
+        getsockopt(&self.socket.descriptor(), PeerCredentials).ok()
     }
 
     /// When a byte last moved in either direction; when the connection was opened, where none has.

@@ -11,7 +11,6 @@ use std::{
     io, mem,
     task::{Context, Poll, ready},
 };
-use tokio::io::Interest;
 
 /// The most that is held back: what one record of TLS holds, too.
 const HELD_BACK: usize = 16 << 10;
@@ -73,10 +72,7 @@ impl Wire {
             }
             let flags = state.send_flags();
             match &mut state.tls {
-                None => self
-                    .socket
-                    .try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, flags)?))
-                    .inspect(|_| self.moved()),
+                None => self.socket.try_write(|socket| Ok(send(socket, bytes, flags)?)).inspect(|_| self.moved()),
                 Some(session) => self.encrypt(session, bytes, flags),
             }
         };
@@ -186,21 +182,19 @@ impl Wire {
     }
 
     async fn writable(&self) {
-        match self.socket.writable().await {
-            Ok(mut ready) => ready.retain_ready(),
-            Err(_) => std::future::pending().await, // The runtime is shutting down.
+        if let Err(error) = self.socket.writable().await {
+            // Told at the next attempt.
+            self.not_sent(error).ok();
         }
     }
 
     /// Waits until writing would not block, for streams that are polled.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
-        match ready!(self.socket.poll_write_ready(context)) {
-            Ok(mut ready) => {
-                ready.retain_ready();
-                Poll::Ready(())
-            }
-            Err(_) => Poll::Pending, // The runtime is shutting down.
+        if let Err(error) = ready!(self.socket.poll_writable(context)) {
+            // Told at the next attempt.
+            self.not_sent(error).ok();
         }
+        Poll::Ready(())
     }
 
     /// No one will write any more: closes the sending side, at once where everything is sent, else [`Self::tend`] does
@@ -227,7 +221,10 @@ impl Wire {
         if !mem::replace(&mut state.output_shut, true) {
             state.tls.iter_mut().for_each(|session| session.mute());
             // Where the peer is gone there is nobody to tell.
-            shutdown(self.socket.get_ref(), Shutdown::Write).ok();
+            shutdown(self.socket.descriptor(), Shutdown::Write).ok();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

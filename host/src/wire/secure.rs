@@ -5,11 +5,7 @@
 use super::{InputEnd, State, Wire};
 use crate::tls::{HandshakeError, Session, Step};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
-use std::{
-    future::pending,
-    io::{self, IoSlice, Read, Write},
-};
-use tokio::io::Interest;
+use std::io::{self, IoSlice, Read, Write};
 
 impl Wire {
     /// Goes through the handshake of a session. Afterwards all that is read and written is data within it.
@@ -26,9 +22,8 @@ impl Wire {
                 Ok(Step::Writable) => self.socket.writable().await,
                 Err(error) => break Err(error),
             };
-            match ready {
-                Ok(mut ready) => ready.retain_ready(),
-                Err(_) => return pending().await, // The runtime is shutting down.
+            if let Err(error) = ready {
+                break Err(HandshakeError::Broken(error));
             }
         };
         self.state().tls = Some(session);
@@ -51,8 +46,10 @@ impl Wire {
     }
 
     pub(super) fn encrypt(&self, session: &mut Session, data: &[u8], flags: SendFlags) -> io::Result<usize> {
+        let was_stuck = session.has_unsent();
         let written = session.write(&mut Transport(self, flags), data);
-        if session.has_unsent() {
+        // Once: whoever tends the socket comes here too.
+        if session.has_unsent() && !was_stuck {
             self.changed.notify_waiters();
         }
         written?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
@@ -119,14 +116,14 @@ struct Transport<'a>(&'a Wire, SendFlags);
 impl Read for Transport<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Self(wire, _) = self;
-        wire.socket.try_io(Interest::READABLE, |socket| Ok(recv(socket, buffer, RecvFlags::empty())?.0))
+        wire.socket.try_read(|socket| Ok(recv(socket, buffer, RecvFlags::empty())?.0))
     }
 }
 
 impl Write for Transport<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self(wire, flags) = self;
-        let count = wire.socket.try_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, *flags)?))?;
+        let count = wire.socket.try_write(|socket| Ok(send(socket, bytes, *flags)?))?;
         wire.moved();
         Ok(count)
     }
@@ -135,8 +132,7 @@ impl Write for Transport<'_> {
     fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
         let Self(wire, flags) = self;
         let mut nothing = SendAncillaryBuffer::default();
-        let count =
-            wire.socket.try_io(Interest::WRITABLE, |socket| Ok(sendmsg(socket, records, &mut nothing, *flags)?))?;
+        let count = wire.socket.try_write(|socket| Ok(sendmsg(socket, records, &mut nothing, *flags)?))?;
         wire.moved();
         Ok(count)
     }

@@ -37,7 +37,7 @@ async fn connected() -> (Arc<Wire>, ClientConnection, UnixStream) {
     let (acceptor, mut client) = both_sides();
     let (near, far) = UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
-    let wire = Wire::new(near.into()).unwrap();
+    let wire = Wire::new(near.into());
     let shaking = thread::spawn(move || {
         while client.is_handshaking() {
             client.complete_io(&mut &far).unwrap();

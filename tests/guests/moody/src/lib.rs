@@ -1,4 +1,4 @@
-//! Does what its first line asks for: `loop`, `compute`, `allocate`, `trap`, `flood`, `wait`; any other line it sends back. So that
+//! Does what its first line asks for: `loop`, `answer and loop`, `compute`, `allocate`, `trap`, `flood`, `wait`; any other line it sends back. So that
 //! hostile guests and good ones can be served side by side by one host.
 #![allow(missing_docs, reason = "generated bindings")]
 
@@ -21,9 +21,11 @@ fn handle_request(mut connection: Connection) -> io::Result<()> {
     let mut line = String::new();
     connection.read_line(&mut line)?;
     match line.trim_end() {
-        "loop" => loop {
-            hint::spin_loop();
-        },
+        "loop" => spin(),
+        "answer and loop" => {
+            connection.write_all(b"looping\n")?;
+            spin()
+        }
         // Some 10 ms between two bytes.
         "compute" => (b'a'..=b'z').try_for_each(|letter| {
             (0..10_000_000).for_each(|number| _ = hint::black_box(number));
@@ -43,5 +45,11 @@ fn handle_request(mut connection: Connection) -> io::Result<()> {
             subscribe_duration(u64::MAX).block();
         },
         _ => connection.write_all(line.as_bytes()),
+    }
+}
+
+fn spin() -> ! {
+    loop {
+        hint::spin_loop();
     }
 }

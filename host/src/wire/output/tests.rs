@@ -1,0 +1,128 @@
+//! What leaves a wire, and when.
+
+use super::*;
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    pin::pin,
+    sync::Arc,
+};
+use tokio::runtime;
+
+fn connected() -> (Arc<Wire>, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    (Wire::new(near.into()), far)
+}
+
+/// Runs a test where a wire can be watched. The reactor has looked at it before anything is written.
+fn with_a_wire(test: impl AsyncFnOnce(Arc<Wire>, UnixStream)) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (wire, far) = connected();
+        wire.writable().await;
+        test(wire, far).await;
+    });
+}
+
+/// What has arrived; `None` is nothing, and nothing is the end.
+fn arrived(far: &mut UnixStream) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; 1 << 20];
+    match far.read(&mut buffer) {
+        Ok(count) => {
+            buffer.truncate(count);
+            Some(buffer)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The guest waits.
+fn waits(wire: &Wire) {
+    let mut tending = pin!(wire.tend());
+    assert!(tending.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+}
+
+#[test]
+fn pieces_go_out_together_when_the_guest_waits() {
+    with_a_wire(async |wire, mut far| {
+        wire.write(Bytes::from_static(b"one ")).unwrap();
+        assert_eq!(wire.try_write(b"two").unwrap(), Some(3));
+        assert!(wire.try_room().unwrap(), "there is room for more");
+        assert_eq!(arrived(&mut far), None);
+        waits(&wire);
+        assert_eq!(arrived(&mut far).unwrap(), b"one two");
+    });
+}
+
+#[test]
+fn an_end_takes_the_last_bytes_with_it() {
+    with_a_wire(async |wire, mut far| {
+        wire.write(Bytes::from_static(b"last")).unwrap();
+        wire.finish_output();
+        assert_eq!(arrived(&mut far).unwrap(), b"last");
+        assert_eq!(arrived(&mut far).unwrap(), b"");
+    });
+}
+
+#[test]
+fn no_more_than_a_little_is_held_back() {
+    with_a_wire(async |wire, mut far| {
+        let piece = vec![b'x'; HELD_BACK / 2];
+        for _ in 0..3 {
+            assert_eq!(wire.try_write(&piece).unwrap(), Some(piece.len()));
+        }
+        assert_eq!(arrived(&mut far).unwrap().len(), HELD_BACK);
+        // In the order in which they were written.
+        let large = vec![b'y'; HELD_BACK + 1];
+        assert_eq!(wire.try_write(&large).unwrap(), Some(large.len()));
+        let arrived = arrived(&mut far).unwrap();
+        assert!(arrived.starts_with(&piece) && arrived.ends_with(&large));
+        assert_eq!(arrived.len(), piece.len() + large.len());
+    });
+}
+
+#[test]
+fn what_the_kernel_does_not_take_is_kept_and_sent_later() {
+    with_a_wire(async |wire, mut far| {
+        let (mut sent, mut received) = (0, 0);
+        while wire.try_room().unwrap() {
+            wire.write(Bytes::from(vec![b'x'; 64 << 10])).unwrap();
+            sent += 64 << 10;
+        }
+        wire.finish_output();
+        while let Some(bytes) = arrived(&mut far) {
+            received += bytes.len();
+        }
+        assert!(received < sent, "the kernel has taken all {sent} bytes");
+        let tending = async { wire.tend().await };
+        let reading = async {
+            loop {
+                match arrived(&mut far) {
+                    Some(bytes) if bytes.is_empty() => return,
+                    Some(bytes) => received += bytes.len(),
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::select! {
+            never = tending => match never {},
+            () = reading => {}
+        }
+        assert_eq!(received, sent);
+    });
+}
+
+#[test]
+fn a_peer_that_has_gone_is_told_at_the_next_write() {
+    with_a_wire(async |wire, mut far| {
+        wire.write(Bytes::from_static(b"into the void")).unwrap();
+        far.write_all(b"unread").unwrap();
+        drop(far);
+        waits(&wire);
+        assert!(wire.broken());
+        assert_eq!(wire.write(Bytes::from_static(b"more")).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    });
+}

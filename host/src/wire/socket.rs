@@ -1,0 +1,109 @@
+//! A connection's socket: asked first, and watched by the reactor only when something has to be waited for.
+//!
+//! A peer that has sent its request before it is accepted is answered without that the reactor ever hears of it; only for the
+//! peer's end it has to.
+
+use crate::sys;
+use std::{
+    future::pending,
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+use tracing::error;
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    descriptor: Arc<OwnedFd>,
+    watched: OnceLock<AsyncFd<Arc<OwnedFd>>>,
+    /// What was read last was all that there was. Of no meaning once the socket is watched.
+    emptied: AtomicBool,
+}
+
+impl Socket {
+    pub(super) fn new(descriptor: OwnedFd) -> Self {
+        Self { descriptor: Arc::new(descriptor), watched: OnceLock::new(), emptied: AtomicBool::new(false) }
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+
+    /// Needs a runtime, whose reactor watches it from here on.
+    fn watched(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
+        if let Some(watched) = self.watched.get() {
+            return Ok(watched);
+        }
+        let watched = sys::watched(Arc::clone(&self.descriptor))
+            .inspect_err(|error| error!("a connection is given up, since its socket cannot be watched: {error}"))?;
+        // Where two were first, one of them is as good as the other.
+        Ok(self.watched.get_or_init(|| watched))
+    }
+
+    /// Reads, unless it is known that there is nothing. `WouldBlock` tells that all was read, also where it was not for nothing.
+    pub(super) fn try_read<T>(&self, read: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
+        if self.watched.get().is_some() || self.emptied.load(Ordering::Relaxed) {
+            return self.watched()?.try_io(Interest::READABLE, |socket| read(socket));
+        }
+        read(&self.descriptor).inspect_err(|error| {
+            self.emptied.store(error.kind() == io::ErrorKind::WouldBlock, Ordering::Relaxed);
+        })
+    }
+
+    /// Writes, unless it is known that there is no room.
+    pub(super) fn try_write<T>(&self, write: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
+        match self.watched.get() {
+            Some(watched) => watched.try_io(Interest::WRITABLE, |socket| write(socket)),
+            None => write(&self.descriptor),
+        }
+    }
+
+    /// Waits for a notice that there may be something to read.
+    ///
+    /// # Errors
+    ///
+    /// Where the reactor cannot take it.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self.watched()?.readable().await {
+            Ok(mut ready) => ready.retain_ready(),
+            Err(_) => pending().await, // The runtime is shutting down.
+        }
+        Ok(())
+    }
+
+    /// Waits for a notice that there may be room.
+    ///
+    /// # Errors
+    ///
+    /// Where the reactor cannot take it.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        match self.watched()?.writable().await {
+            Ok(mut ready) => ready.retain_ready(),
+            Err(_) => pending().await, // The runtime is shutting down.
+        }
+        Ok(())
+    }
+
+    /// [`Self::readable`] for streams that are polled.
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.watched()?.poll_read_ready(context)) {
+            Ok(mut ready) => ready.retain_ready(),
+            Err(_) => return Poll::Pending, // The runtime is shutting down.
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// [`Self::writable`] for streams that are polled.
+    pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.watched()?.poll_write_ready(context)) {
+            Ok(mut ready) => ready.retain_ready(),
+            Err(_) => return Poll::Pending, // The runtime is shutting down.
+        }
+        Poll::Ready(Ok(()))
+    }
+}
