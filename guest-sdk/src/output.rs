@@ -13,9 +13,10 @@ const LARGEST_BLOCKING_WRITE: usize = 4096;
 
 /// The sending half of a [`Connection`](crate::Connection).
 ///
-/// What is written is on its way when the call returns: there is no buffer to flush, and [`flush`](Write::flush) is for
-/// a handler that wants to wait until the host has passed everything on. A peer that does not read makes writes wait.
-/// Once the peer has gone, they fail with [`ErrorKind::BrokenPipe`].
+/// What is written goes out by itself: there is no buffer to flush. The host gathers what is written piece by piece until the
+/// handler waits or ends, but for no longer than a millisecond. [`flush`](Write::flush) is for a handler that wants to wait until the
+/// host has room again. A peer that does not read makes writes wait. Once the peer has gone, they fail with
+/// [`ErrorKind::BrokenPipe`].
 ///
 /// Dropping it closes the sending side after what was written: the peer reads an end, while the input stays readable.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// Where the peer has gone before everything was passed on; the sending side is closed all the same.
+    /// Where it was found that the peer has gone; the sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         let flushed = match &self.stream {
             Some(stream) => stream.blocking_flush().map_err(failure),

@@ -125,6 +125,9 @@ impl Connection {
             () = wire.conclude(silence) => {}
             () = unconstrained(deadlines.over()) => {}
         }
+        if wire.lost_output() {
+            record.lost();
+        }
         drop(wire);
         // Before the place is free: whoever waits for all of them finds all of them counted.
         drop(record);
@@ -251,6 +254,13 @@ impl Record {
 
     fn end(&mut self, how: Result<(), Failure>) {
         self.ended = Some(Ended::Served(how));
+    }
+
+    /// The guest has done its part, and its peer was gone before it got all of that.
+    fn lost(&mut self) {
+        if let Some(Ended::Served(ended @ Ok(()))) = &mut self.ended {
+            *ended = Err(Failure::plain(Reason::PeerReset));
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) {

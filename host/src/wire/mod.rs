@@ -65,6 +65,8 @@ struct State {
     /// The guest did not come to its end: what the peer gets must not look whole, where that can be seen.
     output_cut: bool,
     output_failed: Option<io::ErrorKind>,
+    /// What the guest has written went nowhere, rather than only the end that follows it.
+    output_lost: bool,
     /// What encrypts, after a handshake.
     tls: Option<Box<Session>>,
 }
@@ -104,6 +106,11 @@ impl Wire {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock can leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the peer was gone before it was sent all that the guest has written.
+    pub fn lost_output(&self) -> bool {
+        self.state().output_lost
     }
 
     /// Whether the peer is known to have broken the connection.

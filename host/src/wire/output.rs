@@ -78,7 +78,11 @@ impl Wire {
         };
         match sent {
             Ok(count) => Ok(Some(count)),
-            Err(error) => self.not_sent(error).map(|()| None),
+            Err(error) => {
+                let waits = self.not_sent(error);
+                self.state().output_lost = waits.is_err();
+                waits.map(|()| None)
+            }
         }
     }
 
