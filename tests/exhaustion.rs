@@ -198,7 +198,7 @@ fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
 /// The reactor may have no room for a socket that was accepted (fs.epoll.max_user_watches).
 #[test]
 fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
-    // The main thread makes fewer calls than that before it serves, the worker two for a connection that is served.
+    // The main thread makes fewer calls than that before it serves, the worker at most two for a connection.
     let Some(host) = failing("epoll_ctl", "ENOSPC", 41..=240) else { return };
     let served = |_: &u32| {
         let mut stream = host.connect();
@@ -206,7 +206,8 @@ fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
         stream.write_all(b"bob\n").is_ok() && stream.read_to_end(&mut answer).is_ok() && answer == b"Hello bob!\n"
     };
     let in_all = (0..300).filter(served).count();
-    assert!((50..=110).contains(&in_all), "{in_all} of 300 were served");
+    // A request that is there before anybody has to wait for it is answered all the same.
+    assert!(in_all >= 50, "{in_all} of 300 were served");
     assert!((0..10).all(|number| served(&number)), "and now all are");
     host.logged(&["ERROR", "connection failed", "reason=host", "No space left on device"]);
     let told = host.log().lines().filter(|line| line.contains("ERROR")).count();

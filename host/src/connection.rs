@@ -62,7 +62,7 @@ impl Connection {
         if let Some(tls) = &service.tls {
             // Boxed so that a plain connection is as small as if there were no TLS.
             if let Err(failure) = Box::pin(secure(&wire, tls, &deadlines)).await {
-                record.end(Err(failure));
+                record.end(Err(blamed(&wire, failure)));
                 return;
             }
         }
@@ -84,7 +84,7 @@ impl Connection {
                 return;
             }
             if wire.broken() {
-                record.end(Err(Failure::plain(Reason::PeerReset)));
+                record.end(Err(blamed(&wire, Failure::plain(Reason::PeerReset))));
                 return;
             }
         }
@@ -125,9 +125,7 @@ impl Connection {
             () = wire.conclude(silence) => {}
             () = unconstrained(deadlines.over()) => {}
         }
-        if wire.lost_output() {
-            record.lost();
-        }
+        record.concluded(&wire);
         drop(wire);
         // Before the place is free: whoever waits for all of them finds all of them counted.
         drop(record);
@@ -152,6 +150,14 @@ async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Resul
         Err(_) => (Reason::Idle, format!("TLS handshake: not done within {within:?}")),
     };
     Err(Failure { reason, message: log::escaped(&message) })
+}
+
+/// What looks like a broken connection is this host's fault where it could not wait for the socket.
+fn blamed(wire: &Wire, failure: Failure) -> Failure {
+    match wire.unwatched() {
+        Some(error) => Failure { reason: Reason::Host, message: error.to_string() },
+        None => failure,
+    }
 }
 
 /// When a connection has to end.
@@ -256,10 +262,13 @@ impl Record {
         self.ended = Some(Ended::Served(how));
     }
 
-    /// The guest has done its part, and its peer was gone before it got all of that.
-    fn lost(&mut self) {
-        if let Some(Ended::Served(ended @ Ok(()))) = &mut self.ended {
-            *ended = Err(Failure::plain(Reason::PeerReset));
+    /// What has turned out since the guest did its part: perhaps its peer was gone before it got all of that.
+    fn concluded(&mut self, wire: &Wire) {
+        let gone = Failure::plain(Reason::PeerReset);
+        match &mut self.ended {
+            Some(Ended::Served(ended)) if wire.unwatched().is_some() => *ended = Err(blamed(wire, gone)),
+            Some(Ended::Served(ended @ Ok(()))) if wire.lost_output() => *ended = Err(gone),
+            _ => {}
         }
     }
 

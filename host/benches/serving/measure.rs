@@ -25,13 +25,17 @@ use crate::cores::Cores;
 use crate::load::outcome::Outcome;
 use crate::options::{Options, Work};
 use crate::plot::Plot;
-use crate::process::{Process, descriptor_limit, work_folder};
+use crate::process::{Process, descriptor_limit, mapping_limit, work_folder};
 pub(crate) use crate::report::Section;
 use crate::resources::CpuTime;
 use crate::servers::{Launch, Server, plugin, private_folder};
 
 /// More than the connections that clients have open: one that its client has finished with is counted a little longer.
 const SPARE_CONNECTIONS: usize = 128;
+/// What the host keeps ready for each guest of WASI 0.3 takes so many mappings, without a guest in it.
+const MAPPINGS_OF_A_ROOM: usize = 4;
+/// Mappings of a process beside those.
+const SPARE_MAPPINGS: usize = 2000;
 /// Descriptors of a process beside its connections.
 const SPARE_DESCRIPTORS: usize = 80;
 
@@ -159,10 +163,11 @@ impl<'a> Bench<'a> {
         Ok(Round { outcome, cpu: CpuTime::of(server.pid())?.since(before) })
     }
 
-    /// As many of the wanted connections as the limit of descriptors leaves a server, or a load.
+    /// As many of the wanted connections as the limits of descriptors and of mappings leave a server, or a load.
     fn most_connections(&self, wanted: usize) -> anyhow::Result<usize> {
-        let limit = usize::try_from(descriptor_limit()?).unwrap_or(usize::MAX);
-        Ok(wanted.min(limit.saturating_sub(SPARE_DESCRIPTORS + SPARE_CONNECTIONS)))
+        let descriptors = usize::try_from(descriptor_limit()?).unwrap_or(usize::MAX).saturating_sub(SPARE_DESCRIPTORS);
+        let rooms = mapping_limit()?.saturating_sub(SPARE_MAPPINGS) / MAPPINGS_OF_A_ROOM;
+        Ok(wanted.min(descriptors.min(rooms).saturating_sub(SPARE_CONNECTIONS)))
     }
 
     /// A failed connection does not end the run, so that the rest can be seen too; it makes the run fail at its end.

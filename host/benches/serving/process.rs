@@ -132,6 +132,13 @@ pub(crate) fn descriptor_limit() -> anyhow::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
+/// How many memory mappings a process may have.
+pub(crate) fn mapping_limit() -> anyhow::Result<usize> {
+    const PATH: &str = "/proc/sys/vm/max_map_count";
+    let text = fs::read_to_string(PATH).with_context(|| format!("read {PATH}"))?;
+    text.trim().parse().with_context(|| format!("{PATH} is {text:?}"))
+}
+
 /// Asks again and again until `condition` has an answer.
 pub(crate) fn wait_for<T>(
     what: &str,

@@ -108,6 +108,11 @@ impl Wire {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why this process could not wait for it, where that is why it looks broken.
+    pub fn unwatched(&self) -> Option<&io::Error> {
+        self.socket.refusal()
+    }
+
     /// Whether the peer was gone before it was sent all that the guest has written.
     pub fn lost_output(&self) -> bool {
         self.state().output_lost

@@ -15,23 +15,34 @@ use std::{
     task::{Context, Poll, ready},
 };
 use tokio::io::{Interest, unix::AsyncFd};
-use tracing::error;
 
 #[derive(Debug)]
 pub(super) struct Socket {
     descriptor: Arc<OwnedFd>,
     watched: OnceLock<AsyncFd<Arc<OwnedFd>>>,
+    /// Why the reactor does not take it.
+    refusal: OnceLock<io::Error>,
     /// What was read last was all that there was. Of no meaning once the socket is watched.
     emptied: AtomicBool,
 }
 
 impl Socket {
     pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self { descriptor: Arc::new(descriptor), watched: OnceLock::new(), emptied: AtomicBool::new(false) }
+        Self {
+            descriptor: Arc::new(descriptor),
+            watched: OnceLock::new(),
+            refusal: OnceLock::new(),
+            emptied: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
+    }
+
+    /// Why the reactor does not take it, where it was asked to.
+    pub(super) fn refusal(&self) -> Option<&io::Error> {
+        self.refusal.get()
     }
 
     /// Needs a runtime, whose reactor watches it from here on.
@@ -39,8 +50,11 @@ impl Socket {
         if let Some(watched) = self.watched.get() {
             return Ok(watched);
         }
-        let watched = sys::watched(Arc::clone(&self.descriptor))
-            .inspect_err(|error| error!("a connection is given up, since its socket cannot be watched: {error}"))?;
+        let watched = sys::watched(Arc::clone(&self.descriptor)).map_err(|error| {
+            let kind = error.kind();
+            self.refusal.set(error).ok();
+            kind
+        })?;
         // Where two were first, one of them is as good as the other.
         Ok(self.watched.get_or_init(|| watched))
     }

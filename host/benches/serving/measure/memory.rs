@@ -1,7 +1,6 @@
 //! Many connections that wait: what they occupy in the server, and how that grows.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -12,7 +11,7 @@ use crate::aims::Bound;
 use crate::load::outcome::Outcome;
 use crate::options::Work;
 use crate::plot::{Curve, Plot, Scale};
-use crate::process::wait_for;
+use crate::process::{descriptor_limit, mapping_limit, wait_for};
 use crate::report::{grouped, kilobytes, milliseconds};
 use crate::resources::{Memory, descriptors, memory};
 use crate::servers::Server;
@@ -71,8 +70,11 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     );
     if most < wanted {
         text += &format!(
-            " {} were wanted, but a process may not have that many descriptors here (`ulimit -Hn`).",
-            grouped(wanted as f64)
+            " {} were wanted, but a process may have {} descriptors here (`ulimit -Hn`) and {} mappings \
+             (`vm.max_map_count`).",
+            grouped(wanted as f64),
+            grouped(descriptor_limit()? as f64),
+            grouped(mapping_limit()? as f64),
         );
     }
     let mut rows = Vec::new();
@@ -91,7 +93,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
                      here (`vm.max_map_count`).",
                     grouped(lost as f64),
                     side.name(),
-                    fs::read_to_string("/proc/sys/vm/max_map_count")?.trim(),
+                    grouped(mapping_limit()? as f64),
                 );
             }
             rows.extend(
