@@ -43,6 +43,22 @@ fn a_plugin_is_described() {
     assert_eq!(inspect(&path, &[]).1, page, "the same each time");
 }
 
+/// What `uninterruptible-guest-minimal` is for. It takes nothing from what is built for `wasm32-wasip1`, as on machines that have no
+/// other target.
+#[test]
+fn a_minimal_plugin_imports_what_it_uses() {
+    let libraries =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", "wasm32-wasip2"]).output().unwrap();
+    if !Path::new(String::from_utf8(libraries.stdout).unwrap().trim()).is_dir() {
+        eprintln!("skipped: there is no target wasm32-wasip2 here");
+        return;
+    }
+    let (_, page, _) = inspect(&plugin("hello"), &[]);
+    let imported = |line: &str| Some(line.trim_start().strip_prefix("wasi:")?.split_once('@')?.0.to_owned());
+    let imports: Vec<_> = page.lines().filter_map(imported).collect();
+    assert_eq!(imports, ["io/poll", "io/error", "io/streams", "cli/environment", "cli/stdout", "cli/stderr"], "{page}");
+}
+
 #[test]
 fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
     let path = plugin("reach-async");

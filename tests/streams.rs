@@ -90,10 +90,12 @@ fn the_last_bytes_of_a_guest_and_the_end_come_together() {
 
 #[test]
 fn a_guest_that_computes_on_has_sent_what_it_has_written() {
-    let host = Setup::serving("moody").option("--guest-cpu-time", "1s").start();
+    let mut host = Setup::serving("moody").option("--guest-cpu-time", "1h").start();
     let mut stream = host.connect();
     stream.write_all(b"answer and loop\n").unwrap();
     assert_eq!(read_line(&mut stream), "looping\n");
+    assert!(!host.log().contains("connection failed"), "it computes on");
+    host.kill();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::output::Output;
 ///
 /// Reading returns 0 bytes when the peer has closed its sending side, and only then; a reset, a timeout and a TLS
 /// connection that was cut off are errors of the kind [`ConnectionReset`](io::ErrorKind::ConnectionReset). What is
-/// written is on its way when the call returns. [`Input`] and [`Output`] say more.
+/// written goes out by itself. [`Input`] and [`Output`] say more.
 ///
 /// When the handler returns, the host flushes what was written and closes. Dropping the connection earlier closes the
 /// sending side and discards what still arrives.
@@ -60,7 +60,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the peer has gone before everything was passed on; the sending side is closed all the same.
+    /// Where it was found that the peer has gone; the sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.finish()
     }

@@ -36,8 +36,8 @@
 //! ```
 //!
 //! `cargo build --release --target wasm32-wasip2` makes the plugin, and `uninterruptible-host --plugin hello.wasm` serves
-//! it. The profile is what keeps it small, and so is that it is built as nothing else; a plugin works without either. One that has
-//! neither files nor environment variables is faster with the crate `uninterruptible-guest-minimal`.
+//! it. The profile is what keeps it small, and so is that it is built as nothing else; a plugin works without either. One that
+//! writes no files is faster with the crate `uninterruptible-guest-minimal`.
 //!
 //! # What a handler can rely on
 //!
@@ -46,7 +46,7 @@
 //! * **An end is an end.** Reading returns 0 bytes when the peer has closed its sending side, and only then. A reset, a
 //!   timeout and a TLS connection that was cut off are errors.
 //! * **Writes go out.** There is no buffer to forget to flush: what is written is sent when the handler waits or ends, and within a
-//!   millisecond where it computes.
+//!   few milliseconds where it computes.
 //! * **Both directions hold back.** Who does not read stops the other side.
 //! * **Errors are reported.** What it returns goes to the host's log, as does what it prints and a panic's message. The
 //!   peer sees only that the connection closes, after what was written before.

@@ -14,9 +14,8 @@ const LARGEST_BLOCKING_WRITE: usize = 4096;
 /// The sending half of a [`Connection`](crate::Connection).
 ///
 /// What is written goes out by itself: there is no buffer to flush. The host gathers what is written piece by piece until the
-/// handler waits or ends, but for no longer than a millisecond. [`flush`](Write::flush) is for a handler that wants to wait until the
-/// host has room again. A peer that does not read makes writes wait. Once the peer has gone, they fail with
-/// [`ErrorKind::BrokenPipe`].
+/// handler waits or ends, or has computed for a few milliseconds; [`flush`](Write::flush) sends it at once. A peer that does not read
+/// makes writes wait. Once the peer has gone, they fail with [`ErrorKind::BrokenPipe`].
 ///
 /// Dropping it closes the sending side after what was written: the peer reads an end, while the input stays readable.
 #[derive(Debug)]
@@ -36,15 +35,15 @@ impl Output {
         Self { stream: Some(stream), sending_side: Some(SendingSide(socket)) }
     }
 
-    /// Closes the sending side after waiting for what was written, so that the peer reads an end. Writes fail from then
-    /// on.
+    /// Closes the sending side after what was written, so that the peer reads an end. Waits for a peer that is slow to read. Writes
+    /// fail from then on.
     ///
     /// # Errors
     ///
     /// Where it was found that the peer has gone; the sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         let flushed = match &self.stream {
-            Some(stream) => stream.blocking_flush().map_err(failure),
+            Some(stream) => wait_for_room(stream).map(drop),
             None => Ok(()),
         };
         self.close();
@@ -107,12 +106,7 @@ impl Write for Output {
             stream.blocking_write_and_flush(bytes).map_err(failure)?;
             return Ok(bytes.len());
         }
-        let mut permitted = stream.check_write().map_err(failure)?;
-        while permitted == 0 {
-            stream.blocking_flush().map_err(failure)?;
-            permitted = stream.check_write().map_err(failure)?;
-        }
-        let length = usize::try_from(permitted).unwrap_or(usize::MAX).min(bytes.len());
+        let length = wait_for_room(stream)?.min(bytes.len());
         // It goes out without being flushed, while the next piece is made.
         stream.write(&bytes[..length]).map_err(failure)?;
         Ok(length)
@@ -122,11 +116,21 @@ impl Write for Output {
         self.stream()?.blocking_flush().map_err(failure)
     }
 
-    /// Gathers the pieces of a `write!`, of which each would be a call of the host and a packet of its own.
+    /// Gathers the pieces of a `write!`, of which each would be a call of the host.
     fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
         match arguments.as_str() {
             Some(text) => self.write_all(text.as_bytes()),
             None => Pieces::gather(arguments, |piece| self.write_all(piece)),
+        }
+    }
+}
+
+/// Waits until something can be written, and returns how much.
+fn wait_for_room(stream: &OutputStream) -> io::Result<usize> {
+    loop {
+        match stream.check_write().map_err(failure)? {
+            0 => stream.blocking_flush().map_err(failure)?,
+            permitted => return Ok(usize::try_from(permitted).unwrap_or(usize::MAX)),
         }
     }
 }

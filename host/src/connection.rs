@@ -13,7 +13,7 @@ use crate::{
     tls::Acceptor,
     wire::Wire,
 };
-use std::{os::fd::OwnedFd, sync::Arc, thread, time::Duration};
+use std::{mem, os::fd::OwnedFd, sync::Arc, thread, time::Duration};
 use tokio::{
     task::unconstrained,
     time::{self, Instant},
@@ -264,10 +264,15 @@ impl Record {
 
     /// What has turned out since the guest did its part: perhaps its peer was gone before it got all of that.
     fn concluded(&mut self, wire: &Wire) {
-        let gone = Failure::plain(Reason::PeerReset);
-        match &mut self.ended {
-            Some(Ended::Served(ended)) if wire.unwatched().is_some() => *ended = Err(blamed(wire, gone)),
-            Some(Ended::Served(ended @ Ok(()))) if wire.lost_output() => *ended = Err(gone),
+        let Some(Ended::Served(ended)) = &mut self.ended else { return };
+        match ended {
+            Ok(()) if wire.lost_output() || wire.unwatched().is_some() => {
+                *ended = Err(blamed(wire, Failure::plain(Reason::PeerReset)));
+            }
+            Err(failure) if failure.reason == Reason::PeerReset => {
+                let failure = mem::replace(failure, Failure::plain(Reason::PeerReset));
+                *ended = Err(blamed(wire, failure));
+            }
             _ => {}
         }
     }

@@ -49,7 +49,7 @@ pub struct Name(String);
 const LONGEST_NAME: usize = 64;
 
 /// What Rust keeps for itself, in names of packages.
-const TAKEN: [&str; 50] = [
+const TAKEN: [&str; 51] = [
     "abstract",
     "alloc",
     "as",
@@ -100,6 +100,7 @@ const TAKEN: [&str; 50] = [
     "type",
     "use",
     "uninterruptible-guest",
+    "uninterruptible-guest-minimal",
 ];
 
 impl FromStr for Name {

@@ -23,16 +23,22 @@ use wasmtime::{Engine, component::Component};
 ///
 /// Where the reactor cannot take it.
 pub(crate) fn watched<T: Watchable>(socket: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: `OwnedFd` owns a valid descriptor, always the same one, and closes it only when the `AsyncFd` that owns it, or a share
-    // of it, from here on is dropped; `AsyncFd` gives out shared references, through which it cannot be replaced.
+    // SAFETY: as a `Watchable` promises, until the `AsyncFd` that owns it from here on is dropped; that gives out shared references,
+    // through which it cannot be replaced.
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
 }
 
-/// A descriptor that stays open, and the same, for as long as somebody has this.
-pub(crate) trait Watchable: AsRawFd {}
+/// An owner of a descriptor.
+///
+/// # Safety
+///
+/// The descriptor is open and the same for as long as there is this.
+pub(crate) unsafe trait Watchable: AsRawFd {}
 
-impl Watchable for OwnedFd {}
-impl Watchable for Arc<OwnedFd> {}
+// SAFETY: it closes its descriptor when it is dropped, and gives it up only by being consumed.
+unsafe impl Watchable for OwnedFd {}
+// SAFETY: the owner lives as long as any share of it, and cannot be consumed meanwhile.
+unsafe impl Watchable for Arc<OwnedFd> {}
 
 /// Which network namespace a socket is in; `None` where the kernel (before 5.14) does not know the option.
 ///

@@ -1,9 +1,10 @@
-//! What the standard library calls of the C library to say something, with no descriptors but those of standard output and error.
-#![allow(unsafe_code, reason = "this is the interface of C")]
+//! What the standard library calls of the C library when it panics, with no descriptors but those of standard output and error.
+#![expect(unsafe_code, reason = "this is the interface of C")]
 
 use std::{
-    ffi::{c_char, c_int},
+    ffi::{CStr, CString, c_char, c_int},
     ptr, slice,
+    sync::OnceLock,
 };
 
 mod bindings {
@@ -13,6 +14,7 @@ mod bindings {
         inline: "
             package uninterruptible:guest-minimal;
             world guest {
+                import wasi:cli/environment@0.2.0;
                 import wasi:cli/stdout@0.2.0;
                 import wasi:cli/stderr@0.2.0;
             }
@@ -22,23 +24,21 @@ mod bindings {
     });
 }
 
-use bindings::wasi::cli::{stderr::get_stderr, stdout::get_stdout};
+use bindings::wasi::cli::{environment::get_environment, stderr::get_stderr, stdout::get_stdout};
 
 /// The most that the host takes at once.
 const LARGEST_WRITE: usize = 4096;
 
-fn say(descriptor: c_int, bytes: &[u8]) {
+/// Whether the host has taken it.
+fn say(descriptor: c_int, bytes: &[u8]) -> bool {
     let stream = match descriptor {
         1 => get_stdout(),
         2 => get_stderr(),
         _ => panic!(
-            "this plugin has no files, since it names uninterruptible-guest-minimal: with that taken out, it has"
+            "a write to a file or a socket of the standard library's, which uninterruptible-guest-minimal takes away"
         ),
     };
-    for piece in bytes.chunks(LARGEST_WRITE) {
-        // Where the host does not listen, nobody can be told so.
-        drop(stream.blocking_write_and_flush(piece));
-    }
+    bytes.chunks(LARGEST_WRITE).all(|piece| stream.blocking_write_and_flush(piece).is_ok())
 }
 
 /// A piece of what is written: `struct iovec`.
@@ -48,21 +48,19 @@ struct Piece {
     length: usize,
 }
 
-/// `write(2)`, of which all that it takes is said.
+/// `write(2)`, which takes all or fails.
 ///
 /// # Safety
 ///
 /// `length` bytes can be read at `base`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn write(descriptor: c_int, base: *const u8, length: usize) -> isize {
-    if length > 0 {
-        // SAFETY: as the caller has promised, and so it is no null pointer.
-        say(descriptor, unsafe { slice::from_raw_parts(base, length) });
-    }
-    length.cast_signed()
+    // SAFETY: as the caller has promised, and so it is no null pointer where there is something.
+    let bytes = if length == 0 { &[] } else { unsafe { slice::from_raw_parts(base, length) } };
+    if say(descriptor, bytes) { length.cast_signed() } else { -1 }
 }
 
-/// `writev(2)`.
+/// `writev(2)`, which takes one piece.
 ///
 /// # Safety
 ///
@@ -72,12 +70,27 @@ unsafe extern "C" fn writev(descriptor: c_int, pieces: *const Piece, count: c_in
     let count = usize::try_from(count).unwrap_or(0);
     // SAFETY: as the caller has promised.
     let pieces = if count == 0 { &[] } else { unsafe { slice::from_raw_parts(pieces, count) } };
-    // SAFETY: as the caller has promised.
-    pieces.iter().map(|piece| unsafe { write(descriptor, piece.base, piece.length) }).sum()
+    match pieces.iter().find(|piece| piece.length > 0) {
+        // SAFETY: as the caller has promised.
+        Some(piece) => unsafe { write(descriptor, piece.base, piece.length) },
+        None => 0,
+    }
 }
 
-/// `getenv(3)` where there is no environment.
+/// `getenv(3)`.
+///
+/// # Safety
+///
+/// `name` ends with a NUL.
 #[unsafe(no_mangle)]
-extern "C" fn getenv(_name: *const c_char) -> *const c_char {
-    ptr::null()
+unsafe extern "C" fn getenv(name: *const c_char) -> *const c_char {
+    static ENVIRONMENT: OnceLock<Vec<(String, CString)>> = OnceLock::new();
+    let variables = ENVIRONMENT.get_or_init(|| {
+        let given = get_environment().into_iter();
+        given.filter_map(|(name, value)| Some((name, CString::new(value).ok()?))).collect()
+    });
+    // SAFETY: as the caller has promised.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    let found = variables.iter().find(|(given, _)| given.as_bytes() == name);
+    found.map_or(ptr::null(), |(_, value)| value.as_ptr())
 }

@@ -2,7 +2,7 @@
 //!
 //! Each connection has an instance of its plugin, and each function that a component imports takes time in each of them, called or
 //! not. Rust's standard library can always print the message of a panic, for which its C library imports a dozen functions:
-//! standard input, terminals, the environment, the end of the process. A plugin that names this crate has two instead:
+//! standard input, terminals, the end of the process. A plugin that names this crate has three instead:
 //!
 //! ```toml
 //! [dependencies]
@@ -16,11 +16,13 @@
 //!
 //! # What it takes away
 //!
-//! * **Files.** Whoever writes to one panics, with a message that says why. A plugin that has files must not name this crate.
-//! * **The environment.** [`std::env::var`] finds no variable.
+//! **Writing files**, and whatever else the standard library writes through a descriptor: [`std::net`]'s `write_vectored` too. Whoever
+//! does that panics, with a message that says why. It is for plugins that serve connections by this SDK, and not for programs, whose
+//! standard output is the connection.
 //!
-//! All else is as it was: `println!`, `eprintln!` and the messages of panics go to the host's log; clocks, random numbers and
-//! connections that the guest makes cost what they did, and only where they are used.
+//! All else is as it was: `println!`, `eprintln!` and the messages of panics go to the host's log, [`std::env::var`] finds what the
+//! operator has granted, files can be read. Clocks, random numbers and connections that the guest makes by the SDK's `Outgoing` cost
+//! what they did, and only where they are used.
 //!
 //! # How
 //!

@@ -336,6 +336,7 @@ impl Guest {
                 let Some(judgement) = Judgement::of(&error, &store, &self.meter) else { return Ok(()) };
                 // Before the store, and the output in it, are dropped.
                 self.wire.cut_output();
+                self.wire.release();
                 judgement.failure(&error, self.plugin.symbols.as_ref()).await
             }
         };

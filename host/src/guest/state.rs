@@ -18,7 +18,7 @@ use super::{
 use crate::{drain::Draining, log::Limiter, wire::Wire};
 use std::{sync::Arc, time::Duration};
 use wasmtime::{
-    Engine, Store, UpdateDeadline,
+    Engine, Store,
     component::{Linker, Resource, ResourceTable},
 };
 use wasmtime_wasi::{
@@ -135,14 +135,8 @@ impl State {
             table.set_max_capacity(concurrent_resources);
         }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| Ok(store.data().tick()));
+        store.epoch_deadline_callback(|store| Ok(store.data().meter.tick()));
         store
-    }
-
-    /// Called by the engine when the epoch has advanced under a running guest, which does not come to wait soon.
-    fn tick(&self) -> UpdateDeadline {
-        self.facts.iter().for_each(|facts| facts.wire.release());
-        self.meter.tick()
     }
 
     /// What the guest has said last, as far as that may be why it ends.

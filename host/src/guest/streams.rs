@@ -1,7 +1,7 @@
 //! The two streams of a connection as WASI 0.2 has them.
 
 use super::late_start::Learner;
-use crate::wire::{CHUNK, Wire};
+use crate::wire::Wire;
 use bytes::Bytes;
 use std::{io, mem, sync::Arc};
 use wasmtime_wasi_io::{
@@ -114,21 +114,22 @@ impl Pollable for Output {
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.learner.observable();
-        if !self.wire.try_room().map_err(failed)? || bytes.len() > CHUNK {
+        if bytes.len() > self.wire.take_permit().map_err(failed)? {
             return Err(StreamError::trap("a write of more bytes than check-write had allowed"));
         }
         self.wire.write(bytes).map_err(failed)
     }
 
-    /// What is held back goes out without being asked for, and `check_write` waits for what could not be sent.
+    /// Nobody has to ask for that, but whoever does is obeyed. `check_write` waits for what could not be sent.
     fn flush(&mut self) -> StreamResult<()> {
         self.learner.observable();
+        self.wire.release();
         self.wire.try_room().map(drop).map_err(failed)
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
         self.learner.observable();
-        Ok(if self.wire.try_room().map_err(failed)? { CHUNK } else { 0 })
+        self.wire.permit().map_err(failed)
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {

@@ -58,6 +58,8 @@ struct State {
     unsent: BytesMut,
     /// The kernel was asked to take that and has not. Otherwise it is held back.
     refused: bool,
+    /// What the guest was told that it may write, whatever has become of the room for it since.
+    permit: usize,
     /// The guest will write no more.
     output_finished: bool,
     /// The kernel was told so.

@@ -4,7 +4,7 @@
 //! by piece is one packet, and so are its last bytes and the end that follows them. What the kernel does not take then is kept,
 //! one piece of it, until it does; why a write failed is kept for good.
 
-use super::Wire;
+use super::{CHUNK, Wire};
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::net::{Shutdown, send, shutdown};
 use std::{
@@ -16,8 +16,32 @@ use std::{
 const HELD_BACK: usize = 16 << 10;
 
 impl Wire {
-    /// Takes all of it, and keeps what the kernel does not take at once. No more may be written until [`Self::try_room`] says
-    /// so.
+    /// How much may be written by [`Self::write`], which is nothing where there is no room. It holds for one write, also where the
+    /// room is gone by then.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub fn permit(&self) -> io::Result<usize> {
+        let room = self.try_room()?;
+        let mut state = self.state();
+        state.permit = if room { CHUNK.saturating_sub(state.unsent.len()) } else { 0 };
+        Ok(state.permit)
+    }
+
+    /// Takes the permit, and a new one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection broke.
+    pub fn take_permit(&self) -> io::Result<usize> {
+        if self.state().permit == 0 {
+            self.permit()?;
+        }
+        Ok(mem::take(&mut self.state().permit))
+    }
+
+    /// Takes all of it, and keeps what the kernel does not take at once. It must be permitted, or there must be room.
     ///
     /// # Errors
     ///
@@ -49,6 +73,8 @@ impl Wire {
             !state.stuck() && state.unsent.len() + bytes.len() <= HELD_BACK
         };
         if !fits && !self.try_flush()? {
+            // The guest may not come back for what it has written before.
+            self.changed.notify_waiters();
             return Ok(None);
         }
         if bytes.len() > HELD_BACK {
@@ -79,22 +105,22 @@ impl Wire {
         match sent {
             Ok(count) => Ok(Some(count)),
             Err(error) => {
-                let waits = self.not_sent(error);
-                self.state().output_lost = waits.is_err();
-                waits.map(|()| None)
+                self.state().output_lost |= !waits(&error);
+                self.not_sent(error).map(|()| None)
             }
         }
     }
 
     /// Nothing where the kernel would not take anything now; otherwise nothing is sent any more.
     fn not_sent(&self, error: io::Error) -> io::Result<()> {
-        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+        if waits(&error) {
             return Ok(());
         }
         {
             let mut state = self.state();
             state.output_failed = Some(error.kind());
             state.unsent = BytesMut::new();
+            state.refused = false;
             // What is encrypted goes nowhere either: whoever tends the socket must not try it for ever.
             state.tls.iter_mut().for_each(|session| session.mute());
         }
@@ -228,6 +254,11 @@ impl Wire {
             shutdown(self.socket.descriptor(), Shutdown::Write).ok();
         }
     }
+}
+
+/// Whether that is no error, but the kernel's word that it takes nothing now.
+pub(super) fn waits(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

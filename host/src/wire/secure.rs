@@ -2,7 +2,7 @@
 //!
 //! A plain connection has no session, and pays for one with a look at whether it has.
 
-use super::{InputEnd, State, Wire};
+use super::{InputEnd, State, Wire, output::waits};
 use crate::tls::{HandshakeError, Session, Step};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use std::io::{self, IoSlice, Read, Write};
@@ -61,10 +61,13 @@ impl Wire {
         let finished = state.output_finished && !state.output_cut;
         let flags = state.send_flags();
         let Some(session) = &mut state.tls else { return Ok(true) };
+        let data = session.has_unsent();
         if finished {
             session.finish();
         }
-        session.flush(&mut Transport(self, flags))
+        let flushed = session.flush(&mut Transport(self, flags));
+        state.output_lost |= data && flushed.as_ref().is_err_and(|error| !waits(error));
+        flushed
     }
 
     /// Whether there is data to read, or an end, without waiting; `None` where there is no TLS.

@@ -1,7 +1,7 @@
 //! A connection's socket: asked first, and watched by the reactor only when something has to be waited for.
 //!
-//! A peer that has sent its request before it is accepted is answered without that the reactor ever hears of it; only for the
-//! peer's end it has to.
+//! A peer that has sent its request before it is accepted is answered without the reactor ever hearing of it, except to wait
+//! for the peer's end.
 
 use crate::sys;
 use std::{
@@ -55,11 +55,11 @@ impl Socket {
             self.refusal.set(error).ok();
             kind
         })?;
-        // Where two were first, one of them is as good as the other.
+        // Nobody else was first: a connection and its guest are one task.
         Ok(self.watched.get_or_init(|| watched))
     }
 
-    /// Reads, unless it is known that there is nothing. `WouldBlock` tells that all was read, also where it was not for nothing.
+    /// Reads, unless it is known that there is nothing. `WouldBlock` tells that the socket is empty, whether or not something was read.
     pub(super) fn try_read<T>(&self, read: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
         if self.watched.get().is_some() || self.emptied.load(Ordering::Relaxed) {
             return self.watched()?.try_io(Interest::READABLE, |socket| read(socket));

@@ -126,3 +126,46 @@ fn a_peer_that_has_gone_is_told_at_the_next_write() {
         assert_eq!(wire.write(Bytes::from_static(b"more")).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     });
 }
+
+#[test]
+fn a_permit_holds_when_the_room_is_gone() {
+    with_a_wire(async |wire, _far| {
+        wire.write(Bytes::from_static(b"held back")).unwrap();
+        let permitted = wire.permit().unwrap();
+        assert_eq!(permitted, CHUNK - 9);
+        // As if others had filled the kernel's buffer.
+        while wire.send(&[b'x'; 4096]).unwrap().is_some() {}
+        wire.release();
+        assert!(!wire.try_room().unwrap());
+        assert_eq!(wire.take_permit().unwrap(), permitted);
+        wire.write(Bytes::from(vec![b'x'; permitted])).unwrap();
+        assert!(wire.state().unsent.len() <= CHUNK);
+        assert_eq!(wire.take_permit().unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_was_refused_is_sent_though_its_writer_does_not_come_back() {
+    with_a_wire(async |wire, mut far| {
+        while wire.send(&[b'x'; 4096]).unwrap().is_some() {}
+        let mut tending = pin!(wire.tend());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(tending.as_mut().poll(&mut context).is_pending());
+        assert_eq!(wire.try_write(b"first").unwrap(), Some(5));
+        // Too much to be held back beside the first, and refused; its writer gives up.
+        assert_eq!(wire.try_write(&[b'y'; HELD_BACK]).unwrap(), None);
+        let reading = async {
+            let mut all = Vec::new();
+            while !all.ends_with(b"first") {
+                match arrived(&mut far) {
+                    Some(bytes) => all.extend(bytes),
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::select! {
+            never = tending => match never {},
+            () = reading => {}
+        }
+    });
+}
