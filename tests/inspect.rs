@@ -56,7 +56,7 @@ fn a_minimal_plugin_imports_what_it_uses() {
     let (_, page, _) = inspect(&plugin("hello"), &[]);
     let imported = |line: &str| Some(line.trim_start().strip_prefix("wasi:")?.split_once('@')?.0.to_owned());
     let imports: Vec<_> = page.lines().filter_map(imported).collect();
-    assert_eq!(imports, ["io/poll", "io/error", "io/streams", "cli/environment", "cli/stdout", "cli/stderr"], "{page}");
+    assert_eq!(imports, ["io/error", "io/streams", "cli/environment", "cli/stdout", "cli/stderr"], "{page}");
 }
 
 #[test]
