@@ -46,7 +46,7 @@ impl Connection {
     async fn serve(self, service: Arc<Service>) {
         // The slot is given back last, after the socket is closed.
         let Self { socket, peer, listener, mut slot } = self;
-        let mut record = Record::open(&service, peer, listener.clone(), slot.counters());
+        let mut record = Record::open(&service, peer, listener, slot.counters());
 
         let timeout = service.timeouts.connection;
         let socket = match service.admission.admit(socket, &mut record.origin, &mut slot, timeout).await {
@@ -90,15 +90,23 @@ impl Connection {
         }
 
         let Origin { peer, local, .. } = record.origin.clone();
+        let listener = record.listener.clone();
         let facts = Facts { id: record.id, peer, local, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
         let (slot, deadlines) = if plugin.speaks_http() {
             // Guests that outlive the connection keep its place.
             let (slot, longer) = (Arc::new(slot), deadlines.doubled());
+            // Boxed so that a connection of another kind is as small as if there were no HTTP.
+            let served = Box::pin(async {
+                tokio::select! {
+                    biased;
+                    ended = http::serve(facts, &service, &plugin, &slot, deadlines.end) => ended,
+                    never = wire.tend() => match never {},
+                }
+            });
             record.end(tokio::select! {
                 biased;
-                ended = Box::pin(http::serve(facts, &service, &plugin, &slot, deadlines.end)) => ended,
+                ended = served => ended,
                 reason = unconstrained(longer.cut_over()) => Err(Failure::plain(reason)),
-                never = wire.tend() => match never {},
             });
             (slot, longer)
         } else {
