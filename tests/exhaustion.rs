@@ -205,9 +205,10 @@ fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
         let mut answer = Vec::new();
         stream.write_all(b"bob\n").is_ok() && stream.read_to_end(&mut answer).is_ok() && answer == b"Hello bob!\n"
     };
-    let in_all = (0..300).filter(served).count();
-    // A request that is there before anybody has to wait for it is answered all the same.
-    assert!(in_all >= 50, "{in_all} of 300 were served");
+    // A request that is there before anybody has to wait for it is answered all the same, and where the end is there too, nobody has
+    // to wait at all. So these are more than enough to meet every failure.
+    let in_all = (0..1500).filter(served).count();
+    assert!(in_all >= 1300, "{in_all} of 1500 were served");
     assert!((0..10).all(|number| served(&number)), "and now all are");
     host.logged(&["ERROR", "connection failed", "reason=host", "No space left on device"]);
     let told = host.log().lines().filter(|line| line.contains("ERROR")).count();
