@@ -78,9 +78,9 @@ impl Series {
         self.figures(|round| round.outcome.p99.as_secs_f64())
     }
 
-    /// The server's CPU time for each connection, in microseconds.
-    pub(super) fn cpu_in_all(&self) -> Vec<f64> {
-        self.cpu(|round| round.cpu.user + round.cpu.system).into_iter().map(|seconds| seconds * 1e6).collect()
+    /// The server's CPU time in user mode for each connection, in microseconds.
+    pub(super) fn user_time(&self) -> Vec<f64> {
+        self.cpu(|round| round.cpu.user).into_iter().map(|seconds| seconds * 1e6).collect()
     }
 
     /// The server's time for each connection.
