@@ -117,6 +117,16 @@ fn how_a_program_ends_is_in_the_log() {
 }
 
 #[test]
+fn what_a_program_has_said_is_there_while_it_sleeps() {
+    for transport in Transport::ALL {
+        let host = Host::serving_over(transport, "program");
+        let mut stream = host.connect();
+        stream.write_all(b"say something\n").unwrap();
+        assert_eq!(read_line(&mut stream), "something\n");
+    }
+}
+
+#[test]
 fn standard_error_is_the_log_and_standard_output_is_not() {
     let host = Host::serving("program");
     assert_eq!(host.ask("log a word\n"), b"said\n");

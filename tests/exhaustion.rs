@@ -155,7 +155,7 @@ fn records(host: &Host) -> usize {
 }
 
 /// A host for which so many calls of one kind fail; `None` where strace cannot do it.
-fn failing(call: &str, error: &str, calls: RangeInclusive<u32>) -> Option<Host> {
+fn failing(plugin: &str, call: &str, error: &str, calls: RangeInclusive<u32>) -> Option<Host> {
     let inject = format!("inject={call}:error={error}:when={}..{}", calls.start(), calls.end());
     let trace = format!("trace={call}");
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
@@ -165,7 +165,7 @@ fn failing(call: &str, error: &str, calls: RangeInclusive<u32>) -> Option<Host> 
         return None;
     }
     // Each thread has a count of its own: one worker, one count.
-    Some(Setup::serving("hello").option("--workers", "1").by_way_of(strace).start())
+    Some(Setup::serving(plugin).option("--workers", "1").by_way_of(strace).start())
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn errors_that_only_time_can_mend_are_told_once_and_waited_for() {
         ("ENFILE", "the whole system is out of descriptors: raise fs.file-max"),
         ("ENOBUFS", "cannot accept"),
     ] {
-        let Some(host) = failing("accept4", error, 2..=6) else { return };
+        let Some(host) = failing("hello", "accept4", error, 2..=6) else { return };
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
         let load = Load::start(host.addresses[0], 4, "bob\n", "Hello bob!\n");
         load.goes_on(10);
@@ -188,7 +188,7 @@ fn errors_that_only_time_can_mend_are_told_once_and_waited_for() {
 #[test]
 fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
     for error in ["ECONNABORTED", "EPROTO", "ENETDOWN", "EINTR"] {
-        let Some(host) = failing("accept4", error, 1..=40) else { return };
+        let Some(host) = failing("hello", "accept4", error, 1..=40) else { return };
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
         host.logged(&["DEBUG", "a connection was gone before it was accepted"]);
         assert!(!host.log().contains("WARN"), "{error}: {}", host.log());
@@ -199,7 +199,7 @@ fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
 #[test]
 fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
     // The main thread makes fewer calls than that before it serves, the worker at most two for a connection.
-    let Some(host) = failing("epoll_ctl", "ENOSPC", 41..=240) else { return };
+    let Some(host) = failing("hello", "epoll_ctl", "ENOSPC", 41..=240) else { return };
     let served = |_: &u32| {
         let mut stream = host.connect();
         let mut answer = Vec::new();
@@ -213,6 +213,25 @@ fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
     host.logged(&["ERROR", "connection failed", "reason=host", "No space left on device"]);
     let told = host.log().lines().filter(|line| line.contains("ERROR")).count();
     assert!((100..200).contains(&told), "{told} of 200 failures are told at the level of errors");
+}
+
+/// The same where it is the peer that takes nothing for now.
+#[test]
+fn output_that_cannot_be_waited_for_ends_its_connection_only() {
+    let Some(host) = failing("flood", "epoll_ctl", "ENOSPC", 41..=240) else { return };
+    // None reads, so that each has to be watched.
+    let mut streams: Vec<_> = (0..60).map(|_| host.connect()).collect();
+    streams.iter_mut().for_each(|stream| stream.write_all(b"more\n").unwrap());
+    let failed = || host.log().lines().filter(|line| line.contains("reason=host")).count();
+    wait_for("those that cannot be watched", || (failed() >= 10).then_some(()));
+    let ends = |stream: &mut Stream| {
+        // More than all buffers hold.
+        let mut some = Vec::new();
+        stream.take(16 << 20).read_to_end(&mut some).map_or(true, |count| count < 16 << 20)
+    };
+    let ended = streams.iter_mut().filter_map(|stream| ends(stream).then_some(())).count();
+    assert!((10..=30).contains(&ended), "{ended} of 60 have ended");
+    assert_eq!(failed(), ended);
 }
 
 /// Without a descriptor to spare, those that are open go on, signals are obeyed, and who waits in the queue is served in the end.

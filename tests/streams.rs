@@ -39,7 +39,7 @@ fn twenty_mebibytes_come_back_as_they_were() {
 }
 
 /// Has the kernel drop every packet that brings an end and no byte.
-fn drop_ends_without_bytes(stream: &TcpStream) {
+pub fn drop_ends_without_bytes(stream: &TcpStream) {
     // Classic BPF, to which a packet begins with its TCP header: byte 12 holds its length, byte 13 the flags.
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const LOAD_LENGTH: u16 = 0x80; // BPF_LD | BPF_W | BPF_LEN

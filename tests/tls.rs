@@ -4,8 +4,9 @@ use crate::{
     certificates::{self, Validity, trusted},
     harness::{Host, Load, Setup, Stream, Transport, directory, read_to_end, wait_for},
     openssl::Client,
-    secure,
+    secure::{self, Secure},
     service::{Service, generation},
+    streams::drop_ends_without_bytes,
 };
 use nix::sys::signal::Signal;
 use rustls::ClientConnection;
@@ -317,6 +318,38 @@ fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
         let end = stream.read_to_string(&mut answer);
         assert_eq!((answer.as_str(), end.is_ok()), ("partial\n", announced), "{name}");
     }
+}
+
+/// What the client needs to know that it has all: one packet, as without TLS.
+#[test]
+fn the_last_bytes_the_announcement_and_the_end_come_together() {
+    let host = setup("hello").start();
+    let together = (0..20).filter(|_| {
+        let socket = TcpStream::connect(host.addresses[0].tcp()).unwrap();
+        drop_ends_without_bytes(&socket);
+        let mut client = Secure::over(socket).unwrap();
+        client.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        client.write_all(b"bob\n").unwrap();
+        assert_eq!(read_to_end(&mut client), b"Hello bob!\n");
+        (&*client.socket).read(&mut [0]).is_ok_and(|count| count == 0)
+    });
+    let together = together.count();
+    assert!(together >= 10, "{together} of 20");
+}
+
+#[test]
+fn what_a_guest_writes_piece_by_piece_is_one_record() {
+    let host = setup("moody").start();
+    // Where only what is encrypted for the application has this type.
+    let said = Client::to(&host).flag("-tls1_2").flag("-msg").ask("pieces\n");
+    assert_eq!(said.0.matches("piece\n").count(), 100);
+    let received = said
+        .0
+        .split("<<<")
+        .skip(1)
+        .filter(|message| message.lines().nth(1).is_some_and(|bytes| bytes.trim_start().starts_with("17 03 03")));
+    let received = received.count();
+    assert!((1..=3).contains(&received), "{received} records, if the guest was interrupted twice: {}", said.0);
 }
 
 /// After its reply the host announces the end, takes what the client still sends, and resets nothing.

@@ -273,15 +273,13 @@ impl Record {
     /// What has turned out since the guest did its part: perhaps its peer was gone before it got all of that.
     fn concluded(&mut self, wire: &Wire) {
         let Some(Ended::Served(ended)) = &mut self.ended else { return };
-        match ended {
-            Ok(()) if wire.lost_output() || wire.unwatched().is_some() => {
-                *ended = Err(blamed(wire, Failure::plain(Reason::PeerReset)));
-            }
-            Err(failure) if failure.reason == Reason::PeerReset => {
-                let failure = mem::replace(failure, Failure::plain(Reason::PeerReset));
-                *ended = Err(blamed(wire, failure));
-            }
-            _ => {}
+        let broken = match ended {
+            Ok(()) => wire.lost_output() || wire.unwatched().is_some(),
+            Err(failure) => failure.reason == Reason::PeerReset,
+        };
+        if broken {
+            let failure = mem::replace(ended, Ok(())).err().unwrap_or_else(|| Failure::plain(Reason::PeerReset));
+            *ended = Err(blamed(wire, failure));
         }
     }
 

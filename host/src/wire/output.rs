@@ -51,7 +51,7 @@ impl Wire {
             match self.try_write(&bytes)? {
                 Some(count) => bytes.advance(count),
                 None => {
-                    self.keep(bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared)));
+                    self.keep(BytesMut::from(bytes));
                     // The guest may not come back for it before its peer has had it.
                     self.changed.notify_waiters();
                     return Ok(());

@@ -1,5 +1,5 @@
-//! Does what its first line asks for: `loop`, `answer and loop`, `compute`, `allocate`, `trap`, `flood`, `wait`; any other line it sends back. So that
-//! hostile guests and good ones can be served side by side by one host.
+//! Does what its first line asks for: `loop`, `answer and loop`, `compute`, `pieces`, `allocate`, `trap`, `flood`, `wait`; any other line it sends
+//! back. So that hostile guests and good ones can be served side by side by one host.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::{
@@ -31,6 +31,7 @@ fn handle_request(mut connection: Connection) -> io::Result<()> {
             (0..10_000_000).for_each(|number| _ = hint::black_box(number));
             connection.write_all(&[letter])
         }),
+        "pieces" => (0..100).try_for_each(|_| connection.write_all(b"piece\n")),
         "allocate" => {
             let mut taken = Vec::new();
             loop {

@@ -34,6 +34,12 @@ fn main() -> io::Result<()> {
             io::stdin().read_to_end(&mut all)?;
             writeln!(out, "{}", all.len())
         }
+        "say" => {
+            writeln!(out, "{rest}")?;
+            out.flush()?;
+            thread::sleep(Duration::from_secs(3600));
+            Ok(())
+        }
         "big" => out.write_all(&vec![b'x'; rest.parse().unwrap_or(0)]),
         "flood" => loop {
             out.write_all(&[b'x'; 64 << 10])?;
