@@ -77,7 +77,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How many connections a worker is told of at once, of those that the reactor knows to be ready. What a worker was told of waits for it where
 /// the system takes its processor away; what it was not told of goes to the next worker that asks.
-const TOLD_AT_ONCE: usize = 8;
+const TOLD_AT_ONCE: usize = 16;
 
 /// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
 /// nothing else would leave the workers too little of the processors.
