@@ -119,10 +119,11 @@ fn how_a_program_ends_is_in_the_log() {
 #[test]
 fn what_a_program_has_said_is_there_while_it_sleeps() {
     for transport in Transport::ALL {
-        let host = Host::serving_over(transport, "program");
+        let mut host = Host::serving_over(transport, "program");
         let mut stream = host.connect();
         stream.write_all(b"say something\n").unwrap();
         assert_eq!(read_line(&mut stream), "something\n");
+        host.kill();
     }
 }
 

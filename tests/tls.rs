@@ -320,9 +320,9 @@ fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
     }
 }
 
-/// What the client needs to know that it has all: one packet, as without TLS.
+/// They are one packet, as the last bytes and the end are without TLS.
 #[test]
-fn the_last_bytes_the_announcement_and_the_end_come_together() {
+fn the_announcement_of_the_end_and_the_end_come_together() {
     let host = setup("hello").start();
     let together = (0..20).filter(|_| {
         let socket = TcpStream::connect(host.addresses[0].tcp()).unwrap();
