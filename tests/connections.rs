@@ -1,7 +1,7 @@
 //! Connections that tests make: over what, where to, and what is read of them.
 
 use crate::{harness::PATIENCE, secure::Secure};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -193,4 +193,33 @@ pub fn read_line(stream: &mut impl Read) -> String {
         }
     }
     String::from_utf8(line).unwrap()
+}
+
+/// Has the kernel drop every packet that brings an end and no byte.
+pub fn drop_ends_without_bytes(stream: &TcpStream) {
+    // Classic BPF, to which a packet begins with its TCP header: byte 12 holds its length, byte 13 the flags.
+    const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const LOAD_LENGTH: u16 = 0x80; // BPF_LD | BPF_W | BPF_LEN
+    const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+    const SHIFT_RIGHT: u16 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
+    const TO_INDEX: u16 = 0x07; // BPF_MISC | BPF_TAX
+    const JUMP_IF_ANY: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+    const JUMP_IF_GREATER: u16 = 0x2d; // BPF_JMP | BPF_JGT | BPF_X
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    const FIN: u32 = 0x01;
+    SockRef::from(stream)
+        .attach_filter(&[
+            SockFilter::new(LOAD_BYTE, 0, 0, 13),
+            SockFilter::new(JUMP_IF_ANY, 0, 6, FIN),
+            // In words of four bytes, which the upper half of the byte counts.
+            SockFilter::new(LOAD_BYTE, 0, 0, 12),
+            SockFilter::new(AND, 0, 0, 0xf0),
+            SockFilter::new(SHIFT_RIGHT, 0, 0, 2),
+            SockFilter::new(TO_INDEX, 0, 0, 0),
+            SockFilter::new(LOAD_LENGTH, 0, 0, 0),
+            SockFilter::new(JUMP_IF_GREATER, 0, 1, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+            SockFilter::new(RETURN, 0, 0, 0),
+        ])
+        .unwrap();
 }

@@ -9,7 +9,7 @@ use nix::sys::{
 use socket2::SockRef;
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::Shutdown,
     ops::RangeInclusive,
     process::{Command, Stdio},
@@ -215,23 +215,23 @@ fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
     assert!((100..200).contains(&told), "{told} of 200 failures are told at the level of errors");
 }
 
-/// The same where it is the peer that takes nothing for now.
+/// A peer takes nothing for now, and the reactor has no room for its socket.
 #[test]
 fn output_that_cannot_be_waited_for_ends_its_connection_only() {
+    // More than there is on the way to a client that does not read, whose window does not grow.
+    const MUCH: u64 = 16 << 20;
     let Some(host) = failing("flood", "epoll_ctl", "ENOSPC", 41..=240) else { return };
     // None reads, so that each has to be watched.
     let mut streams: Vec<_> = (0..60).map(|_| host.connect()).collect();
-    streams.iter_mut().for_each(|stream| stream.write_all(b"more\n").unwrap());
     let failed = || host.log().lines().filter(|line| line.contains("reason=host")).count();
     wait_for("those that cannot be watched", || (failed() >= 10).then_some(()));
-    let ends = |stream: &mut Stream| {
-        // More than all buffers hold.
-        let mut some = Vec::new();
-        stream.take(16 << 20).read_to_end(&mut some).map_or(true, |count| count < 16 << 20)
+    let ends = |stream: &mut Stream| match stream.take(MUCH).read_to_end(&mut Vec::new()) {
+        Ok(count) => (count as u64) < MUCH,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset || panic!("{error}: {}", host.log()),
     };
     let ended = streams.iter_mut().filter_map(|stream| ends(stream).then_some(())).count();
-    assert!((10..=30).contains(&ended), "{ended} of 60 have ended");
-    assert_eq!(failed(), ended);
+    assert!((10..=30).contains(&ended), "{ended} of 60 have ended: {}", host.log());
+    wait_for("a record of each that has ended", || (failed() == ended).then_some(()));
 }
 
 /// Without a descriptor to spare, those that are open go on, signals are obeyed, and who waits in the queue is served in the end.

@@ -273,11 +273,11 @@ impl Record {
     /// What has turned out since the guest did its part: perhaps its peer was gone before it got all of that.
     fn concluded(&mut self, wire: &Wire) {
         let Some(Ended::Served(ended)) = &mut self.ended else { return };
-        let broken = match ended {
+        let cut_short = match ended {
             Ok(()) => wire.lost_output() || wire.unwatched().is_some(),
             Err(failure) => failure.reason == Reason::PeerReset,
         };
-        if broken {
+        if cut_short {
             let failure = mem::replace(ended, Ok(())).err().unwrap_or_else(|| Failure::plain(Reason::PeerReset));
             *ended = Err(blamed(wire, failure));
         }

@@ -75,9 +75,9 @@ const LET_GO: Duration = Duration::from_millis(500);
 /// watches the clock: of deadlines that almost never come, each connection has several.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How many connections a worker is told of at once, of those that the reactor knows to be ready. What a worker was told of waits for it where
-/// the system takes its processor away; what it was not told of goes to the next worker that asks.
-const TOLD_AT_ONCE: usize = 16;
+/// How many events a worker takes from the reactor at once. Those that it has taken wait while the system runs something else on its
+/// processor; the others go to whichever worker asks next (docs/costs.md).
+const EVENTS_AT_ONCE: usize = 16;
 
 /// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
 /// nothing else would leave the workers too little of the processors.
@@ -103,7 +103,7 @@ pub fn run(
     }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
-        .max_io_events_per_tick(TOLD_AT_ONCE)
+        .max_io_events_per_tick(EVENTS_AT_ONCE)
         .max_blocking_threads(WAITING_THREADS)
         .thread_name("worker")
         .enable_all()

@@ -1,5 +1,5 @@
-//! Does what its first line asks for: `loop`, `answer and loop`, `compute`, `pieces`, `allocate`, `trap`, `flood`, `wait`; any other line it sends
-//! back. So that hostile guests and good ones can be served side by side by one host.
+//! Does what its first line asks for: `loop`, `answer and loop`, `compute`, `pieces`, `allocate`, `trap`, `flood`, `wait`;
+//! any other line it sends back. So that hostile guests and good ones can be served side by side by one host.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::{

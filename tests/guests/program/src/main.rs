@@ -36,7 +36,6 @@ fn main() -> io::Result<()> {
         }
         "say" => {
             writeln!(out, "{rest}")?;
-            out.flush()?;
             thread::sleep(Duration::from_secs(3600));
             Ok(())
         }
