@@ -60,7 +60,7 @@ fn a_predecessor_that_drains_listens_no_more() {
     drop(old);
     assert_eq!(service.host.exit_code(), 0);
     wait_for("the successor to take note", || {
-        service.host.log().contains("the predecessor has finished").then_some(())
+        service.host.log().contains("draining generation finished").then_some(())
     });
 }
 

@@ -21,6 +21,8 @@ mod commands;
 mod configuration;
 mod connections;
 mod contract;
+#[path = "../host/src/dice.rs"]
+mod dice;
 mod documentation;
 mod examples;
 mod exhaustion;
@@ -71,5 +73,6 @@ mod tls;
 mod tls_clients;
 mod tls_files;
 mod tls_tickets;
+mod totals;
 mod unix;
 mod watch;

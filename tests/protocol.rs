@@ -30,7 +30,8 @@ const RECORDED: &str = include_str!("fixtures/handoff-1.jsonl");
 const RECORDED_DIRECTORY: &str = "/run/handoff-1";
 
 /// The fields that differ from one host to another of the same version.
-const VARIABLE: [&str; 6] = ["release", "reason", "generation", "pid", "connections", "counters"];
+const VARIABLE: [&str; 8] =
+    ["release", "reason", "generation", "pid", "connections", "counters", "hears-of-reloads", "hears-of-connections"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -68,7 +69,7 @@ fn constant(message: &Value) -> Value {
     if let Some(entries) = fields.get_mut("entries") {
         // Whether any earlier generation drains is another matter, and so is which file a path leads to.
         let entries = entries.as_array_mut().unwrap();
-        entries.retain(|entry| entry["role"] != "generation");
+        entries.retain(|entry| entry["role"] != "generation" && entry["role"] != "reports");
         entries.iter_mut().for_each(|entry| drop(entry.as_object_mut().unwrap().remove("file")));
     }
     message

@@ -537,12 +537,12 @@ fn the_drain_timeout_of_a_handoff_cuts_and_says_so() {
     assert_eq!(read_line(&mut open), "ready\n");
     let successor = service.restart();
     let predecessor = service.host.pid();
-    let record = said(&service, predecessor, "the drain timeout has passed");
+    let record = said(&service, predecessor, "drain timeout passed");
     assert!(record.contains("open=1"), "{record}");
     assert_eq!(service.host.exit_code(), 1);
     assert_eq!(read_to_end(&mut open), b"");
     said(&service, predecessor, "reason=drain");
-    said(&service, successor.pid, "the predecessor has finished");
+    said(&service, successor.pid, "draining generation finished");
     service.stops();
 }
 

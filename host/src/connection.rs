@@ -35,6 +35,7 @@ pub struct Connection {
 impl Connection {
     /// A connection that was accepted into a slot.
     pub fn accepted(socket: OwnedFd, peer: PeerAddress, listener: ListenerAddress, slot: Slot) -> Self {
+        slot.counters().accepted();
         Self { socket, peer, listener, slot }
     }
 
@@ -253,7 +254,6 @@ enum Ended {
 
 impl Record {
     fn open(service: &Arc<Service>, peer: PeerAddress, listener: ListenerAddress, counters: &'static Counters) -> Self {
-        counters.accepted();
         Self {
             id: ConnectionId::next(),
             origin: peer.into(),

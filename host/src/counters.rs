@@ -1,13 +1,23 @@
-//! What has become of connections, restarts and reloads: counted by each process, and passed on to the next, so that the totals of
-//! a service go on through its restarts.
+//! The outcomes of connections, restarts and reloads. Each process counts its own and passes them on, so that the totals of a
+//! service continue across restarts.
+//!
+//! Every connection is counted twice: once when it is accepted, once when it ends. So `accepted` less everything that has
+//! ended is the number of open connections, in each process and over all of them.
 
-use crate::guest::Reason;
+use crate::{
+    guest::Reason,
+    handoff::{Generation, peer::Peer},
+};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
-/// The counters of a process. Each is added to by itself: their sum is exact when nothing is under way.
+/// What this process has counted, and what other processes of the service have reported to it.
 #[derive(Debug, Default)]
 pub struct Counters {
+    elsewhere: Mutex<Elsewhere>,
     accepted: AtomicU64,
     refused: AtomicU64,
     finished: AtomicU64,
@@ -19,7 +29,46 @@ pub struct Counters {
     reloads_failed: AtomicU64,
 }
 
-/// What counters have come to.
+/// What other processes of the service have reported: their totals, and the connections of those that still drain. Both change
+/// together, so that the totals less what has ended are always the connections that are open there.
+#[derive(Clone, Debug, Default)]
+struct Elsewhere {
+    totals: Totals,
+    draining: Vec<Draining>,
+    /// How many there have been.
+    known: u64,
+}
+
+/// Another process of the service, which finishes the connections that it has accepted.
+#[derive(Clone, Debug)]
+pub struct Draining {
+    id: DrainingId,
+    /// Which generation it is.
+    pub generation: Generation,
+    /// Whether it gave the service back to its predecessor.
+    pub rolled_back: bool,
+    /// Its process, where it can be seen; otherwise its process id, or 0.
+    pub peer: Result<Arc<Peer>, i32>,
+    /// The connections that it had at its last report, where it has made any.
+    pub connections: Option<u64>,
+}
+
+/// Which of the draining processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainingId(u64);
+
+/// The whole service at one moment.
+#[derive(Debug)]
+pub struct Service {
+    /// Its totals.
+    pub totals: Totals,
+    /// The connections that are open in this process.
+    pub open: u64,
+    /// The other processes that still have some.
+    pub draining: Vec<Draining>,
+}
+
+/// The values of the counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Totals {
@@ -72,12 +121,12 @@ impl Counters {
 
     /// Its peer may not connect.
     pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused.fetch_add(1, Ordering::Release);
     }
 
     /// It ended well.
     pub(crate) fn finished(&self) {
-        self.finished.fetch_add(1, Ordering::Relaxed);
+        self.finished.fetch_add(1, Ordering::Release);
     }
 
     /// A guest is made for a request of it.
@@ -87,7 +136,7 @@ impl Counters {
 
     /// It ended otherwise.
     pub(crate) fn failed(&self, reason: Reason) {
-        self.failed[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.failed[reason as usize].fetch_add(1, Ordering::Release);
     }
 
     /// A restart is over: whether the successor is the service.
@@ -102,61 +151,125 @@ impl Counters {
 
     /// Adds what another process has counted.
     pub fn add(&self, more: &Totals) {
-        let pairs = [
-            (&self.accepted, more.accepted),
-            (&self.refused, more.refused),
-            (&self.finished, more.finished),
-            (&self.requests, more.requests),
-            (&self.restarts, more.restarts),
-            (&self.restarts_failed, more.restarts_failed),
-            (&self.reloads, more.reloads),
-            (&self.reloads_failed, more.reloads_failed),
-        ];
-        let failed = Reason::ALL.map(|reason| more.failed.of(reason));
-        for (counter, more) in pairs.into_iter().chain(self.failed.iter().zip(failed)) {
-            counter.fetch_add(more, Ordering::Relaxed);
-        }
+        let mut elsewhere = self.elsewhere();
+        elsewhere.totals = elsewhere.totals.plus(more);
     }
 
-    /// What they have come to.
+    /// Another process drains from now on; `counted` was not added before.
+    pub fn drains(
+        &self,
+        generation: Generation,
+        rolled_back: bool,
+        peer: Result<Arc<Peer>, i32>,
+        connections: Option<u64>,
+        counted: &Totals,
+    ) -> DrainingId {
+        let mut elsewhere = self.elsewhere();
+        elsewhere.totals = elsewhere.totals.plus(counted);
+        elsewhere.known += 1;
+        let id = DrainingId(elsewhere.known);
+        elsewhere.draining.push(Draining { id, generation, rolled_back, peer, connections });
+        id
+    }
+
+    /// A draining process has reported.
+    pub fn reported_by(&self, id: DrainingId, connections: Option<u64>, counted: &Totals) {
+        let mut elsewhere = self.elsewhere();
+        elsewhere.totals = elsewhere.totals.plus(counted);
+        elsewhere.draining.iter_mut().filter(|draining| draining.id == id).for_each(|draining| {
+            draining.connections = connections;
+        });
+    }
+
+    /// A draining process has ended. The connections that it still had ended with it, and no report says how: they count as
+    /// failed, so that each connection ends in one total. Returns how many.
+    pub fn ended(&self, id: DrainingId, connections: Option<u64>, counted: &Totals) -> u64 {
+        let lost = connections.unwrap_or_default();
+        let failed = Totals { failed: Failed::with(Reason::Host, lost), ..Totals::default() };
+        let mut elsewhere = self.elsewhere();
+        elsewhere.totals = elsewhere.totals.plus(counted).plus(&failed);
+        elsewhere.draining.retain(|draining| draining.id != id);
+        lost
+    }
+
+    /// The whole service at this moment, as far as this process knows it.
+    pub fn service(&self) -> Service {
+        let elsewhere = self.elsewhere();
+        let here = self.here();
+        Service { totals: here.plus(&elsewhere.totals), open: here.open(), draining: elsewhere.draining.clone() }
+    }
+
+    /// The totals of the service, as far as this process knows them.
     pub fn totals(&self) -> Totals {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut totals = Totals {
-            accepted: read(&self.accepted),
+        self.here().plus(&self.reported())
+    }
+
+    /// What other processes have reported.
+    pub fn reported(&self) -> Totals {
+        self.elsewhere().totals
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this process has counted itself.
+    pub fn here(&self) -> Totals {
+        // A connection ends after it was accepted, so `accepted` is read last: a snapshot never has more ends than beginnings.
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let mut here = Totals {
             refused: read(&self.refused),
             finished: read(&self.finished),
             requests: read(&self.requests),
-            failed: Failed::default(),
             restarts: read(&self.restarts),
             restarts_failed: read(&self.restarts_failed),
             reloads: read(&self.reloads),
             reloads_failed: read(&self.reloads_failed),
+            ..Totals::default()
         };
         for reason in Reason::ALL {
-            *totals.failed.for_reason(reason) = read(&self.failed[reason as usize]);
+            *here.failed.for_reason(reason) = read(&self.failed[reason as usize]);
         }
-        totals
+        here.accepted = read(&self.accepted);
+        here
     }
 }
 
 impl Totals {
+    /// Connections that were accepted and have not ended.
+    pub fn open(&self) -> u64 {
+        let failed = Reason::ALL.map(|reason| self.failed.of(reason)).into_iter().fold(0, u64::saturating_add);
+        let ended = self.refused.saturating_add(self.finished).saturating_add(failed);
+        self.accepted.saturating_sub(ended)
+    }
+
     /// What was counted since they were `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
+        self.each(earlier, u64::saturating_sub)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, more: &Self) -> Self {
+        self.each(more, u64::saturating_add)
+    }
+
+    fn each(&self, other: &Self, combine: fn(u64, u64) -> u64) -> Self {
         let mut failed = Failed::default();
         for reason in Reason::ALL {
-            *failed.for_reason(reason) = self.failed.of(reason).saturating_sub(earlier.failed.of(reason));
+            *failed.for_reason(reason) = combine(self.failed.of(reason), other.failed.of(reason));
         }
         Self {
-            accepted: self.accepted.saturating_sub(earlier.accepted),
-            refused: self.refused.saturating_sub(earlier.refused),
-            finished: self.finished.saturating_sub(earlier.finished),
-            requests: self.requests.saturating_sub(earlier.requests),
+            accepted: combine(self.accepted, other.accepted),
+            refused: combine(self.refused, other.refused),
+            finished: combine(self.finished, other.finished),
+            requests: combine(self.requests, other.requests),
             failed,
-            restarts: self.restarts.saturating_sub(earlier.restarts),
-            restarts_failed: self.restarts_failed.saturating_sub(earlier.restarts_failed),
-            reloads: self.reloads.saturating_sub(earlier.reloads),
-            reloads_failed: self.reloads_failed.saturating_sub(earlier.reloads_failed),
+            restarts: combine(self.restarts, other.restarts),
+            restarts_failed: combine(self.restarts_failed, other.restarts_failed),
+            reloads: combine(self.reloads, other.reloads),
+            reloads_failed: combine(self.reloads_failed, other.reloads_failed),
         }
     }
 
@@ -167,6 +280,13 @@ impl Totals {
 }
 
 impl Failed {
+    /// So many for one reason.
+    pub(crate) fn with(reason: Reason, count: u64) -> Self {
+        let mut failed = Self::default();
+        *failed.for_reason(reason) = count;
+        failed
+    }
+
     /// How many for this reason.
     pub fn of(mut self, reason: Reason) -> u64 {
         *self.for_reason(reason)

@@ -7,19 +7,19 @@ use crate::{
 use std::{
     net::IpAddr,
     num::NonZeroU32,
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 /// The connections that are open, of those that may be.
 #[derive(Clone, Debug)]
 pub struct Connections {
     slots: Arc<Semaphore>,
-    /// Places that are no connections.
-    further: Arc<AtomicUsize>,
+    emptiness: Arc<Emptiness>,
     cap: u32,
     quotas: Quotas,
     draining: Draining,
@@ -30,24 +30,38 @@ pub struct Connections {
 /// place back, whatever has happened.
 #[derive(Debug)]
 pub struct Slot {
-    permit: OwnedSemaphorePermit,
-    further: Arc<AtomicUsize>,
+    place: Place,
     quotas: Quotas,
     share: Option<Share>,
     draining: Draining,
     counters: &'static Counters,
 }
 
-/// A place in the count for what a connection has going on beside its first request. Dropping it gives the place back.
+/// A place in the count: of a connection, or of what a connection has going on beside its first request.
 #[derive(Debug)]
-pub struct Further {
-    _permit: OwnedSemaphorePermit,
-    count: Arc<AtomicUsize>,
+pub struct Place {
+    // Fields are dropped in this order: the place is free before anybody looks for it.
+    permit: OwnedSemaphorePermit,
+    emptiness: Noticed,
 }
 
-impl Drop for Further {
+/// Wakes the task that waits until every place is free. Whoever waits holds no place itself, so that further ones can be taken
+/// in the meantime: an open connection still gets a place for each of its requests.
+#[derive(Debug, Default)]
+struct Emptiness {
+    awaited: AtomicBool,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct Noticed(Arc<Emptiness>);
+
+impl Drop for Noticed {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        // Sequentially consistent with the wait below: either it sees the free place, or this sees that it is awaited.
+        if self.0.awaited.load(Ordering::SeqCst) {
+            self.0.freed.notify_waiters();
+        }
     }
 }
 
@@ -58,7 +72,7 @@ impl Connections {
         let slots = Arc::new(Semaphore::new(cap.get() as usize));
         Self {
             slots,
-            further: Arc::default(),
+            emptiness: Arc::default(),
             cap: cap.get(),
             quotas: Quotas::default(),
             draining: Draining::default(),
@@ -68,14 +82,9 @@ impl Connections {
 
     /// Waits for a free place and takes it.
     pub async fn slot(&self) -> Slot {
-        match Arc::clone(&self.slots).acquire_owned().await {
-            Ok(permit) => {
-                let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
-                let further = Arc::clone(&self.further);
-                Slot { permit, further, quotas, share: None, draining, counters: self.counters }
-            }
-            Err(_closed) => std::future::pending().await, // It is never closed.
-        }
+        let place = Place::free(&self.slots, &self.emptiness).await;
+        let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
+        Slot { place, quotas, share: None, draining, counters: self.counters }
     }
 
     /// Whether no place is free.
@@ -88,15 +97,14 @@ impl Connections {
         self.cap
     }
 
-    /// What has become of all that were.
+    /// The outcomes of all that were.
     pub fn counters(&self) -> &'static Counters {
         self.counters
     }
 
-    /// How many are open.
-    pub fn open(&self) -> usize {
-        let taken = (self.cap as usize).saturating_sub(self.slots.available_permits());
-        taken.saturating_sub(self.further.load(Ordering::Relaxed))
+    /// How many are open in this process.
+    pub fn open(&self) -> u64 {
+        self.counters.here().open()
     }
 
     /// Tells every guest that asks that the end is near.
@@ -106,8 +114,25 @@ impl Connections {
 
     /// Waits until none is open.
     pub async fn finished(&self) {
-        // Whoever holds all places has the guarantee that nobody else holds one.
-        drop(self.slots.acquire_many(self.cap).await);
+        self.emptiness.awaited.store(true, Ordering::SeqCst);
+        loop {
+            let mut freed = pin!(self.emptiness.freed.notified());
+            // Before the look, so that a place which is freed after it is noticed.
+            freed.as_mut().enable();
+            if self.slots.available_permits() == self.cap as usize {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Place {
+    async fn free(slots: &Arc<Semaphore>, emptiness: &Arc<Emptiness>) -> Self {
+        match Arc::clone(slots).acquire_owned().await {
+            Ok(permit) => Self { permit, emptiness: Noticed(Arc::clone(emptiness)) },
+            Err(_closed) => std::future::pending().await, // It is never closed.
+        }
     }
 }
 
@@ -124,14 +149,8 @@ impl Slot {
     }
 
     /// Waits for another free place, beside those who wait for one for a connection, and takes it.
-    pub async fn further(&self) -> Further {
-        match Arc::clone(self.permit.semaphore()).acquire_owned().await {
-            Ok(permit) => {
-                self.further.fetch_add(1, Ordering::Relaxed);
-                Further { _permit: permit, count: Arc::clone(&self.further) }
-            }
-            Err(_closed) => std::future::pending().await, // It is never closed.
-        }
+    pub async fn further(&self) -> Place {
+        Place::free(self.place.permit.semaphore(), &self.place.emptiness.0).await
     }
 
     /// The notice that this connection's guest can ask for.
@@ -163,19 +182,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn finished_means_that_every_slot_is_back() {
-        let connections = Connections::new(NonZeroU32::new(2).unwrap());
+    async fn finished_waits_for_every_place_and_takes_none() {
+        let connections = Connections::new(NonZeroU32::new(3).unwrap());
         let slot = connections.slot().await;
-        assert_eq!(connections.open(), 1);
         let finished = tokio::spawn({
             let connections = connections.clone();
             async move { connections.finished().await }
         });
         tokio::task::yield_now().await;
-        assert!(!finished.is_finished());
+        // An open connection still gets places for further requests.
+        let further = slot.further().await;
+        assert!(!connections.full());
         drop(slot);
+        tokio::task::yield_now().await;
+        assert!(!finished.is_finished());
+        drop(further);
         finished.await.unwrap();
-        assert_eq!(connections.open(), 0);
     }
 
     #[tokio::test]

@@ -27,4 +27,4 @@ pub use address::Address;
 pub use desk::{Desk, Inbox, open};
 pub use endpoint::Endpoint;
 pub use order::{Answer, Asker, Order, Outcome, Until, Verb};
-pub use status::{Listening, Moment, Other, Past, Phase, Snapshot};
+pub use status::{Listening, Moment, Past, Phase, Snapshot};

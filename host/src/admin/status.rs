@@ -3,10 +3,10 @@
 
 use super::{order::Outcome, process::Process};
 use crate::{
-    counters::Totals,
+    counters::{Service, Totals},
     drain::Connections,
     guest::About,
-    handoff::{Generation, peer::Peer},
+    handoff::Generation,
 };
 use serde::Serialize;
 use std::{
@@ -30,8 +30,6 @@ pub struct Snapshot {
     pub plugins: Vec<Arc<About>>,
     /// Those that it serves.
     pub connections: Connections,
-    /// Other generations that finish what they have.
-    pub draining: Vec<Other>,
     /// The process that takes over, where one does.
     pub successor: Option<i32>,
     /// How the last restart ended, as far as it has.
@@ -128,17 +126,6 @@ pub struct Listening {
     pub plugins: Vec<String>,
 }
 
-/// Another process of the service.
-#[derive(Clone, Debug)]
-pub struct Other {
-    /// Which; `None` for one that was rolled back.
-    pub generation: Option<Generation>,
-    /// Its process, where it can be seen; otherwise its number.
-    pub peer: Result<Arc<Peer>, i32>,
-    /// How many connections it had when it was last heard of.
-    pub connections: Option<u64>,
-}
-
 /// Something that is over.
 #[derive(Clone, Debug, Serialize)]
 pub struct Past {
@@ -195,7 +182,7 @@ pub(super) struct Plugin {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Counted {
-    pub(super) open: usize,
+    pub(super) open: u64,
     pub(super) most: u32,
     #[serde(flatten)]
     pub(super) totals: Connected,
@@ -233,6 +220,7 @@ pub(super) struct Draining {
 
 impl Status {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let Service { totals, open, draining } = snapshot.connections.counters().service();
         let Totals {
             accepted,
             refused,
@@ -243,7 +231,7 @@ impl Status {
             restarts_failed,
             reloads,
             reloads_failed,
-        } = snapshot.connections.counters().totals();
+        } = totals;
         let plugins = snapshot.plugins.iter().map(|about| Plugin {
             name: about.name.to_string(),
             file: about.path.display().to_string(),
@@ -252,13 +240,10 @@ impl Status {
             sha256: about.digest.to_string(),
             loaded: about.loaded,
         });
-        let draining = snapshot.draining.iter().filter_map(|Other { generation, peer, connections }| {
-            let pid = match peer {
-                Ok(peer) if peer.has_ended() => return None,
-                Ok(peer) => peer.pid(),
-                Err(pid) => *pid,
-            };
-            Some(Draining { generation: generation.map(Generation::number), pid, connections: *connections })
+        let draining = draining.into_iter().map(|process| Draining {
+            generation: Some(process.generation.number()).filter(|_| !process.rolled_back),
+            pid: process.peer.map_or_else(|pid| pid, |peer| peer.pid()),
+            connections: process.connections,
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -270,7 +255,7 @@ impl Status {
             listeners: snapshot.listeners.clone(),
             plugins: plugins.collect(),
             connections: Counted {
-                open: snapshot.connections.open(),
+                open,
                 most: snapshot.connections.cap(),
                 totals: Connected { accepted, refused, finished, failed, requests },
             },

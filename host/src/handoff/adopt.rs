@@ -3,6 +3,7 @@
 use super::{
     Generation,
     channel::{self, Channel, MESSAGE_TIMEOUT, Received, Side, in_time},
+    draining::{DrainingProcess, Reporter},
     message::{Entry, Message, Stage, VERSION, Verb},
     peer::Peer,
 };
@@ -44,7 +45,10 @@ pub struct Predecessor {
     dead: bool,
     origin: Origin,
     /// What it has counted, and nobody has taken yet.
-    counted: Vec<Totals>,
+    counted: Totals,
+    hears_of_reloads: bool,
+    /// The connections that it has open, as far as is known.
+    connections: Option<u64>,
 }
 
 /// What a predecessor has to give.
@@ -134,8 +138,8 @@ pub enum Event {
     Resumed,
     /// It got a signal that is meant for this process.
     Forward(Verb),
-    /// So many connections are left to it.
-    Draining(u64),
+    /// It has reported: see [`Predecessor::counted`] and [`Predecessor::connections`].
+    Reported,
     /// It lives, and says nothing any more that could be understood.
     Silent,
     /// It is dead.
@@ -207,12 +211,39 @@ impl Predecessor {
             peer: None,
             dead: false,
             origin,
-            counted: Vec::new(),
+            counted: Totals::default(),
+            hears_of_reloads: false,
+            connections: None,
         })
     }
 
+    /// It has so many open connections when this process begins to serve.
+    pub fn has(&mut self, connections: u64) {
+        self.connections = Some(connections);
+    }
+
+    /// The connections that it has open, as far as is known.
+    pub fn connections(&self) -> Option<u64> {
+        self.connections
+    }
+
+    /// It drains from now on.
+    pub fn draining(self, generation: Generation) -> DrainingProcess {
+        DrainingProcess::predecessor(generation, self.peer, self.channel, self.connections)
+    }
+
+    /// Whether it wants to know when this process reloads.
+    pub fn hears_of_reloads(&self) -> bool {
+        self.hears_of_reloads
+    }
+
+    /// Reports to it, once this process has given the service back.
+    pub fn report(&self, reporter: &mut Reporter) {
+        reporter.report(&self.channel);
+    }
+
     /// What it has counted since this was asked last.
-    pub fn counted(&mut self) -> Vec<Totals> {
+    pub fn counted(&mut self) -> Totals {
         std::mem::take(&mut self.counted)
     }
 
@@ -246,7 +277,9 @@ impl Predecessor {
         let mut expected = 1;
         loop {
             let (message, descriptors) = self.receive_with_descriptors("offer").await?;
-            let Message::Offer { version, release, generation, part, parts, entries, counters } = message else {
+            let Message::Offer { version, release, generation, part, parts, entries, counters, hears_of_reloads } =
+                message
+            else {
                 return Err(channel::Error::Unexpected { came: message.name(), awaited: "offer" }.into());
             };
             if version != VERSION {
@@ -259,7 +292,8 @@ impl Predecessor {
                 debug!(generation, release = log::escaped(&release), parts, "offered");
             }
             offered.generation = Generation::new(generation);
-            self.counted.push(counters);
+            self.counted = self.counted.plus(&counters);
+            self.hears_of_reloads |= hears_of_reloads;
             offered.things.extend(entries.into_iter().zip(descriptors));
             if part == parts {
                 return Ok(offered);
@@ -278,7 +312,7 @@ impl Predecessor {
             self.say(&prepared).await?;
             match in_time("commit", MESSAGE_TIMEOUT, self.channel.receive()).await?.message {
                 Message::Commit { counters } => {
-                    self.counted.push(counters);
+                    self.counted = self.counted.plus(&counters);
                     Ok(Consent::Commit)
                 }
                 message => Err(refusal(message, "commit")),
@@ -324,8 +358,9 @@ impl Predecessor {
                     Message::Resumed {} => return Event::Resumed,
                     Message::Forward { verb } => return Event::Forward(verb),
                     Message::Draining { connections, counters } => {
-                        self.counted.push(counters);
-                        return Event::Draining(connections);
+                        self.counted = self.counted.plus(&counters);
+                        self.connections = Some(connections);
+                        return Event::Reported;
                     }
                     message => debug!(message = message.name(), "the predecessor says what is not due; it is ignored"),
                 },

@@ -11,7 +11,7 @@ use sendfd::SendWithFd;
 use std::{
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::UnixDatagram as Socket,
     },
     time::Duration,
@@ -244,6 +244,13 @@ impl Channel {
     pub fn stop_receiving(&self) {
         // It fails only where the other side is gone already.
         shutdown(self.socket.as_raw_fd(), Shutdown::Read).ok();
+    }
+}
+
+impl AsFd for Channel {
+    /// The socket, to be handed on.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -23,7 +23,7 @@ pub const MOST_DESCRIPTORS: usize = 64;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "kebab-case")]
+#[serde(tag = "message", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Message {
     /// Successor: everything that needs no listener is done.
     Hello {
@@ -49,6 +49,9 @@ pub enum Message {
         /// What was counted so far, in the first part.
         #[serde(default, skip_serializing_if = "Totals::is_nothing")]
         counters: Totals,
+        /// Whether the predecessor understands `reloading` and `reloaded`. Earlier releases do not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hears_of_reloads: bool,
     },
     /// Successor: new listeners are bound, nothing can fail any more.
     Prepared {
@@ -63,6 +66,9 @@ pub enum Message {
         /// otherwise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         admin: Option<Key>,
+        /// Whether it understands `draining` within the window. Earlier releases do not expect it there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hears_of_connections: bool,
     },
     /// Predecessor: go.
     Commit {
@@ -92,6 +98,13 @@ pub enum Message {
         #[serde(default, skip_serializing_if = "Totals::is_nothing")]
         counters: Totals,
     },
+    /// Successor, in the window: it reloads. Only where the offer says that this is understood.
+    Reloading {},
+    /// Successor, in the window: the reload is over.
+    Reloaded {
+        /// Whether it took effect.
+        done: bool,
+    },
     /// Predecessor, to a `hello`: not now, or not with you.
     Refused {
         /// Why.
@@ -109,7 +122,7 @@ pub enum Message {
         /// What was asked for.
         verb: Verb,
     },
-    /// Predecessor, after `settled`.
+    /// Predecessor, once its successor serves; or a successor that was rolled back. While it drains, to whichever process serves.
     Draining {
         /// Connections that it still serves.
         connections: u64,
@@ -121,7 +134,7 @@ pub enum Message {
 
 /// What a descriptor of an offer is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "role", rename_all = "kebab-case")]
+#[serde(tag = "role", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Entry {
     /// A listening socket.
     Listener {
@@ -153,6 +166,16 @@ pub enum Entry {
         generation: u64,
         /// Its process id as the predecessor sees it.
         pid: i32,
+        /// Whether it gave the service back to its predecessor.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rolled_back: bool,
+    },
+    /// The channel on which a process of an earlier generation reports; its `generation` entry comes before.
+    Reports {
+        /// The process id of that entry.
+        pid: i32,
+        /// The connections that it had at its last report.
+        connections: u64,
     },
     /// The keys of session tickets, in a sealed file: they stand in no message.
     TicketKeys {},
@@ -229,6 +252,8 @@ impl Message {
             Self::Failed { .. } => "failed",
             Self::Leaving { .. } => "leaving",
             Self::Yield { .. } => "yield",
+            Self::Reloading {} => "reloading",
+            Self::Reloaded { .. } => "reloaded",
             Self::Refused { .. } => "refused",
             Self::Abort { .. } => "abort",
             Self::Resumed {} => "resumed",

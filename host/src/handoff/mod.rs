@@ -17,6 +17,7 @@
 pub mod adopt;
 pub mod channel;
 pub mod door;
+pub mod draining;
 pub mod message;
 pub mod offer;
 pub mod peer;

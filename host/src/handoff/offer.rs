@@ -10,15 +10,12 @@ pub use failure::Failure;
 use super::{
     channel::{self, Channel, MESSAGE_TIMEOUT, Received},
     door::Visitor,
+    draining::Reporter,
     message::{Entry, Message, VERSION, Verb},
     peer::Peer,
     start::{self, StartCommand},
 };
-use crate::{
-    bind::Key,
-    counters::{Counters, Totals},
-    log,
-};
+use crate::{bind::Key, counters::Totals, log};
 use estate::Part;
 use std::{
     collections::{HashSet, VecDeque},
@@ -53,11 +50,9 @@ pub struct Successor {
     pidfile: Option<PathBuf>,
     /// Whether it answers at this process's admin endpoint.
     takes_admin: bool,
-    counters: &'static Counters,
-    /// What it was told of them.
-    told: Totals,
-    /// How many connections are left, as it was told.
-    told_left: Option<u64>,
+    reporter: Reporter,
+    /// Whether it understands reports within the window.
+    hears_of_connections: bool,
 }
 
 enum Progress {
@@ -83,6 +78,13 @@ pub enum Event {
     Leaving(Verb),
     /// It gives the service back, and has counted this by itself.
     Yield(Totals),
+    /// It reloads.
+    Reloading,
+    /// Its reload is over.
+    Reloaded {
+        /// Whether it took effect.
+        done: bool,
+    },
     /// It is dead.
     Died,
 }
@@ -107,9 +109,8 @@ impl Successor {
             due: Instant::now() + ready_timeout,
             pidfile: None,
             takes_admin: false,
-            counters,
-            told: Totals::default(),
-            told_left: None,
+            reporter: Reporter::new(counters, Totals::default()),
+            hears_of_connections: false,
         })
     }
 
@@ -131,9 +132,8 @@ impl Successor {
             due: Instant::now() + MESSAGE_TIMEOUT,
             pidfile: None,
             takes_admin: false,
-            counters,
-            told: Totals::default(),
-            told_left: None,
+            reporter: Reporter::new(counters, Totals::default()),
+            hears_of_connections: false,
         };
         match successor.greeted(&hello) {
             Ok(()) => Ok(successor),
@@ -191,7 +191,10 @@ impl Successor {
                     return Err(Failure::Failed { stage: *stage, reason: log::escaped(reason) });
                 }
                 (Progress::Starting(_), Message::Hello { .. }) => self.greeted(&received)?,
-                (Progress::Offered { offered }, Message::Prepared { claimed, unclaimed, pidfile, admin }) => {
+                (
+                    Progress::Offered { offered },
+                    Message::Prepared { claimed, unclaimed, pidfile, admin, hears_of_connections },
+                ) => {
                     let answered: HashSet<_> = claimed.iter().chain(unclaimed).collect();
                     // As many as there are, none twice, none other.
                     let complete = answered.len() == claimed.len() + unclaimed.len();
@@ -200,6 +203,7 @@ impl Successor {
                     }
                     self.pidfile = pidfile.clone();
                     self.takes_admin = admin.is_some();
+                    self.hears_of_connections = *hears_of_connections;
                     return Ok(claimed.clone());
                 }
                 (_, message) => return Err(self.unexpected(message)),
@@ -213,9 +217,9 @@ impl Successor {
     ///
     /// Where it is gone.
     pub async fn commit(&mut self) -> Result<(), Failure> {
-        let totals = self.counters.totals();
-        match self.channel.send(&Message::Commit { counters: totals.since(&self.told) }, &[]).await {
-            Ok(()) => self.told = totals,
+        let (counters, here) = self.reporter.news();
+        match self.channel.send(&Message::Commit { counters }, &[]).await {
+            Ok(()) => self.reporter.sent(here),
             // What it said before it went is why it went.
             Err(channel::Error::Closed) => {
                 return Err(match self.channel.receive_queued() {
@@ -274,6 +278,8 @@ impl Successor {
             match said.map(|received| received.message) {
                 Ok(Message::Leaving { to }) => return Event::Leaving(to),
                 Ok(Message::Yield { counters }) => return Event::Yield(counters),
+                Ok(Message::Reloading {}) => return Event::Reloading,
+                Ok(Message::Reloaded { done }) => return Event::Reloaded { done },
                 Ok(message) => warn!(
                     successor = self.pid(),
                     message = message.name(),
@@ -288,18 +294,16 @@ impl Successor {
         }
     }
 
-    /// Says how many connections are left, and what was counted since that was said last, where that is news. It may have better
-    /// things to do than to listen: where there is no room, it is said the next time.
-    pub fn report(&mut self, connections: u64) {
-        let totals = self.counters.totals();
-        let counters = totals.since(&self.told);
-        if self.told_left == Some(connections) && counters.is_nothing() {
-            return;
+    /// The same within the window, where it understands that.
+    pub fn report_in_window(&mut self) {
+        if self.hears_of_connections {
+            self.report();
         }
-        if self.channel.send_now(&Message::Draining { connections, counters }) {
-            self.told = totals;
-            self.told_left = Some(connections);
-        }
+    }
+
+    /// Reports how many connections are open here, and the outcomes of the others.
+    pub fn report(&mut self) {
+        self.reporter.report(&self.channel);
     }
 
     /// Says something that changes nothing where it does not arrive.
@@ -340,9 +344,9 @@ impl Successor {
         }
     }
 
-    /// Sends it HUP, where it can be signalled.
-    pub fn hang_up(&self) {
-        self.peer.iter().for_each(Peer::hang_up);
+    /// Its end of the exchange, its process, and the process by which this one has started it.
+    pub(super) fn into_parts(self) -> (Channel, Option<Peer>, Option<start::Successor>) {
+        (self.channel, self.peer, self.child)
     }
 
     /// Waits until it has ended, or was let go of. May be dropped and called again; comes true once.
@@ -376,8 +380,11 @@ impl Successor {
                 Entry::Listener { key, .. } => Some(key.clone()),
                 _ => None,
             });
-            self.told = self.counters.totals();
-            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts(&self.told) };
+            // Both of one moment: what is counted from here on comes with `commit`, and with reports after it.
+            let here = estate.counters.here();
+            let totals = here.plus(&estate.counters.reported());
+            self.reporter.sent(here);
+            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts(&totals) };
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ use crate::{
         Generation,
         adopt::{Consent, Predecessor},
         door::Door,
+        draining::DrainingProcess,
         message::{Entry, Message},
-        peer::Peer,
     },
     pidfile::{self, PidFile},
     privilege::Identity,
@@ -45,7 +45,7 @@ pub(super) struct Opened {
     endpoint: Option<(Listener, Address)>,
     /// Handoff sockets that the predecessor has and this process will not.
     unclaimed_doors: Vec<Door>,
-    earlier: Vec<(Generation, Peer)>,
+    draining: Vec<DrainingProcess>,
     pub(super) generation: Generation,
     pub(super) consent: Consent,
 }
@@ -69,7 +69,7 @@ impl Lifecycle {
             Ok::<_, Failure>(pidfile)
         };
         let pidfile = open()?;
-        let mut serving = self.accept(opened, &[], Phase::Serving);
+        let mut serving = self.accept(opened, None, Phase::Serving);
         serving.pidfile = pidfile;
         self.notifier.ready(&match serving.addresses().len() {
             1 => self.status("serves 1 listener"),
@@ -78,26 +78,37 @@ impl Lifecycle {
         Ok(serving)
     }
 
-    /// Begins to accept, and says so. What others have `counted` goes on here.
-    pub(super) fn accept(&mut self, mut opened: Opened, counted: &[Totals], phase: Phase) -> Serving {
+    /// Begins to accept, and says so. What the `predecessor` has counted continues here.
+    pub(super) fn accept(
+        &mut self,
+        mut opened: Opened,
+        predecessor: Option<&mut Predecessor>,
+        phase: Phase,
+    ) -> Serving {
         let connections = Connections::new(self.config.max_connections);
-        counted.iter().for_each(|more| connections.counters().add(more));
-        let inherited = connections.counters().totals();
+        let counters = connections.counters();
         let mut serving = Serving::new(mem::take(&mut opened.listeners), connections);
         serving.watch = self.watch.take();
-        serving.inherited = inherited;
+        for process in mem::take(&mut opened.draining) {
+            serving.remember(process, &Totals::default());
+        }
+        if let Some(predecessor) = predecessor {
+            let counted = predecessor.counted();
+            // Of those that are open, the ones that no earlier generation has are its own.
+            let connections = counted.open().saturating_sub(serving.open_elsewhere());
+            predecessor.has(connections);
+            let peer = predecessor.peer().ok_or(0);
+            serving.before = Some(counters.drains(self.before(), false, peer, Some(connections), &counted));
+        }
         serving.door = opened.door.take();
         if let Some((listener, address)) = opened.endpoint.take() {
             info!(%address, "operators are answered here");
             serving.endpoint = Some(Endpoint::new(listener, address, self.desk.clone()));
             // Before anybody asks; what fails now is tried again by and by.
-            self.show_serving(phase, &mut serving, None);
+            self.show_serving(phase, &serving, None);
             serving.accept().ok();
         }
         serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
-        for (generation, peer) in mem::take(&mut opened.earlier) {
-            serving.remember(generation, Arc::new(peer));
-        }
         let addresses = serving.addresses();
         for address in &addresses {
             info!(%address, "listening");
@@ -119,13 +130,21 @@ pub(super) async fn adopt(
     let mut given = Given::passed(activation, Heir::OfPredecessor);
     let mut doors = Vec::new();
     let mut endpoints = Vec::new();
-    let mut earlier = Vec::new();
+    let mut draining: Vec<DrainingProcess> = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
             Entry::Listener { key, file } => given.offered(key, file, descriptor),
             Entry::HandoffSocket { path, file } => doors.push((path, file, descriptor)),
-            Entry::Generation { generation, pid } => {
-                earlier.extend(Peer::held(pid, descriptor).ok().map(|peer| (Generation::new(generation), peer)));
+            Entry::Generation { generation, pid, rolled_back } => {
+                draining
+                    .extend(DrainingProcess::offered(Generation::new(generation), rolled_back, pid, descriptor).ok());
+            }
+            Entry::Reports { pid, connections } => {
+                if let Some(process) = draining.iter_mut().find(|process| process.pid() == pid)
+                    && let Err(error) = process.reports_offered(descriptor, connections)
+                {
+                    warn!(pid, %error, "the reports of a draining generation cannot be read");
+                }
             }
             Entry::TicketKeys {} => {
                 // Without them sessions begin anew, which is no reason not to serve.
@@ -138,7 +157,7 @@ pub(super) async fn adopt(
             Entry::Unknown => {}
         }
     }
-    let mut opened = Opened::new(offered.generation.next(), earlier);
+    let mut opened = Opened::new(offered.generation.next(), draining);
     let claimed = given.open(config, services, &mut opened.opening)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
         doors.into_iter().partition(|(path, ..)| config.handoff.socket.as_ref() == Some(path));
@@ -155,7 +174,13 @@ pub(super) async fn adopt(
     if let Some(path) = &config.pidfile {
         pidfile::check(path)?;
     }
-    let prepared = Message::Prepared { claimed, unclaimed: given.unclaimed(), pidfile: config.pidfile.clone(), admin };
+    let prepared = Message::Prepared {
+        claimed,
+        unclaimed: given.unclaimed(),
+        pidfile: config.pidfile.clone(),
+        admin,
+        hears_of_connections: true,
+    };
     opened.consent = predecessor.prepared(prepared).await?;
     opened.listen(config)?;
     if opened.consent == Consent::Commit {
@@ -166,7 +191,7 @@ pub(super) async fn adopt(
 
 impl Opened {
     /// Nothing yet, for this generation.
-    fn new(generation: Generation, earlier: Vec<(Generation, Peer)>) -> Self {
+    fn new(generation: Generation, draining: Vec<DrainingProcess>) -> Self {
         Self {
             opening: Vec::new(),
             listeners: Vec::new(),
@@ -175,7 +200,7 @@ impl Opened {
             claimed_endpoint: None,
             endpoint: None,
             unclaimed_doors: Vec::new(),
-            earlier,
+            draining,
             generation,
             consent: Consent::Commit,
         }

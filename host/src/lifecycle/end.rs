@@ -1,27 +1,56 @@
 //! The end of a process: it has handed over, or nobody takes over.
 
-use super::{Lifecycle, State, orders::name, serving::Serving};
+use super::{
+    Lifecycle, State,
+    orders::name,
+    serving::{Others, Serving},
+};
 use crate::{
     admin::{Order, Outcome, Verb},
     exit::Exit,
     guest::Reason,
-    handoff::offer::Successor,
+    handoff::{adopt::Predecessor, draining::Reporter, offer::Successor},
 };
 use std::time::Duration;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
-/// How often a successor is told how many connections its predecessor has left.
-const REPORT: Duration = Duration::from_secs(1);
+/// How often a process that drains reports what is new to the one that serves.
+pub(super) const REPORT: Duration = Duration::from_secs(1);
 
 /// A process that somebody else serves in place of, and that finishes what it had accepted.
 pub(super) struct Draining {
     pub(super) serving: Serving,
-    /// To whom it reports, where it is not a successor that gave the service back.
-    successor: Option<Successor>,
+    heir: Heir,
     deadline: Option<Instant>,
     told_to_stop: bool,
     exit: Exit,
+}
+
+/// The process that serves in place of one that drains, and that gets its reports.
+pub(super) enum Heir {
+    /// It took over.
+    Successor(Successor),
+    /// It took the service back.
+    Predecessor(Predecessor, Reporter),
+}
+
+impl Heir {
+    /// Reports how many connections are open here, and the outcomes of the others.
+    fn report(&mut self) {
+        match self {
+            Self::Successor(successor) => successor.report(),
+            Self::Predecessor(predecessor, reporter) => predecessor.report(reporter),
+        }
+    }
+
+    /// Waits until it has ended, where it is a child, and reaps it.
+    async fn reaped(&mut self) {
+        match self {
+            Self::Successor(successor) => successor.reaped().await,
+            Self::Predecessor(..) => std::future::pending().await,
+        }
+    }
 }
 
 /// By what a process has learned that it is to stop.
@@ -33,24 +62,34 @@ pub(super) enum Told {
 }
 
 impl Lifecycle {
-    /// Somebody else serves: what this process has accepted is finished, and reported to a `successor`.
-    pub(super) fn drain(&mut self, serving: Serving, successor: Option<Successor>, exit: Exit) -> State {
+    /// Another process serves: what this one has accepted is finished, and reported to it.
+    pub(super) fn drain(&mut self, serving: Serving, heir: Heir, exit: Exit) -> State {
         self.waiting.forgo(Outcome::Elsewhere, "this process has handed over; ask again");
         let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
-        State::Draining(Draining { serving, successor, deadline, told_to_stop: false, exit })
+        State::Draining(Draining { serving, heir, deadline, told_to_stop: false, exit })
     }
 
     pub(super) async fn stop(&mut self, mut serving: Serving, told: Told) -> State {
         info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
         self.notifier.stopping(&self.status("stops, and waits for connections to finish"));
         self.waiting.forgo(Outcome::Failed, "this process stops");
+        let generations = serving.draining().join(", ");
+        if self.others() == Others::EndWithThis && !generations.is_empty() {
+            info!(generations, "waiting for earlier generations too: they would be killed when this process ends");
+        }
         serving.stop().await;
         State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
     }
 
+    /// What becomes of earlier generations when this process ends. An anchor waits for them itself.
+    fn others(&self) -> Others {
+        let is_main = self.config.notify_socket.is_some() || std::process::id() == 1;
+        if is_main && !self.config.anchored { Others::EndWithThis } else { Others::GoOn }
+    }
+
     pub(super) async fn draining(&mut self, mut draining: Draining) -> State {
-        draining.report();
-        let Draining { serving, successor, deadline, told_to_stop, exit, .. } = &mut draining;
+        draining.heir.report();
+        let Draining { serving, heir, deadline, told_to_stop, exit } = &mut draining;
         tokio::select! {
             biased;
             order = self.orders.next() => {
@@ -61,6 +100,7 @@ impl Lifecycle {
                     _ if !asker.is_nobody() => asker.elsewhere("this process has handed over; ask again"),
                     Verb::Stop if *told_to_stop => {
                         warn!(open = serving.connections.open(), "stopped at once by a second signal");
+                        draining.close_all();
                         return State::Ended(Exit::CutShort);
                     }
                     Verb::Stop => {
@@ -73,26 +113,22 @@ impl Lifecycle {
             }
             () = serving.finished() => {
                 info!("every connection has finished");
-                let exit = *exit;
-                draining.report();
-                return State::Ended(exit);
+                heir.report();
+                return State::Ended(*exit);
             }
             () = expired(*deadline) => {
-                let exit = serving.out_of_time(*exit);
-                // They are counted when this process lets go of them, when nobody listens any more.
-                for _ in 0..serving.connections.open() {
-                    serving.connections.counters().failed(Reason::Drain);
-                }
-                draining.report();
+                let exit = serving.out_of_time(*exit, Others::GoOn);
+                draining.close_all();
                 return State::Ended(exit);
             }
-            () = reaped(successor) => {}
+            () = heir.reaped() => {}
             () = time::sleep(REPORT) => {}
         }
         State::Draining(draining)
     }
 
     pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut told: Told) -> State {
+        let others = self.others();
         tokio::select! {
             biased;
             order = self.orders.next() => {
@@ -120,12 +156,12 @@ impl Lifecycle {
                     }
                 }
             }
-            () = serving.finished() => {
+            () = serving.all_finished(others) => {
                 info!("every connection has finished");
                 return State::Ended(Exit::Finished);
             }
             () = time::sleep_until(deadline) => {
-                return State::Ended(serving.out_of_time(Exit::Finished));
+                return State::Ended(serving.out_of_time(Exit::Finished, others));
             }
         }
         State::Stopping(serving, deadline, told)
@@ -133,25 +169,20 @@ impl Lifecycle {
 }
 
 impl Draining {
-    /// Tells the successor what is left, and what was counted.
-    fn report(&mut self) {
-        if let Some(successor) = &mut self.successor {
-            successor.report(u64::try_from(self.serving.connections.open()).unwrap_or(u64::MAX));
+    /// The process ends before its connections do. They are closed with the runtime, when nobody reads reports any more, and
+    /// so they are counted and reported here.
+    fn close_all(&mut self) {
+        let counters = self.serving.connections.counters();
+        for _ in 0..counters.here().open() {
+            counters.failed(Reason::Drain);
         }
+        self.heir.report();
     }
 }
 
 pub(super) async fn expired(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the successor has ended, where it is a child, and reaps it.
-async fn reaped(successor: &mut Option<Successor>) {
-    match successor {
-        Some(successor) => successor.reaped().await,
         None => std::future::pending().await,
     }
 }

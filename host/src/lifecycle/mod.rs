@@ -189,7 +189,7 @@ impl Lifecycle {
         });
         let mut state = State::Starting(loading, predecessor);
         loop {
-            self.show(&mut state);
+            self.show(&state);
             self.waiting.deliver();
             state = match state {
                 State::Starting(loading, predecessor) => self.starting(loading, predecessor).await?,
@@ -217,7 +217,7 @@ impl Lifecycle {
     }
 
     /// Shows an operator how the process is now.
-    fn show(&self, state: &mut State) {
+    fn show(&self, state: &State) {
         let (phase, serving, successor) = match state {
             State::Starting(..) | State::Adopting(..) | State::Ended(_) => return,
             State::Probation(serving, _) => (Phase::Probation, serving, None),
@@ -225,13 +225,13 @@ impl Lifecycle {
             State::Offering(serving, successor, _) => (Phase::Offering, serving, Some(successor.pid())),
             State::Committed(serving, successor, ..) => (Phase::Committed, serving, Some(successor.pid())),
             State::Watching(serving, successor, ..) => (Phase::Watching, serving, Some(successor.pid())),
-            State::Draining(draining) => (Phase::Draining, &mut draining.serving, None),
+            State::Draining(draining) => (Phase::Draining, &draining.serving, None),
             State::Stopping(serving, ..) => (Phase::Stopping, serving, None),
         };
         self.show_serving(phase, serving, successor);
     }
 
-    fn show_serving(&self, phase: Phase, serving: &mut Serving, successor: Option<i32>) {
+    fn show_serving(&self, phase: Phase, serving: &Serving, successor: Option<i32>) {
         if self.config.admin.is_none() {
             return;
         }
@@ -242,7 +242,6 @@ impl Lifecycle {
             listeners: serving.listening(),
             plugins: serving.plugins(),
             connections: serving.connections.clone(),
-            draining: serving.others(),
             successor,
             restart: self.waiting.last_restart.clone(),
             reload: self.waiting.last_reload.clone(),

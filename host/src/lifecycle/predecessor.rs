@@ -2,7 +2,7 @@
 
 use super::{
     Lifecycle, State,
-    end::Told,
+    end::{Heir, REPORT, Told},
     orders::name,
     service::stops,
     serving::{Busy, Serving},
@@ -10,8 +10,10 @@ use super::{
 use crate::{
     admin::{self, Order, Outcome, Until},
     bind::Key,
+    counters::Totals,
     exit::Exit,
     handoff::{
+        draining::DrainingProcess,
         message::{Message, Verb},
         offer::{self, Successor},
     },
@@ -176,6 +178,7 @@ impl Lifecycle {
         claimed: Vec<Key>,
         until: Instant,
     ) -> State {
+        successor.report_in_window();
         tokio::select! {
             biased;
             Order { verb, asker } = self.orders.next() => match verb {
@@ -205,9 +208,15 @@ impl Lifecycle {
                     info!(successor = successor.pid(), "the successor was told to {verb}");
                     self.settle(serving, successor, claimed, Asked::OfSuccessor(verb)).await
                 }
-                offer::Event::Yield(counted) => {
-                    serving.connections.counters().add(&counted);
-                    self.resume(serving, successor).await
+                offer::Event::Yield(counted) => self.resume(serving, successor, counted).await,
+                offer::Event::Reloading => {
+                    self.notifier.reloading(&self.successors_status("serves, and reloads"));
+                    State::Watching(serving, successor, claimed, until)
+                }
+                offer::Event::Reloaded { done } => {
+                    let does = if done { "serves what was reloaded" } else { "serves; its last reload failed" };
+                    self.notifier.ready(&self.successors_status(does));
+                    State::Watching(serving, successor, claimed, until)
                 }
                 offer::Event::Died => self.bereaved(serving, successor).await,
             },
@@ -215,7 +224,13 @@ impl Lifecycle {
                 self.noted(&serving, event).unwrap_or(State::Watching(serving, successor, claimed, until))
             }
             () = time::sleep_until(until) => self.settle(serving, successor, claimed, Asked::Nothing).await,
+            () = time::sleep(REPORT) => State::Watching(serving, successor, claimed, until),
         }
+    }
+
+    /// A sentence about the successor for the service manager.
+    fn successors_status(&self, does: &str) -> String {
+        format!("generation {} {does}", self.generation.next())
     }
 
     /// What was asked of the service while a successor was that.
@@ -246,7 +261,7 @@ impl Lifecycle {
     }
 
     /// The successor gives the service back: this process accepts again.
-    pub(super) async fn resume(&mut self, mut serving: Serving, successor: Successor) -> State {
+    pub(super) async fn resume(&mut self, mut serving: Serving, successor: Successor, counted: Totals) -> State {
         self.accept_again(&mut serving);
         successor.tell(Message::Resumed {}).await;
         warn!(
@@ -256,7 +271,8 @@ impl Lifecycle {
         self.restart_failed(&serving, &format!("rolled back: generation {} serves again", self.generation));
         self.notifier.ready(&self.status("serves again; its successor was rolled back"));
         self.catch_up(&mut serving);
-        serving.release(successor);
+        let rolled_back = DrainingProcess::rolled_back(self.generation.next(), successor, counted.open());
+        serving.remember(rolled_back, &counted);
         State::Serving(serving)
     }
 
@@ -321,7 +337,7 @@ impl Lifecycle {
         );
         let told = format!("{}, and there is no way back", self.successor_serves(&successor));
         self.waiting.restart_is(Until::Settled, Outcome::Done, &told);
-        self.drain(serving, Some(successor), Exit::Finished)
+        self.drain(serving, Heir::Successor(successor), Exit::Finished)
     }
 }
 

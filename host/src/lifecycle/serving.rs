@@ -4,24 +4,23 @@ mod generations;
 mod reload;
 
 use self::{
-    generations::{ended, told},
+    generations::next_event,
     reload::{Reload, loaded},
 };
 use crate::{
     accept,
     admin::{Endpoint, Listening},
     bind::{Bind, Incoming, Key, Listener, ListenerAddress},
-    counters::Totals,
+    counters::DrainingId,
     drain::Connections,
     exit::Exit,
     guest::About,
     handoff::{
         Generation,
-        adopt::Predecessor,
         door::{Door, Visitor},
+        draining::DrainingProcess,
         message::Entry,
-        offer::{Estate, Successor},
-        peer::Peer,
+        offer::Estate,
     },
     pidfile::PidFile,
     service::Service,
@@ -65,16 +64,10 @@ pub(super) struct Serving {
     pub(super) pidfile: Option<PidFile>,
     /// A pidfile that could not be written yet.
     pub(super) unwritten: Option<PathBuf>,
-    /// Earlier generations that drained when they were last heard of.
-    earlier: Vec<(Generation, Arc<Peer>)>,
-    /// The one before this, as long as it has something to say.
-    pub(super) predecessor: Option<Predecessor>,
-    /// How many connections that had when it was last heard of.
-    left_to_predecessor: Option<u64>,
-    /// What others had counted when this process began.
-    pub(super) inherited: Totals,
-    /// Successors that gave the service back, until they have ended.
-    released: Vec<Successor>,
+    /// Other processes of the service that finish what they have accepted.
+    draining: Vec<DrainingProcess>,
+    /// Within the window, under which the predecessor's connections are counted.
+    pub(super) before: Option<DrainingId>,
     /// Whether there are listeners on which nobody accepts for want of a descriptor.
     incomplete: bool,
     /// A reload that its successor was told to do, and that is this process's should it serve again.
@@ -113,6 +106,16 @@ pub(super) enum Shared {
     WithPredecessor,
     /// It is this process's own.
     No,
+}
+
+/// What becomes of earlier generations that still drain when this process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    /// They go on until their connections have finished.
+    GoOn,
+    /// They are killed: by the service manager, whose main process this is, or by the kernel, as this is the first process of
+    /// its pid namespace.
+    EndWithThis,
 }
 
 /// What else a process is at, which keeps it from other things.
@@ -167,11 +170,8 @@ impl Serving {
             unclaimed_doors: Vec::new(),
             pidfile: None,
             unwritten: None,
-            earlier: Vec::new(),
-            predecessor: None,
-            left_to_predecessor: None,
-            inherited: Totals::default(),
-            released: Vec::new(),
+            draining: Vec::new(),
+            before: None,
             incomplete: false,
             reload_with_successor: false,
         };
@@ -248,6 +248,22 @@ impl Serving {
         self.connections.finished().await;
     }
 
+    /// The same, and adds up what other generations report meanwhile; waits for these `others` too, where they end with this process.
+    pub(super) async fn all_finished(&mut self, others: Others) {
+        loop {
+            let Self { retiring, connections, draining, .. } = self;
+            let waits_for_others = others == Others::EndWithThis && !draining.is_empty();
+            let own = async {
+                while retiring.join_next().await.is_some() {}
+                connections.finished().await;
+            };
+            tokio::select! {
+                reported = next_event(draining) => self.reported(reported),
+                () = own, if !waits_for_others => return,
+            }
+        }
+    }
+
     /// How many connections wait at retired listeners, as far as the system tells.
     pub(super) fn queued(&self) -> u32 {
         self.retired.iter().filter_map(|listener| Some(listener.upgrade()?.queue()?.waiting)).sum()
@@ -255,14 +271,29 @@ impl Serving {
 
     /// The drain timeout has passed: how this process ends, which would have ended `well`. A listener that is only being listened to
     /// for the last time leaves nobody behind.
-    pub(super) fn out_of_time(&self, well: Exit) -> Exit {
-        match (self.connections.open(), self.queued()) {
-            (0, 0) => {
+    pub(super) fn out_of_time(&self, well: Exit, others: Others) -> Exit {
+        let elsewhere = match others {
+            Others::EndWithThis => self.open_elsewhere(),
+            Others::GoOn => 0,
+        };
+        match (self.connections.open(), self.queued(), elsewhere) {
+            (0, 0, 0) => {
                 info!("every connection has finished");
                 well
             }
-            (open, queued) => {
-                warn!(open, queued, "the drain timeout has passed; what is left is cut");
+            (open, queued, 0) => {
+                warn!(open, queued, "drain timeout passed: closing what is left");
+                Exit::CutShort
+            }
+            (open, queued, elsewhere) => {
+                let generations = self.draining().join(", ");
+                warn!(
+                    open,
+                    queued,
+                    elsewhere,
+                    generations,
+                    "drain timeout passed: closing what is left; the earlier generations end with this process"
+                );
                 Exit::CutShort
             }
         }
@@ -271,11 +302,6 @@ impl Serving {
     /// Where it listens.
     pub(super) fn addresses(&self) -> Vec<ListenerAddress> {
         self.open.iter().map(|open| open.listener.address().clone()).collect()
-    }
-
-    /// What was counted by this process alone.
-    pub(super) fn counted_here(&self) -> Totals {
-        self.connections.counters().totals().since(&self.inherited)
     }
 
     /// Whether any connection is encrypted.
@@ -299,10 +325,7 @@ impl Serving {
             estate.things.push((entry, endpoint.socket()));
         }
         estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
-        for (generation, peer) in &self.earlier {
-            let entry = Entry::Generation { generation: generation.number(), pid: peer.pid() };
-            estate.things.push((entry, Arc::clone(peer) as _));
-        }
+        estate.things.extend(self.draining.iter().flat_map(DrainingProcess::entries));
         estate
     }
 
@@ -392,9 +415,9 @@ impl Serving {
                 loaded = loaded(&mut self.reload) => if let Some(outcome) = self.reloaded(loaded) {
                     return Event::Reloaded(outcome);
                 },
-                () = ended(&mut self.released) => {}
-                event = told(&mut self.predecessor) => {
-                    self.predecessor_said(event);
+                // While a restart is under way their reports wait: one process reads them, this one or its successor.
+                reported = next_event(&mut self.draining), if busy == Busy::Not => {
+                    self.reported(reported);
                     return Event::Changed;
                 }
                 // A process that hands over leaves it to its successor, which watches too, and catches up should it serve again.

@@ -2,7 +2,7 @@
 
 use super::{
     Lifecycle, Loaded, State, boot,
-    end::{Told, expired},
+    end::{Heir, Told, expired},
     failure::Failure,
     orders::name,
     service::stops,
@@ -10,16 +10,20 @@ use super::{
 };
 use crate::{
     admin::{self, Order, Outcome, Past, Phase},
+    counters::Totals,
     exit::Exit,
     fault,
     handoff::{
+        Generation,
         adopt::{self, Origin, Predecessor},
         channel::MESSAGE_TIMEOUT,
+        draining::Reporter,
         message::{Message, Stage, Verb},
     },
     log,
     pidfile::PidFile,
     service::Services,
+    watch::Saved,
 };
 use std::{mem, pin::pin, time::Duration};
 use tokio::{
@@ -124,7 +128,7 @@ impl Lifecycle {
             adopt::Consent::Commit => Phase::Probation,
             adopt::Consent::Inherited => Phase::Serving,
         };
-        let serving = self.accept(adopted, &predecessor.counted(), phase);
+        let serving = self.accept(adopted, Some(&mut predecessor), phase);
         Ok(match consent {
             adopt::Consent::Commit => {
                 info!("serving; the predecessor watches");
@@ -136,32 +140,32 @@ impl Lifecycle {
 
     pub(super) async fn probation(&mut self, mut serving: Serving, mut predecessor: Predecessor) -> State {
         let mut forwarded = None;
-        let mut yielded = false;
+        let mut yielded = None;
         let mut overdue = None;
         loop {
-            self.show_serving(Phase::Probation, &mut serving, None);
+            self.show_serving(Phase::Probation, &serving, None);
             self.waiting.deliver();
             tokio::select! {
                 biased;
                 Order { verb, asker } = self.orders.next() => match verb {
                     admin::Verb::Stop => {
                         asker.done(stops(&serving));
-                        return self.leave(serving, predecessor, Verb::Stop, Told::BySignal).await;
+                        return self.leave(serving, predecessor, yielded, Verb::Stop, Told::BySignal).await;
                     }
                     // A stop that was forwarded comes first, whatever the order.
                     admin::Verb::Restart(until) => {
                         self.waiting.for_restart(until, asker);
                         let asked = forwarded.unwrap_or(Verb::Restart);
-                        return self.leave(serving, predecessor, asked, Told::ByPredecessor).await;
+                        return self.leave(serving, predecessor, yielded, asked, Told::ByPredecessor).await;
                     }
                     admin::Verb::Reload => {
                         self.waiting.for_reload(asker);
-                        serving.reload(&self.config, &self.ticket_keys, None);
+                        self.reload_in_window(&mut serving, &predecessor, None).await;
                     }
                     admin::Verb::Rollback => {
                         self.waiting.for_rollback(asker);
-                        if !yielded {
-                            yielded = roll_back(&serving, &predecessor).await;
+                        if yielded.is_none() {
+                            yielded = Some(roll_back(&serving, &predecessor).await);
                         }
                         overdue = Some(Instant::now() + MESSAGE_TIMEOUT);
                     }
@@ -173,16 +177,21 @@ impl Lifecycle {
                     }
                     adopt::Event::Forward(Verb::Reload) => {
                         log::reopen();
-                        serving.reload(&self.config, &self.ticket_keys, None);
+                        self.reload_in_window(&mut serving, &predecessor, None).await;
                     }
                     // The predecessor lets go next, and this process must be on its own for what was asked of it.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
-                    adopt::Event::Resumed => return self.hand_back(serving).await,
-                    adopt::Event::Draining(_) => {}
+                    adopt::Event::Resumed => return self.hand_back(serving, predecessor, yielded).await,
+                    adopt::Event::Reported => reported(&serving, &mut predecessor),
                 },
                 event = serving.event(Busy::TakingOver) => match event {
-                    Event::Saved(saved) => serving.reload(&self.config, &self.ticket_keys, Some(saved)),
+                    Event::Saved(saved) => self.reload_in_window(&mut serving, &predecessor, Some(saved)).await,
                     event => {
+                        if let Event::Reloaded(outcome) = &event
+                            && predecessor.hears_of_reloads()
+                        {
+                            predecessor.tell(Message::Reloaded { done: outcome.is_ok() }).await;
+                        }
                         if let Some(bug) = self.noted(&serving, event) {
                             return bug;
                         }
@@ -193,21 +202,31 @@ impl Lifecycle {
                     self.waiting.rollback_is(Outcome::Failed, why);
                     overdue = None;
                 }
-                () = fault::rollback(), if !yielded => yielded = roll_back(&serving, &predecessor).await,
+                () = fault::rollback(), if yielded.is_none() => {
+                    yielded = Some(roll_back(&serving, &predecessor).await);
+                }
             }
         }
     }
 
     /// Says to the predecessor that it must let go now, waits until it has, and does what was asked.
-    async fn leave(&mut self, serving: Serving, mut predecessor: Predecessor, mut asked: Verb, told: Told) -> State {
+    async fn leave(
+        &mut self,
+        serving: Serving,
+        mut predecessor: Predecessor,
+        yielded: Option<Totals>,
+        mut asked: Verb,
+        told: Told,
+    ) -> State {
         predecessor.tell(Message::Leaving { to: asked }).await;
         let until = Instant::now() + LEAVE;
         let how = loop {
             match time::timeout_at(until, predecessor.event()).await {
-                Ok(adopt::Event::Resumed) => return self.hand_back(serving).await,
+                Ok(adopt::Event::Resumed) => return self.hand_back(serving, predecessor, yielded).await,
                 Ok(adopt::Event::Forward(Verb::Stop)) => asked = Verb::Stop,
                 Ok(event @ (adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent)) => break event.into(),
-                Ok(adopt::Event::Forward(_) | adopt::Event::Draining(_)) => {}
+                Ok(adopt::Event::Forward(_)) => {}
+                Ok(adopt::Event::Reported) => reported(&serving, &mut predecessor),
                 Err(_elapsed) => break LetGo::Silent,
             }
         };
@@ -225,7 +244,7 @@ impl Lifecycle {
     }
 
     /// This process is the service from now on: what names it is made to name this one.
-    fn settled(&mut self, mut serving: Serving, predecessor: Predecessor, how: LetGo) -> Serving {
+    fn settled(&mut self, mut serving: Serving, mut predecessor: Predecessor, how: LetGo) -> Serving {
         serving.own(self.config.backlog);
         if let Some(path) = &self.config.pidfile {
             match PidFile::take_over(path) {
@@ -249,23 +268,38 @@ impl Lifecycle {
             LetGo::Silent => warn!("settled without the predecessor's word, for which there was no more time"),
             LetGo::Dead => warn!("the predecessor is gone before it let go; serving alone"),
         }
-        if how != LetGo::Dead {
-            if let (Some(before), Some(peer)) = (self.generation.previous(), predecessor.peer()) {
-                serving.remember(before, peer);
-            }
-            serving.predecessor = Some(predecessor);
-        }
+        reported(&serving, &mut predecessor);
+        let mut draining = predecessor.draining(self.before());
+        draining.id = serving.before.take();
+        serving.remember(draining, &Totals::default());
         serving
     }
 
-    /// The predecessor serves again: this process finishes what it has accepted.
-    pub(super) async fn hand_back(&mut self, mut serving: Serving) -> State {
+    /// The predecessor serves again: this process finishes what it has accepted, and reports what it has not told yet.
+    pub(super) async fn hand_back(
+        &mut self,
+        mut serving: Serving,
+        predecessor: Predecessor,
+        yielded: Option<Totals>,
+    ) -> State {
         info!(open = serving.connections.open(), "handed back: the predecessor serves again");
-        let before =
-            self.generation.previous().map_or_else(String::new, |generation| format!("generation {generation} "));
-        self.waiting.rollback_is(Outcome::Done, &format!("rolled back: {before}serves again"));
+        self.waiting.rollback_is(Outcome::Done, &format!("rolled back: generation {} serves again", self.before()));
         serving.hand_back().await;
-        self.drain(serving, None, Exit::HandedBack)
+        let reporter = Reporter::new(serving.connections.counters(), yielded.unwrap_or_default());
+        self.drain(serving, Heir::Predecessor(predecessor, reporter), Exit::HandedBack)
+    }
+
+    /// A reload within the window. The service manager takes notice of the predecessor alone, which passes it on.
+    async fn reload_in_window(&self, serving: &mut Serving, predecessor: &Predecessor, saved: Option<Saved>) {
+        if predecessor.hears_of_reloads() {
+            predecessor.tell(Message::Reloading {}).await;
+        }
+        serving.reload(&self.config, &self.ticket_keys, saved);
+    }
+
+    /// The generation before this one.
+    pub(super) fn before(&self) -> Generation {
+        self.generation.previous().unwrap_or(Generation::FIRST)
     }
 }
 
@@ -279,11 +313,20 @@ fn is_stop_while_starting(order: &Order) -> bool {
     false
 }
 
-/// Asks the predecessor to serve again. Done once.
-async fn roll_back(serving: &Serving, predecessor: &Predecessor) -> bool {
+/// The predecessor has reported within the window, or before it let go.
+fn reported(serving: &Serving, predecessor: &mut Predecessor) {
+    if let Some(before) = serving.before {
+        let counted = predecessor.counted();
+        serving.connections.counters().reported_by(before, predecessor.connections(), &counted);
+    }
+}
+
+/// Asks the predecessor to serve again. Done once. Returns what it was told of the counters.
+async fn roll_back(serving: &Serving, predecessor: &Predecessor) -> Totals {
     warn!("rolling back: the predecessor is asked to serve again");
-    predecessor.tell(Message::Yield { counters: serving.counted_here() }).await;
-    true
+    let counters = serving.connections.counters().here();
+    predecessor.tell(Message::Yield { counters }).await;
+    counters
 }
 
 async fn called_off(predecessor: &mut Option<Predecessor>) -> adopt::Error {

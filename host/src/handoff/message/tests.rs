@@ -23,7 +23,9 @@ fn messages() -> Vec<Message> {
     entries.push(Entry::Listener { key: key("systemd:a b#0"), file: None });
     entries.push(Entry::HandoffSocket { path: "/run/handoff".parse().unwrap(), file: Some(file) });
     entries.push(Entry::Admin { key: key("unix:///run/admin.sock"), file: Some(file) });
-    entries.push(Entry::Generation { generation: u64::MAX, pid: i32::MIN });
+    entries.push(Entry::Generation { generation: u64::MAX, pid: i32::MIN, rolled_back: false });
+    entries.push(Entry::Generation { generation: 2, pid: 7, rolled_back: true });
+    entries.push(Entry::Reports { pid: 7, connections: u64::MAX });
     entries.push(Entry::TicketKeys {});
     entries.push(Entry::Unknown);
     let mut messages = vec![
@@ -41,19 +43,29 @@ fn messages() -> Vec<Message> {
                 failed: Failed { cpu_time: 7, ..Failed::default() },
                 ..Totals::default()
             },
+            hears_of_reloads: true,
         },
-        Message::Prepared { claimed: listeners(), unclaimed: vec![], pidfile: None, admin: None },
+        Message::Prepared {
+            claimed: listeners(),
+            unclaimed: vec![],
+            pidfile: None,
+            admin: None,
+            hears_of_connections: false,
+        },
         Message::Prepared {
             claimed: vec![],
             unclaimed: listeners(),
             pidfile: Some("/run/host.pid".into()),
             admin: Some(key("tcp://127.0.0.1:9000")),
+            hears_of_connections: true,
         },
         Message::Commit { counters: Totals::default() },
         Message::Commit { counters: Totals { finished: 1, ..Totals::default() } },
         Message::Serving {},
         Message::Settled {},
         Message::Yield { counters: Totals { restarts: 1, ..Totals::default() } },
+        Message::Reloading {},
+        Message::Reloaded { done: false },
         Message::Refused { reason: reason() },
         Message::Abort { reason: reason() },
         Message::Resumed {},

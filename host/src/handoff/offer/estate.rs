@@ -37,6 +37,7 @@ impl Estate {
                 parts,
                 entries: chunk.iter().map(|(entry, _)| entry.clone()).collect(),
                 counters: if index == 0 { *totals } else { Totals::default() },
+                hears_of_reloads: true,
             },
             descriptors: chunk.iter().map(|(_, descriptor)| Arc::clone(descriptor)).collect(),
         });

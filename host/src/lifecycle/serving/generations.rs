@@ -1,105 +1,77 @@
-//! The generations beside this one: those that drain, and those that gave the service back.
+//! The other generations of the service that still drain, and what they report.
 
 use super::Serving;
 use crate::{
-    admin::Other,
-    handoff::{
-        Generation,
-        adopt::{self, Predecessor},
-        offer::Successor,
-        peer::Peer,
-    },
+    counters::Totals,
+    handoff::draining::{DrainingProcess, Event},
 };
 use futures::future::select_all;
 use std::{future::pending, sync::Arc};
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 impl Serving {
-    /// A generation that drains from now on, or did when it was last heard of.
-    pub(in crate::lifecycle) fn remember(&mut self, generation: Generation, peer: Arc<Peer>) {
-        self.earlier.push((generation, peer));
+    /// A process that drains from now on, or did when it was last heard of; `counted` was not added before.
+    pub(in crate::lifecycle) fn remember(&mut self, mut process: DrainingProcess, counted: &Totals) {
+        let peer = process.peer().map(Arc::clone).ok_or(process.pid());
+        let DrainingProcess { generation, rolled_back, .. } = process;
+        let counters = self.connections.counters();
+        let connections = process.connections();
+        process.id.get_or_insert_with(|| counters.drains(generation, rolled_back, peer, connections, counted));
+        self.draining.push(process);
     }
 
-    /// A successor that serves no more, and finishes what it has accepted.
-    pub(in crate::lifecycle) fn release(&mut self, successor: Successor) {
-        self.released.push(successor);
-    }
-
-    /// Other generations that finish what they have, as an operator is shown them.
-    pub(in crate::lifecycle) fn others(&mut self) -> Vec<Other> {
-        let predecessor = self.predecessor.as_ref().and_then(Predecessor::peer);
-        let left = self.left_to_predecessor;
-        let earlier = self.earlier().iter().map(|(generation, peer)| Other {
-            generation: Some(*generation),
-            connections: left.filter(|_| predecessor.as_ref().is_some_and(|before| before.pid() == peer.pid())),
-            peer: Ok(Arc::clone(peer)),
+    /// The processes that drain, as they are named to an operator.
+    pub(in crate::lifecycle) fn draining(&self) -> Vec<String> {
+        let named = self.alive().map(|process| match process.rolled_back {
+            true => format!("one that was rolled back (pid {})", process.pid()),
+            false => format!("{} (pid {})", process.generation, process.pid()),
         });
-        let mut others: Vec<_> = earlier.collect();
-        others.extend(self.released.iter().map(|successor| Other {
-            generation: None,
-            peer: Err(successor.pid()),
-            connections: None,
-        }));
-        others
+        named.collect()
     }
 
-    /// Those that drain, as they are named to an operator.
-    pub(in crate::lifecycle) fn draining(&mut self) -> Vec<String> {
-        let earlier = self.earlier().iter().map(|(generation, peer)| format!("{generation} (pid {})", peer.pid()));
-        let mut draining: Vec<_> = earlier.collect();
-        draining.extend(
-            self.released.iter().map(|successor| format!("one that was rolled back (pid {})", successor.pid())),
-        );
-        draining
+    fn alive(&self) -> impl Iterator<Item = &DrainingProcess> {
+        self.draining.iter().filter(|process| process.peer().is_none_or(|peer| !peer.has_ended()))
     }
 
-    /// The earlier generations that drain.
-    fn earlier(&mut self) -> &[(Generation, Arc<Peer>)] {
-        self.earlier.retain(|(_, peer)| !peer.has_ended());
-        &self.earlier
+    /// Connections that are open in other processes, as far as they have reported.
+    pub(in crate::lifecycle) fn open_elsewhere(&self) -> u64 {
+        self.draining.iter().filter_map(DrainingProcess::connections).fold(0, u64::saturating_add)
     }
 
-    /// Has earlier generations open the log anew, and later ones that were rolled back: no pidfile names them any more.
-    pub(in crate::lifecycle) fn reopen_earlier_logs(&mut self) {
-        self.earlier().iter().for_each(|(_, peer)| peer.hang_up());
-        self.released.iter().for_each(Successor::hang_up);
+    /// Has other generations reopen the log: the pidfile does not name them any more.
+    pub(in crate::lifecycle) fn reopen_earlier_logs(&self) {
+        self.draining.iter().filter_map(DrainingProcess::peer).for_each(|peer| peer.hang_up());
     }
 
-    pub(super) fn predecessor_said(&mut self, event: adopt::Event) {
-        if let Some(predecessor) = &mut self.predecessor {
-            let counters = self.connections.counters();
-            predecessor.counted().iter().for_each(|more| counters.add(more));
-        }
-        match event {
-            adopt::Event::Draining(connections) => {
-                debug!(connections, "the predecessor drains");
-                self.left_to_predecessor = Some(connections);
-            }
-            adopt::Event::Gone => {
-                info!("the predecessor has finished");
-                self.predecessor = None;
-                self.earlier();
-            }
-            adopt::Event::Silent => self.predecessor = None,
-            event => debug!(?event, "the predecessor says what is not due; it is ignored"),
+    pub(super) fn reported(&mut self, (index, event): (usize, Event)) {
+        let counters = self.connections.counters();
+        // Each has had one since it was remembered.
+        let Some(id) = self.draining[index].id else { return };
+        let connections = self.draining[index].connections();
+        let last = match event {
+            Event::Reported(counted) => return counters.reported_by(id, connections, &counted),
+            Event::Ended(last) => last,
+        };
+        let lost = counters.ended(id, connections, &last);
+        let process = self.draining.swap_remove(index);
+        let (generation, pid) = (process.generation, process.pid());
+        if lost > 0 {
+            warn!(
+                %generation, pid, lost,
+                "a draining generation ended with open connections; they count as failed with the reason host"
+            );
+        } else {
+            info!(%generation, pid, "draining generation finished");
         }
     }
 }
 
-/// Waits until one of them has ended, and reaps it.
-pub(super) async fn ended(released: &mut Vec<Successor>) {
-    if released.is_empty() {
+/// Waits for the next event of any of them.
+pub(super) async fn next_event(draining: &mut [DrainingProcess]) -> (usize, Event) {
+    if draining.is_empty() {
         return pending().await;
     }
-    let ends = released.iter_mut().map(|successor| Box::pin(successor.reaped()));
-    let ((), first, _) = select_all(ends).await;
-    released.swap_remove(first);
-}
-
-/// What the predecessor says, while it has something to say.
-pub(super) async fn told(predecessor: &mut Option<Predecessor>) -> adopt::Event {
-    match predecessor {
-        Some(predecessor) => predecessor.event().await,
-        None => pending().await,
-    }
+    let events = draining.iter_mut().map(|process| Box::pin(process.event()));
+    let (event, index, _) = select_all(events).await;
+    (index, event)
 }

@@ -1,0 +1,248 @@
+//! Another process of the service that finishes the connections it has accepted, and reports to the process that serves.
+//!
+//! The reports arrive on the channel of the restart in which that process handed over, or was rolled back. When the process that
+//! serves hands over in turn, the channel goes with the rest, so that the reports always reach the process that serves, however
+//! many generations later. Only one process reads them: the predecessor stops when it makes its offer, the successor starts when
+//! the restart has settled, and what is sent in between waits in the channel.
+
+use super::{
+    Generation,
+    channel::{Channel, Error, Side},
+    message::{Entry, Message},
+    offer::Successor,
+    peer::Peer,
+    start,
+};
+use crate::counters::{Counters, DrainingId, Totals};
+use std::{
+    future::pending,
+    io, mem,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+use tracing::debug;
+
+/// A process that drains.
+#[derive(Debug)]
+pub struct DrainingProcess {
+    /// Under which it is counted, once it is.
+    pub id: Option<DrainingId>,
+    /// Which generation it is.
+    pub generation: Generation,
+    /// Whether it gave the service back to its predecessor.
+    pub rolled_back: bool,
+    pid: i32,
+    /// `None` where it cannot be seen from here.
+    peer: Option<Arc<Peer>>,
+    /// Where its reports arrive; `None` once they have ended.
+    reports: Option<Arc<Channel>>,
+    /// Where this process started it.
+    child: Option<start::Successor>,
+    /// The connections that it had at its last report.
+    connections: Option<u64>,
+    /// What it has counted, and nobody has been told yet.
+    counted: Totals,
+}
+
+/// What happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It has counted this since its last report.
+    Reported(Totals),
+    /// It has ended, and has counted this since its last report.
+    Ended(Totals),
+}
+
+impl DrainingProcess {
+    /// The process that has handed over to this one.
+    pub fn predecessor(
+        generation: Generation,
+        peer: Option<Arc<Peer>>,
+        reports: Channel,
+        connections: Option<u64>,
+    ) -> Self {
+        let pid = peer.as_ref().map_or(0, |peer| peer.pid());
+        let reports = Some(Arc::new(reports));
+        let counted = Totals::default();
+        Self { id: None, generation, rolled_back: false, pid, peer, reports, child: None, connections, counted }
+    }
+
+    /// A successor that has given the service back.
+    pub fn rolled_back(generation: Generation, successor: Successor, connections: u64) -> Self {
+        let pid = successor.pid();
+        let (channel, peer, child) = successor.into_parts();
+        let (peer, reports) = (peer.map(Arc::new), Some(Arc::new(channel)));
+        let (connections, counted) = (Some(connections), Totals::default());
+        Self { id: None, generation, rolled_back: true, pid, peer, reports, child, connections, counted }
+    }
+
+    /// One that was offered: an entry of the offer with its descriptor.
+    ///
+    /// # Errors
+    ///
+    /// Where the descriptor does not belong to that process, or the reactor cannot watch it.
+    pub fn offered(generation: Generation, rolled_back: bool, pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
+        let peer = Some(Arc::new(Peer::held(pid, pidfd)?));
+        let counted = Totals::default();
+        Ok(Self {
+            id: None,
+            generation,
+            rolled_back,
+            pid,
+            peer,
+            reports: None,
+            child: None,
+            connections: None,
+            counted,
+        })
+    }
+
+    /// Where its reports arrive, as it was offered.
+    ///
+    /// # Errors
+    ///
+    /// Where the descriptor is not a channel.
+    pub fn reports_offered(&mut self, channel: OwnedFd, connections: u64) -> io::Result<()> {
+        // As on a predecessor's side, no descriptors are taken from it.
+        self.reports = Some(Arc::new(Channel::new(channel, Side::Predecessor)?));
+        self.connections = Some(connections);
+        Ok(())
+    }
+
+    /// What a successor is offered of it.
+    pub fn entries(&self) -> Vec<(Entry, Arc<dyn AsFd + Send + Sync>)> {
+        let Self { generation, rolled_back, pid, .. } = *self;
+        let mut entries: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)> = Vec::new();
+        if let Some(peer) = &self.peer {
+            let entry = Entry::Generation { generation: generation.number(), pid, rolled_back };
+            entries.push((entry, Arc::clone(peer) as _));
+            if let (Some(reports), Some(connections)) = (&self.reports, self.connections) {
+                entries.push((Entry::Reports { pid, connections }, Arc::clone(reports) as _));
+            }
+        }
+        entries
+    }
+
+    /// Its process id; 0 where it cannot be seen from here.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The connections that it had at its last report, where it has made any.
+    pub fn connections(&self) -> Option<u64> {
+        self.connections
+    }
+
+    /// The process, where it can be seen.
+    pub fn peer(&self) -> Option<&Arc<Peer>> {
+        self.peer.as_ref()
+    }
+
+    /// Waits for its next report, or its end. May be dropped and called again, until it has ended.
+    pub async fn event(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                biased;
+                received = received(self.reports.as_deref()) => match received {
+                    Ok(message) => if self.has_reported(message) {
+                        return Event::Reported(mem::take(&mut self.counted));
+                    },
+                    Err(error) => {
+                        debug!(pid = self.pid, %error, "a draining process reports no more");
+                        self.reports = None;
+                        if self.peer.is_none() {
+                            return self.ended().await;
+                        }
+                    }
+                },
+                () = ended(self.peer.as_deref()) => {
+                    // What it reported before it ended, and was not read yet.
+                    while let Some(Ok(Some(received))) = self.reports.as_ref().map(|reports| reports.receive_queued()) {
+                        self.has_reported(received.message);
+                    }
+                    return self.ended().await;
+                }
+            }
+        }
+    }
+
+    fn has_reported(&mut self, message: Message) -> bool {
+        match message {
+            Message::Draining { connections, counters } => {
+                self.connections = Some(connections);
+                self.counted = self.counted.plus(&counters);
+                true
+            }
+            message => {
+                debug!(pid = self.pid, message = message.name(), "a draining process sent an unexpected message");
+                false
+            }
+        }
+    }
+
+    async fn ended(&mut self) -> Event {
+        if let Some(child) = &mut self.child {
+            // Its parent, which is let go of next, reaps it only once it has seen the end itself.
+            child.ended().await;
+            child.let_go().await;
+        }
+        Event::Ended(mem::take(&mut self.counted))
+    }
+}
+
+async fn received(reports: Option<&Channel>) -> Result<Message, Error> {
+    match reports {
+        Some(channel) => channel.receive().await.map(|received| received.message),
+        None => pending().await,
+    }
+}
+
+async fn ended(peer: Option<&Peer>) {
+    match peer {
+        Some(peer) => peer.ended().await,
+        None => pending().await,
+    }
+}
+
+/// Reports to the process that serves how many connections are open here, and the outcomes of the others.
+///
+/// It reports what this process has counted itself. What others report goes to the process that serves without a detour.
+#[derive(Debug)]
+pub struct Reporter {
+    counters: &'static Counters,
+    /// What is known there.
+    known: Totals,
+    /// The number of open connections in the last report.
+    open: Option<u64>,
+}
+
+impl Reporter {
+    /// Everything up to `known` is known there.
+    pub fn new(counters: &'static Counters, known: Totals) -> Self {
+        Self { counters, known, open: None }
+    }
+
+    /// What was counted since the offer or the last report, and the snapshot to be marked as known when it has been sent.
+    pub fn news(&self) -> (Totals, Totals) {
+        let here = self.counters.here();
+        (here.since(&self.known), here)
+    }
+
+    /// Marks a snapshot as known.
+    pub fn sent(&mut self, here: Totals) {
+        self.known = here;
+    }
+
+    /// Reports what is new. The reader may be busy: where the channel has no room, it is reported the next time.
+    pub fn report(&mut self, channel: &Channel) {
+        let (counters, here) = self.news();
+        let connections = here.open();
+        if self.open == Some(connections) && counters.is_nothing() {
+            return;
+        }
+        if channel.send_now(&Message::Draining { connections, counters }) {
+            self.sent(here);
+            self.open = Some(connections);
+        }
+    }
+}
