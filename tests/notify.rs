@@ -1,11 +1,14 @@
 //! What a supervisor is told, and when.
 
 use crate::{
-    harness::{Setup, directory, read_line, read_to_end, wait_for},
-    service::{Service, generation},
+    harness::{Setup, directory, plugin, read_line, read_to_end, wait_for},
+    service::{Service, exit_code, generation},
     supervisor::{Barriers, Supervisor},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{fs, io::Write, path::Path, process::Command};
 
 fn supervised(plugin: &str, socket: &Path) -> Setup {
@@ -151,4 +154,77 @@ fn each_generation_names_the_next_as_the_main_process() {
     });
     assert_eq!(supervisor.main_process(first), last.pid, "who serves is still main");
     service.order("");
+}
+
+/// How often the process has announced a reload, and whether it has been ready since.
+fn reloads(supervisor: &Supervisor, sender: i32) -> (usize, bool) {
+    let said: Vec<_> = supervisor.said().into_iter().filter(|said| said.sender == sender).collect();
+    let last = |line: &str| said.iter().rposition(|said| said.has(line));
+    (said.iter().filter(|said| said.has("RELOADING=1")).count(), last("READY=1") > last("RELOADING=1"))
+}
+
+/// The service manager hears the predecessor alone, which is still its main process.
+#[test]
+fn a_reload_within_the_window_is_announced_by_the_main_process() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let directory = directory();
+    let plugin_file = directory.path().join("plugin.wasm");
+    fs::copy(plugin("hello"), &plugin_file).unwrap();
+    let setup = Setup::serving_file(&plugin_file).environment("NOTIFY_SOCKET", supervisor.socket().to_str().unwrap());
+    let service = Service::start(setup.option("--rollback-window", "60s"));
+    let first = service.host.pid();
+    service.signal(Signal::SIGUSR1);
+    service.host.logged(&["the successor serves"]);
+    let second = generation(&service.host.logged(&["serving; the predecessor watches"])).pid;
+    assert_eq!(reloads(&supervisor, first).0, 1, "of the restart");
+    for (count, signalled) in [(2, first), (3, second)] {
+        kill(Pid::from_raw(signalled), Signal::SIGHUP).unwrap();
+        wait_for("the end of a reload", || (reloads(&supervisor, first) == (count, true)).then_some(()));
+    }
+    fs::write(&plugin_file, "not WebAssembly").unwrap();
+    kill(Pid::from_raw(first), Signal::SIGHUP).unwrap();
+    wait_for("the end of a reload that fails", || (reloads(&supervisor, first) == (4, true)).then_some(()));
+    assert!(supervisor.said().iter().any(|said| said.value("STATUS").is_some_and(|status| status.contains("failed"))));
+    assert_eq!(supervisor.main_process(first), first);
+    fs::copy(plugin("hello"), &plugin_file).unwrap();
+    service.forgo_window();
+}
+
+/// A service manager kills what is left of a service when its main process ends.
+#[test]
+fn a_main_process_that_stops_waits_for_earlier_generations() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let setup = supervised("speaks-first", supervisor.socket()).option("--rollback-window", "10ms");
+    let service = Service::start(setup);
+    let mut client = service.host.connect();
+    assert_eq!(read_line(&mut client), "ready\n");
+    let second = service.restart();
+    service.signal(Signal::SIGTERM);
+    service.host.logged(&[&format!("[{}/", second.pid), "waiting for earlier generations too"]);
+    client.write_all(b"x\n").unwrap();
+    assert_eq!(read_to_end(&mut client), b"you said: x\n");
+    assert_eq!(exit_code(second.pid), Some(0));
+    let log = service.host.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.starts_with(&format!("[{}/", second.pid))).collect();
+    let position = |words: &str| lines.iter().position(|line| line.contains(words));
+    assert!(position("draining generation finished") < position("every connection has finished"), "{lines:#?}");
+    service.ends(second.pid);
+}
+
+#[test]
+fn a_main_process_waits_for_earlier_generations_until_the_drain_timeout() {
+    let supervisor = Supervisor::new(Barriers::Answered);
+    let setup = supervised("speaks-first", supervisor.socket()).option("--rollback-window", "10ms");
+    let mut service = Service::start(setup.option("--drain-timeout", "100ms"));
+    let mut client = service.host.connect();
+    assert_eq!(read_line(&mut client), "ready\n");
+    let second = service.restart();
+    service.signal(Signal::SIGTERM);
+    let record = service.host.logged(&[&format!("[{}/", second.pid), "drain timeout passed"]);
+    assert!(record.contains("elsewhere=1") && record.contains("generations=\"1 (pid "), "{record}");
+    assert_eq!(exit_code(second.pid), Some(1));
+    client.write_all(b"x\n").unwrap();
+    assert_eq!(read_to_end(&mut client), b"you said: x\n", "without a service manager nobody has killed it");
+    assert_eq!(service.host.exit_code(), 0);
+    service.abandon();
 }

@@ -1,6 +1,9 @@
 //! Signals: what is open finishes, what is queued is served, what hangs is cut at the deadline, and nothing starves them.
 
-use crate::harness::{Address, Host, PATIENCE, Setup, Transport, connect, plugin, read_line, read_to_end, wait_for};
+use crate::{
+    harness::{Address, Host, PATIENCE, Setup, Transport, connect, plugin, read_line, read_to_end, wait_for},
+    operator::Operated,
+};
 use nix::sys::signal::Signal;
 use std::{
     io::Write,
@@ -181,4 +184,18 @@ fn a_peer_that_floods_after_its_reply_cannot_hold_the_host() {
     // It is answered, but has not closed: only the deadline ends it.
     assert_eq!(host.terminate(), 1);
     flooding.join().unwrap();
+}
+
+#[test]
+fn a_host_that_stops_tells_how_many_connections_are_open() {
+    let operated = Operated::start(Setup::serving("echo").option("--max-connections", "50"));
+    let client = operated.service.host.connect();
+    wait_for("a connection", || (operated.operator.status()["connections"]["accepted"] == 1).then_some(()));
+    operated.service.host.signal(Signal::SIGTERM);
+    let status = operated.operator.reaches("stopping");
+    assert_eq!((&status["connections"]["open"], &status["connections"]["most"]), (&1.into(), &50.into()));
+    assert!((operated.operator.metric("uninterruptible_connections_open") - 1.0).abs() < f64::EPSILON);
+    drop(client);
+    let mut operated = operated;
+    assert_eq!(operated.service.host.exit_code(), 0);
 }
