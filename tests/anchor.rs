@@ -216,6 +216,52 @@ fn as_the_first_process_it_can_do_without() {
     assert_eq!(host.exit_code(), 0);
 }
 
+/// A shell as the first process of a namespace, and the host as its child: a container with an init.
+fn under_an_init() -> Option<Setup> {
+    let mut wrapper = namespaces()?;
+    wrapper.extend(["sh", "-c", r#""$0" "$@"; exit $?"#]);
+    Some(Setup::serving("hello").option("--rollback-window", "10ms").by_way_of(wrapper))
+}
+
+/// The process that an init of such a container has started.
+fn started_by_init(host: &Host) -> i32 {
+    generation(generation(host.pid()))
+}
+
+#[test]
+fn a_child_of_an_init_anchors_by_itself_and_survives_restarts() {
+    let Some(setup) = under_an_init() else { return };
+    let mut host = setup.start();
+    let anchor = started_by_init(&host);
+    for _ in 0..2 {
+        let before = generation(anchor);
+        signal(anchor, Signal::SIGUSR1);
+        wait_for("one other generation", || {
+            Some(children(anchor)).filter(|left| left.len() == 1 && left[0] != before).map(drop)
+        });
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    }
+    signal(anchor, Signal::SIGTERM);
+    assert_eq!(host.exit_code(), 0);
+}
+
+#[test]
+fn a_restart_that_would_end_the_container_is_refused_with_the_reason() {
+    let first_process = namespaces().map(|wrapper| Setup::serving("hello").by_way_of(wrapper));
+    for (setup, reason) in [(first_process, "this process is pid 1"), (under_an_init(), "was started by sh (pid 1)")] {
+        let Some(setup) = setup else { return };
+        let mut host = setup.argument("--anchor=never").start();
+        host.logged(&["WARN", "hot restarts are refused", reason, "--anchor"]);
+        let serving = host.logged(&["listening"]);
+        let below = if reason.contains("sh") { started_by_init(&host) } else { generation(host.pid()) };
+        signal(below, Signal::SIGUSR1);
+        host.logged(&["ERROR", "the restart is refused", reason, "--anchor"]);
+        assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{serving}");
+        signal(below, Signal::SIGTERM);
+        assert_eq!(host.exit_code(), 0);
+    }
+}
+
 #[test]
 fn under_tini() {
     if Command::new("tini").arg("--version").output().is_err() {
@@ -230,6 +276,13 @@ fn under_tini() {
     let mut host = anchored("hello").by_way_of(["tini", "-s", "--"]).start();
     signal(generation(generation(host.pid())), Signal::SIGKILL);
     assert_eq!(host.exit_code(), 137);
+    // Nobody has to know of the option.
+    let setup = Setup::serving("hello").option("--rollback-window", "10ms");
+    let mut host = setup.by_way_of(["tini", "-s", "--"]).start();
+    host.signal(Signal::SIGUSR1);
+    wait_for("a successor that is the service", || current(&host));
+    assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+    assert_eq!(host.terminate(), 0);
 }
 
 #[test]

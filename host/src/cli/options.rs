@@ -128,8 +128,9 @@ pub struct Options {
     )]
     pub drain_timeout: String,
 
-    /// Keep one process id through all restarts, by a small parent of the processes that serve: `always`, `never`, or `auto`,
-    /// which is for the first process of a container.
+    /// Keep one process id through all restarts, by a small parent of the processes that serve: `always`, `never`, or `auto`.
+    /// `auto` does so for process 1 of a container and for a child of a supervisor that knows one process id only (tini,
+    /// docker-init, dumb-init, runit, s6, supervisord).
     #[arg(
         long,
         value_name = "WHEN",

@@ -1,7 +1,7 @@
 //! What a process finds where it was started, beside the variables of options: what a service manager, an anchor, a predecessor or a
 //! platform has left for it.
 
-use super::{Error, Layers, program::absolute, value::parse};
+use super::{Error, Layers, program::absolute, supervision::Supervision, value::parse};
 use crate::{
     anchor::{self, Launch},
     bind::{Activation, ActivationError, Bind, Variables},
@@ -35,7 +35,7 @@ const DEFAULT_PORT: u16 = 7000;
 pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
     let first = process::id() == 1;
     let wanted = match parse("--anchor", &layers.options.anchor).map_err(|error| error.located(&layers.origins))? {
-        Anchored::Auto => first,
+        Anchored::Auto => Supervision::of_this().is_some(),
         Anchored::Always => true,
         Anchored::Never => false,
     };
@@ -73,6 +73,12 @@ impl FromStr for Anchored {
 /// Whether an anchor has started this process, or one that came before it.
 pub(super) fn is_anchored() -> bool {
     env::var_os(anchor::ANCHORED_VARIABLE).is_some()
+}
+
+/// What takes the end of this process for the end of the service, where nothing stands in between.
+pub(super) fn supervision() -> Option<Supervision> {
+    let has_predecessor = env::var_os(start::CHANNEL_VARIABLE).is_some();
+    if is_anchored() || has_predecessor { None } else { Supervision::of_this() }
 }
 
 /// What the service manager has passed: to this process, or to the anchor that has just started it. To be asked once.

@@ -11,6 +11,7 @@ mod printed;
 mod program;
 mod slips;
 mod subcommand;
+mod supervision;
 mod value;
 
 pub use descriptors::Lowered;
@@ -21,6 +22,7 @@ pub use layers::Layers;
 pub use listener::{Handler, Limits, Listener, Route, Timeouts};
 pub use slips::slips;
 pub use subcommand::{Looking, asking, project};
+pub use supervision::Supervision;
 
 use crate::{
     admin,
@@ -30,7 +32,7 @@ use crate::{
     log,
     privilege::Identity,
 };
-use environment::{Anchored, is_anchored};
+use environment::{Anchored, is_anchored, supervision};
 use program::{boot_directory, start_command};
 use std::{
     env,
@@ -81,6 +83,8 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// Where the supervisor wants to be told how the service is.
     pub notify_socket: Option<OsString>,
+    /// What takes the end of this process for the end of the service, so that it cannot be restarted hot.
+    pub supervision: Option<Supervision>,
     /// Whether an anchor wants to be told how this process ends.
     pub anchored: bool,
     /// What is logged, and how.
@@ -211,6 +215,7 @@ impl Config {
             admin: options.admin.as_deref().map(|uri| parse("--admin", uri)).transpose()?,
             pidfile: file("--pidfile", options.pidfile, "/run/uninterruptible-host.pid")?,
             notify_socket: env::var_os("NOTIFY_SOCKET"),
+            supervision: supervision(),
             anchored: is_anchored(),
             log: log::Options {
                 level: parse("--log-level", &options.log_level)?,

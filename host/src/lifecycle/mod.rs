@@ -98,6 +98,9 @@ pub fn run(
     for (found, meant) in config::slips() {
         warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
     }
+    if let Some(supervision) = &config.supervision {
+        warn!("hot restarts are refused: {supervision}; start the host with --anchor (or without --anchor=never)");
+    }
     if let Some(lowered) = &config.lowered {
         info!("{lowered}");
     }

@@ -117,10 +117,10 @@ impl Lifecycle {
         }
     }
 
-    pub(super) fn restart(&mut self, mut serving: Serving) -> State {
+    pub(super) fn restart(&mut self, serving: Serving) -> State {
         // Before anything can fail: a service manager that has sent the signal waits for both words.
         self.notifier.reloading(&self.status("serves, and gets a successor ready"));
-        if let Some(reason) = self.too_many(&mut serving) {
+        if let Some(reason) = self.ends_with_this_process().or_else(|| self.too_many(&serving)) {
             error!("the restart is refused: {reason}");
             self.restart_refused(&serving, &reason);
             self.notifier.ready(&self.status("serves; its last restart was refused"));
@@ -141,8 +141,8 @@ impl Lifecycle {
         }
     }
 
-    pub(super) async fn visited(&mut self, mut serving: Serving, visitor: Visitor) -> State {
-        if let Some(reason) = self.too_many(&mut serving) {
+    pub(super) async fn visited(&mut self, serving: Serving, visitor: Visitor) -> State {
+        if let Some(reason) = self.too_many(&serving) {
             error!("the restart is refused: {reason}");
             self.restart_refused(&serving, &reason);
             visitor.refuse(&reason).await;
@@ -163,8 +163,14 @@ impl Lifecycle {
         }
     }
 
+    /// Why the service would not outlive this process, where it would not.
+    fn ends_with_this_process(&self) -> Option<String> {
+        let supervision = self.config.supervision.as_ref()?;
+        Some(format!("{supervision}; stop the host and start it with --anchor (or without --anchor=never), once"))
+    }
+
     /// Why one more generation cannot drain, where it cannot.
-    pub(super) fn too_many(&self, serving: &mut Serving) -> Option<String> {
+    pub(super) fn too_many(&self, serving: &Serving) -> Option<String> {
         let draining = serving.draining();
         let most = self.config.handoff.max_draining.get();
         (draining.len() >= most as usize).then(|| {

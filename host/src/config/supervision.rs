@@ -1,0 +1,93 @@
+//! Who started this process, and whether the service ends when this process does.
+//!
+//! A hot restart replaces the process. To a supervisor that knows one process id, and cannot be told of another, that is the end
+//! of the service: a container ends, or the service is started a second time. An anchor keeps the id for such a supervisor.
+
+use std::{env, fmt, fs, os::unix::process::parent_id, process};
+
+/// Programs that supervise their direct child, by the name that the kernel has for them, which is cut after 15 bytes. One that is
+/// process 1 needs no name.
+const SUPERVISORS: [&str; 12] = [
+    "catatonit",
+    "circusd",
+    "docker-init",
+    "dumb-init",
+    "perpd",
+    "runsv",
+    "s6-supervise",
+    "supervise",
+    "supervisord",
+    "systemd",
+    "tini",
+    "tini-static",
+];
+
+/// What takes the end of this process for the end of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Supervision {
+    /// This is process 1, and its pid namespace (its container) ends with it.
+    FirstProcess,
+    /// The parent supervises this very process.
+    Parent {
+        /// Its name.
+        name: String,
+        /// Its process id.
+        pid: u32,
+    },
+}
+
+impl Supervision {
+    /// The supervision of a process that was neither started by an anchor nor by a predecessor. `None` where nothing is known to
+    /// depend on its process id: it was started from a shell, or its service manager follows the main process.
+    pub(super) fn of_this() -> Option<Self> {
+        let parent = parent_id();
+        let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+        let told = env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
+        Self::known(process::id(), parent, name.trim_end(), told)
+    }
+
+    fn known(pid: u32, parent: u32, name: &str, told: bool) -> Option<Self> {
+        if pid == 1 {
+            return Some(Self::FirstProcess);
+        }
+        // A parent in another pid namespace, as of `docker exec`, is 0.
+        let supervises = parent == 1 || SUPERVISORS.contains(&name);
+        (supervises && !told).then(|| Self::Parent { name: name.to_owned(), pid: parent })
+    }
+}
+
+impl fmt::Display for Supervision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FirstProcess => f.write_str("this process is pid 1, and its container ends when it ends"),
+            Self::Parent { name, pid } => {
+                write!(f, "this process was started by {name} (pid {pid}), which takes its end for the end of the service")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn supervisors_of_one_process_are_recognised() {
+        let parent = |name: &str, pid| Some(Supervision::Parent { name: name.to_owned(), pid });
+        for (pid, by, name, told, expected) in [
+            (1, 0, "", false, Some(Supervision::FirstProcess)),
+            (1, 0, "", true, Some(Supervision::FirstProcess)),
+            (7, 1, "tini", false, parent("tini", 1)),
+            (7, 1, "sh", false, parent("sh", 1)),
+            (7, 1, "systemd", false, parent("systemd", 1)),
+            (7, 1, "systemd", true, None),
+            (700, 600, "runsv", false, parent("runsv", 600)),
+            (700, 600, "systemd", true, None),
+            (700, 600, "bash", false, None),
+            (700, 0, "", false, None),
+        ] {
+            assert_eq!(Supervision::known(pid, by, name, told), expected, "{pid} {by} {name} {told}");
+        }
+        assert!(SUPERVISORS.iter().all(|name| name.len() <= 15));
+    }
+}
