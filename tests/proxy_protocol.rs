@@ -176,7 +176,7 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer() {
         host.logged(&["connection refused", "peer=tcp://127.0.0.1:", "because=no PROXY header: ", because]);
     }
     assert_eq!(host.log().matches(" WARN ").count(), 1, "one in a minute is told to whoever reads the log");
-    host.logged(&[" WARN ", "is the proxy told to send one?", "suppressed=0"]);
+    host.logged(&[" WARN ", "is the proxy told to send one?"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use crate::{
     bind::{LocalAddress, PeerAddress},
     drain::Slot,
-    log::Limiter,
+    log::{self, Limiter},
     proxy_header::{self, Header},
     restrict::{Exclusion, Proxies, Rules},
     sys,
@@ -147,11 +147,13 @@ impl Admission {
     }
 
     /// Whether a refusal is one of those that an operator should know about: `Some` with how many were not told.
-    pub(crate) fn to_be_told(&self, refusal: &Refusal) -> Option<u64> {
+    pub(crate) fn to_be_told(&self, refusal: &Refusal) -> Option<Option<u64>> {
         match refusal {
-            Refusal::Crowd { .. } => self.crowds.pass(),
+            Refusal::Crowd { .. } => self.crowds.pass().map(log::counted),
             // A health check may only connect; whoever sends something else, or nothing, is no proxy, or not told to be one.
-            Refusal::NoHeader(proxy_header::Error::Malformed(_)) | Refusal::LateHeader(_) => self.faulty_proxies.pass(),
+            Refusal::NoHeader(proxy_header::Error::Malformed(_)) | Refusal::LateHeader(_) => {
+                self.faulty_proxies.pass().map(log::counted)
+            }
             _ => None,
         }
     }

@@ -319,11 +319,14 @@ impl Drop for Record {
         }
         match ended {
             Ended::Served(Ok(())) => tell!(debug, "connection finished"),
-            Ended::Served(Err(Failure { reason, message })) => match (reason.fault(), service.to_be_told(reason)) {
-                (Fault::Plugin, Some(suppressed)) => tell!(warn, %reason, message, suppressed, "connection failed"),
-                (Fault::Host, Some(suppressed)) => tell!(error, %reason, message, suppressed, "connection failed"),
-                _ => tell!(debug, %reason, message, "connection failed"),
-            },
+            Ended::Served(Err(failure)) => {
+                let (reason, error) = (failure.reason, failure.told());
+                match (reason.fault(), service.to_be_told(reason)) {
+                    (Fault::Plugin, Some(suppressed)) => tell!(warn, %reason, error, suppressed, "connection failed"),
+                    (Fault::Host, Some(suppressed)) => tell!(error, %reason, error, suppressed, "connection failed"),
+                    _ => tell!(debug, %reason, error, "connection failed"),
+                }
+            }
             Ended::Refused(because) => match (service.admission.to_be_told(&because), &because) {
                 (Some(suppressed), Refusal::Crowd { .. }) => tell!(info, %because, suppressed, "connection refused"),
                 (Some(suppressed), _) => tell!(warn, %because, suppressed, "connection refused"),

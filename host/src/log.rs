@@ -4,34 +4,28 @@
 //! are dropped and counted; nothing waits for it.
 
 mod file;
+mod limiter;
+mod record;
 
 pub use file::Error;
+pub use limiter::{Limiter, counted};
 
 use crate::{handoff::Generation, privilege::Owner};
 use file::LogFile;
-use nix::unistd::getpid;
 use std::{
-    fmt,
     io::{self, Write},
     path::PathBuf,
     str::FromStr,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tracing::{Event, Level, Subscriber, error, info, warn};
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{
-        FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
-        format::{Format, Full, Json, JsonFields, Writer},
-    },
-    registry::LookupSpan,
-};
+use tracing::{Level, error, info, warn};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// Records that wait for the writer: a burst of ten thousand failing connections fits.
 const QUEUE: usize = 16 << 10;
@@ -138,14 +132,10 @@ pub fn start(options: &Options) -> Result<Flush, Error> {
         tracing_subscriber::fmt().with_env_filter(own(options.level)).with_ansi(false).with_writer(queue.clone());
     // Only a test that starts twice could find a subscriber in place.
     match options.format {
-        Shape::Text => drop(tracing::subscriber::set_global_default(
-            text.event_format(WithPid(Format::default().with_target(false))).finish(),
-        )),
-        Shape::Json => drop(tracing::subscriber::set_global_default(
-            text.fmt_fields(JsonFields::new())
-                .event_format(WithPid(Format::default().json().flatten_event(true).with_target(false)))
-                .finish(),
-        )),
+        Shape::Text => {
+            drop(tracing::subscriber::set_global_default(text.event_format(record::Text::default()).finish()))
+        }
+        Shape::Json => drop(tracing::subscriber::set_global_default(text.event_format(record::Json).finish())),
     }
     Ok(Flush(queue))
 }
@@ -302,87 +292,6 @@ pub fn identify(generation: Generation) {
     GENERATION.store(generation.number(), Ordering::Relaxed);
 }
 
-/// Puts the process id and the generation into each record.
-struct WithPid<F>(F);
-
-impl<S, N> FormatEvent<S, N> for WithPid<Format<Full>>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(writer, "[{}/{}] ", getpid(), GENERATION.load(Ordering::Relaxed))?;
-        self.0.format_event(context, writer, event)
-    }
-}
-
-impl<S, N> FormatEvent<S, N> for WithPid<Format<Json>>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    FormattedFields<N>: 'static,
-{
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut record = String::new();
-        self.0.format_event(context, Writer::new(&mut record), event)?;
-        let rest = record.strip_prefix('{').unwrap_or(&record);
-        write!(writer, "{{\"pid\":{},\"generation\":{},{rest}", getpid(), GENERATION.load(Ordering::Relaxed))
-    }
-}
-
-/// Lets through so many in a burst and so many a second after it, and counts what it does not let through.
-#[derive(Debug)]
-pub struct Limiter {
-    burst: u32,
-    every: Duration,
-    bucket: Mutex<Bucket>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    tokens: u32,
-    filled: Instant,
-    suppressed: u64,
-}
-
-impl Limiter {
-    /// `burst` at once, then `rate` a second.
-    pub fn new(burst: u32, rate: u32) -> Self {
-        Self {
-            burst,
-            every: Duration::from_secs(1) / rate.max(1),
-            bucket: Mutex::new(Bucket { tokens: burst, filled: Instant::now(), suppressed: 0 }),
-        }
-    }
-
-    /// One in each `period`.
-    pub fn one_in(period: Duration) -> Self {
-        Self { every: period, ..Self::new(1, 1) }
-    }
-
-    /// Whether one more may pass: `Some` with how many did not since the last that did.
-    pub fn pass(&self) -> Option<u64> {
-        let mut bucket = self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let periods = bucket.filled.elapsed().as_nanos() / self.every.as_nanos().max(1);
-        if let Ok(periods @ 1..) = u32::try_from(periods.min(u128::from(self.burst))) {
-            bucket.tokens = bucket.tokens.saturating_add(periods).min(self.burst);
-            bucket.filled = Instant::now();
-        }
-        if let Some(left) = bucket.tokens.checked_sub(1) {
-            bucket.tokens = left;
-            Some(std::mem::take(&mut bucket.suppressed))
-        } else {
-            bucket.suppressed += 1;
-            None
-        }
-    }
-
-    /// How many did not pass and have not been reported.
-    pub fn suppressed(&self) -> u64 {
-        std::mem::take(&mut self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner).suppressed)
-    }
-}
-
 /// The most of one message from a guest that is logged, in bytes.
 const LONGEST_MESSAGE: usize = 4 << 10;
 
@@ -414,13 +323,5 @@ mod tests {
         assert_eq!(escaped("multi\nline \u{1b}[31m\u{202e}\n"), "multi\\nline \\u{1b}[31m\\u{202e}");
         assert!(escaped(&"\n".repeat(10)).is_empty());
         assert!(escaped(&"é".repeat(100_000)).len() <= LONGEST_MESSAGE + 8);
-    }
-
-    #[test]
-    fn a_limiter_counts_what_it_holds_back() {
-        let limiter = Limiter::new(2, 1);
-        assert_eq!([limiter.pass(), limiter.pass(), limiter.pass(), limiter.pass()], [Some(0), Some(0), None, None]);
-        assert_eq!(limiter.suppressed(), 2);
-        assert_eq!(limiter.suppressed(), 0);
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     bind::Key,
     config::{self, Config, Handler, Timeouts},
     guest::{self, Fault, Plugin, Reason},
-    log::Limiter,
+    log::{self, Limiter},
     tls::{self, Acceptor, Session, TicketKeys},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -51,10 +51,10 @@ impl Service {
     }
 
     /// Whether a failure is to be told to whoever reads the log: `Some` with how many were not.
-    pub fn to_be_told(&self, reason: Reason) -> Option<u64> {
+    pub fn to_be_told(&self, reason: Reason) -> Option<Option<u64>> {
         match reason.fault() {
-            Fault::Plugin => self.faults.pass(),
-            Fault::Host => self.own_faults.pass(),
+            Fault::Plugin => self.faults.pass().map(log::counted),
+            Fault::Host => self.own_faults.pass().map(log::counted),
             Fault::Nobody => None,
         }
     }

@@ -175,7 +175,7 @@ fn serve(
         ListenerAddress::Unix(_) => {
             let peer = getsockopt(&socket, PeerCredentials)?;
             if peer.uid() != geteuid().as_raw() && peer.uid() != 0 {
-                debug!(uid = peer.uid(), pid = peer.pid(), "another user was turned away at the admin endpoint");
+                debug!(uid = peer.uid(), process = peer.pid(), "another user was turned away at the admin endpoint");
                 return Ok(None);
             }
             tokio::spawn(http::serve(Socket::new(socket)?, Reach::Owner, desk, asked, place))

@@ -61,7 +61,10 @@ impl fmt::Display for Supervision {
         match self {
             Self::FirstProcess => f.write_str("this process is pid 1, and its container ends when it ends"),
             Self::Parent { name, pid } => {
-                write!(f, "this process was started by {name} (pid {pid}), which takes its end for the end of the service")
+                write!(
+                    f,
+                    "this process was started by {name} (pid {pid}), which takes its end for the end of the service"
+                )
             }
         }
     }

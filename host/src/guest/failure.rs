@@ -50,6 +50,11 @@ impl Failure {
     pub fn plain(reason: Reason) -> Self {
         Self { reason, message: String::new() }
     }
+
+    /// What there is to say about it, as the field of a record.
+    pub fn told(&self) -> Option<&str> {
+        Some(self.message.as_str()).filter(|message| !message.is_empty())
+    }
 }
 
 impl Reason {

@@ -52,7 +52,8 @@ impl Speech {
         let Some(suppressed) = self.own.pass() else { return };
         let Some(suppressed_of_others) = self.shared.pass() else { return };
         let line = log::escaped(&String::from_utf8_lossy(line));
-        info!(plugin = %self.plugin, connection = %self.connection, stream, suppressed = suppressed + suppressed_of_others, "guest: {line}");
+        let suppressed = log::counted(suppressed + suppressed_of_others);
+        info!(plugin = %self.plugin, connection = %self.connection, stream, suppressed, "guest: {line}");
     }
 }
 

@@ -289,7 +289,7 @@ impl Predecessor {
                 return Err(Error::Parts { part, parts, expected });
             }
             if part == 1 {
-                debug!(generation, release = log::escaped(&release), parts, "offered");
+                debug!(predecessor = generation, release = log::escaped(&release), parts, "offered");
             }
             offered.generation = Generation::new(generation);
             self.counted = self.counted.plus(&counters);
@@ -345,7 +345,7 @@ impl Predecessor {
     /// Says something that changes nothing where it does not arrive.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
-            debug!(message = message.name(), %error, "a message to the predecessor was lost");
+            debug!(sent = message.name(), %error, "a message to the predecessor was lost");
         }
     }
 
@@ -362,7 +362,7 @@ impl Predecessor {
                         self.connections = Some(connections);
                         return Event::Reported;
                     }
-                    message => debug!(message = message.name(), "the predecessor says what is not due; it is ignored"),
+                    message => debug!(received = message.name(), "the predecessor says what is not due; it is ignored"),
                 },
                 Err(error) => {
                     debug!(%error, "the predecessor says no more");

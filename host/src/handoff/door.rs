@@ -180,7 +180,7 @@ async fn heard(
 fn admit(socket: OwnedFd) -> io::Result<Option<Channel>> {
     let peer = getsockopt(&socket, PeerCredentials)?;
     if peer.uid() != geteuid().as_raw() && peer.uid() != 0 {
-        debug!(uid = peer.uid(), pid = peer.pid(), "another user was turned away at the handoff socket");
+        debug!(uid = peer.uid(), process = peer.pid(), "another user was turned away at the handoff socket");
         return Ok(None);
     }
     Channel::new(socket, Side::Predecessor).map(Some)

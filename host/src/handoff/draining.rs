@@ -148,7 +148,7 @@ impl DrainingProcess {
                         return Event::Reported(mem::take(&mut self.counted));
                     },
                     Err(error) => {
-                        debug!(pid = self.pid, %error, "a draining process reports no more");
+                        debug!(process = self.pid, %error, "a draining process reports no more");
                         self.reports = None;
                         if self.peer.is_none() {
                             return self.ended().await;
@@ -174,7 +174,7 @@ impl DrainingProcess {
                 true
             }
             message => {
-                debug!(pid = self.pid, message = message.name(), "a draining process sent an unexpected message");
+                debug!(process = self.pid, received = message.name(), "a draining process sent an unexpected message");
                 false
             }
         }

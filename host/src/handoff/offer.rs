@@ -282,7 +282,7 @@ impl Successor {
                 Ok(Message::Reloaded { done }) => return Event::Reloaded { done },
                 Ok(message) => warn!(
                     successor = self.pid(),
-                    message = message.name(),
+                    received = message.name(),
                     "the successor says what is not due; it is ignored"
                 ),
                 Err(error) => {
@@ -309,7 +309,7 @@ impl Successor {
     /// Says something that changes nothing where it does not arrive.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
-            debug!(successor = self.pid(), message = message.name(), %error, "a message to the successor was lost");
+            debug!(successor = self.pid(), sent = message.name(), %error, "a message to the successor was lost");
         }
     }
 

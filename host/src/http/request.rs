@@ -236,13 +236,14 @@ impl Record {
 
     fn end(&mut self, how: Result<(), Failure>) {
         self.ended = true;
-        let Err(Failure { reason, message }) = how else { return };
+        let Err(failure) = how else { return };
+        let (reason, error) = (failure.reason, failure.told());
         let Self { plugin, connection, peer, ordinal: request, .. } = &*self;
         let (method, path) = (log::escaped(self.method.as_str()), log::escaped(&self.path));
         let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         macro_rules! tell {
             ($level:ident $(, $more:ident)*) => {
-                $level!(%plugin, %connection, %peer, request, method, path, ms, %reason, message, $($more,)* "request failed")
+                $level!(%plugin, %connection, %peer, request, method, path, ms, %reason, error, $($more,)* "request failed")
             };
         }
         match (reason.fault(), self.service.to_be_told(reason)) {

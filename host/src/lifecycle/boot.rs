@@ -143,7 +143,7 @@ pub(super) async fn adopt(
                 if let Some(process) = draining.iter_mut().find(|process| process.pid() == pid)
                     && let Err(error) = process.reports_offered(descriptor, connections)
                 {
-                    warn!(pid, %error, "the reports of a draining generation cannot be read");
+                    warn!(process = pid, %error, "the reports of a draining generation cannot be read");
                 }
             }
             Entry::TicketKeys {} => {

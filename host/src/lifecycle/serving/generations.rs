@@ -57,11 +57,11 @@ impl Serving {
         let (generation, pid) = (process.generation, process.pid());
         if lost > 0 {
             warn!(
-                %generation, pid, lost,
+                draining = %generation, process = pid, lost,
                 "a draining generation ended with open connections; they count as failed with the reason host"
             );
         } else {
-            info!(%generation, pid, "draining generation finished");
+            info!(draining = %generation, process = pid, "draining generation finished");
         }
     }
 }
