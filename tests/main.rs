@@ -16,6 +16,7 @@ mod binding;
 mod boot;
 mod cache;
 mod certificates;
+mod client_certificates;
 mod clients;
 mod commands;
 mod configuration;
