@@ -1,7 +1,7 @@
 //! Why a command line cannot be served with, in one line.
 
-use super::CommandLine;
-use crate::{exit::Exit, log};
+use super::{CommandLine, spellings::meant};
+use crate::{exit::Exit, log, secret};
 use clap::{
     CommandFactory,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -15,6 +15,9 @@ pub struct Refused(pub(super) clap::Error);
 impl fmt::Display for Refused {
     /// The parser's report is a paragraph; its first line and its tip, where it has one, are what an operator needs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(told) = self.told_otherwise() {
+            return f.write_str(&told);
+        }
         let report = self.0.render().to_string();
         let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
@@ -43,6 +46,28 @@ impl fmt::Display for Refused {
 }
 
 impl Refused {
+    /// What the parser's report would not say, or should not: it quotes what it does not know.
+    fn told_otherwise(&self) -> Option<String> {
+        let given = [ContextKind::InvalidValue, ContextKind::InvalidArg].map(|kind| match self.0.get(kind) {
+            Some(ContextValue::String(given)) => given.as_str(),
+            _ => "",
+        });
+        if given.iter().any(|given| secret::is_content(given)) {
+            return Some(format!(
+                "a word on the command line, or the variable of an option, is content of a file where its path belongs{}; see --help",
+                if given[1].starts_with("--") && !secret::is_content(given[1]) {
+                    format!(" ({})", given[1])
+                } else {
+                    String::new()
+                }
+            ));
+        }
+        let (unknown, _) = given[1].split_once('=').unwrap_or((given[1], ""));
+        let option =
+            meant(unknown).filter(|_| self.0.kind() == ErrorKind::UnknownArgument && unknown.starts_with('-'))?;
+        Some(format!("there is no option {unknown}; here it is --{option}"))
+    }
+
     /// The variable of an option that was given nothing: it may have been set to that.
     fn variable_without_value(&self) -> Option<String> {
         let [Some(ContextValue::String(option)), Some(ContextValue::String(value))] =

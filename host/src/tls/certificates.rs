@@ -93,10 +93,9 @@ impl ResolvesServerCert for Certificates {
 /// The names in the first certificate of a chain, all of which have to be readable.
 fn names(chain: &[Placed]) -> Result<Vec<String>, Problem> {
     let mut names = Vec::new();
-    for (index, Placed { line, der }) in chain.iter().enumerate() {
-        let certificate = EndEntityCert::try_from(der)
-            .map_err(|_about_content| Problem::Certificate { line: *line, cause: files::unusable(der) })?;
-        if index == 0 {
+    for placed in chain {
+        let certificate = EndEntityCert::try_from(&placed.der).map_err(|_about_content| files::unusable(placed))?;
+        if placed.place == 1 {
             names = certificate.valid_dns_names().map(str::to_ascii_lowercase).collect();
         }
     }
@@ -129,7 +128,7 @@ mod tests {
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let key = default_provider().key_provider.load_private_key(key).unwrap();
         let chain = vec![made.cert.der().clone()];
-        let names = super::names(&[Placed { line: 1, der: chain[0].clone() }]).unwrap();
+        let names = super::names(&[Placed { place: 1, line: 1, der: chain[0].clone() }]).unwrap();
         Certificate { names, certified: Arc::new(CertifiedKey::new(chain, key)) }
     }
 

@@ -54,10 +54,10 @@ impl Clients {
             let certificates = files::certificates(file)?;
             let mut authorities = RootCertStore::empty();
             let mut hasher = blake3::Hasher::new();
-            for Placed { line, der } in &certificates {
-                hasher.update(blake3::hash(der).as_bytes());
-                let added = authorities.add(der.clone());
-                added.map_err(|_about_content| Problem::Certificate { line: *line, cause: files::unusable(der) })?;
+            for certificate in &certificates {
+                hasher.update(blake3::hash(&certificate.der).as_bytes());
+                let added = authorities.add(certificate.der.clone());
+                added.map_err(|_about_content| files::unusable(certificate))?;
             }
             let authorities = Arc::new(authorities);
             let library = WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities), Arc::clone(provider))
@@ -164,7 +164,7 @@ impl ClientCertVerifier for Verifier {
 }
 
 /// Warns of what the library accepts as an authority, and that will keep clients out, here or elsewhere.
-fn warn_of_doubts(file: &Path, Placed { line, der }: &Placed) {
+fn warn_of_doubts(file: &Path, Placed { line, der, .. }: &Placed) {
     let Some(authority) = X509::of(der) else { return };
     let (file, subject) = (file.display(), log::escaped(&authority.subject()));
     for doubt in doubts(&authority) {

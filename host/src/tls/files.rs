@@ -49,7 +49,7 @@ pub enum Problem {
     #[error("is DER, and PEM is needed; convert it: {0}")]
     Der(&'static str),
     /// It is not valid PEM.
-    #[error("is not valid PEM: {0}")]
+    #[error("is damaged: {0}")]
     Damaged(Fault),
     /// Nothing of what was looked for.
     #[error("has no {wanted} in it{}", instead(*.wanted, *.found))]
@@ -60,8 +60,10 @@ pub enum Problem {
         found: Option<Found>,
     },
     /// What has the label of a certificate.
-    #[error("has in line {line} a certificate that cannot be used: {cause}")]
+    #[error("has in place {place}, from line {line} on, a certificate that cannot be used: {cause}")]
     Certificate {
+        /// Counted from 1.
+        place: usize,
         /// Where it begins.
         line: usize,
         /// What is wrong with it.
@@ -110,8 +112,10 @@ pub struct Found {
     line: usize,
 }
 
-/// A certificate, and the line in which it begins.
+/// A certificate, and where it begins.
 pub(super) struct Placed {
+    /// Among the certificates of its file, from 1.
+    pub(super) place: usize,
     pub(super) line: usize,
     pub(super) der: CertificateDer<'static>,
 }
@@ -137,8 +141,10 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<Placed>, Problem> {
         return Err(lacks(block));
     }
     let found = blocks.iter().filter(|block| block.kind == Kind::Certificate);
-    let found: Vec<_> =
-        found.map(|block| Placed { line: block.line, der: CertificateDer::from(block.der.to_vec()) }).collect();
+    let found: Vec<_> = found
+        .enumerate()
+        .map(|(index, block)| Placed { place: index + 1, line: block.line, der: block.der.to_vec().into() })
+        .collect();
     match found.is_empty() {
         true => Err(blocks.first().map_or_else(|| self::lacks(Wanted::Certificate, None), lacks)),
         false => Ok(found),
@@ -209,16 +215,17 @@ fn instead(wanted: Wanted, found: Option<Found>) -> String {
     format!(" that can be used, but {kind} in line {line}; {remedy}")
 }
 
-/// Why a certificate that is not accepted as one is not.
-pub(super) fn unusable(certificate: &[u8]) -> &'static str {
-    match X509::of(certificate) {
+/// That a certificate is not accepted as one, and why.
+pub(super) fn unusable(Placed { place, line, der }: &Placed) -> Problem {
+    let cause = match X509::of(der) {
         Some(X509 { version: 3, .. }) => "the library does not know one of its extensions, or it is damaged",
         Some(_) => {
             "it is of version 1, as \"openssl x509 -req\" makes it without extensions; sign it again with -extfile, and in that file at \
              least: basicConstraints=CA:FALSE"
         }
         None => "its content is not that of a certificate; copy it again",
-    }
+    };
+    Problem::Certificate { place: *place, line: *line, cause }
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {

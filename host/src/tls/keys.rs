@@ -109,16 +109,19 @@ impl fmt::Display for Unusable {
             Self::Rsa(bits) if *bits < FEWEST_RSA_BITS => {
                 write!(
                     f,
-                    "has an RSA key of {bits} bits, and keys below {FEWEST_RSA_BITS} bits are rejected; {INSTEAD}"
+                    "has a key that cannot be used: an RSA key of {bits} bits, and keys below {FEWEST_RSA_BITS} bits are rejected; {INSTEAD}"
                 )
             }
             Self::Rsa(bits) => {
-                write!(f, "has an RSA key of {bits} bits, and keys above {MOST_RSA_BITS} bits are rejected; {INSTEAD}")
+                write!(
+                    f,
+                    "has a key that cannot be used: an RSA key of {bits} bits, and keys above {MOST_RSA_BITS} bits are rejected; {INSTEAD}"
+                )
             }
-            Self::Named(what) => write!(f, "has {what}, which is not supported; {INSTEAD}"),
-            Self::Unknown => write!(f, "has a key of a kind that is not supported; {INSTEAD}"),
+            Self::Named(what) => write!(f, "has a key that cannot be used: {what}, which is not supported; {INSTEAD}"),
+            Self::Unknown => write!(f, "has a key that cannot be used: its kind is not supported; {INSTEAD}"),
             Self::Damaged => f.write_str(
-                "has a private key that is damaged, or is not of the kind that its BEGIN line names; \
+                "has a key that cannot be used: it is damaged, or is not of the kind that its BEGIN line names; \
                  see whether openssl can read it: openssl pkey -noout -in FILE",
             ),
         }

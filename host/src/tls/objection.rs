@@ -78,9 +78,7 @@ impl<'c> Shown<'c> {
                 let on = moment(not_after.as_secs());
                 (self.standing(Standing::Expired), format!("expired on {on}; issue a new one"))
             }
-            CertificateError::Expired => {
-                (self.standing(Standing::Expired), "ends before it begins; issue a new one".into())
-            }
+            CertificateError::Expired => self.of_dates(),
             CertificateError::NotValidYetContext { not_before, .. } => {
                 let from = moment(not_before.as_secs());
                 let why = format!(
@@ -154,7 +152,7 @@ impl<'c> Shown<'c> {
                     .into(),
             ),
             Verdict::EmptyEkuExtension => own(format!("has an extendedKeyUsage without any purpose; {ISSUE}")),
-            Verdict::InvalidCertValidity => own("ends before it begins; issue a new one".into()),
+            Verdict::InvalidCertValidity => self.of_dates(),
             Verdict::SignatureAlgorithmMismatch => {
                 own("is damaged: it names two signature algorithms; issue it again".into())
             }
@@ -165,6 +163,14 @@ impl<'c> Shown<'c> {
             }
             _ => own(format!("has an extension that is damaged or not supported; {ISSUE}")),
         }
+    }
+
+    /// Of one whose last second comes before its first, as `-days -1` makes it.
+    fn of_dates(&self) -> (usize, String) {
+        let at_fault = self.standing(Standing::Expired);
+        let dates = self.chain.get(at_fault).and_then(|shown| shown.validity);
+        let on = dates.map(|validity| format!(" on {}", validity.to())).unwrap_or_default();
+        (at_fault, format!("expired{on}, before it begins to be valid; issue a new one"))
     }
 
     /// Of a chain that ends at nobody who is known.
