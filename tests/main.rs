@@ -58,6 +58,7 @@ mod reach;
 mod reload;
 mod restrict;
 mod room;
+mod secrets;
 mod secure;
 mod service;
 mod shutdown;
