@@ -77,6 +77,8 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--bind", "tcp://127.0.0.1", "has no port"),
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
+        ("--bind", "tcp://127.0.0.1:7000/", "has a slash after its port"),
+        ("--bind", "tcp://[fe80::1]:7000", "needs the interface to it, as in tcp://[fe80::1%eth0]:7000"),
         ("--bind", "tcp://*:7000", "0.0.0.0 is every IPv4 address, and [::] every address"),
         ("--handoff-socket", "handoff.sock", "has no absolute path, as in /run/app.sock"),
         ("--start-command", "no-such-program-at-all --plugin x", "\"no-such-program-at-all\", that is not in PATH"),
@@ -125,6 +127,40 @@ fn every_malformed_value_is_named_with_a_remedy() {
 fn unknown_and_incomplete_options_are_named() {
     refused(&Setup::serving("hello").argument("--plugins"), &["--plugins", "--plugin"]);
     refused(&Setup::bare().argument("--plugin"), &["--plugin"]);
+    // As other programs name them.
+    for (word, option) in [
+        ("--listen", "--bind tcp://127.0.0.1:7000"),
+        ("--listen=0.0.0.0:80", "--bind tcp://127.0.0.1:7000"),
+        ("--port", "--bind tcp://127.0.0.1:7000"),
+        ("--address", "--bind tcp://127.0.0.1:7000"),
+        ("--wasm", "--plugin FILE"),
+        ("--cert", "--tls-certificate FILE"),
+        ("--key", "--tls-key FILE"),
+        ("--config-file", "--config FILE"),
+        ("--maxconn", "--max-connections COUNT"),
+        ("--threads", "--workers COUNT"),
+    ] {
+        let name = word.split('=').next().unwrap();
+        let told = format!("there is no option {name}; here it is {option}");
+        refused(&Setup::serving("hello").argument(word).argument("x"), &[&told]);
+        refused(&Setup::bare().argument("check").argument(word).argument("x"), &[&told]);
+    }
+    refused(
+        &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--admin", "tcp://127.0.0.1:7001"),
+        &["--admin \"tcp://127.0.0.1:7001\"", "is where --bind tcp://127.0.0.1:7001 of this same host listens, too"],
+    );
+    refused(
+        &Setup::serving("hello").option("--bind", "tcp://0.0.0.0:7001").option("--admin", "tcp://127.0.0.1:7001"),
+        &["is where --bind tcp://0.0.0.0:7001 of this same host listens, too"],
+    );
+    refused(
+        &Setup::serving("hello").option("--bind", "unix:///tmp/a").option("--admin", "unix:///tmp/a"),
+        &["is where --bind unix:///tmp/a of this same host listens, too"],
+    );
+    refused(
+        &Setup::serving("hello").option("--handoff-socket", "/tmp/a").option("--admin", "unix:///tmp/a"),
+        &["--admin", "is the --handoff-socket, too"],
+    );
     refused(&Setup::bare(), &["--plugin is missing", "--plugin hello.wasm"]);
     refused(&Setup::bare().argument("hello.wasm"), &["'hello.wasm'", "as in --plugin hello.wasm"]);
     refused(&Setup::serving("hello").argument("--anchor").argument("always"), &["'always'", "--anchor=always"]);

@@ -56,7 +56,7 @@ fn refused(text: &str, line: &str) {
     for setup in [file.setup(), Setup::bare().argument("check").option("--config", &file.path)] {
         let (code, out, err) = setup.run();
         assert_eq!((code, out.as_str()), (2, ""), "{text}: {err}");
-        let line = line.replace("FILE", file.path.to_str().unwrap());
+        let line = line.replace("FILE, line", &format!("{}, line", file.path.display()));
         assert_eq!(err.lines().collect::<Vec<_>>(), [format!("uninterruptible-host: {line}")], "{text}");
     }
 }
@@ -99,8 +99,8 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
             "--config FILE, line 2: there is no option \"max-conections\"; did you mean \"max-connections\"?",
         ),
         ("colour = \"red\"\n", "--config FILE, line 1: there is no option \"colour\""),
-        ("plugin = \"x\nbind = 1", "--config FILE, line 1: is no TOML: "),
-        ("plugin = \"x\"\nplugin = \"y\"\n", "--config FILE, line 2: is no TOML: duplicate key"),
+        ("plugin = \"x\nbind = 1", "--config FILE, line 1: is not valid TOML: "),
+        ("plugin = \"x\"\nplugin = \"y\"\n", "--config FILE, line 2: is not valid TOML: duplicate key"),
         ("plugin = [\"x\"]\n", "--config FILE, line 1: plugin is a list; it takes one text or number"),
         (
             "plugin = \"x\"\nbacklog = true\n",
@@ -146,11 +146,43 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ("config = \"other.toml\"\n", "--config FILE, line 1: there is no option \"config\""),
         (
             "[tls]\ncertificate = \"x\"\n",
-            "--config FILE, line 1: there is no table \"tls\"; options have the names that --help has, above all [[listener]]s or in one of them",
+            "--config FILE, line 1: there is no table \"tls\" (write tls-certificate = \"FILE\", without a table); options have the names that --help has, above all [[listener]]s or in one of them",
         ),
         (
             "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\n",
-            "--config FILE, line 1: there is no table \"listeners\"; options have the names that --help has, above all [[listener]]s or in one of them",
+            "--config FILE, line 1: there is no table \"listeners\" (did you mean [[listener]]?); options have the names that --help has, above all [[listener]]s or in one of them",
+        ),
+        (
+            "plugin = \"x\"\nidle-timeout = none\n",
+            "--config FILE, line 2: is not valid TOML: the value is a text, and a text needs quotes; write KEY = \"VALUE\"",
+        ),
+        (
+            "\ndrain-timeout = 30s\n",
+            "--config FILE, line 2: is not valid TOML: the value begins as a number and goes on, and what is not only a number needs quotes, as in KEY = \"30s\"",
+        ),
+        (
+            "plugin: x.wasm\n",
+            "--config FILE, line 1: is not valid TOML: a colon stands where an equals sign belongs; write KEY = \"VALUE\"",
+        ),
+        (
+            "[listener]\nbind = \"tcp://127.0.0.1:0\"\n",
+            "--config FILE, line 1: [listener] is a single table, and there may be several of them; write [[listener]], with two brackets",
+        ),
+        (
+            "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\n[listener.route]\nalpn = \"x\"\n",
+            "--config FILE, line 3: [listener.route] is a single table, and there may be several of them; write [[listener.route]], with two brackets",
+        ),
+        (
+            "[[server]]\nport = 1\n",
+            "--config FILE, line 1: there is no table \"server\" (did you mean [[listener]]?); options have the names that --help has, above all [[listener]]s or in one of them",
+        ),
+        (
+            "plugin = \"x\"\nlisten = \"tcp://127.0.0.1:7000\"\n",
+            "--config FILE, line 2: there is no option \"listen\"; here it is bind = \"tcp://127.0.0.1:7000\"",
+        ),
+        (
+            "ssl_certificate = \"x.pem\"\n",
+            "--config FILE, line 1: there is no option \"ssl_certificate\"; here it is tls-certificate = \"FILE\"",
         ),
         ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes texts or numbers"),
     ] {
@@ -163,6 +195,43 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
             refused(text, line);
         }
     }
+}
+
+/// What a shell would expand nothing here does, and a relative path is told with the directory that it is relative to.
+#[test]
+fn a_path_that_leads_nowhere_is_told_with_its_line_and_why() {
+    let here = std::env::current_dir().unwrap();
+    let relative = format!(
+        "cannot be read: No such file in {}, the working directory, to which relative paths belong; write the whole path",
+        here.display()
+    );
+    let expanded = "is taken as it is written: nothing here expands ~, $VARIABLE or % as a shell or systemd does; write the whole path, as in \
+                    /home/me/FILE";
+    let hello = quoted(&plugin("hello"));
+    let tls = "tls-certificate = \"absent.pem\"\ntls-key = \"absent.key\"\n";
+    let listener = "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\n";
+    for (text, line) in [
+        ("\nplugin = \"absent/x.wasm\"\n".to_owned(), format!("--plugin \"absent/x.wasm\" (FILE, line 2): {relative}")),
+        ("plugin = \"~/x.wasm\"\n".to_owned(), format!("--plugin \"~/x.wasm\" (FILE, line 1): {expanded}")),
+        ("plugin = \"$HOME/x.wasm\"\n".to_owned(), format!("--plugin \"$HOME/x.wasm\" (FILE, line 1): {expanded}")),
+        (format!("plugin = {hello}\n{tls}"), format!("--tls-certificate \"absent.pem\" (FILE, line 2): {relative}")),
+        (
+            format!("plugin = {hello}\nguest-env = \"A=@~/token\"\n"),
+            format!("--guest-env \"~/token\" (FILE, line 2): {expanded}"),
+        ),
+        (
+            format!("plugin = {hello}\n{listener}guest-dir = \"absent::/data\"\n"),
+            format!("--guest-dir \"absent\" (FILE, line 4): {relative}"),
+        ),
+        (
+            format!("plugin = {hello}\npidfile = \"${{XDG_RUNTIME_DIR}}/host.pid\"\n"),
+            format!("--pidfile \"${{XDG_RUNTIME_DIR}}/host.pid\" (FILE, line 2): {expanded}"),
+        ),
+    ] {
+        refused(&text, &line);
+    }
+    let (code, _, err) = Setup::bare().option("--plugin", "~/x.wasm").run();
+    assert_eq!((code, err.trim_end()), (2, &*format!("uninterruptible-host: --plugin \"~/x.wasm\": {expanded}")));
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
     scripted.fails(&["start cannot be executed: Permission denied"]);
     fs::remove_dir(&scripted.script).unwrap();
     scripted.start_with_file("#!/bin/bash\n", 0o644);
-    scripted.fails(&["start cannot be executed: Permission denied"]);
+    scripted.fails(&["start cannot be executed: Permission denied", "chmod +x"]);
     scripted.works();
     clients.goes_on(20);
 
@@ -444,4 +444,19 @@ fn listeners_come_and_go_with_the_generations() {
     assert!(losses.is_empty(), "{losses:?}");
     drop(scripted);
     assert_eq!(paths(), [false, false, false], "the last owner removes them");
+}
+
+/// The program that this process runs is started once more for each restart: its path is told, and no path of the system's.
+#[test]
+fn a_program_that_is_not_executable_any_more_is_named_by_its_path() {
+    let directory = directory();
+    let copy = directory.path().join("host");
+    let script = format!("cp \"$1\" {0} && shift && exec {0} \"$@\"", copy.display());
+    let service = Service::start(Setup::serving("hello").by_way_of(["sh", "-c", &script, "sh"]));
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+    let record = service.restart_that_fails();
+    let told = format!("{}, which this process runs, cannot be executed once more: Permission denied", copy.display());
+    assert!(record.contains(&told) && record.contains("chmod +x") && !record.contains("/proc/"), "{record}");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
 }

@@ -178,7 +178,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
     mkfifo(Path::new(&at("pipe")), Mode::S_IRWXU).unwrap();
     for (option, value, remedy) in [
         ("--guest-env", "NAME", "has no value; write NAME=VALUE, or NAME=@FILE"),
-        ("--guest-env", "=x", "has no name"),
+        ("--guest-env", "=", "has no name"),
         ("--guest-env", "", "has no value"),
         ("--guest-env", "A=@", "names no file after the @"),
         ("--guest-env", "A=@/absent", "cannot be read"),

@@ -74,13 +74,13 @@ fn a_starter_that_is_killed_ends_nothing() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "60s"));
     service.signal(Signal::SIGUSR1);
     let watched = generation(&service.host.logged(&["serving; the predecessor watches"])).pid;
-    let starter = nix::unistd::Pid::from_raw(parent(watched));
+    let starter = Pid::from_raw(parent(watched));
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGINT] {
-        nix::sys::signal::kill(starter, signal).unwrap();
+        kill(starter, signal).unwrap();
     }
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
     assert_eq!(parent(watched), starter.as_raw(), "what was meant for all processes of a service is not for it");
-    nix::sys::signal::kill(starter, Signal::SIGKILL).unwrap();
+    kill(starter, Signal::SIGKILL).unwrap();
     wait_for("its end", || (parent(watched) != starter.as_raw()).then_some(()));
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
     assert!(!service.host.log().contains("the successor died"));

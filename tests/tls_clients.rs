@@ -79,7 +79,10 @@ fn a_client_without_a_good_certificate_is_told_why_and_meets_no_guest() {
     refused(guarded.client(&expired), "alert certificate expired");
     // One that was issued for servers.
     refused(guarded.client(&server), "alert");
-    for needle in ["WARN", "ERROR", "connection finished"] {
+    for needle in ["showed no certificate", "CN = strangers", "expired on 2001-01-01", "need clientAuth"] {
+        guarded.host.logged(&["WARN", "reason=client-certificate", needle]);
+    }
+    for needle in ["ERROR", "connection finished", "peer-reset"] {
         assert!(!guarded.host.log().contains(needle), "{}", guarded.host.log());
     }
 }
@@ -120,7 +123,7 @@ fn a_ticket_does_not_outlive_the_certificate_in_it() {
     // Its last second counts.
     wait_for("the end of the certificate", || (began.elapsed() > lifetime + Duration::from_secs(1)).then_some(()));
     resume().lacks("Hello");
-    guarded.host.logged(&["DEBUG", "reason=peer-reset", "the client's certificate from its session ticket"]);
+    guarded.host.logged(&["WARN", "reason=client-certificate", "session ticket", "CN = alice", "expired on"]);
 }
 
 /// A session that began without a certificate is no way in where one is asked for, even with the same keys.

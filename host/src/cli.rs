@@ -2,9 +2,11 @@
 
 mod options;
 mod refused;
+mod spellings;
 
 pub use options::{HandlerOptions, ListenerOptions, Options};
 pub use refused::Refused;
+pub use spellings::meant;
 
 use crate::admin::client::What;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};

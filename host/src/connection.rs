@@ -10,7 +10,7 @@ use crate::{
     guest::{ConnectionId, Facts, Failure, Fault, Plugin, Reason},
     http, log,
     service::Service,
-    tls::Acceptor,
+    tls::{Acceptor, HandshakeError},
     wire::Wire,
 };
 use std::{mem, os::fd::OwnedFd, sync::Arc, thread, time::Duration};
@@ -142,7 +142,7 @@ impl Connection {
     }
 }
 
-/// Takes a connection into TLS. Whatever a peer does wrong here is nobody's fault.
+/// Takes a connection into TLS. Of what a peer does wrong here, only its certificate is for the operator to know.
 async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Result<(), Failure> {
     let within = tls.handshake_timeout();
     let late = Instant::now() + within;
@@ -153,7 +153,11 @@ async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Resul
         Ok(Err(error)) => {
             // So that the peer gets the alert that says why, and no reset before it.
             drop(time::timeout_at(end, wire.conclude(within)).await);
-            (Reason::PeerReset, error.to_string())
+            let reason = match error {
+                HandshakeError::Certificate(_) => Reason::ClientCertificate,
+                _ => Reason::PeerReset,
+            };
+            (reason, error.to_string())
         }
         Err(_) if end < late => return Err(Failure::plain(Reason::WallTime)),
         Err(_) => (Reason::Idle, format!("TLS handshake: not done within {within:?}")),
@@ -322,7 +326,9 @@ impl Drop for Record {
             Ended::Served(Err(failure)) => {
                 let (reason, error) = (failure.reason, failure.told());
                 match (reason.fault(), service.to_be_told(reason)) {
-                    (Fault::Plugin, Some(suppressed)) => tell!(warn, %reason, error, suppressed, "connection failed"),
+                    (Fault::Plugin | Fault::Client, Some(suppressed)) => {
+                        tell!(warn, %reason, error, suppressed, "connection failed")
+                    }
                     (Fault::Host, Some(suppressed)) => tell!(error, %reason, error, suppressed, "connection failed"),
                     _ => tell!(debug, %reason, error, "connection failed"),
                 }

@@ -104,6 +104,7 @@ pub struct Failed {
     pub wall_time: u64,
     pub idle: u64,
     pub peer_reset: u64,
+    pub client_certificate: u64,
     pub drain: u64,
     pub host: u64,
 }
@@ -301,6 +302,7 @@ impl Failed {
             Reason::WallTime => &mut self.wall_time,
             Reason::Idle => &mut self.idle,
             Reason::PeerReset => &mut self.peer_reset,
+            Reason::ClientCertificate => &mut self.client_certificate,
             Reason::Drain => &mut self.drain,
             Reason::Host => &mut self.host,
         }

@@ -47,6 +47,7 @@ pub mod project;
 pub mod proxy_header;
 pub mod quota;
 pub mod restrict;
+pub mod secret;
 pub mod service;
 pub mod signals;
 mod sys;

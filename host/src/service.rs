@@ -15,6 +15,9 @@ use tracing::warn;
 const FAULT_BURST: u32 = 100;
 const FAULT_RATE: u32 = 10;
 
+/// Records of clients without a good certificate, a second: they come from outside, and most say the same.
+const CLIENT_RATE: u32 = 1;
+
 /// What is agreed upon under TLS where nothing was said and every plugin answers requests, the preferred one first.
 const HTTP: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
@@ -33,6 +36,8 @@ pub struct Service {
     faults: Limiter,
     /// For those of this host's own failures, of which there is one for each connection where the system has run out of something.
     own_faults: Limiter,
+    /// For those of clients whose certificates are rejected.
+    client_faults: Limiter,
 }
 
 impl Service {
@@ -55,6 +60,7 @@ impl Service {
         match reason.fault() {
             Fault::Plugin => self.faults.pass().map(log::counted),
             Fault::Host => self.own_faults.pass().map(log::counted),
+            Fault::Client => self.client_faults.pass().map(log::counted),
             Fault::Nobody => None,
         }
     }
@@ -120,6 +126,7 @@ impl Services {
                 timeouts: listener.timeouts,
                 faults: limiter(),
                 own_faults: limiter(),
+                client_faults: Limiter::new(FAULT_BURST, CLIENT_RATE),
             };
             services.insert(listener.key.clone(), Arc::new(service));
         }

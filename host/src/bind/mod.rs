@@ -19,9 +19,10 @@ pub use key::Key;
 pub use listener::{AdoptError, Incoming, Listener};
 pub use socket_file::{Claim, FileId, Obstacle, SocketFile};
 
+use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs},
     str::FromStr,
 };
 
@@ -69,22 +70,64 @@ impl FromStr for Bind {
                 }
                 Ok(Self::Unix(path.parse()?, query.map(mode).transpose()?))
             }
-            _ => Err("does not start with tcp://, unix:// or systemd:, as in tcp://127.0.0.1:7000".into()),
+            _ => Err(format!("does not start with tcp://, unix:// or systemd:, as in {}", with_scheme(uri))),
         }
     }
 }
 
+/// What was probably meant by an address without its scheme, or with another one.
+fn with_scheme(address: &str) -> String {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let rest =
+        rest.split_once('/').filter(|(authority, _)| !authority.is_empty()).map_or(rest, |(authority, _)| authority);
+    let is_number = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    match rest {
+        path if path.starts_with('/') => format!("unix://{path}"),
+        port if is_number => format!("tcp://127.0.0.1:{port}"),
+        port if port.starts_with(':') && has_port => format!("tcp://0.0.0.0{port}"),
+        authority if has_port && authority.parse::<Ipv6Addr>().is_err() => format!("tcp://{authority}"),
+        _ => "tcp://127.0.0.1:7000".to_owned(),
+    }
+}
+
+/// The address between brackets. One of a single link needs the interface that leads there, as in `fe80::1%eth0`.
+fn ipv6(literal: &str, port: u16) -> Result<SocketAddr, String> {
+    let (address, interface) = literal.split_once('%').map_or((literal, None), |(address, name)| (address, Some(name)));
+    let address: Ipv6Addr = address.parse().map_err(|_error| "has no IPv6 address between its brackets")?;
+    let scope = match interface {
+        None if address.is_unicast_link_local() => {
+            return Err(format!(
+                "is an address of a single link, and needs the interface to it, as in tcp://[{address}%eth0]:{port}"
+            ));
+        }
+        None => 0,
+        Some(name) => interface_index(name)
+            .ok_or_else(|| format!("names an interface, {name:?}, that this machine does not have; see ip link"))?,
+    };
+    Ok(SocketAddrV6::new(address, port, 0, scope).into())
+}
+
+/// By its number, as addresses are written here, or by its name.
+fn interface_index(name: &str) -> Option<u32> {
+    let number = name.parse().ok().filter(|number| *number > 0);
+    number.or_else(|| {
+        let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+        name_to_index(socket, name).ok()
+    })
+}
+
 fn tcp(authority: &str) -> Result<SocketAddr, String> {
+    if let Some((address, _)) = authority.split_once('/') {
+        return Err(format!("has a slash after its port, and a tcp address has no path; write tcp://{address}"));
+    }
     let (host, port) = authority.rsplit_once(':').ok_or("has no port, as in tcp://127.0.0.1:7000")?;
     // `parse` alone would take a sign.
     let port =
         Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
     let port: u16 = port.ok_or("has a port that is no number from 0 to 65535")?;
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(literal) => Ok(SocketAddr::new(
-            IpAddr::V6(literal.parse().map_err(|_error| "has no IPv6 address between its brackets")?),
-            port,
-        )),
+        Some(literal) => ipv6(literal, port),
         None if host.is_empty() => Err("has no host; tcp://0.0.0.0:PORT listens on every IPv4 address".into()),
         None if host.contains(':') => Err("has an IPv6 address without brackets, as in tcp://[::1]:7000".into()),
         None if host == "*" => Err("has no address; 0.0.0.0 is every IPv4 address, and [::] every address".into()),
@@ -143,6 +186,7 @@ mod tests {
         for uri in [
             "tcp://127.0.0.1:7000",
             "tcp://[::1]:7000",
+            "tcp://[fe80::1%1]:7000",
             "tcp://0.0.0.0:0",
             "unix:///run/app.sock",
             "unix:///run/app.sock?mode=0660",
@@ -175,7 +219,18 @@ mod tests {
             ("tcp://127.0.0.1:", "no number from 0 to 65535"),
             ("tcp://127.0.0.1:99999", "no number from 0 to 65535"),
             ("tcp://127.0.0.1:+80", "no number from 0 to 65535"),
-            ("tcp://127.0.0.1:80/x", "no number from 0 to 65535"),
+            (
+                "tcp://127.0.0.1:80/x",
+                "has a slash after its port, and a tcp address has no path; write tcp://127.0.0.1:80",
+            ),
+            ("tcp://127.0.0.1:7000/", "write tcp://127.0.0.1:7000"),
+            ("tcp://[fe80::1]:7000", "as in tcp://[fe80::1%eth0]:7000"),
+            ("tcp://[fe80::1%nowhere]:7000", "names an interface, \"nowhere\", that this machine does not have"),
+            ("9000", "as in tcp://127.0.0.1:9000"),
+            (":9000", "as in tcp://0.0.0.0:9000"),
+            ("http://localhost:9000/", "as in tcp://localhost:9000"),
+            ("/run/other.sock", "as in unix:///run/other.sock"),
+            ("::1", "as in tcp://127.0.0.1:7000"),
             ("tcp://:80", "has no host"),
             ("tcp://*:80", "0.0.0.0 is every IPv4 address"),
             ("tcp://::1:80", "without brackets"),

@@ -245,11 +245,11 @@ pub struct ListenerOptions {
 
     /// The server's certificate and its chain, in PEM; with it, every listener speaks TLS. May be given more than once, each with
     /// its key: the names in the certificates decide which a client is shown.
-    #[arg(long, value_name = "FILE", env = "TLS_CERTIFICATE", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", env = "TLS_CERTIFICATE", hide_env_values = true, help_heading = "TLS")]
     pub tls_certificate: Vec<PathBuf>,
 
     /// The private key of the certificate in the same place, in PEM, not encrypted.
-    #[arg(long, value_name = "FILE", env = "TLS_KEY", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", env = "TLS_KEY", hide_env_values = true, help_heading = "TLS")]
     pub tls_key: Vec<PathBuf>,
 
     /// The oldest version of TLS that is spoken: 1.2 or 1.3.
@@ -268,7 +268,7 @@ pub struct ListenerOptions {
     pub tls_alpn: Vec<String>,
 
     /// Certificates of authorities, in PEM: only clients with a certificate of theirs may connect.
-    #[arg(long, value_name = "FILE", env = "CLIENT_TLS_CERTIFICATE_CA", help_heading = "TLS")]
+    #[arg(long, value_name = "FILE", env = "CLIENT_TLS_CERTIFICATE_CA", hide_env_values = true, help_heading = "TLS")]
     pub client_ca: Option<PathBuf>,
 
     /// Whether clients have to show a certificate. `--client-ca` says so already; this refuses to start without one.

@@ -1,7 +1,7 @@
 //! Why a command line cannot be served with, in one line.
 
-use super::CommandLine;
-use crate::{exit::Exit, log};
+use super::{CommandLine, spellings::meant};
+use crate::{exit::Exit, log, secret};
 use clap::{
     CommandFactory,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -13,36 +13,57 @@ use std::fmt;
 pub struct Refused(pub(super) clap::Error);
 
 impl fmt::Display for Refused {
-    /// The parser's report is a paragraph; its first line and its tip, where it has one, are what an operator needs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let report = self.0.render().to_string();
-        let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
-        let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
-        write!(f, "{first}")?;
-        // What is missing stands on the next.
-        if first.ends_with(':') {
-            write!(f, " {}", lines.next().unwrap_or_default())?;
-        }
-        if let Some(variable) = self.variable_without_value() {
-            write!(f, ", neither here nor by {variable}")?;
-        }
-        let rest: Vec<_> = lines.collect();
-        let told = |what| rest.iter().find_map(|line: &&str| line.strip_prefix(what));
-        match (told("tip: "), told("[possible values: ")) {
-            (Some(tip), _) => write!(f, "; {tip}"),
-            (None, Some(values)) => write!(f, "; it takes {}", values.trim_end_matches(']').replace(", ", " or ")),
-            (None, None) if self.is_word_without_option() => {
-                write!(
-                    f,
-                    "; a value stands beside its option, as in --plugin hello.wasm or --anchor=always: see --help"
-                )
-            }
-            (None, None) => write!(f, "; see --help"),
-        }
+        let told = self.told();
+        // The parser quotes what it does not know.
+        f.write_str(if secret::is_content(&told) {
+            "a word on the command line, or the variable of an option, is the content of a file, and is not shown; give the file's path; see --help"
+        } else {
+            &told
+        })
     }
 }
 
 impl Refused {
+    /// The parser's report is a paragraph; its first line and its tip, where it has one, are what an operator needs.
+    fn told(&self) -> String {
+        if let Some((unknown, option)) = self.meant() {
+            return format!("there is no option {unknown}; here it is --{option}");
+        }
+        let report = self.0.render().to_string();
+        let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
+        let mut told = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // What is missing stands on the next.
+        if told.ends_with(':') {
+            told.push(' ');
+            told.push_str(lines.next().unwrap_or_default());
+        }
+        if let Some(variable) = self.variable_without_value() {
+            told.push_str(", neither here nor by ");
+            told.push_str(&variable);
+        }
+        let rest: Vec<_> = lines.collect();
+        let found = |what| rest.iter().find_map(|line: &&str| line.strip_prefix(what));
+        told.push_str(&match (found("tip: "), found("[possible values: ")) {
+            (Some(tip), _) => format!("; {tip}"),
+            (None, Some(values)) => format!("; it takes {}", values.trim_end_matches(']').replace(", ", " or ")),
+            (None, None) if self.is_word_without_option() => {
+                "; a value stands beside its option, as in --plugin hello.wasm or --anchor=always: see --help"
+                    .to_owned()
+            }
+            (None, None) => "; see --help".to_owned(),
+        });
+        told
+    }
+
+    /// What was typed as other programs name it, and what it is here.
+    fn meant(&self) -> Option<(&str, &'static str)> {
+        let Some(ContextValue::String(given)) = self.0.get(ContextKind::InvalidArg) else { return None };
+        let (unknown, _) = given.split_once('=').unwrap_or((given, ""));
+        let is_option = self.0.kind() == ErrorKind::UnknownArgument && unknown.starts_with('-');
+        meant(unknown).filter(|_| is_option).map(|option| (unknown, option))
+    }
+
     /// The variable of an option that was given nothing: it may have been set to that.
     fn variable_without_value(&self) -> Option<String> {
         let [Some(ContextValue::String(option)), Some(ContextValue::String(value))] =

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     bind::{ActivationError, Bind},
+    secret::Shown,
     tls,
 };
 use std::{ffi::OsString, fmt::Display, io};
@@ -58,7 +59,7 @@ pub enum Error {
         first: Place,
     },
     /// A value does not parse.
-    #[error("{option} {value:?}{}: {remedy}", .origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default())]
+    #[error("{option} {value}{}: {remedy}", .origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default(), value = Shown::of(value))]
     Value {
         /// The option.
         option: &'static str,

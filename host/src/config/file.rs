@@ -1,11 +1,14 @@
 //! The configuration file: TOML whose keys are the options' long names, and a `[[listener]]` table for each listener that has
 //! options of its own. What is read here has the form of a configuration; whether it means anything is not judged here.
 
+use super::{layers::ALIKE, slip::Slip};
+use crate::{cli, secret::Shown};
 use std::{fmt, fs, io, ops::Range, path::Path, sync::Arc};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+use zeroize::Zeroizing;
 
 /// Far more than thousands of listeners take.
 const LARGEST: u64 = 1 << 20;
@@ -72,21 +75,25 @@ pub struct FileError {
 pub(super) enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
+    #[error("is not UTF-8 text; is it the right file?")]
+    NotText,
     #[error("is not a regular file")]
     NotAFile,
     #[error("is {0} bytes, and a configuration has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
-    #[error("is no TOML: {0}")]
-    Syntax(String),
+    #[error("is not valid TOML: {0}")]
+    Syntax(Slip),
     #[error("{key} is {found}; it takes {takes}")]
     Kind { key: String, found: &'static str, takes: &'static str },
     #[error("{key} has {found} in its list, which takes texts or numbers")]
     InList { key: String, found: &'static str },
     #[error(
-        "there is no table {key:?}; options have the names that --help has, above all [[listener]]s or in one of them"
+        "there is no table {key}{}; options have the names that --help has, above all [[listener]]s or in one of them", instead(key), key = Shown::of(key)
     )]
     UnknownTable { key: String },
-    #[error("there is no option {key:?}{}", .near.as_ref().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default())]
+    #[error("[{0}] is a single table, and there may be several of them; write [[{0}]], with two brackets")]
+    OneTable(&'static str),
+    #[error("there is no option {key}{}", meant_instead(key, near.as_deref()), key = Shown::of(key))]
     Unknown { key: String, near: Option<String> },
     #[error("{key:?} is no option of a single {of}; put it {to}")]
     Misplaced { key: String, of: &'static str, to: &'static str },
@@ -96,6 +103,34 @@ pub(super) enum Problem {
     NoBind,
     #[error("bind is given here, and {0} has a [[listener]]: put each address into a [[listener]] of its own")]
     TwoWaysToBind(Place),
+}
+
+/// The table that was probably meant by another name, or what is written in its place.
+fn instead(key: &str) -> String {
+    const LISTENERS: [&str; 8] = ["listener", "server", "servers", "bind", "frontend", "http", "socket", "listen"];
+    const ROUTES: [&str; 4] = ["route", "routes", "location", "virtual-host"];
+    let like = |known: &&str| strsim::jaro_winkler(known, key) >= ALIKE;
+    if ROUTES.contains(&key) {
+        " (did you mean [[listener.route]]?)".to_owned()
+    } else if LISTENERS.contains(&key) || LISTENERS.iter().take(1).any(like) {
+        " (did you mean [[listener]]?)".to_owned()
+    } else {
+        cli::meant(key).map(as_key).map_or_else(String::new, |option| format!(" (write {option}, without a table)"))
+    }
+}
+
+fn meant_instead(key: &str, near: Option<&str>) -> String {
+    match (cli::meant(key).map(as_key), near) {
+        (Some(option), _) => format!("; here it is {option}"),
+        (None, Some(near)) => format!("; did you mean {near:?}?"),
+        (None, None) => String::new(),
+    }
+}
+
+/// An option and its value as a file has them.
+fn as_key(option: &str) -> String {
+    let (name, value) = option.split_once(' ').unwrap_or((option, ""));
+    format!("{name} = {value:?}")
 }
 
 impl Place {
@@ -117,7 +152,10 @@ impl File {
         if found.len() > LARGEST {
             return Err(whole.problem(Problem::TooLarge(found.len())));
         }
-        Self::parse(&fs::read_to_string(path).map_err(unreadable)?, &whole)
+        let text = Zeroizing::new(fs::read(path).map_err(unreadable)?);
+        let text = str::from_utf8(&text).map_err(|_not_utf8| whole.problem(Problem::NotText))?;
+        // Some editors put a byte order mark first.
+        Self::parse(text.strip_prefix('\u{feff}').unwrap_or(text), &whole)
     }
 
     fn parse(text: &str, whole: &Place) -> Result<Self, FileError> {
@@ -127,7 +165,10 @@ impl File {
         };
         let table = DeTable::parse(text).map_err(|error| {
             let place = error.span().map_or_else(|| whole.clone(), |span| at(&span));
-            place.problem(Problem::Syntax(error.message().replace('\n', " ")))
+            // The parser's own words may quote the file, in which a secret may stand.
+            let is_duplicate = error.message() == "duplicate key";
+            let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+            place.problem(Problem::Syntax(if is_duplicate { Slip::Duplicate } else { Slip::of(line) }))
         })?;
         let mut file = Self { entries: Vec::new(), listeners: Vec::new() };
         for (key, value) in in_order(table.get_ref()) {
@@ -149,9 +190,14 @@ fn sections(
     value: &Spanned<DeValue<'_>>,
     at: &impl Fn(&Range<usize>) -> Place,
 ) -> Result<Vec<Section>, FileError> {
-    let takes = if name == "listener" { "tables, as in [[listener]]" } else { "tables, as in [[listener.route]]" };
-    let DeValue::Array(tables) = value.get_ref() else {
-        return Err(kind(&at(&value.span()), name, value.get_ref(), takes));
+    let (takes, whole) = match name {
+        "listener" => ("tables, as in [[listener]]", "listener"),
+        _ => ("tables, as in [[listener.route]]", "listener.route"),
+    };
+    let tables = match value.get_ref() {
+        DeValue::Array(tables) => tables,
+        DeValue::Table(_) => return Err(at(&value.span()).problem(Problem::OneTable(whole))),
+        other => return Err(kind(&at(&value.span()), name, other, takes)),
     };
     let section = |table: &Spanned<DeValue<'_>>| {
         let place = at(&table.span());

@@ -164,7 +164,7 @@ fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
         plugin_sha256: options.plugin_sha256.as_deref().map(|digest| parse("--plugin-sha256", digest)).transpose()?,
         plugin_kind: plugin_kind(&options.plugin_kind)?,
         grants: Grants {
-            environment: distinct("--guest-env", &options.guest_env, grants::Variable::name)?,
+            environment: distinct("--guest-env", &options.guest_env, grants::Variable::name).map_err(without_value)?,
             arguments: distinct("--guest-arg", &options.guest_arg, |_| "")?,
             directories: distinct("--guest-dir", &options.guest_dir, grants::Directory::guest_path)?,
             targets: distinct("--guest-connect", &options.guest_connect, |_| "")?,
@@ -176,6 +176,19 @@ fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
             guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
         },
     })
+}
+
+/// A variable that does not parse is told by its name: what may be its value is not repeated.
+fn without_value(error: Error) -> Error {
+    let Error::Value { option, value, remedy, .. } = error else { return error };
+    let is_name = |text: &str| text.chars().all(|character| character.is_ascii_uppercase() || character == '_');
+    let shown = match value.split_once('=') {
+        Some((name, value)) if value == "@" || value.is_empty() => format!("{name}={value}"),
+        Some((name, _)) => format!("{name}=…"),
+        None if is_name(&value) => value,
+        None => "(not shown, since it may be a secret)".to_owned(),
+    };
+    Error::value(option, shown, remedy)
 }
 
 /// Only one that a connection can ask for: what never applies is a mistake.
@@ -256,12 +269,19 @@ impl Listener {
 
     /// The files that it is made of, with the options that name them.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let of_handlers = self.handlers().flat_map(|handler| {
-            let Grants { environment, directories, .. } = &handler.grants;
-            let secrets = environment.iter().filter_map(|variable| Some(("--guest-env", variable.file()?)));
-            let directories = directories.iter().map(|directory| ("--guest-dir", directory.host_path()));
-            [("--plugin", handler.plugin.as_path())].into_iter().chain(secrets).chain(directories)
-        });
-        of_handlers.chain(self.tls.iter().flat_map(tls::Settings::files))
+        self.handlers().flat_map(Self::files_of).chain(self.tls_files())
+    }
+
+    /// Those of one of its handlers.
+    pub(super) fn files_of(handler: &Handler) -> impl Iterator<Item = (&'static str, &Path)> {
+        let Grants { environment, directories, .. } = &handler.grants;
+        let secrets = environment.iter().filter_map(|variable| Some(("--guest-env", variable.file()?)));
+        let directories = directories.iter().map(|directory| ("--guest-dir", directory.host_path()));
+        [("--plugin", handler.plugin.as_path())].into_iter().chain(secrets).chain(directories)
+    }
+
+    /// Those of its TLS.
+    pub(super) fn tls_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.tls.iter().flat_map(tls::Settings::files)
     }
 }

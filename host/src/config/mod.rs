@@ -7,8 +7,10 @@ mod error;
 mod file;
 mod layers;
 mod listener;
+mod paths;
 mod printed;
 mod program;
+mod slip;
 mod slips;
 mod subcommand;
 mod supervision;
@@ -142,11 +144,18 @@ impl Config {
         if env::var_os("FILE_DESCRIPTOR_SERVER_PATH").is_some() {
             return Err(Error::Gem);
         }
-        Self::of(&layers, passed).map_err(|error| error.located(&layers.origins))
+        let config = Self::of(&layers, passed).map_err(|error| error.located(&layers.origins))?;
+        paths::check(&config)?;
+        Ok(config)
     }
 
     fn of(layers: &Layers, passed: usize) -> Result<Self, Error> {
         let listeners = listener::listeners(layers)?;
+        let admin: Option<admin::Address> =
+            layers.options.admin.as_deref().map(|uri| parse("--admin", uri)).transpose()?;
+        if let Some(admin) = &admin {
+            apart_from(admin, &listeners)?;
+        }
         parse::<Anchored>("--anchor", &layers.options.anchor)?;
         let options = layers.options.clone();
         let identity = identity(options.user.as_deref(), options.group.as_deref())?;
@@ -160,6 +169,11 @@ impl Config {
                 path,
                 "is where a --bind listens, too; give it a path of its own",
             ));
+        }
+        if let (Some(path), Some(admin)) = (&handoff_socket, &admin)
+            && matches!(admin.bind(), Bind::Unix(bound, _) if bound == path)
+        {
+            return Err(Error::value("--admin", admin, "is the --handoff-socket, too; give each a path of its own"));
         }
         let max_draining = parse::<Count>("--max-draining", &options.max_draining)?.0;
         let granted = listeners
@@ -212,7 +226,7 @@ impl Config {
                 socket: handoff_socket,
                 take_over: socket_path("--take-over", options.take_over)?,
             },
-            admin: options.admin.as_deref().map(|uri| parse("--admin", uri)).transpose()?,
+            admin,
             pidfile: file("--pidfile", options.pidfile, "/run/uninterruptible-host.pid")?,
             notify_socket: env::var_os("NOTIFY_SOCKET"),
             supervision: supervision(),
@@ -294,6 +308,21 @@ impl FromStr for GuestStart {
             "auto" => Ok(Self::Auto),
             _ => Err("is none of auto, accept, first-byte"),
         }
+    }
+}
+
+/// The endpoint and the clients have an address each: the system would say that another process listens there.
+fn apart_from(admin: &admin::Address, listeners: &[Listener]) -> Result<(), Error> {
+    let Some(key) = admin.key() else { return Ok(()) };
+    match listeners.iter().find(|listener| listener.key == key || listener.key.contradicts(&key)) {
+        Some(listener) => {
+            let remedy = format!(
+                "is where --bind {} of this same host listens, too; give one of the two another port or path",
+                listener.bind
+            );
+            Err(Error::value("--admin", admin, remedy))
+        }
+        None => Ok(()),
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Reason {
     Idle,
     /// The peer broke the connection.
     PeerReset,
+    /// The peer has shown no certificate that is accepted.
+    ClientCertificate,
     /// The process ended before the connection did.
     Drain,
     /// This host failed.
@@ -41,6 +43,8 @@ pub enum Fault {
     Plugin,
     /// Nobody: peers do such things, and operators end processes.
     Nobody,
+    /// The operator of the client, whom the operator of this host has to tell.
+    Client,
     /// The operator of this host.
     Host,
 }
@@ -59,7 +63,7 @@ impl Failure {
 
 impl Reason {
     /// All of them, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Error,
         Self::Trap,
         Self::Memory,
@@ -67,6 +71,7 @@ impl Reason {
         Self::WallTime,
         Self::Idle,
         Self::PeerReset,
+        Self::ClientCertificate,
         Self::Drain,
         Self::Host,
     ];
@@ -76,6 +81,7 @@ impl Reason {
         match self {
             Self::Error | Self::Trap | Self::Memory | Self::CpuTime | Self::WallTime => Fault::Plugin,
             Self::Idle | Self::PeerReset | Self::Drain => Fault::Nobody,
+            Self::ClientCertificate => Fault::Client,
             Self::Host => Fault::Host,
         }
     }
@@ -91,6 +97,7 @@ impl fmt::Display for Reason {
             Self::WallTime => "wall-time",
             Self::Idle => "idle",
             Self::PeerReset => "peer-reset",
+            Self::ClientCertificate => "client-certificate",
             Self::Drain => "drain",
             Self::Host => "host",
         })

@@ -1,7 +1,10 @@
 //! Starting a successor: a process that inherits one end of the exchange.
 
 use super::{peer::Peer, starter};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, fcntl},
+};
 use std::{
     ffi::OsString,
     io::{self, Read},
@@ -57,7 +60,7 @@ pub enum Error {
         source: io::Error,
     },
     /// There is no such program, or it is none.
-    #[error("{program} cannot be executed: {source}")]
+    #[error("{program} cannot be executed: {source}{}", remedy(source))]
     Program {
         /// Which.
         program: PathBuf,
@@ -65,7 +68,7 @@ pub enum Error {
         source: io::Error,
     },
     /// This program cannot be executed once more, to start the other.
-    #[error("{THIS_PROGRAM} cannot be executed, or does not start anything: {source}")]
+    #[error("{}, which this process runs, cannot be executed once more: {source}{}", this_program(), remedy(source))]
     Starter {
         /// Why.
         source: io::Error,
@@ -73,6 +76,25 @@ pub enum Error {
     /// No descriptors, no processes.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
+}
+
+/// Where this program is. Once it is removed, the system says so behind its path.
+fn this_program() -> String {
+    let path = std::fs::read_link(THIS_PROGRAM).unwrap_or_else(|_unknown| THIS_PROGRAM.into());
+    path.to_string_lossy().trim_end_matches(" (deleted)").to_owned()
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; make it executable for this user (chmod +x), on a file system that is not mounted noexec"
+        }
+        io::ErrorKind::NotFound => "; put the program there, or give --start-command another one at the next start",
+        _ if error.raw_os_error() == Some(Errno::ENOEXEC as i32) => {
+            "; it is not a program of this machine: was it copied whole, and for this kind of processor?"
+        }
+        _ => "",
+    }
 }
 
 /// A process in a group of its own, started by way of a `starter`, which keeps its number from being anybody else's.

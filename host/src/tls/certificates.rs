@@ -2,13 +2,12 @@
 
 use super::{
     CertificateFiles,
-    files::{self, LoadError, Problem},
-    validity::{Standing, Validity},
+    files::{self, LoadError, Placed, Problem},
+    validity::Standing,
+    x509::X509,
 };
-use crate::log;
 use rustls::{
     Error, InconsistentKeys,
-    crypto::CryptoProvider,
     pki_types::CertificateDer,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
@@ -37,20 +36,19 @@ enum Answer {
 }
 
 impl Certificates {
-    pub(super) fn load(pairs: &[CertificateFiles], provider: &CryptoProvider) -> Result<Self, LoadError> {
-        pairs.iter().map(|pair| Certificate::load(pair, provider)).collect::<Result<_, _>>().map(Self)
+    pub(super) fn load(pairs: &[CertificateFiles]) -> Result<Self, LoadError> {
+        pairs.iter().map(Certificate::load).collect::<Result<_, _>>().map(Self)
     }
 }
 
 impl Certificate {
-    fn load(pair: &CertificateFiles, provider: &CryptoProvider) -> Result<Self, LoadError> {
+    fn load(pair: &CertificateFiles) -> Result<Self, LoadError> {
         let of_certificate = |problem| LoadError::new("--tls-certificate", &pair.certificate, problem);
         let of_key = |problem| LoadError::new("--tls-key", &pair.key, problem);
         let chain = files::certificates(&pair.certificate).map_err(of_certificate)?;
         let names = names(&chain).map_err(of_certificate)?;
         let key = files::key(&pair.key).map_err(of_key)?;
-        let key = provider.key_provider.load_private_key(key);
-        let key = key.map_err(|error| of_key(Problem::Key(log::escaped(&error.to_string()))))?;
+        let chain: Vec<_> = chain.into_iter().map(|certificate| certificate.der).collect();
         warn_of_expiry(&pair.certificate, &chain);
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
@@ -58,7 +56,7 @@ impl Certificate {
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 Err(of_key(Problem::Mismatch { certificate: pair.certificate.clone() }))
             }
-            Err(error) => Err(of_certificate(Problem::Refused(error))),
+            Err(_about_content) => Err(of_certificate(Problem::Incomparable)),
         }
     }
 
@@ -93,12 +91,11 @@ impl ResolvesServerCert for Certificates {
 }
 
 /// The names in the first certificate of a chain, all of which have to be readable.
-fn names(chain: &[CertificateDer<'static>]) -> Result<Vec<String>, Problem> {
+fn names(chain: &[Placed]) -> Result<Vec<String>, Problem> {
     let mut names = Vec::new();
-    for (index, der) in chain.iter().enumerate() {
-        let certificate = EndEntityCert::try_from(der)
-            .map_err(|error| Problem::Certificate { place: index + 1, cause: log::escaped(&error.to_string()) })?;
-        if index == 0 {
+    for placed in chain {
+        let certificate = EndEntityCert::try_from(&placed.der).map_err(|_about_content| files::unusable(placed))?;
+        if placed.place == 1 {
             names = certificate.valid_dns_names().map(str::to_ascii_lowercase).collect();
         }
     }
@@ -107,7 +104,7 @@ fn names(chain: &[CertificateDer<'static>]) -> Result<Vec<String>, Problem> {
 
 /// Clients will refuse it, but the operator may have to serve it until a new one is there.
 fn warn_of_expiry(file: &Path, chain: &[CertificateDer<'static>]) {
-    let Some(validity) = chain.first().and_then(|certificate| Validity::of(certificate)) else { return };
+    let Some(validity) = chain.first().and_then(|certificate| X509::of(certificate)?.validity) else { return };
     let file = file.display();
     match validity.now() {
         Standing::Valid => {}
@@ -131,7 +128,8 @@ mod tests {
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let key = default_provider().key_provider.load_private_key(key).unwrap();
         let chain = vec![made.cert.der().clone()];
-        Certificate { names: super::names(&chain).unwrap(), certified: Arc::new(CertifiedKey::new(chain, key)) }
+        let names = super::names(&[Placed { place: 1, line: 1, der: chain[0].clone() }]).unwrap();
+        Certificate { names, certified: Arc::new(CertifiedKey::new(chain, key)) }
     }
 
     #[test]

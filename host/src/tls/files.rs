@@ -1,14 +1,17 @@
-//! The files that TLS needs, read and judged: what is wrong with one is told with the option that names it, and how to mend it.
+//! The files that TLS needs, read and judged. What is wrong with one is told with the option that names it and the remedy,
+//! in words of this module, and never with a part of the file.
 
-use super::CertificateFiles;
-use crate::log;
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer,
-    pem::{PemObject, SectionKind},
+use super::{
+    CertificateFiles, keys,
+    pem::{self, Block, Fault, Kind},
+    x509::X509,
 };
+use crate::secret::Shown;
+use rustls::{pki_types::CertificateDer, sign::SigningKey};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use zeroize::Zeroizing;
 
@@ -17,7 +20,7 @@ const LARGEST: u64 = 4 << 20;
 
 /// A file that cannot be used, as one line that names option, file and remedy.
 #[derive(Debug, thiserror::Error)]
-#[error("{option} {file:?}: {problem}")]
+#[error("{option} {file}: {problem}", file = Shown::path(file))]
 pub struct LoadError {
     option: &'static str,
     file: PathBuf,
@@ -36,36 +39,47 @@ pub enum Problem {
     /// No such file is that long.
     #[error("is larger than the {LARGEST} bytes that are read of such a file")]
     TooLarge,
-    /// It begins like PEM and does not go on so.
+    /// Nothing but white space, if that.
+    #[error("is empty; give a file in PEM")]
+    Empty,
+    /// Text as some editors and shells of Windows write it.
+    #[error("is UTF-16 text, and PEM is ASCII; save it as UTF-8, or write it with Out-File -Encoding ascii")]
+    Utf16,
+    /// The binary form.
+    #[error("is DER, and PEM is needed; convert it: {0}")]
+    Der(&'static str),
+    /// It is not valid PEM.
     #[error("is damaged: {0}")]
-    Damaged(String),
-    /// No certificate.
-    #[error("has no certificate in it; give a file in PEM, with lines that say BEGIN CERTIFICATE")]
-    NoCertificate,
-    /// One that is none.
-    #[error("has something else than a certificate in place {place}: {cause}")]
+    Damaged(Fault),
+    /// Nothing of what was looked for.
+    #[error("has no {wanted} in it{}", instead(*.wanted, *.found))]
+    Lacks {
+        /// What was.
+        wanted: Wanted,
+        /// What there is instead, and in which line it begins.
+        found: Option<Found>,
+    },
+    /// What has the label of a certificate.
+    #[error("has in place {place}, from line {line} on, a certificate that cannot be used: {cause}")]
     Certificate {
         /// Counted from 1.
         place: usize,
-        /// What the parser says.
-        cause: String,
+        /// Where it begins.
+        line: usize,
+        /// What is wrong with it.
+        cause: &'static str,
     },
-    /// No key.
-    #[error("has no private key in it; give a file in PEM, with a line that says BEGIN PRIVATE KEY")]
-    NoKey,
     /// More than one key.
     #[error("has {0} private keys in it, and one is needed; remove the others")]
     Keys(usize),
     /// A key with a passphrase.
     #[error(
-        "is encrypted, and a host that starts by itself can ask nobody; decrypt it: openssl pkey -in FILE -out NEW-FILE"
+        "is encrypted, and a host that starts by itself can ask nobody for the passphrase; decrypt it: openssl pkey -in FILE -out NEW-FILE"
     )]
     Encrypted,
     /// A key of a kind that nobody should use, or none.
-    #[error(
-        "has a key that cannot be used ({0}); RSA from 2048 bits on, ECDSA on P-256, P-384 or P-521, and Ed25519 can"
-    )]
-    Key(String),
+    #[error(transparent)]
+    Key(#[from] keys::Unusable),
     /// A key of another certificate.
     #[error(
         "is not the key of the first certificate in {certificate:?}; give the two that belong together, the server's own certificate first"
@@ -74,9 +88,36 @@ pub enum Problem {
         /// The certificate's file.
         certificate: PathBuf,
     },
-    /// The library does not want it.
-    #[error("cannot be served: {0}")]
-    Refused(rustls::Error),
+    /// The key of the certificate is of a kind that the library does not serve.
+    #[error("has a first certificate whose key cannot be compared with --tls-key; is it damaged?")]
+    Incomparable,
+    /// The library does not want what all the options come to.
+    #[error("cannot be served: the options of TLS do not go together")]
+    Refused,
+}
+
+/// What a file is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Certificates.
+    Certificate,
+    /// A private key.
+    Key,
+}
+
+/// What a file has instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    kind: Kind,
+    line: usize,
+}
+
+/// A certificate, and where it begins.
+pub(super) struct Placed {
+    /// Among the certificates of its file, from 1.
+    pub(super) place: usize,
+    pub(super) line: usize,
+    pub(super) der: CertificateDer<'static>,
 }
 
 impl LoadError {
@@ -91,31 +132,100 @@ impl LoadError {
     }
 }
 
-/// All certificates in a file, in their order; never none.
-pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let text = read(file)?;
-    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    let certificates = found.map_err(|error| Problem::Damaged(log::escaped(&error.to_string())))?;
-    if certificates.is_empty() { Err(Problem::NoCertificate) } else { Ok(certificates) }
+/// All certificates in a file, in their order; never none. Blocks of other kinds may stand beside them.
+pub(super) fn certificates(file: &Path) -> Result<Vec<Placed>, Problem> {
+    let blocks = blocks(file, Wanted::Certificate)?;
+    let lacks = |block: &Block| lacks(Wanted::Certificate, Some(block));
+    // A certificate all the same, which must not be left out.
+    if let Some(block) = blocks.iter().find(|block| matches!(block.kind, Kind::TrustedCertificate | Kind::Bundle)) {
+        return Err(lacks(block));
+    }
+    let found = blocks.iter().filter(|block| block.kind == Kind::Certificate);
+    let found: Vec<_> = found
+        .enumerate()
+        .map(|(index, block)| Placed { place: index + 1, line: block.line, der: block.der.to_vec().into() })
+        .collect();
+    match found.is_empty() {
+        true => Err(blocks.first().map_or_else(|| self::lacks(Wanted::Certificate, None), lacks)),
+        false => Ok(found),
+    }
 }
 
-/// The one private key in a file.
-pub(super) fn key(file: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
+/// The one private key in a file. Blocks of other kinds may stand beside it.
+pub(super) fn key(file: &Path) -> Result<Arc<dyn SigningKey>, Problem> {
+    let blocks = blocks(file, Wanted::Key)?;
+    let keys: Vec<_> = blocks.iter().filter(|block| block.kind.is_key()).collect();
+    match *keys {
+        [] => Err(lacks(Wanted::Key, blocks.first())),
+        [key] if key.kind == Kind::EncryptedKey || key.encrypted => Err(Problem::Encrypted),
+        [key] if key.kind == Kind::OpenSshKey => Err(lacks(Wanted::Key, Some(key))),
+        [key] => Ok(keys::load(key.kind, &key.der)?),
+        ref keys => Err(Problem::Keys(keys.len())),
+    }
+}
+
+fn blocks(file: &Path, wanted: Wanted) -> Result<Vec<Block>, Problem> {
     let text = read(file)?;
-    // PKCS #8 has a label of its own for what is encrypted, the older formats a header.
-    if contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, b"Proc-Type: 4,ENCRYPTED") {
-        return Err(Problem::Encrypted);
+    if text.trim_ascii().is_empty() {
+        return Err(Problem::Empty);
     }
-    let mut keys = Vec::new();
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
-        let (kind, der) = section.map_err(|error| Problem::Damaged(log::escaped(&error.to_string())))?;
-        keys.extend(PrivateKeyDer::from_pem(kind, der));
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = text.as_slice() {
+        return Err(Problem::Utf16);
     }
-    match (keys.pop(), keys.len()) {
-        (Some(key), 0) => Ok(key),
-        (Some(_), others) => Err(Problem::Keys(others + 1)),
-        (None, _) => Err(Problem::NoKey),
+    // A sequence whose length has a length: no text begins so.
+    if let [0x30, 0x80..=0x84, ..] = text.as_slice() {
+        return Err(Problem::Der(conversion(&text, wanted)));
     }
+    pem::blocks(&text).map_err(Problem::Damaged)
+}
+
+/// How a file in DER becomes one in PEM.
+fn conversion(der: &[u8], wanted: Wanted) -> &'static str {
+    // A container of PKCS #12 begins with its version, 3.
+    let is_container =
+        super::der::element(der).is_some_and(|(_, content, _)| content.starts_with(&[super::der::INTEGER, 1, 3]));
+    match wanted {
+        _ if is_container => "openssl pkcs12 -in FILE -out NEW-FILE -nodes",
+        Wanted::Certificate => "openssl x509 -inform DER -in FILE -out NEW-FILE",
+        Wanted::Key => "openssl pkey -inform DER -in FILE -out NEW-FILE",
+    }
+}
+
+fn lacks(wanted: Wanted, found: Option<&Block>) -> Problem {
+    Problem::Lacks { wanted, found: found.map(|block| Found { kind: block.kind, line: block.line }) }
+}
+
+/// What a file has instead of what was looked for, and what to do.
+fn instead(wanted: Wanted, found: Option<Found>) -> String {
+    let Some(Found { kind, line }) = found else {
+        let label = if wanted == Wanted::Key { "PRIVATE KEY" } else { "CERTIFICATE" };
+        return format!("; give a file in PEM, with a line that says -----BEGIN {label}-----");
+    };
+    let remedy = match (wanted, kind) {
+        (Wanted::Certificate, kind) if kind.is_key() => "are the files of --tls-certificate and --tls-key swapped?",
+        (Wanted::Certificate, Kind::Request) => "a request becomes a certificate when an authority signs it",
+        (Wanted::Certificate, Kind::TrustedCertificate) => "convert it: openssl x509 -in FILE -out NEW-FILE",
+        (Wanted::Certificate, Kind::Bundle) => "convert it: openssl pkcs7 -print_certs -in FILE -out NEW-FILE",
+        (Wanted::Key, Kind::Certificate) => "are the files of --tls-certificate and --tls-key swapped?",
+        (Wanted::Key, Kind::OpenSshKey) => "convert a copy of it: ssh-keygen -p -m PEM -f COPY",
+        (Wanted::Key, Kind::PublicKey) => "the private key is in another file",
+        (Wanted::Key, _) => "give the file with the BEGIN PRIVATE KEY line",
+        (Wanted::Certificate, _) => "give the file with the BEGIN CERTIFICATE line",
+    };
+    format!(" that can be used, but {kind} in line {line}; {remedy}")
+}
+
+/// That a certificate is not accepted as one, and why.
+pub(super) fn unusable(Placed { place, line, der }: &Placed) -> Problem {
+    let cause = match X509::of(der) {
+        Some(X509 { version: 3, .. }) => "the library does not know one of its extensions, or it is damaged",
+        Some(_) => {
+            "it is of version 1, as \"openssl x509 -req\" makes it without extensions; sign it again with -extfile, and in that file at \
+             least: basicConstraints=CA:FALSE"
+        }
+        None => "its content is not that of a certificate; copy it again",
+    };
+    Problem::Certificate { place: *place, line: *line, cause }
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
@@ -130,6 +240,11 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
     fs::read(file).map(Zeroizing::new).map_err(Problem::Unreadable)
 }
 
-fn contains(text: &[u8], what: &[u8]) -> bool {
-    text.windows(what.len()).any(|window| window == what)
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "certificate",
+            Self::Key => "private key",
+        })
+    }
 }

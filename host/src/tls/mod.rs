@@ -5,11 +5,16 @@
 
 mod certificates;
 mod clients;
+mod der;
 mod files;
+mod keys;
+mod objection;
+mod pem;
 mod session;
 mod settings;
 mod tickets;
 mod validity;
+mod x509;
 
 pub use files::{LoadError, Problem};
 pub use session::{HandshakeError, Session, Step};
@@ -43,12 +48,12 @@ impl Acceptor {
     /// The first file that cannot be used.
     pub fn load(settings: &Settings, keys: &Arc<TicketKeys>) -> Result<Self, LoadError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let certificates = Certificates::load(&settings.certificates, &provider)?;
+        let certificates = Certificates::load(&settings.certificates)?;
         let clients =
             settings.client_ca.as_deref().map(|file| Clients::load(file, &provider)).transpose()?.map(Arc::new);
         let ticketer = Ticketer::new(Arc::clone(keys), clients.as_deref().map(Clients::digest));
         let config = config(settings, provider, certificates, clients.as_deref(), ticketer)
-            .map_err(|error| LoadError::of_certificate(&settings.certificates, Problem::Refused(error)))?;
+            .map_err(|_about_content| LoadError::of_certificate(&settings.certificates, Problem::Refused))?;
         Ok(Self { config: Arc::new(config), clients, handshake_timeout: settings.handshake_timeout })
     }
 

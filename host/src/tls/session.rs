@@ -3,7 +3,10 @@
 //! Nothing is read before it is wanted and nothing encrypted before what was encrypted last has gone out, so that back-pressure is what
 //! it is without TLS. What a peer can send that carries no data (empty records, key updates, warnings) the library bounds.
 
-use super::clients::Clients;
+use super::{
+    clients::{self, Clients},
+    objection::NONE_SHOWN,
+};
 use crate::wire::CHUNK;
 use rustls::{
     CommonState, HandshakeKind, ProtocolVersion, ServerConnection,
@@ -43,9 +46,9 @@ pub enum HandshakeError {
     /// The two do not agree, or the peer speaks something else.
     #[error("TLS handshake: {0}")]
     Refused(#[from] rustls::Error),
-    /// A certificate from an earlier session that is good no more.
-    #[error("TLS handshake: the client's certificate from its session ticket: {0}")]
-    Certificate(webpki::Error),
+    /// The client has shown no certificate that is accepted. What is in it the client had a part in.
+    #[error("TLS handshake: {0}")]
+    Certificate(String),
     /// The peer has closed its side.
     #[error("TLS handshake: the peer left before it was done")]
     Left,
@@ -86,7 +89,11 @@ impl Session {
             if let Err(error) = self.connection.process_new_packets() {
                 // The alert that says so: the peer may be gone, or take nothing.
                 self.flush(transport).ok();
-                return Err(error.into());
+                return Err(match (error, clients::objection()) {
+                    (_, Some(objection)) => HandshakeError::Certificate(objection),
+                    (rustls::Error::NoCertificatesPresented, None) => HandshakeError::Certificate(NONE_SHOWN.into()),
+                    (error, None) => error.into(),
+                });
             }
         }
     }
@@ -97,10 +104,16 @@ impl Session {
         if self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
             return Ok(());
         }
-        let verified = clients.verified(self.sent_certificates(), self.begun);
+        let (sent, begun) = (self.sent_certificates(), self.begun);
+        if clients.verified(sent, begun).is_ok() {
+            return Ok(());
+        }
+        let objection = clients.objection_to(sent, begun).unwrap_or_default();
         // There is no alert to be had any more. At least the end does not look like a regular one.
-        self.mute = verified.is_err();
-        verified.map(drop).map_err(HandshakeError::Certificate)
+        self.mute = true;
+        Err(HandshakeError::Certificate(format!(
+            "the session ticket is of a certificate that is not accepted any more: {objection}"
+        )))
     }
 
     /// Has `take` copy what it wants of the data that came next, and say how much that was: `None` where there is none yet, 0 after

@@ -1,5 +1,6 @@
 //! What was asked for, in types that need no further check, and only where the options make sense together.
 
+use crate::secret::Shown;
 use rustls::pki_types::DnsName;
 use std::{
     path::{Path, PathBuf},
@@ -77,10 +78,10 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// Fewer keys than certificates.
-    #[error("--tls-certificate {0:?}: its --tls-key is missing; give one for each certificate, in the same order")]
+    #[error("--tls-certificate {path}: its --tls-key is missing; give one for each certificate, in the same order", path = Shown::path(.0))]
     NoKey(PathBuf),
     /// Fewer certificates than keys.
-    #[error("--tls-key {0:?}: its --tls-certificate is missing; give one for each key, in the same order")]
+    #[error("--tls-key {path}: its --tls-certificate is missing; give one for each key, in the same order", path = Shown::path(.0))]
     NoCertificate(PathBuf),
     /// TLS is off.
     #[error(
@@ -93,7 +94,7 @@ pub enum Unusable {
     )]
     NoAuthority,
     /// An authority that is not to be asked.
-    #[error("--verify-client-certificate false: --client-ca {0:?} asks for verification; leave out one of the two")]
+    #[error("--verify-client-certificate false: --client-ca {path} asks for verification; leave out one of the two", path = Shown::path(.0))]
     Contradiction(PathBuf),
     /// A protocol twice.
     #[error("--tls-alpn {0:?}: is given twice; give each protocol once")]

@@ -1,7 +1,9 @@
-//! From when to when a certificate is valid: the one thing in it that the host reads itself, to warn of what clients will refuse.
+//! From when to when a certificate is valid, to warn of what others will reject.
 //!
 //! Nothing is decided by it. What cannot be read has no validity, and no warning.
 
+use super::der;
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// In seconds since 1970, both ends included.
@@ -11,6 +13,10 @@ pub(super) struct Validity {
     to: i64,
 }
 
+/// A second, as people write it: `2026-11-22 10:30:00 UTC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) i64);
+
 /// How a certificate stands at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -19,27 +25,26 @@ pub(super) enum Standing {
     Expired,
 }
 
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 impl Validity {
-    /// That of a certificate in DER: `SEQUENCE { SEQUENCE { [0] version, serial, algorithm, issuer, SEQUENCE { from, to }, …`.
-    pub(super) fn of(certificate: &[u8]) -> Option<Self> {
-        let (_, certificate, _) = element(certificate)?;
-        let (_, mut fields, _) = element(certificate)?;
-        if fields.first() == Some(&VERSION) {
-            fields = element(fields)?.2;
-        }
-        for _serial_algorithm_issuer in 0..3 {
-            fields = element(fields)?.2;
-        }
-        let (SEQUENCE, validity, _) = element(fields)? else { return None };
-        let (tag, from, rest) = element(validity)?;
+    /// Of the content of that field of a certificate: two times.
+    pub(super) fn of(field: &[u8]) -> Option<Self> {
+        let (tag, from, rest) = der::element(field)?;
         let from = seconds(tag, from)?;
-        let (tag, to, _) = element(rest)?;
+        let (tag, to, _) = der::element(rest)?;
         Some(Self { from, to: seconds(tag, to)? })
+    }
+
+    /// Its first second.
+    pub(super) fn from(self) -> Moment {
+        Moment(self.from)
+    }
+
+    /// Its last second.
+    pub(super) fn to(self) -> Moment {
+        Moment(self.to)
     }
 
     pub(super) fn now(self) -> Standing {
@@ -56,20 +61,6 @@ impl Validity {
             Standing::Valid
         }
     }
-}
-
-/// The tag of what a text of DER begins with, its content, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, length], rest) = der.split_first_chunk()?;
-    let (length, rest) = if length < 0x80 {
-        (usize::from(length), rest)
-    } else {
-        // So many bytes have the length: no certificate needs more than three.
-        let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f)).filter(|(bytes, _)| bytes.len() <= 3)?;
-        (bytes.iter().fold(0, |length, &byte| (length << 8) | usize::from(byte)), rest)
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 /// `YYMMDDhhmmssZ`, whose years begin in 1950, or `YYYYMMDDhhmmssZ`.
@@ -96,6 +87,21 @@ fn seconds(tag: u8, text: &[u8]) -> Option<i64> {
 
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (day, second) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
+        // A year too many or too few is found by the day on which the year begins.
+        let mut year = 1970 + day.div_euclid(366);
+        while days(year + 1, 1, 1) <= day {
+            year += 1;
+        }
+        let month = (1..=12).rev().find(|&month| days(year, month, 1) <= day).unwrap_or(1);
+        let day = day - days(year, month, 1) + 1;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    }
 }
 
 /// Days from the first of 1970. A year that begins in March has its leap day at its end, where it moves no other day.
@@ -125,6 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_is_written_as_people_do() {
+        for (moment, written) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (-1, "1969-12-31 23:59:59 UTC"),
+            (11_016 * 86_400 + 3_661, "2000-02-29 01:01:01 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+            (i64::from(i32::MAX), "2038-01-19 03:14:07 UTC"),
+        ] {
+            assert_eq!(Moment(moment).to_string(), written);
+        }
+    }
+
+    #[test]
     fn both_ways_to_write_a_time_are_read() {
         assert_eq!(seconds(UTC_TIME, b"700101000000Z"), Some(0));
         assert_eq!(seconds(UTC_TIME, b"491231235959Z"), seconds(GENERALIZED_TIME, b"20491231235959Z"));
@@ -140,14 +159,15 @@ mod tests {
         parameters.not_before = rcgen::date_time_ymd(2000, 2, 29);
         parameters.not_after = rcgen::date_time_ymd(2060, 1, 1);
         let certificate = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        let validity = Validity::of(certificate.der()).unwrap();
+        let read = |der: &[u8]| super::super::x509::X509::of(der)?.validity;
+        let validity = read(certificate.der()).unwrap();
         let (from, to) = (11_016 * 86_400, days(2060, 1, 1) * 86_400);
         assert_eq!(validity, Validity { from, to });
         assert_eq!([from - 1, from, to, to + 1].map(|moment| validity.at(moment)), {
             [Standing::NotYet, Standing::Valid, Standing::Valid, Standing::Expired]
         });
         for end in 0..certificate.der().len() {
-            assert_eq!(Validity::of(&certificate.der()[..end]), None, "cut after {end} bytes");
+            assert_eq!(read(&certificate.der()[..end]), None, "cut after {end} bytes");
         }
     }
 }

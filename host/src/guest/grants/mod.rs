@@ -32,7 +32,7 @@ pub struct Grants {
 
 /// A grant that cannot be given: one line that names the option, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
-#[error("{option} {value:?}: {problem}")]
+#[error("{option} {value}: {problem}", value = crate::secret::Shown::of(value))]
 pub struct Error {
     option: &'static str,
     value: String,

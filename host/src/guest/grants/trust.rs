@@ -1,6 +1,8 @@
 //! Whom guests trust when they ask a server by `https`: the authorities that this machine trusts.
 
+use crate::secret::Shown;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_native_certs::ErrorKind;
 use std::sync::Arc;
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
@@ -32,7 +34,7 @@ fn read() -> Result<Arc<ClientConfig>, Trust> {
     let mut roots = RootCertStore::empty();
     let (added, _unusable) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        let why = found.errors.first().map_or_else(|| "it has none".to_owned(), ToString::to_string);
+        let why = found.errors.first().map_or_else(|| "it has none".to_owned(), |error| told(&error.kind));
         return Err(Trust::Missing(format!("the authorities that this machine trusts: {why}")));
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
@@ -40,4 +42,12 @@ fn read() -> Result<Arc<ClientConfig>, Trust> {
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// What the library says of a file's content is not repeated: the variable that names the file may name any.
+fn told(error: &ErrorKind) -> String {
+    match error {
+        ErrorKind::Io { inner, path } => format!("{} cannot be read: {inner}", Shown::path(path)),
+        _ => "a file of theirs is not valid PEM; where SSL_CERT_FILE or SSL_CERT_DIR is set, look there".to_owned(),
+    }
 }

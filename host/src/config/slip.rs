@@ -1,0 +1,106 @@
+//! What is wrong with a line that is not valid TOML, by its form alone: nothing of it is repeated, since a secret may stand in it.
+
+use std::fmt;
+
+/// A slip that people make, as far as the line shows which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slip {
+    /// The key was there before.
+    Duplicate,
+    /// `key = word`.
+    Unquoted,
+    /// `key = 30s`.
+    UnquotedNumber,
+    /// `key = "text`.
+    OpenQuote,
+    /// `key = [` and something wrong within.
+    List,
+    /// `[table`.
+    OpenTable,
+    /// `key: value`.
+    Colon,
+    /// `key =`.
+    NoValue,
+    /// `key`.
+    NoSign,
+    /// Lines of a certificate or key.
+    Pem,
+    /// Something else.
+    Other,
+}
+
+impl Slip {
+    /// That of a line.
+    pub(super) fn of(line: &str) -> Self {
+        let line = line.trim();
+        if line.starts_with("-----BEGIN") || line.starts_with("-----END") {
+            return Self::Pem;
+        }
+        if line.starts_with('[') {
+            return if line.contains(']') { Self::Other } else { Self::OpenTable };
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            return if line.contains(": ") || line.ends_with(':') { Self::Colon } else { Self::NoSign };
+        };
+        let value = value.trim();
+        // Quotes that are escaped count twice, or not at all.
+        let quotes = |quote: char| value.matches(quote).count() % 2 == 1;
+        match value.chars().next() {
+            None => Self::NoValue,
+            _ if key.trim_end().ends_with(':') => Self::Colon,
+            Some('#') => Self::NoValue,
+            Some('[') => Self::List,
+            Some(quote @ ('"' | '\'')) if quotes(quote) => Self::OpenQuote,
+            Some(first) if first.is_ascii_digit() => Self::UnquotedNumber,
+            Some(first) if first.is_alphabetic() || "~/$.@*_-".contains(first) => Self::Unquoted,
+            Some(_) => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for Slip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Duplicate => "duplicate key: it is given a second time; give it once",
+            Self::Unquoted => "the value is a text, and a text needs quotes; write KEY = \"VALUE\"",
+            Self::UnquotedNumber => {
+                "the value begins as a number and goes on, and what is not only a number needs quotes, as in KEY = \"30s\""
+            }
+            Self::OpenQuote => "the quote is not closed, or one stands within the text; write \\\" there",
+            Self::List => "the list is not complete; it needs a bracket at its end, and quotes and commas, as in KEY = [\"A\", \"B\"]",
+            Self::OpenTable => "the bracket is not closed, as in [[listener]]",
+            Self::Colon => "a colon stands where an equals sign belongs; write KEY = \"VALUE\"",
+            Self::NoValue => "the value is missing; write KEY = \"VALUE\", or leave the line out",
+            Self::NoSign => "the line is not KEY = \"VALUE\", nor a comment, which begins with #",
+            Self::Pem => "it is a certificate or a key, not a configuration; is it the right file?",
+            Self::Other => "something here is not KEY = \"VALUE\", a [[listener]] or a comment",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_told_by_their_form() {
+        for (line, slip) in [
+            ("idle-timeout = none", Slip::Unquoted),
+            ("plugin = ~/x.wasm", Slip::Unquoted),
+            ("bind = tcp://127.0.0.1:7000", Slip::Unquoted),
+            ("drain-timeout = 30s", Slip::UnquotedNumber),
+            ("plugin = \"x.wasm", Slip::OpenQuote),
+            ("guest-env = [TOKEN=secret]", Slip::List),
+            ("[[listener", Slip::OpenTable),
+            ("plugin: x.wasm", Slip::Colon),
+            ("plugin =", Slip::NoValue),
+            ("plugin = # none", Slip::NoValue),
+            ("plugin", Slip::NoSign),
+            ("-----BEGIN PRIVATE KEY-----", Slip::Pem),
+            ("a b = 1", Slip::UnquotedNumber),
+            ("x = }", Slip::Other),
+        ] {
+            assert_eq!(Slip::of(line), slip, "{line}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How a value is told that may be a secret put in the wrong place, as a key in the variable that is for its path.
+
+use std::{fmt, path::Path};
+
+/// Longer than any name of a file that the system takes.
+const LONGEST_NAME: usize = 255;
+
+/// The fewest characters of base64 in a row, digits, capital and small letters among them, that are taken for content: a key of
+/// 256 bits has 43.
+const SHORTEST_CONTENT: usize = 40;
+
+/// A value in quotes, or in its place that it is not shown.
+pub struct Shown<'v>(std::borrow::Cow<'v, str>);
+
+impl<'v> Shown<'v> {
+    /// A value.
+    pub fn of(value: &'v str) -> Self {
+        Self(value.into())
+    }
+
+    /// A path.
+    pub fn path(path: &'v Path) -> Self {
+        Self(path.to_string_lossy())
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_content(&self.0) {
+            let length = self.0.len();
+            write!(f, "(not shown, since its {length} bytes look like the content of a file and not like its path)")
+        } else {
+            write!(f, "{:?}", self.0)
+        }
+    }
+}
+
+/// Whether a value looks like what a file of secrets holds, in one of the forms in which it is passed around.
+pub fn is_content(value: &str) -> bool {
+    value.contains("-----BEGIN")
+        || value.contains("-----END")
+        || value.chars().any(|character| character.is_control())
+        || value.split(['/', ',', ' ', ':', '=']).any(|name| name.len() > LONGEST_NAME)
+        || value.split(|character: char| !is_base64(character)).any(is_random)
+        || is_encoded(value)
+}
+
+/// Whether it is all base64, slashes included, and begins as DER or the dashes of PEM do.
+fn is_encoded(value: &str) -> bool {
+    let begins = value.starts_with("MI") || value.starts_with("LS0t");
+    let rest = value.trim_end_matches('=');
+    begins && value.len() >= SHORTEST_CONTENT && rest.chars().all(|character| is_base64(character) || character == '/')
+}
+
+fn is_base64(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '+'
+}
+
+/// Whether a word is long, and of no language.
+fn is_random(word: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| word.bytes().filter(kind).count() >= 3;
+    word.len() >= SHORTEST_CONTENT
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_not_shown_and_paths_are() {
+        for content in [
+            "-----BEGIN PRIVATE KEY-----\nMIIE",
+            "-----BEGIN PRIVATE KEY----- MIIE",
+            "one\ntwo",
+            "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2",
+            "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hBZ0VBTUJNR0J5cUdTTTQ5",
+            &"x".repeat(256),
+        ] {
+            assert!(is_content(content), "{content}");
+            assert!(!Shown::of(content).to_string().contains(&content[..content.len().min(20)]));
+        }
+        for path in [
+            "/etc/ssl/private/site.key",
+            "C:\\keys\\site.pem",
+            "/nix/store/5rnfzla9kcx4mj5zdc7nlnv8na1najvg-host-0.1.0/etc/host.toml",
+            "/var/lib/0d6c8a4b2f1e7c5d9b3a6f8e4d2c1b0a9f8e7d6c5b4a39281706f5e4d3c2b1a0/key",
+            "",
+        ] {
+            assert!(!is_content(path), "{path}");
+            assert_eq!(Shown::of(path).to_string(), format!("{path:?}"));
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! PEM, the form in which certificates and keys are kept: the one place that parses it.
+//!
+//! It is as strict as OpenSSL, and stricter where OpenSSL skips a line that was meant as a boundary: a certificate that is
+//! silently left out fails at clients, long after the operator has gone. A fault is a line number and a sentence of this file.
+//! Nothing that the file contains is ever part of it, since the file may be a private key.
+
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// What stands between a BEGIN and an END line.
+pub(super) struct Block {
+    pub(super) kind: Kind,
+    /// The line of its BEGIN, from 1.
+    pub(super) line: usize,
+    /// Whether a passphrase protects it, as a header says.
+    pub(super) encrypted: bool,
+    /// What the base64 encodes; empty for kinds that nothing here reads.
+    pub(super) der: Zeroizing<Vec<u8>>,
+}
+
+/// What a block is, by its BEGIN line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Certificate,
+    /// OpenSSL's own format, with trust settings after the certificate.
+    TrustedCertificate,
+    Request,
+    RevocationList,
+    Bundle,
+    Pkcs8Key,
+    Pkcs1Key,
+    Sec1Key,
+    EncryptedKey,
+    OpenSshKey,
+    DsaKey,
+    PublicKey,
+    Parameters,
+    /// What nobody here knows. Its label is not kept: it is content.
+    Other,
+}
+
+/// By label; the first of each kind is the usual one.
+const LABELS: [(&str, Kind); 20] = [
+    ("CERTIFICATE", Kind::Certificate),
+    ("X509 CERTIFICATE", Kind::Certificate),
+    ("TRUSTED CERTIFICATE", Kind::TrustedCertificate),
+    ("CERTIFICATE REQUEST", Kind::Request),
+    ("NEW CERTIFICATE REQUEST", Kind::Request),
+    ("X509 CRL", Kind::RevocationList),
+    ("PKCS7", Kind::Bundle),
+    ("PKCS #7 SIGNED DATA", Kind::Bundle),
+    ("CMS", Kind::Bundle),
+    ("PRIVATE KEY", Kind::Pkcs8Key),
+    ("RSA PRIVATE KEY", Kind::Pkcs1Key),
+    ("EC PRIVATE KEY", Kind::Sec1Key),
+    ("ENCRYPTED PRIVATE KEY", Kind::EncryptedKey),
+    ("OPENSSH PRIVATE KEY", Kind::OpenSshKey),
+    ("DSA PRIVATE KEY", Kind::DsaKey),
+    ("PUBLIC KEY", Kind::PublicKey),
+    ("RSA PUBLIC KEY", Kind::PublicKey),
+    ("EC PARAMETERS", Kind::Parameters),
+    ("DH PARAMETERS", Kind::Parameters),
+    ("DSA PARAMETERS", Kind::Parameters),
+];
+
+/// Where a file is not valid PEM, and in what way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    line: usize,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Glued,
+    Joined,
+    Escaped,
+    Indented,
+    Dashes,
+    Capitals,
+    NoEnd { begin: usize },
+    OtherEnd { begin: usize },
+    NoBegin,
+    NotBase64,
+    Spaces,
+    Cut { begin: usize },
+    Empty { begin: usize },
+}
+
+/// The kind of a line.
+enum Line<'f> {
+    Begin(&'f [u8]),
+    End(&'f [u8]),
+    /// Meant as a boundary, and not one.
+    Broken(Form),
+    Other,
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const DASHES: &[u8] = b"-----";
+
+/// All blocks of a file, in their order. Other text may stand before, between and after them.
+pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
+    let text = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
+    let mut blocks = Vec::new();
+    let mut open: Option<Open<'_>> = None;
+    let mut lines = 0;
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let number = index + 1;
+        let line = line.trim_ascii_end();
+        let fault = |form| Fault { line: number, form };
+        if !line.is_empty() {
+            lines = number;
+        }
+        match (&mut open, parse(line)) {
+            (None, Line::Other) => {}
+            (None, Line::Begin(label)) => open = Some(Open::new(number, label, text.len())),
+            (None, Line::End(_)) => return Err(fault(Form::NoBegin)),
+            (Some(block), Line::Begin(_)) => return Err(fault(Form::NoEnd { begin: block.line })),
+            (Some(block), Line::End(label)) if label != block.label => {
+                return Err(fault(Form::OtherEnd { begin: block.line }));
+            }
+            (Some(_), Line::End(_)) => blocks.extend(open.take().map(|block| block.close(number)).transpose()?),
+            (Some(block), Line::Other) => block.push(line).map_err(fault)?,
+            (_, Line::Broken(form)) => return Err(fault(form)),
+        }
+    }
+    match open {
+        Some(block) => Err(Fault { line: lines, form: Form::NoEnd { begin: block.line } }),
+        None => Ok(blocks),
+    }
+}
+
+fn parse(line: &[u8]) -> Line<'_> {
+    for (word, boundary) in [(b"BEGIN ".as_slice(), Line::Begin as fn(_) -> _), (b"END ", Line::End)] {
+        let label = line.strip_prefix(DASHES).and_then(|line| line.strip_prefix(word)?.strip_suffix(DASHES));
+        if let Some(label) = label.filter(|label| !label.is_empty() && !label.contains(&b'-')) {
+            return boundary(label);
+        }
+    }
+    broken(line).map_or(Line::Other, Line::Broken)
+}
+
+/// In which way a line that was meant as a boundary is not one.
+fn broken(line: &[u8]) -> Option<Form> {
+    let capitals = line.to_ascii_uppercase();
+    let marks = [b"-----BEGIN".as_slice(), b"-----END"];
+    let found = marks.iter().filter_map(|mark| capitals.windows(mark.len()).position(|window| window == *mark)).min();
+    let Some(start) = found else {
+        // Dashes that are none, or too few of them.
+        let start = capitals.iter().position(u8::is_ascii_uppercase)?;
+        let word = &capitals[start..];
+        let label = word.strip_prefix(b"BEGIN ").or_else(|| word.strip_prefix(b"END "))?;
+        let known = LABELS.iter().any(|(known, _)| label.starts_with(known.as_bytes()));
+        let begins = line.first().is_some_and(|&byte| byte == b'-' || byte >= 0x80);
+        return (known && begins).then_some(Form::Dashes);
+    };
+    if count(line, b"\\n") > 0 {
+        return Some(Form::Escaped);
+    }
+    if count(&capitals, b"----------BEGIN") > 0 && count(&capitals, b"-----END") > 0 {
+        return Some(Form::Glued);
+    }
+    let (before, boundary) = capitals.split_at(start);
+    let dashes_at_end = boundary.iter().rev().take_while(|&&byte| byte == b'-').count();
+    let words = &boundary[DASHES.len()..boundary.len() - dashes_at_end.min(boundary.len() - DASHES.len())];
+    Some(if !words.iter().all(|byte| byte.is_ascii_alphanumeric() || b" #.".contains(byte)) {
+        Form::Joined
+    } else if before.iter().any(|&byte| byte != b'-') {
+        Form::Indented
+    } else if !before.is_empty() || dashes_at_end != DASHES.len() || words.ends_with(b"BEGIN") {
+        Form::Dashes
+    } else {
+        Form::Capitals
+    })
+}
+
+fn count(text: &[u8], what: &[u8]) -> usize {
+    text.windows(what.len()).filter(|window| *window == what).count()
+}
+
+/// A block whose END has not come yet.
+struct Open<'f> {
+    line: usize,
+    label: &'f [u8],
+    kind: Kind,
+    encrypted: bool,
+    in_headers: bool,
+    padding: usize,
+    base64: Zeroizing<Vec<u8>>,
+}
+
+impl<'f> Open<'f> {
+    /// `room` is for all of it, so that nothing is copied on the way and left behind.
+    fn new(line: usize, label: &'f [u8], room: usize) -> Self {
+        let kind = LABELS.iter().find(|(known, _)| known.as_bytes() == label).map_or(Kind::Other, |(_, kind)| *kind);
+        let base64 = Zeroizing::new(Vec::with_capacity(room));
+        Self { line, label, kind, encrypted: false, in_headers: true, padding: 0, base64 }
+    }
+
+    fn push(&mut self, line: &[u8]) -> Result<(), Form> {
+        if self.in_headers {
+            if line.contains(&b':') {
+                self.encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
+                return Ok(());
+            }
+            // A header may go on in a line that is indented.
+            self.in_headers = self.encrypted && line.starts_with(b" ");
+        }
+        if self.kind == Kind::Other || self.in_headers {
+            return Ok(());
+        }
+        let line = line.trim_ascii_start();
+        let data = line.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
+        let (data, padding) = line.split_at(data);
+        match data.iter().find(|&&byte| sextet(byte).is_none()) {
+            Some(byte) if byte.is_ascii_whitespace() => return Err(Form::Spaces),
+            Some(b'\\') => return Err(Form::Escaped),
+            Some(_) => return Err(Form::NotBase64),
+            // After the end of the data there is none.
+            None if self.padding > 0 && !data.is_empty() => return Err(Form::NotBase64),
+            None => {}
+        }
+        self.padding += padding.len();
+        self.base64.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn close(self, line: usize) -> Result<Block, Fault> {
+        let Self { line: begin, kind, encrypted, padding, base64, .. } = self;
+        if kind != Kind::Other && base64.is_empty() {
+            return Err(Fault { line, form: Form::Empty { begin } });
+        }
+        let lacking = (4 - base64.len() % 4) % 4;
+        if lacking == 3 || padding != lacking {
+            return Err(Fault { line, form: Form::Cut { begin } });
+        }
+        Ok(Block { kind, line: begin, encrypted, der: decode(&base64) })
+    }
+}
+
+fn decode(base64: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut der = Zeroizing::new(Vec::with_capacity(base64.len()));
+    for group in base64.chunks(4) {
+        let bits = group.iter().fold(0u32, |bits, &byte| bits << 6 | u32::from(sextet(byte).unwrap_or_default()));
+        let [_, bytes @ ..] = (bits << (6 * (4 - group.len()))).to_be_bytes();
+        der.extend_from_slice(&bytes[..group.len() - 1]);
+    }
+    der
+}
+
+/// The six bits of a character. What takes how long does not depend on which it is.
+fn sextet(byte: u8) -> Option<u8> {
+    let byte = i32::from(byte);
+    // The value plus one within the range, else 0.
+    let of = |low: u8, high: u8, value: i32| {
+        let (low, high) = (i32::from(low), i32::from(high));
+        !((byte - low) >> 8 | (high - byte) >> 8) & (byte - low + value + 1)
+    };
+    let value = of(b'A', b'Z', 0) | of(b'a', b'z', 26) | of(b'0', b'9', 52) | of(b'+', b'+', 62) | of(b'/', b'/', 63);
+    u8::try_from(value - 1).ok()
+}
+
+impl Kind {
+    /// Whether it is a private key, of a kind that can be used or not.
+    pub(super) fn is_key(self) -> bool {
+        matches!(
+            self,
+            Self::Pkcs8Key | Self::Pkcs1Key | Self::Sec1Key | Self::EncryptedKey | Self::OpenSshKey | Self::DsaKey
+        )
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "a certificate",
+            Self::TrustedCertificate => "a TRUSTED CERTIFICATE",
+            Self::Request => "a certificate request",
+            Self::RevocationList => "a revocation list",
+            Self::Bundle => "a PKCS #7 bundle",
+            Self::Pkcs8Key | Self::Pkcs1Key | Self::Sec1Key => "a private key",
+            Self::EncryptedKey => "an encrypted private key",
+            Self::OpenSshKey => "an OpenSSH private key",
+            Self::DsaKey => "a DSA private key",
+            Self::PublicKey => "a public key",
+            Self::Parameters => "parameters of keys",
+            Self::Other => "a block of an unknown kind",
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.form)
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Glued => f.write_str(
+                "an END line and a BEGIN line stand on one line, as when files are joined and the first does not end with a \
+                 line break; put one between them",
+            ),
+            Self::Joined => f.write_str(
+                "a BEGIN or END line has more on the same line, as when a shell joins all lines by spaces; \
+                 put the shell's variable in quotes, as in \"$KEY\", and write the file again",
+            ),
+            Self::Escaped => f.write_str(
+                "has \\n as two characters where a line break belongs, as in JSON; write line breaks, as printf %b does",
+            ),
+            Self::Indented => f.write_str("a BEGIN or END line has something before it; it must begin the line"),
+            Self::Dashes => f.write_str("a BEGIN or END line does not have exactly five dashes on each side"),
+            Self::Capitals => f.write_str("a BEGIN or END line must be in capital letters"),
+            Self::NoEnd { begin } => {
+                write!(f, "the END line is missing for the BEGIN in line {begin}; was the file cut short?")
+            }
+            Self::OtherEnd { begin } => {
+                write!(f, "the END line does not name the same as the BEGIN in line {begin}")
+            }
+            Self::NoBegin => f.write_str("an END line has no BEGIN line before it"),
+            Self::NotBase64 => f.write_str("is not base64, between a BEGIN and an END line"),
+            Self::Spaces => f.write_str("has spaces within base64, as when a shell joins lines by spaces; write the file again"),
+            Self::Cut { begin } => {
+                write!(f, "the base64 since the BEGIN in line {begin} is incomplete; copy the file again")
+            }
+            Self::Empty { begin } => write!(f, "nothing stands between here and the BEGIN in line {begin}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
