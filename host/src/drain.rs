@@ -1,4 +1,4 @@
-//! The count of connections: its cap, its guard, and the wait until none is left.
+//! The count of connections and guests: its cap, its guard, and the wait until none is left.
 
 use crate::{
     counters::Counters,
@@ -7,23 +7,47 @@ use crate::{
 use std::{
     net::IpAddr,
     num::NonZeroU32,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 /// The connections that are open, of those that may be.
 #[derive(Clone, Debug)]
 pub struct Connections {
     slots: Arc<Semaphore>,
-    /// Places that are no connections.
-    further: Arc<AtomicUsize>,
+    taken: Arc<Taken>,
     cap: u32,
     quotas: Quotas,
     draining: Draining,
     counters: &'static Counters,
+}
+
+/// The places that are taken. The semaphore cannot tell: one who waited for all of its places would keep further ones from those who
+/// come later, and would hold places that are free.
+#[derive(Debug, Default)]
+struct Taken {
+    connections: AtomicUsize,
+    /// Places of guests beside the connection's own.
+    further: AtomicUsize,
+    /// Told when the last one is given back.
+    none: Notify,
+}
+
+impl Taken {
+    fn is_none(&self) -> bool {
+        self.connections.load(Ordering::SeqCst) == 0 && self.further.load(Ordering::SeqCst) == 0
+    }
+
+    fn give_back(&self, count: &AtomicUsize) {
+        count.fetch_sub(1, Ordering::SeqCst);
+        if self.is_none() {
+            self.none.notify_waiters();
+        }
+    }
 }
 
 /// One connection's place in the count. Held from the moment it is accepted until it is closed; dropping it gives the
@@ -31,23 +55,30 @@ pub struct Connections {
 #[derive(Debug)]
 pub struct Slot {
     permit: OwnedSemaphorePermit,
-    further: Arc<AtomicUsize>,
+    taken: Arc<Taken>,
     quotas: Quotas,
     share: Option<Share>,
     draining: Draining,
     counters: &'static Counters,
 }
 
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.taken.give_back(&self.taken.connections);
+    }
+}
+
 /// A place in the count for what a connection has going on beside its first request. Dropping it gives the place back.
 #[derive(Debug)]
 pub struct Further {
     _permit: OwnedSemaphorePermit,
-    count: Arc<AtomicUsize>,
+    _share: Option<Share>,
+    taken: Arc<Taken>,
 }
 
 impl Drop for Further {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.taken.give_back(&self.taken.further);
     }
 }
 
@@ -58,7 +89,7 @@ impl Connections {
         let slots = Arc::new(Semaphore::new(cap.get() as usize));
         Self {
             slots,
-            further: Arc::default(),
+            taken: Arc::default(),
             cap: cap.get(),
             quotas: Quotas::default(),
             draining: Draining::default(),
@@ -71,8 +102,9 @@ impl Connections {
         match Arc::clone(&self.slots).acquire_owned().await {
             Ok(permit) => {
                 let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
-                let further = Arc::clone(&self.further);
-                Slot { permit, further, quotas, share: None, draining, counters: self.counters }
+                let taken = Arc::clone(&self.taken);
+                taken.connections.fetch_add(1, Ordering::SeqCst);
+                Slot { permit, taken, quotas, share: None, draining, counters: self.counters }
             }
             Err(_closed) => std::future::pending().await, // It is never closed.
         }
@@ -95,8 +127,7 @@ impl Connections {
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        let taken = (self.cap as usize).saturating_sub(self.slots.available_permits());
-        taken.saturating_sub(self.further.load(Ordering::Relaxed))
+        self.taken.connections.load(Ordering::SeqCst)
     }
 
     /// Tells every guest that asks that the end is near.
@@ -104,10 +135,17 @@ impl Connections {
         self.draining.0.send_replace(true);
     }
 
-    /// Waits until none is open.
+    /// Waits until none is open, and no guest is left.
     pub async fn finished(&self) {
-        // Whoever holds all places has the guarantee that nobody else holds one.
-        drop(self.slots.acquire_many(self.cap).await);
+        loop {
+            let mut none = pin!(self.taken.none.notified());
+            // From here on no notice is missed.
+            none.as_mut().enable();
+            if self.taken.is_none() {
+                return;
+            }
+            none.await;
+        }
     }
 }
 
@@ -123,12 +161,17 @@ impl Slot {
         self.counters
     }
 
-    /// Waits for another free place, beside those who wait for one for a connection, and takes it.
+    /// Waits for another free place and takes it: first for one of those that its address may have, then beside those who wait for
+    /// one for a connection. In this order, so that no address has more waiting there than it may have.
     pub async fn further(&self) -> Further {
+        let share = match &self.share {
+            Some(share) => Some(share.another().await),
+            None => None,
+        };
         match Arc::clone(self.permit.semaphore()).acquire_owned().await {
             Ok(permit) => {
-                self.further.fetch_add(1, Ordering::Relaxed);
-                Further { _permit: permit, count: Arc::clone(&self.further) }
+                self.taken.further.fetch_add(1, Ordering::SeqCst);
+                Further { _permit: permit, _share: share, taken: Arc::clone(&self.taken) }
             }
             Err(_closed) => std::future::pending().await, // It is never closed.
         }
@@ -176,6 +219,36 @@ mod tests {
         drop(slot);
         finished.await.unwrap();
         assert_eq!(connections.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_the_end_takes_no_places() {
+        let connections = Connections::new(NonZeroU32::new(3).unwrap());
+        let slot = connections.slot().await;
+        let mut finished = pin!(connections.finished());
+        assert!(futures::poll!(&mut finished).is_pending());
+        assert_eq!(connections.open(), 1);
+        let further = slot.further().await;
+        assert_eq!(connections.open(), 1, "a guest is no connection");
+        drop(slot);
+        assert!(futures::poll!(&mut finished).is_pending(), "a guest is left");
+        drop(further);
+        finished.await;
+    }
+
+    #[tokio::test]
+    async fn further_places_count_for_the_address() {
+        let connections = Connections::new(NonZeroU32::new(10).unwrap());
+        let (address, two) = ("192.0.2.1".parse().unwrap(), NonZeroU32::new(2).unwrap());
+        let (mut slot, mut other) = (connections.slot().await, connections.slot().await);
+        assert!(slot.count_for(address, two));
+        let further = slot.further().await;
+        assert!(!other.count_for(address, two), "a connection and a guest are two");
+        let mut waiting = pin!(slot.further());
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(further);
+        drop(waiting.await);
+        assert!(other.count_for(address, two));
     }
 
     #[tokio::test]
