@@ -51,7 +51,7 @@ mod ucspi;
 
 pub use ahead::{Compiled, compile};
 pub use digest::Digest;
-pub use exchange::{Exchange, Verdict};
+pub use exchange::{Exchange, Taken, Verdict};
 pub use facts::{ConnectionId, Facts};
 pub use failure::{Failure, Fault, Reason};
 pub use grants::Grants;

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http1};
 use rustls::pki_types::ServerName;
 use std::{
-    io,
+    io, mem,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -26,12 +26,13 @@ use tokio::{
     time::{self, Instant, Sleep},
 };
 use tokio_rustls::TlsConnector;
-use wasmtime::component::{Linker, Resource};
+use wasmtime::component::{Linker, Resource, ResourceTable};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
     io::TokioIo,
     p2::{
         bindings::http::{outgoing_handler, types as types_0_2},
+        body::{HostOutgoingBody, StreamContext},
         types::HostOutgoingRequest,
     },
     p3::bindings::http::{client, types as types_0_3},
@@ -114,6 +115,17 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             })
         },
     )
+}
+
+/// Aborts each body that the guest has neither finished nor dropped. The engine would end these as complete ones when the guest's
+/// table is dropped.
+pub(super) fn abort_unfinished_bodies(table: &mut ResourceTable) {
+    for entry in table.iter_mut() {
+        if let Some(body) = entry.downcast_mut::<HostOutgoingBody>() {
+            let (spare, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+            mem::replace(body, spare).abort();
+        }
+    }
 }
 
 type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
