@@ -125,13 +125,14 @@ mod tests {
         let quotas = Quotas::default();
         let take = |text| quotas.take(address(text), NonZeroU32::new(2).unwrap());
         let (first, second) = (take("192.0.2.1").unwrap(), take("192.0.2.1").unwrap());
-        let mut waiting = std::pin::pin!(first.another());
-        assert!(futures::poll!(&mut waiting).is_pending());
-        let other = take("192.0.2.2").unwrap();
-        drop(other);
-        assert!(futures::poll!(&mut waiting).is_pending(), "a share of another address is of no use");
-        drop(second);
-        let third = waiting.await;
+        let third = {
+            let mut waiting = std::pin::pin!(first.another());
+            assert!(futures::poll!(&mut waiting).is_pending());
+            drop(take("192.0.2.2").unwrap());
+            assert!(futures::poll!(&mut waiting).is_pending(), "a share of another address is of no use");
+            drop(second);
+            waiting.await
+        };
         assert!(take("192.0.2.1").is_none());
         drop((first, third));
         assert!(quotas.held().is_empty());

@@ -27,6 +27,7 @@ mod failure;
 mod file;
 mod files;
 pub mod grants;
+mod idle;
 mod interfaces;
 mod judgement;
 mod kind;
@@ -48,6 +49,7 @@ mod stdio;
 mod streams;
 mod survey;
 mod ucspi;
+mod upstream;
 
 pub use ahead::{Compiled, compile};
 pub use digest::Digest;
