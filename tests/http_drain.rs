@@ -1,6 +1,10 @@
 //! How clients of HTTP are told to go when a process ends, by its stop or by a restart.
 
 use crate::{
+    frames::{
+        ANY_STREAM, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, await_frame, head, last_stream,
+        read_frame, write_frame,
+    },
     harness::{Address, Host, Setup, Stream, Transport, connect, read_to_end},
     http::response,
     service::Service,
@@ -13,6 +17,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 const ASK: &[u8] = b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -74,59 +79,83 @@ fn a_response_under_way_is_finished() {
     assert_eq!(host.exit_code(), 0);
 }
 
-/// What a client of HTTP/2 begins with: the preface, and settings that change nothing.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-
-/// A frame of HTTP/2, its length first.
-fn write_frame(stream: &mut Stream, kind: u8, flags: u8, on: u8, payload: &[u8]) {
-    let head = [0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, on];
-    stream.write_all(&[&head, payload].concat()).unwrap();
-}
-
-/// The next frame: its kind, its flags and what is in it.
-fn read_frame(stream: &mut Stream) -> (u8, u8, Vec<u8>) {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).unwrap();
-    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-    stream.read_exact(&mut payload).unwrap();
-    (head[3], head[4], payload)
-}
-
-fn await_frame(stream: &mut Stream, kind: u8) -> (u8, Vec<u8>) {
-    loop {
-        let (found, flags, payload) = read_frame(stream);
-        if found == kind {
-            return (flags, payload);
-        }
-    }
-}
-
 /// Not by curl: that of Debian 12 loses what comes together with the frame that tells it to go.
 #[test]
 fn a_request_of_http_2_under_way_is_finished() {
-    const END: u8 = 1;
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();
-    // POST http://a/echo, in HPACK's plainest form.
-    write_frame(&mut stream, HEADERS, 4, 1, b"\x83\x86\x04\x05/echo\x01\x01a");
+    write_frame(&mut stream, HEADERS, END_HEADERS, 1, &head(3, "/echo"));
     write_frame(&mut stream, DATA, 0, 1, b"first");
-    assert_eq!(await_frame(&mut stream, DATA).1, b"first");
+    assert_eq!(await_frame(&mut stream, DATA).payload, b"first");
     host.signal(Signal::SIGTERM);
-    await_frame(&mut stream, GOAWAY);
-    let (_, ping) = await_frame(&mut stream, PING);
-    write_frame(&mut stream, PING, END, 0, &ping);
-    await_frame(&mut stream, GOAWAY);
-    write_frame(&mut stream, DATA, END, 1, b"second");
-    assert_eq!(await_frame(&mut stream, DATA).1, b"second");
-    assert_eq!(await_frame(&mut stream, HEADERS).0 & END, END, "its trailers end it");
+    assert_eq!(last_stream(&await_frame(&mut stream, GOAWAY)), ANY_STREAM);
+    acknowledge(&mut stream);
+    assert_eq!(last_stream(&await_frame(&mut stream, GOAWAY)), 1);
+    write_frame(&mut stream, DATA, END_STREAM, 1, b"second");
+    assert_eq!(await_frame(&mut stream, DATA).payload, b"second");
+    assert_eq!(await_frame(&mut stream, HEADERS).flags & END_STREAM, END_STREAM, "its trailers end it");
+    assert_eq!(read_to_end(&mut stream), b"", "the host ends the connection");
+    assert_eq!(host.exit_code(), 0);
+}
+
+/// Answers the next PING.
+fn acknowledge(stream: &mut Stream) {
+    let ping = await_frame(stream, PING);
+    write_frame(stream, PING, END_STREAM, 0, &ping.payload);
+}
+
+/// A connection of HTTP/2 that had been idle for more than five seconds was closed together with the first frame that told its client
+/// to go, and with the requests that crossed that frame.
+#[test]
+fn a_client_of_http_2_that_was_idle_has_a_round_trip_to_go() {
+    let mut host = Host::serving("http-wasi");
+    let mut stream = host.connect();
+    stream.write_all(PREFACE).unwrap();
+    write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 1, &head(2, "/"));
+    while await_frame(&mut stream, DATA).flags & END_STREAM == 0 {}
+    // There is nothing to wait for but the time.
+    thread::park_timeout(Duration::from_millis(5500));
+    host.signal(Signal::SIGTERM);
+    assert_eq!(last_stream(&await_frame(&mut stream, GOAWAY)), ANY_STREAM);
+    // This one crosses it.
+    write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 3, &head(2, "/"));
+    acknowledge(&mut stream);
+    let (mut told, mut answered) = (None, false);
+    while told.is_none() || !answered {
+        let frame = read_frame(&mut stream);
+        match frame.kind {
+            GOAWAY => told = Some(last_stream(&frame)),
+            _ => answered |= frame.on == 3 && frame.kind == DATA && frame.flags & END_STREAM != 0,
+        }
+    }
+    assert_eq!(told, Some(3));
+    assert_eq!(read_to_end(&mut stream), b"", "the host ends the connection");
     drop(stream);
     assert_eq!(host.exit_code(), 0);
+}
+
+/// The wait for the last connection stood in the queue for places, before the requests that came after it.
+#[test]
+fn a_draining_connection_answers_further_requests_while_places_are_free() {
+    for guests in ["2", "50"] {
+        let mut host = Setup::serving("http-wasi").option("--max-connections", guests).start();
+        let mut stream = host.connect();
+        stream.write_all(PREFACE).unwrap();
+        write_frame(&mut stream, HEADERS, END_HEADERS, 1, &head(3, "/echo"));
+        write_frame(&mut stream, DATA, 0, 1, b"first");
+        assert_eq!(await_frame(&mut stream, DATA).payload, b"first");
+        host.signal(Signal::SIGTERM);
+        await_frame(&mut stream, GOAWAY);
+        write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 3, &head(2, "/"));
+        let answer = await_frame(&mut stream, DATA);
+        assert_eq!((answer.on, answer.payload), (3, b"hello\n".to_vec()));
+        write_frame(&mut stream, DATA, END_STREAM, 1, b"second");
+        let echo = std::iter::repeat_with(|| await_frame(&mut stream, DATA)).find(|frame| frame.on == 1);
+        assert_eq!(echo.unwrap().payload, b"second");
+        drop(stream);
+        assert_eq!(host.exit_code(), 0);
+    }
 }
 
 #[test]

@@ -5,6 +5,15 @@ use crate::{
     harness::{Host, Setup, Transport, directory},
     http::curl,
 };
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 /// The plugins of both generations.
 const GUESTS: [&str; 2] = ["http-wasi", "http-async"];
@@ -46,4 +55,63 @@ fn what_is_asked_by_https_is_believed_by_the_authorities_of_the_machine() {
     let strange = setup().start();
     let answer = curl(&strange, &[], &[&path]).ok();
     assert!(answer.contains("Tls") || answer.contains("authorities"), "{answer}");
+}
+
+/// Counts the connections that it gets, and answers every request on them, or closes after so many.
+fn counting_upstream(requests_each: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut stream = BufReader::new(stream.unwrap());
+            thread::spawn(move || {
+                for _ in 0..requests_each {
+                    let mut line = String::new();
+                    while line != "\r\n" {
+                        line.clear();
+                        if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").unwrap();
+                }
+            });
+        }
+    });
+    (address, count)
+}
+
+fn granted(guest: &str, address: SocketAddr) -> Setup {
+    Setup::serving(guest).option("--guest-connect", address.to_string())
+}
+
+/// Asks the upstream so many times, by way of as many guests on one connection.
+fn ask_by_way_of(host: &Host, address: SocketAddr, times: usize) {
+    let paths = vec![format!("/fetch?http://{address}/"); times];
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    assert_eq!(curl(host, &[], &paths).ok(), "yes".repeat(times));
+}
+
+/// Each request had a connection of its own.
+#[test]
+fn connections_are_kept_for_the_next_guest_of_the_same_plugin() {
+    for guest in GUESTS {
+        let (address, count) = counting_upstream(usize::MAX);
+        let host = granted(guest, address).start();
+        ask_by_way_of(&host, address, 200);
+        // The next guest may ask before the last one's connection is free again.
+        assert!(count.load(Ordering::SeqCst) <= 20, "{guest}: {count:?} connections");
+    }
+}
+
+#[test]
+fn a_kept_connection_that_its_server_closes_costs_no_request() {
+    for guest in GUESTS {
+        let (address, count) = counting_upstream(3);
+        let host = granted(guest, address).start();
+        ask_by_way_of(&host, address, 100);
+        assert!(count.load(Ordering::SeqCst) >= 33, "{guest}: {count:?} connections");
+    }
 }

@@ -1,4 +1,4 @@
-//! The count of connections: its cap, its guard, and the wait until none is left.
+//! The count of connections and guests: its cap, its guard, and the wait until none is left.
 
 use crate::{
     counters::Counters,
@@ -37,9 +37,16 @@ pub struct Slot {
     counters: &'static Counters,
 }
 
-/// A place in the count: of a connection, or of what a connection has going on beside its first request.
+/// A place in the count for what a connection has going on beside its first request. Dropping it gives the place back.
 #[derive(Debug)]
-pub struct Place {
+pub struct Further {
+    _place: Place,
+    _share: Option<Share>,
+}
+
+/// A place in the count: of a connection, or of a further guest of one.
+#[derive(Debug)]
+struct Place {
     // Fields are dropped in this order: the place is free before anybody looks for it.
     permit: OwnedSemaphorePermit,
     emptiness: Noticed,
@@ -148,9 +155,14 @@ impl Slot {
         self.counters
     }
 
-    /// Waits for another free place, beside those who wait for one for a connection, and takes it.
-    pub async fn further(&self) -> Place {
-        Place::free(self.place.permit.semaphore(), &self.place.emptiness.0).await
+    /// Waits for another free place and takes it: first for one of those that its address may have, then beside those who wait for
+    /// one for a connection. In this order, so that no address has more waiting there than it may have.
+    pub async fn further(&self) -> Further {
+        let share = match &self.share {
+            Some(share) => Some(share.another().await),
+            None => None,
+        };
+        Further { _place: Place::free(self.place.permit.semaphore(), &self.place.emptiness.0).await, _share: share }
     }
 
     /// The notice that this connection's guest can ask for.
@@ -198,6 +210,21 @@ mod tests {
         assert!(!finished.is_finished());
         drop(further);
         finished.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn further_places_count_for_the_address() {
+        let connections = Connections::new(NonZeroU32::new(10).unwrap());
+        let (address, two) = ("192.0.2.1".parse().unwrap(), NonZeroU32::new(2).unwrap());
+        let (mut slot, mut other) = (connections.slot().await, connections.slot().await);
+        assert!(slot.count_for(address, two));
+        let further = slot.further().await;
+        assert!(!other.count_for(address, two), "a connection and a guest are two");
+        let mut waiting = pin!(slot.further());
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(further);
+        drop(waiting.await);
+        assert!(other.count_for(address, two));
     }
 
     #[tokio::test]

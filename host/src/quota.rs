@@ -1,4 +1,4 @@
-//! How many connections each address has, so that one can be kept from taking the places of all.
+//! How many connections and guests each address has, so that one can be kept from taking the places of all.
 //!
 //! An address is held in memory only as long as it has a connection: there are never more of them than connections.
 
@@ -8,20 +8,30 @@ use std::{
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::Notify;
 
-/// The connections of every address that has any.
+/// What every address has that has anything.
 #[derive(Clone, Debug, Default)]
-pub struct Quotas(Arc<Mutex<HashMap<Holder, u32>>>);
+pub struct Quotas(Arc<Mutex<HashMap<Holder, Count>>>);
 
 /// Whose connections are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Holder(IpAddr);
 
-/// One connection in the count of its address; dropping it takes it out.
+/// What one holder has.
+#[derive(Debug, Default)]
+struct Count {
+    held: u32,
+    /// Wakes one of those that wait for a share each time one is given back.
+    freed: Arc<Notify>,
+}
+
+/// One connection, or one further guest of a connection, in the count of its address; dropping it takes it out.
 #[derive(Debug)]
 pub struct Share {
     quotas: Quotas,
     holder: Holder,
+    most: NonZeroU32,
 }
 
 impl From<IpAddr> for Holder {
@@ -36,31 +46,52 @@ impl From<IpAddr> for Holder {
 }
 
 impl Quotas {
-    /// Counts one more connection of `address`, unless it has `most` already.
+    /// Counts one more of `address`, unless it has `most` already.
     pub fn take(&self, address: IpAddr, most: NonZeroU32) -> Option<Share> {
-        let holder = Holder::from(address);
+        self.take_for(address.into(), most).ok()
+    }
+
+    /// The same of a holder; where it has `most` already, what tells when it has one less.
+    fn take_for(&self, holder: Holder, most: NonZeroU32) -> Result<Share, Arc<Notify>> {
         let mut held = self.held();
         // What is added here is counted up at once, since `most` is never 0.
         let count = held.entry(holder).or_default();
-        if *count >= most.get() {
-            return None;
+        if count.held >= most.get() {
+            return Err(Arc::clone(&count.freed));
         }
-        *count += 1;
-        Some(Share { quotas: self.clone(), holder })
+        count.held += 1;
+        Ok(Share { quotas: self.clone(), holder, most })
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Holder, u32>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<Holder, Count>> {
         // Nothing that holds the lock can leave a count half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Share {
+    /// Waits until the same address has less than it may have, and counts one more.
+    pub async fn another(&self) -> Self {
+        loop {
+            match self.quotas.take_for(self.holder, self.most) {
+                Ok(share) => return share,
+                // One that is given back before this waits has left its notice.
+                Err(freed) => freed.notified().await,
+            }
+        }
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.quotas.held().entry(self.holder) {
-            match count.get().checked_sub(1) {
-                None | Some(0) => drop(count.remove()),
-                Some(left) => drop(count.insert(left)),
+        if let Entry::Occupied(mut entry) = self.quotas.held().entry(self.holder) {
+            let count = entry.get_mut();
+            count.held = count.held.saturating_sub(1);
+            if count.held == 0 {
+                // Nobody waits: whoever does has a share.
+                entry.remove();
+            } else {
+                count.freed.notify_one();
             }
         }
     }
@@ -87,6 +118,24 @@ mod tests {
         assert!(take("192.0.2.1").is_none());
         drop((first, third, other));
         assert!(quotas.held().is_empty(), "nothing is kept of addresses without a connection");
+    }
+
+    #[tokio::test]
+    async fn another_share_waits_until_one_is_given_back() {
+        let quotas = Quotas::default();
+        let take = |text| quotas.take(address(text), NonZeroU32::new(2).unwrap());
+        let (first, second) = (take("192.0.2.1").unwrap(), take("192.0.2.1").unwrap());
+        let third = {
+            let mut waiting = std::pin::pin!(first.another());
+            assert!(futures::poll!(&mut waiting).is_pending());
+            drop(take("192.0.2.2").unwrap());
+            assert!(futures::poll!(&mut waiting).is_pending(), "a share of another address is of no use");
+            drop(second);
+            waiting.await
+        };
+        assert!(take("192.0.2.1").is_none());
+        drop((first, third));
+        assert!(quotas.held().is_empty());
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Contract {
     pub(super) missing: Vec<String>,
     /// Which engine can run it.
     pub(super) concurrency: Concurrency,
+    /// Whether it imports anything of `wasi:http`, as handlers of requests do, and others that make requests.
+    pub(super) imports_http: bool,
 }
 
 impl fmt::Display for Contract {
@@ -207,6 +209,7 @@ impl Declared {
             kind,
             built_for: package(export),
             missing,
+            imports_http: self.imports.iter().any(|name| name.starts_with("wasi:http/")),
             concurrency: if concurrent { Concurrency::Concurrent } else { Concurrency::Plain },
         })
     }
@@ -277,6 +280,8 @@ mod tests {
         let mut linker = Linker::new(engine);
         state::link_wasi_0_2(&mut linker).unwrap();
         state::link_wasi_0_3(&mut linker).unwrap();
+        outgoing::link_wasi_0_2(&mut linker).unwrap();
+        outgoing::link_wasi_0_3(&mut linker).unwrap();
         let links = |interface: &str, item: &str, ty: &str| {
             let import = component(&format!(r#"(import "{interface}" (instance (export "{item}" {ty})))"#));
             linker.instantiate_pre(&Component::new(engine, import).unwrap()).is_ok()
@@ -292,6 +297,8 @@ mod tests {
             ("wasi:clocks/monotonic-clock@0.3.0", "now", "(func (result u64))"),
             ("wasi:filesystem/types@0.2.0", "descriptor", RESOURCE),
             ("wasi:filesystem/types@0.3.0", "descriptor", RESOURCE),
+            ("wasi:http/types@0.2.0", "fields", RESOURCE),
+            ("wasi:http/types@0.3.0", "fields", RESOURCE),
             ("wasi:io/error@0.2.0", "error", RESOURCE),
             ("wasi:io/poll@0.2.0", "pollable", RESOURCE),
             ("wasi:io/streams@0.2.0", "input-stream", RESOURCE),
@@ -303,18 +310,8 @@ mod tests {
             assert!(provided(interface, None), "{interface} is not listed");
             assert!(links(interface, item, ty), "{interface} is listed and does not link");
         }
-        assert!(!provided("wasi:http/types@0.2.0", None));
-        assert!(!links("wasi:http/types@0.2.0", "fields", RESOURCE), "a name that is missing does not link");
-
-        let mut linker = linker.clone();
-        outgoing::link_wasi_0_2(&mut linker).unwrap();
-        outgoing::link_wasi_0_3(&mut linker).unwrap();
-        for (interface, item) in [("wasi:http/types@0.2.0", "fields"), ("wasi:http/types@0.3.0", "fields")] {
-            assert!(provided(interface, Some(Kind::Http(Generation::Wasi02))), "{interface} is not listed");
-            let import = component(&format!(r#"(import "{interface}" (instance (export "{item}" {RESOURCE})))"#));
-            let linked = linker.instantiate_pre(&Component::new(engine, import).unwrap());
-            assert!(linked.is_ok(), "{interface} is listed and does not link");
-        }
+        assert!(!provided("acme:db/store@1.0.0", None));
+        assert!(!links("acme:db/store@1.0.0", "store", RESOURCE), "a name that is missing does not link");
     }
 
     #[test]
@@ -398,14 +395,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kind_may_import_is_its_own() {
-        let http = r#"(import "wasi:http/types@0.2.4" (instance)) (instance $h)"#;
-        let missing = |export: &str| {
-            let text = format!(r#"{http} (export "{export}" (instance $h))"#);
-            read(&component(&text), None).unwrap().missing
-        };
-        assert!(missing("wasi:http/incoming-handler@0.2.4").is_empty());
-        assert_eq!(missing("wasi:cli/run@0.2.4"), ["wasi:http/types@0.2.4"]);
+    fn every_kind_of_component_may_import_http() {
+        for export in ["wasi:http/incoming-handler@0.2.4", "wasi:cli/run@0.2.4", "uninterruptible:server/handler@0.2.0"]
+        {
+            let of = |imports: &str| {
+                let text = format!(r#"{imports} (instance $h) (export "{export}" (instance $h))"#);
+                read(&component(&text), None).unwrap()
+            };
+            let contract = of(r#"(import "wasi:http/types@0.2.4" (instance))"#);
+            assert!(contract.missing.is_empty() && contract.imports_http, "{export}");
+            assert!(!of("").imports_http, "{export}");
+        }
     }
 
     #[test]

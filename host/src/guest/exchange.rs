@@ -13,11 +13,12 @@ use super::{
     state::State,
 };
 use crate::{drain::Draining, log, wire::Movement};
+use futures::future::Shared;
 use http::{Request, Response, uri::Scheme};
 use std::{
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -41,26 +42,42 @@ pub struct Exchange {
     pub scheme: Scheme,
     /// Where the response goes as soon as the guest has one, which it may still be writing then. Dropped where there will be none.
     pub respond: oneshot::Sender<Response<WasiBody>>,
-    /// Answered, or dropped, when the response has been taken from the guest.
-    pub taken: oneshot::Receiver<()>,
+    /// Resolves when the response has been taken from the guest.
+    pub taken: Taken,
     /// What becomes of the guest.
     pub verdict: Arc<Verdict>,
     /// The bytes of this request and its response.
     pub movement: Arc<Movement>,
 }
 
+/// Resolves when the sender is dropped.
+pub type Taken = Shared<oneshot::Receiver<()>>;
+
 /// What has become of a guest that answers a request.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    failed: AtomicBool,
+    cut_off: AtomicBool,
     hosts_fault: AtomicBool,
     abandoned: AtomicBool,
+    unfinished: OnceLock<String>,
 }
 
 impl Verdict {
-    /// Whether the guest is gone before it came to its end, so that what it has written is a part of something.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+    /// Whether the guest ended in a way that makes the end of its response's body look like a good one.
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
+    }
+
+    /// The response of the guest is not whole, for this reason, and its client sees it broken off.
+    pub fn leave_unfinished(&self, why: String) {
+        // The first reason is the cause of the others.
+        self.unfinished.get_or_init(|| why);
+    }
+
+    /// What the response lacks, as a failure of the guest.
+    pub fn unfinished(&self) -> Option<Failure> {
+        let message = log::escaped(self.unfinished.get()?);
+        Some(Failure { reason: Reason::Error, message })
     }
 
     /// Whether it was this host that failed.
@@ -78,8 +95,8 @@ impl Verdict {
     }
 }
 
-/// Says that the guest has failed, unless it was said to have come to its end. It has to be dropped before the guest's store, whose end
-/// looks like that of what the guest was writing.
+/// Marks a guest of WASI 0.3 as cut off unless it came to its end. It has to be dropped before the guest's store: the engine cannot
+/// tell a body that ends with its store from one that is complete. On WASI 0.2 the store itself aborts what is not finished.
 struct Unfinished(Option<Arc<Verdict>>);
 
 impl Unfinished {
@@ -91,7 +108,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(verdict) = &self.0 {
-            verdict.failed.store(true, Ordering::Release);
+            verdict.cut_off.store(true, Ordering::Release);
         }
     }
 }
@@ -149,7 +166,7 @@ impl Plugin {
         let call = Box::pin(async move {
             let place = place;
             let mut store = plugin.store(connection, draining, None, &metered);
-            let unfinished = Unfinished(Some(told));
+            let unfinished = Unfinished(matches!(plugin.handler, Handler::Http03(_)).then_some(told));
             let ended = {
                 let call = pin!(async {
                     match &plugin.handler {
@@ -210,7 +227,7 @@ async fn call_0_3(
     request: Request<WasiBody>,
     scheme: Scheme,
     word: Word,
-    taken: oneshot::Receiver<()>,
+    taken: Taken,
 ) -> wasmtime::Result<()> {
     let guest = pre.instantiate_async(&mut *store).await?;
     let (head, body) = request.into_parts();

@@ -1,10 +1,9 @@
-//! The interfaces that the host has, by name: what a file may import. Each is linked in `state`, `files`, `sockets` or by whoever
-//! serves its kind.
+//! The interfaces that the host has, by name: what a file may import. Each is linked in `state`, `files`, `sockets` or `outgoing`.
 
 use super::kind::{Generation, Kind};
 
 /// What every plugin may import, with the package's minor version.
-const PROVIDED: [(&str, Generation); 52] = {
+const PROVIDED: [(&str, Generation); 56] = {
     use Generation::{Wasi02, Wasi03};
     [
         ("uninterruptible:server/types", Wasi02),
@@ -23,6 +22,8 @@ const PROVIDED: [(&str, Generation); 52] = {
         ("wasi:clocks/wall-clock", Wasi02),
         ("wasi:filesystem/preopens", Wasi02),
         ("wasi:filesystem/types", Wasi02),
+        ("wasi:http/outgoing-handler", Wasi02),
+        ("wasi:http/types", Wasi02),
         ("wasi:io/error", Wasi02),
         ("wasi:io/poll", Wasi02),
         ("wasi:io/streams", Wasi02),
@@ -54,22 +55,13 @@ const PROVIDED: [(&str, Generation); 52] = {
         ("wasi:clocks/types", Wasi03),
         ("wasi:filesystem/preopens", Wasi03),
         ("wasi:filesystem/types", Wasi03),
+        ("wasi:http/client", Wasi03),
+        ("wasi:http/types", Wasi03),
         ("wasi:random/insecure", Wasi03),
         ("wasi:random/insecure-seed", Wasi03),
         ("wasi:random/random", Wasi03),
         ("wasi:sockets/ip-name-lookup", Wasi03),
         ("wasi:sockets/types", Wasi03),
-    ]
-};
-
-/// What HTTP handlers may import beside.
-const PROVIDED_TO_HTTP: [(&str, Generation); 4] = {
-    use Generation::{Wasi02, Wasi03};
-    [
-        ("wasi:http/types", Wasi02),
-        ("wasi:http/outgoing-handler", Wasi02),
-        ("wasi:http/types", Wasi03),
-        ("wasi:http/client", Wasi03),
     ]
 };
 
@@ -82,6 +74,5 @@ pub(super) fn provided(import: &str, kind: Option<Kind>) -> bool {
         return import == PREVIEW_1;
     }
     let Some((interface, version)) = import.split_once('@') else { return false };
-    let of_kind: &[_] = if matches!(kind, Some(Kind::Http(_))) { &PROVIDED_TO_HTTP } else { &[] };
-    PROVIDED.iter().chain(of_kind).any(|(name, generation)| *name == interface && generation.has(version))
+    PROVIDED.iter().any(|(name, generation)| *name == interface && generation.has(version))
 }

@@ -84,6 +84,8 @@ pub struct Plugin {
     pub(super) limits: Limits,
     voice: Voice,
     granted: Arc<Granted>,
+    /// Whether its guests can make collections of fields.
+    imports_http: bool,
     about: Arc<About>,
     /// Where it carries debug information.
     pub(super) symbols: Option<Arc<Symbols>>,
@@ -140,6 +142,7 @@ impl Plugin {
             late_start: LateStart::new(source.start),
             limits: source.limits,
             granted: Arc::new(granted),
+            imports_http: contract.imports_http,
             about: Arc::new(About {
                 name: name.into(),
                 path: source.path.clone(),
@@ -236,6 +239,7 @@ impl Plugin {
             self.voice.clone(),
             self.late_start.learner(),
             Arc::clone(&self.granted),
+            self.imports_http,
         )
     }
 
@@ -359,14 +363,13 @@ pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) 
         |error: wasmtime::Error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) };
     let linked = || {
         let mut linker = Linker::new(engine);
-        let speaks_http = matches!(contract.kind, Kind::Http(_));
         state::link_wasi_0_2(&mut linker)?;
-        if speaks_http {
+        if contract.imports_http {
             outgoing::link_wasi_0_2(&mut linker)?;
         }
         if contract.concurrency == Concurrency::Concurrent {
             state::link_wasi_0_3(&mut linker)?;
-            if speaks_http {
+            if contract.imports_http {
                 outgoing::link_wasi_0_3(&mut linker)?;
             }
         }

@@ -87,6 +87,14 @@ pub(super) struct Voice {
     pub(super) limiter: Arc<Limiter>,
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        if self.http.is_some() {
+            outgoing::abort_unfinished_bodies(&mut self.table);
+        }
+    }
+}
+
 impl State {
     /// A store for one guest, with every limit in force.
     #[expect(clippy::too_many_arguments, reason = "each is one of its parts")]
@@ -100,9 +108,10 @@ impl State {
         voice: Voice,
         learner: Learner,
         granted: Arc<Granted>,
+        imports_http: bool,
     ) -> Store<Self> {
         // Collections of fields are as large as the pieces of a stream.
-        let (resources, concurrent_resources) = if granted.reaches_out() || facts.is_none() {
+        let (resources, concurrent_resources) = if granted.reaches_out() || imports_http {
             (RESOURCES_OF_FILES, CONCURRENT_RESOURCES_OF_FILES)
         } else {
             (RESOURCES, RESOURCES)
@@ -301,7 +310,9 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     clock.func_wrap_concurrent("wait-for", |accessor, (period,): (u64,)| {
         accessor.with(|mut store| store.get().learner.observable());
         Box::pin(async move {
-            tokio::time::sleep(Duration::from_nanos(period)).await;
+            if period > 0 {
+                tokio::time::sleep(Duration::from_nanos(period)).await;
+            }
             Ok(())
         })
     })?;
@@ -311,7 +322,11 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             wasmtime_wasi::p3::bindings::clocks::monotonic_clock::Host::now(&mut quiet_clocks(store.get()))
         });
         Box::pin(async move {
-            tokio::time::sleep(Duration::from_nanos(mark.saturating_sub(now?))).await;
+            let period = Duration::from_nanos(mark.saturating_sub(now?));
+            // A mark that has passed is no wait at all; the timer's least is a millisecond.
+            if !period.is_zero() {
+                tokio::time::sleep(period).await;
+            }
             Ok(())
         })
     })?;

@@ -3,10 +3,11 @@
 use super::traffic::Underway;
 use crate::{guest::Verdict, wire::Movement};
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -22,11 +23,18 @@ pub(super) struct Question {
     body: Incoming,
     movement: Arc<Movement>,
     verdict: Arc<Verdict>,
+    /// Answered when it does not come as it should.
+    is_broken: Option<oneshot::Sender<()>>,
 }
 
 impl Question {
-    pub(super) fn new(body: Incoming, movement: &Arc<Movement>, verdict: &Arc<Verdict>) -> Self {
-        Self { body, movement: Arc::clone(movement), verdict: Arc::clone(verdict) }
+    pub(super) fn new(
+        body: Incoming,
+        movement: &Arc<Movement>,
+        verdict: &Arc<Verdict>,
+        is_broken: oneshot::Sender<()>,
+    ) -> Self {
+        Self { body, movement: Arc::clone(movement), verdict: Arc::clone(verdict), is_broken: Some(is_broken) }
     }
 }
 
@@ -40,6 +48,10 @@ impl Body for Question {
         Poll::Ready(match frame {
             Some(Err(error)) => {
                 self.verdict.abandon();
+                if let Some(is_broken) = self.is_broken.take() {
+                    // Nobody waits where the response has begun.
+                    is_broken.send(()).ok();
+                }
                 Some(Err(Error::Hyper(error)))
             }
             Some(Ok(frame)) => Some(Ok(frame)),
@@ -91,31 +103,57 @@ pub(super) enum Answer {
     Written(Box<Written>),
 }
 
-/// What a guest writes. Where it fails, this breaks off, so that nobody takes a part for the whole.
+/// The body of a guest's response. It ends well only if the guest has finished it; otherwise it breaks off, so that no client takes a
+/// part for the whole.
 pub(super) struct Written {
     body: WasiBody,
+    stage: Stage,
     guest: Answering,
     movement: Arc<Movement>,
     /// Bytes that are still to come, where the response's head says so.
     left: Option<u64>,
-    /// What was written before the guest failed is sent before this breaks off.
-    flushing: bool,
+    /// The piece that completes a response of known length. The client gets it when the guest has finished the body: from then on
+    /// nothing could tell the client that the response is not whole.
+    held: Option<Bytes>,
     /// Dropped with the rest.
     _taken: oneshot::Sender<()>,
-    _underway: Underway,
+    /// Not for a body that is discarded, whose client has its response already.
+    _underway: Option<Underway>,
+}
+
+/// How far a body is.
+enum Stage {
+    Open,
+    /// The guest has finished it; these trailers are left.
+    Finished(Option<HeaderMap>),
+    /// It is not whole. What was written before that is sent before this is told.
+    Flushing,
+    BrokenOff,
 }
 
 /// Why a response broke off.
 #[derive(Debug, thiserror::Error)]
-#[error("the guest failed in the middle of its response")]
+#[error("the guest did not finish its response")]
 pub(super) struct BrokenOff;
 
-impl Answer {
+impl Written {
+    /// `left` is how many bytes will come, where that is known.
+    pub(super) fn new(
+        body: WasiBody,
+        guest: Answering,
+        movement: Arc<Movement>,
+        left: Option<u64>,
+        taken: oneshot::Sender<()>,
+        underway: Option<Underway>,
+    ) -> Self {
+        Self { body, stage: Stage::Open, guest, movement, left, held: None, _taken: taken, _underway: underway }
+    }
+
     /// Has the guest write what its client does not get, as in a response to HEAD: it may not know. Only so much, after which it is
-    /// ended.
+    /// ended. Dropping this ends it too.
     pub(super) async fn discard(mut self) {
         let mut discarded = 0;
-        while let Some(Ok(frame)) = self.frame().await {
+        while let Some(Ok(frame)) = poll_fn(|context| self.poll_frame(context)).await {
             discarded += frame.data_ref().map_or(0, Bytes::len);
             if discarded > MOST_DISCARDED {
                 break;
@@ -123,49 +161,106 @@ impl Answer {
         }
     }
 
-    /// `left` is how many bytes will come, where that is known.
-    pub(super) fn written(
-        body: WasiBody,
-        guest: Answering,
-        movement: Arc<Movement>,
-        left: Option<u64>,
-        taken: oneshot::Sender<()>,
-        underway: Underway,
-    ) -> Self {
-        let mut written = Written { body, guest, movement, left, flushing: false, _taken: taken, _underway: underway };
-        if left == Some(0) {
-            // The library may not ask for its end.
-            written.guest.let_go();
-        }
-        Self::Written(Box::new(written))
-    }
-}
-
-impl Written {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        match frame {
-            Some(Ok(frame)) => {
-                self.movement.note();
-                if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
-                    *left = left.saturating_sub(data.len() as u64);
+        loop {
+            match &mut self.stage {
+                Stage::Open => {}
+                Stage::Finished(trailers) => {
+                    let rest = self.held.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                    return Poll::Ready(rest.map(Ok));
                 }
-                if frame.is_trailers() || self.left == Some(0) {
-                    self.guest.let_go();
+                Stage::Flushing => {
+                    self.stage = Stage::BrokenOff;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Stage::BrokenOff => return Poll::Ready(Some(Err(BrokenOff))),
             }
-            None if !self.guest.verdict.has_failed() => {
-                self.guest.let_go();
-                Poll::Ready(None)
-            }
-            None | Some(Err(_)) if self.flushing => Poll::Ready(Some(Err(BrokenOff))),
-            None | Some(Err(_)) => {
-                self.flushing = true;
-                context.waker().wake_by_ref();
-                Poll::Pending
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
+                    self.break_off(&error);
+                    continue;
+                }
+                None => {
+                    self.finish(None);
+                    continue;
+                }
+            };
+            self.movement.note();
+            match frame.into_data() {
+                Ok(data) => {
+                    if let Some(data) = self.pass(data) {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                }
+                // There are no other kinds of frames.
+                Err(trailers) => self.finish(trailers.into_trailers().ok()),
             }
         }
+    }
+
+    /// What of a piece the client gets now.
+    fn pass(&mut self, data: Bytes) -> Option<Bytes> {
+        let Some(left) = &mut self.left else { return Some(data) };
+        let length = data.len() as u64;
+        match left.checked_sub(length) {
+            None => {
+                let more = length - *left;
+                self.leave_unfinished(format!("the guest wrote {more} bytes more than its response's content-length"));
+                None
+            }
+            Some(_) if length == 0 => None,
+            Some(0) => {
+                self.left = Some(0);
+                self.held = Some(data);
+                None
+            }
+            Some(rest) => {
+                self.left = Some(rest);
+                Some(data)
+            }
+        }
+    }
+
+    /// The guest has ended the body.
+    fn finish(&mut self, trailers: Option<HeaderMap>) {
+        if let Some(left @ 1..) = self.left {
+            self.fall_short(left);
+        } else if self.guest.verdict.is_cut_off() {
+            // Its failure has a record.
+            self.stage = Stage::Flushing;
+        } else {
+            self.guest.let_go();
+            self.stage = Stage::Finished(trailers);
+        }
+    }
+
+    /// The guest has ended the body as one that is not whole.
+    fn break_off(&mut self, error: &Error) {
+        match (self.left, error) {
+            (Some(left @ 1..), Error::HttpProtocolError) => self.fall_short(left),
+            (_, Error::HttpProtocolError) => {
+                self.leave_unfinished("the guest did not finish the body of its response".to_owned());
+            }
+            (_, Error::HttpResponseBodySize(Some(length))) => {
+                self.leave_unfinished(format!(
+                    "the guest wrote {length} bytes, which is not its response's content-length"
+                ));
+            }
+            (_, error) => {
+                self.leave_unfinished(format!("the guest ended the body of its response with an error: {error}"))
+            }
+        }
+    }
+
+    fn fall_short(&mut self, left: u64) {
+        self.leave_unfinished(format!("the guest wrote {left} bytes less than its response's content-length"));
+    }
+
+    fn leave_unfinished(&mut self, why: String) {
+        self.guest.verdict.leave_unfinished(why);
+        self.stage = Stage::Flushing;
     }
 }
 
@@ -191,7 +286,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Written(written) => written.body.size_hint(),
+            Self::Written(written) => written.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

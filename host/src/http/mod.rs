@@ -10,8 +10,10 @@
 //! the connection for itself, so that TLS, half-close, deadlines and the end are what they are there.
 
 mod body;
+mod framing;
 mod request;
 mod socket;
+mod syntax;
 mod traffic;
 mod turn;
 mod version;
@@ -24,11 +26,12 @@ use crate::{
     wire::CHUNK,
 };
 use ::http::{HeaderValue, uri::Scheme};
+use framing::{Framing, Head};
 use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
 };
-use request::{Asked, Responder};
+use request::{Asked, Client, Responder};
 use socket::Socket;
 use std::{
     pin::pin,
@@ -59,7 +62,8 @@ const WINDOW: u32 = 1 << 20;
 /// a request that it sends at that moment would be lost, so that those who ask often are told first.
 const LAST_REQUEST: Duration = Duration::from_secs(3);
 
-/// How long a client of HTTP/2 that was told to go, and has no request open, may take to do so.
+/// How long a client of HTTP/2 that was told to go may take to acknowledge it, while it has no request open. When it has, it is told
+/// which request was its last one, and the connection ends after that.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Tasks of the library, one for each request of HTTP/2.
@@ -110,6 +114,8 @@ pub(crate) async fn serve(
         authority: authority.unwrap_or(HeaderValue::from_static("localhost")),
         traffic: Arc::clone(&traffic),
         turns: Turns::new(slot),
+        client: Client::default(),
+        head: Head::default(),
         last: AtomicBool::new(false),
     });
     let told = async {
@@ -128,7 +134,7 @@ pub(crate) async fn serve(
         let (version, begun) = version::of(wire).await;
         let socket = Socket::new(wire, &traffic, begun);
         match version {
-            Version::One => one(socket, &responder, told).await,
+            Version::One => one(socket.framed(Framing::new(&responder.head)), &responder, told).await,
             Version::Two => two(socket, &responder, told).await,
         }
     };
@@ -192,12 +198,15 @@ async fn two(socket: Socket, responder: &Arc<Responder>, told: impl Future<Outpu
     tokio::select! {
         biased;
         ended = &mut connection => return ended,
+        // RFC 9113, section 6.8: GOAWAY that rules out no request, and after a round trip one with the last request that came. The
+        // library ends the connection when that has its response.
         () = told => connection.as_mut().graceful_shutdown(),
     }
+    responder.traffic.note_change();
     tokio::select! {
         biased;
         ended = &mut connection => ended,
-        // It was told, and has nothing open.
+        // It does not acknowledge anything, and has nothing open.
         () = responder.traffic.quiet_for(FAREWELL) => Ok(()),
     }
 }

@@ -2,7 +2,9 @@
 //! record of one that failed.
 
 use super::{
-    body::{Answer, Answering, Question},
+    body::{Answer, Answering, Question, Written},
+    framing::{Head, Length},
+    syntax,
     traffic::{Traffic, Underway},
     turn::Turns,
 };
@@ -15,11 +17,13 @@ use crate::{
     service::Service,
     wire::Movement,
 };
+use futures::FutureExt;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST},
-    uri::{Authority, Scheme},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    uri::Scheme,
 };
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{
@@ -31,7 +35,7 @@ use std::{
     },
 };
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::unconstrained,
     time::{self, Instant},
 };
@@ -49,8 +53,24 @@ pub(super) struct Responder {
     pub(super) authority: HeaderValue,
     pub(super) traffic: Arc<Traffic>,
     pub(super) turns: Turns,
+    pub(super) client: Client,
+    /// What was read of HTTP/1 last.
+    pub(super) head: Head,
     /// Whether each response is to say that it is the last.
     pub(super) last: AtomicBool,
+}
+
+/// The client of a connection, which is there until this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Client(watch::Sender<()>);
+
+impl Client {
+    /// Resolves when the client is gone, and with it everybody who could take a response.
+    fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut gone = self.0.subscribe();
+        // Nothing is ever sent: this ends with the sender.
+        async move { while gone.changed().await.is_ok() {} }
+    }
 }
 
 /// The library asks this.
@@ -66,13 +86,21 @@ impl hyper::service::Service<Request<Incoming>> for Asked {
         let responder = Arc::clone(&self.0);
         // From here on, so that whoever watches the connection sees no gap.
         let (ordinal, underway) = responder.traffic.begin();
+        responder.head.is_followed_by(if request.headers().contains_key(TRANSFER_ENCODING) {
+            Length::Chunked
+        } else {
+            Length::Known(request.body().size_hint().exact().unwrap_or(0))
+        });
+        let refusal =
+            if responder.head.has_fragment() { Some(StatusCode::BAD_REQUEST) } else { syntax::refusal(&request) };
         Box::pin(async move {
             let version = request.version();
-            let mut response = match responder.refusal(&request) {
-                Some(refused) => empty(refused),
-                None => responder.respond(request, ordinal, underway).await,
+            let (mut response, is_last) = match refusal {
+                // What follows may not be what it looks like.
+                Some(refused) => (empty(refused), true),
+                None => (responder.respond(request, ordinal, underway).await, responder.last.load(Ordering::Relaxed)),
             };
-            if responder.last.load(Ordering::Relaxed) && version <= Version::HTTP_11 {
+            if is_last && version <= Version::HTTP_11 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response)
@@ -87,34 +115,23 @@ fn empty(status: StatusCode) -> Response<Answer> {
 }
 
 impl Responder {
-    /// What is answered without a guest.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<StatusCode> {
-        if request.method() == Method::CONNECT {
-            // No proxy, and no tunnel.
-            return Some(StatusCode::NOT_IMPLEMENTED);
-        }
-        // As RFC 9112 (section 3.2) asks. What has its authority in the URI needs no header for it.
-        let mut hosts = request.headers().get_all(HOST).iter();
-        let is_clear = match (hosts.next(), hosts.next()) {
-            (None, _) => request.version() != Version::HTTP_11 && self.names_authority(request),
-            (Some(host), None) => Authority::try_from(host.as_bytes()).is_ok(),
-            (Some(_), Some(_)) => false,
-        };
-        (!is_clear).then_some(StatusCode::BAD_REQUEST)
-    }
-
-    /// HTTP/2 has it in the URI; of HTTP/1.0 it is ours.
-    fn names_authority(&self, request: &Request<Incoming>) -> bool {
-        request.uri().authority().is_some() || request.version() < Version::HTTP_11
-    }
-
     async fn respond(&self, mut request: Request<Incoming>, ordinal: u64, underway: Underway) -> Response<Answer> {
-        if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
-            request.headers_mut().insert(HOST, self.authority.clone());
+        match request.uri().authority() {
+            // What a whole URI names counts, whatever the field says (RFC 9112, section 3.2.2).
+            Some(authority) if request.headers().contains_key(HOST) => {
+                if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+                    request.headers_mut().insert(HOST, host);
+                }
+            }
+            None if !request.headers().contains_key(HOST) => {
+                request.headers_mut().insert(HOST, self.authority.clone());
+            }
+            _ => {}
         }
         let movement = Arc::<Movement>::default();
         let deadlines = Deadlines::new(&movement, &self.service.timeouts);
-        let mut record = Record::new(self, &request, ordinal);
+        let verdict = Arc::<Verdict>::default();
+        let mut record = Record::new(self, &request, ordinal, &verdict);
         let turn = tokio::select! {
             biased;
             turn = self.turns.next() => turn,
@@ -125,17 +142,18 @@ impl Responder {
         };
         movement.note();
 
-        let verdict = Arc::<Verdict>::default();
         let is_head = request.method() == Method::HEAD;
         let (respond, response) = oneshot::channel();
+        let (is_broken, broken) = oneshot::channel();
         let (taken_from_it, taken) = oneshot::channel();
+        let taken = taken.shared();
         let exchange = Exchange {
             connection: self.connection,
             draining: self.draining.clone(),
-            request: request.map(|body| Question::new(body, &movement, &verdict).boxed_unsync()),
+            request: request.map(|body| Question::new(body, &movement, &verdict, is_broken).boxed_unsync()),
             scheme: self.scheme.clone(),
             respond,
-            taken,
+            taken: taken.clone(),
             verdict: Arc::clone(&verdict),
             movement: Arc::clone(&movement),
         };
@@ -148,11 +166,21 @@ impl Responder {
                     ended = plugin.answer(exchange, turn) => ended,
                     reason = unconstrained(deadlines.expired()) => Err(Failure::plain(reason)),
                 };
+                if ended.is_ok() {
+                    // Only then is it known whether the response is whole.
+                    drop(taken.await);
+                }
                 record.end(ended);
             })
         };
         let guest = Answering::new(guest.abort_handle(), Arc::clone(&verdict));
-        let Ok(response) = response.await else {
+        let response = tokio::select! {
+            biased;
+            // Whatever the guest makes of it: the client did not send what it said.
+            Ok(()) = broken => return empty(StatusCode::BAD_REQUEST),
+            response = response => response,
+        };
+        let Ok(response) = response else {
             // Said before the sender was dropped.
             return empty(if verdict.is_hosts_fault() {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -161,16 +189,25 @@ impl Responder {
             });
         };
         movement.note();
-        let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let left = length.and_then(|length| length.parse().ok()).filter(|_| !is_head);
-        let bodiless = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let response = response.map(|body| Answer::written(body, guest, movement, left, taken_from_it, underway));
-        if !bodiless {
-            return response;
-        }
         let (head, body) = response.into_parts();
-        tokio::spawn(body.discard());
-        Response::from_parts(head, Answer::Empty)
+        let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = declared.or_else(|| body.size_hint().exact());
+        let bodiless = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if bodiless || length == Some(0) {
+            let length = length.filter(|_| !bodiless);
+            // What it writes moves nothing: nobody gets it.
+            let unread = Written::new(body, guest, Arc::default(), length, taken_from_it, None);
+            let gone = self.client.gone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = unread.discard() => {}
+                    () = gone => {}
+                }
+            });
+            return Response::from_parts(head, Answer::Empty);
+        }
+        let written = Written::new(body, guest, movement, length, taken_from_it, Some(underway));
+        Response::from_parts(head, Answer::Written(Box::new(written)))
     }
 }
 
@@ -207,6 +244,7 @@ impl Deadlines {
 
 /// The log record of a request, where there is something to say.
 struct Record {
+    verdict: Arc<Verdict>,
     service: Arc<Service>,
     plugin: Arc<str>,
     connection: ConnectionId,
@@ -219,8 +257,9 @@ struct Record {
 }
 
 impl Record {
-    fn new(responder: &Responder, request: &Request<Incoming>, ordinal: u64) -> Self {
+    fn new(responder: &Responder, request: &Request<Incoming>, ordinal: u64, verdict: &Arc<Verdict>) -> Self {
         Self {
+            verdict: Arc::clone(verdict),
             service: Arc::clone(&responder.service),
             plugin: Arc::clone(responder.plugin.name()),
             connection: responder.connection,
@@ -236,7 +275,11 @@ impl Record {
 
     fn end(&mut self, how: Result<(), Failure>) {
         self.ended = true;
-        let Err(failure) = how else { return };
+        let failure = match how {
+            Ok(()) => self.verdict.unfinished(),
+            Err(failure) => Some(failure),
+        };
+        let Some(failure) = failure else { return };
         let (reason, error) = (failure.reason, failure.told());
         let Self { plugin, connection, peer, ordinal: request, .. } = &*self;
         let (method, path) = (log::escaped(self.method.as_str()), log::escaped(&self.path));
@@ -257,9 +300,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.ended {
-            // Dropped by the runtime: because its client is gone, or because of a panic.
+            // Dropped by the runtime: because its client is gone or its response broke off, or because of a panic.
             let reason = if std::thread::panicking() { Reason::Host } else { Reason::PeerReset };
-            self.end(Err(Failure::plain(reason)));
+            self.end(Err(self.verdict.unfinished().unwrap_or(Failure::plain(reason))));
         }
     }
 }

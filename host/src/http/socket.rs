@@ -1,8 +1,11 @@
 //! The wire as the HTTP library reads and writes it: tried first, awaited only where that would block, never closed from here.
 
-use super::traffic::Traffic;
+use super::{
+    framing::{Framing, Passed},
+    traffic::Traffic,
+};
 use crate::wire::Wire;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::{
     io,
@@ -19,13 +22,36 @@ const PIECE: usize = 16 << 10;
 pub(super) struct Socket {
     wire: Arc<Wire>,
     traffic: Arc<Traffic>,
-    /// Was read to find out which version is spoken.
-    begun: Bytes,
+    /// Was read already: to find out which version is spoken, or together with what comes before it.
+    ahead: BytesMut,
+    /// Of HTTP/1.
+    framing: Option<Framing>,
 }
 
 impl Socket {
     pub(super) fn new(wire: &Arc<Wire>, traffic: &Arc<Traffic>, begun: Bytes) -> Self {
-        Self { wire: Arc::clone(wire), traffic: Arc::clone(traffic), begun }
+        Self { wire: Arc::clone(wire), traffic: Arc::clone(traffic), ahead: begun.into(), framing: None }
+    }
+
+    /// Has the library get one message at a time.
+    pub(super) fn framed(self, framing: Framing) -> Self {
+        Self { framing: Some(framing), ..self }
+    }
+
+    /// How much of some bytes the library may have now. The rest is kept.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let Some(framing) = &mut self.framing else { return bytes.len() };
+        let Passed { count, lacks_cr } = framing.pass(bytes);
+        let rest = bytes.get(count..).unwrap_or_default();
+        if !rest.is_empty() {
+            let behind = self.ahead.split();
+            if lacks_cr {
+                self.ahead.extend_from_slice(b"\r");
+            }
+            self.ahead.extend_from_slice(rest);
+            self.ahead.unsplit(behind);
+        }
+        count
     }
 }
 
@@ -39,19 +65,28 @@ impl Read for Socket {
         if room == 0 {
             return Poll::Ready(Ok(()));
         }
-        if self.begun.has_remaining() {
-            let count = self.begun.len().min(room);
-            buffer.put_slice(&self.begun.split_to(count));
-            return Poll::Ready(Ok(()));
+        while self.ahead.has_remaining() {
+            let count = self.ahead.len().min(room);
+            let piece = self.ahead.split_to(count);
+            // Of what lacks a CR nothing is passed on, and then all of it.
+            let count = self.pass(&piece);
+            if count > 0 {
+                buffer.put_slice(piece.get(..count).unwrap_or_default());
+                return Poll::Ready(Ok(()));
+            }
         }
         loop {
             // On the stack, since the library's buffer is not initialised.
             let mut piece = [0; PIECE];
             let piece = piece.get_mut(..room).unwrap_or_default();
             match self.wire.try_read_into(piece)? {
+                Some(0) => return Poll::Ready(Ok(())),
                 Some(count) => {
-                    if count > 0 {
-                        self.traffic.heard();
+                    self.traffic.heard();
+                    let count = self.pass(piece.get(..count).unwrap_or_default());
+                    if count == 0 {
+                        // It lacks a CR, with which it is ahead now.
+                        return self.poll_read(context, buffer);
                     }
                     buffer.put_slice(piece.get(..count).unwrap_or_default());
                     return Poll::Ready(Ok(()));

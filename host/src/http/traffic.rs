@@ -73,6 +73,11 @@ impl Traffic {
         self.multiplexed.store(true, Ordering::Relaxed);
     }
 
+    /// It is to be quiet from here on.
+    pub(super) fn note_change(&self) {
+        self.change.note();
+    }
+
     fn is_quiet(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }

@@ -2,7 +2,7 @@
 //! takes a place as further connections do, so that there are never more guests than `--max-connections`, and each connection
 //! can have one whatever the others do.
 
-use crate::drain::{Place, Slot};
+use crate::drain::{Further, Slot};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,7 +19,7 @@ pub(super) enum Turn {
     /// The connection's own, which is not free again before the connection is closed and this is dropped.
     Own(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit, #[expect(dead_code, reason = "held")] Arc<Slot>),
     /// Another one.
-    Further(#[expect(dead_code, reason = "held")] Place),
+    Further(#[expect(dead_code, reason = "held")] Further),
 }
 
 impl Turns {

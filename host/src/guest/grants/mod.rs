@@ -12,7 +12,7 @@ pub use environment::{Variable, Word};
 pub use network::Target;
 pub(super) use trust::Trust;
 
-use super::places::PLACES;
+use super::{idle::Idle, places::PLACES};
 use network::Network;
 use std::{net::SocketAddr, sync::Arc};
 use wasmtime_wasi::{WasiCtxBuilder, filesystem::Dir, sockets::SocketAddrUse};
@@ -62,6 +62,7 @@ pub(super) struct Granted {
     directories: Vec<(Dir, String)>,
     network: Option<Arc<Network>>,
     authorities: trust::Authorities,
+    idle: Arc<Idle>,
 }
 
 impl Granted {
@@ -82,6 +83,7 @@ impl Granted {
                 Some(Arc::new(Network::find(&grants.targets).await?))
             },
             authorities: trust::Authorities::default(),
+            idle: Arc::default(),
         })
     }
 
@@ -108,6 +110,11 @@ impl Granted {
     /// Where guests may connect, if anywhere.
     pub(super) fn network(&self) -> Option<&Arc<Network>> {
         self.network.as_ref()
+    }
+
+    /// Connections to where guests may connect.
+    pub(super) fn idle(&self) -> &Arc<Idle> {
+        &self.idle
     }
 
     /// Whom it trusts where it asks by `https`.

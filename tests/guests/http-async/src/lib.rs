@@ -35,6 +35,10 @@ impl wasip3::exports::http::handler::Guest for Guest {
             "/trap" => panic!("as asked"),
             "/error" => Err(ErrorCode::InternalError(Some("as asked".to_owned()))),
             "/part" => Ok(part()),
+            "/unfinished" => Ok(unfinished(query)),
+            "/ticks" => Ok(ticks(query)),
+            "/past" => Ok(past()),
+            "/forward" => forward(request, query).await,
             "/fetch" => Ok(fetch(query).await),
             _ => Ok(whole(404, "no such path\n".to_owned())),
         }
@@ -82,6 +86,78 @@ fn part() -> Response {
         panic!("in the middle");
     });
     response
+}
+
+/// Responses whose bodies are not what they say, each in its way.
+fn unfinished(how: &str) -> Response {
+    let (mut body, contents) = wit_stream::new();
+    let (end, trailers) = wit_future::new(|| Ok(None));
+    let headers = Fields::new();
+    match how {
+        "short" => headers.append("content-length", b"100").unwrap(),
+        "full-error" => headers.append("content-length", b"7").unwrap(),
+        "over" => headers.append("content-length", b"3").unwrap(),
+        _ => {}
+    }
+    let contents = (how != "no-body").then_some(contents);
+    let fails = !matches!(how, "short" | "over");
+    let (response, _sent) = Response::new(headers, contents, trailers);
+    wit_bindgen::spawn_local(async move {
+        body.write_all(b"a part\n".to_vec()).await;
+        drop(body);
+        let end_of_it = if fails { Err(ErrorCode::InternalError(Some("as asked".to_owned()))) } else { Ok(None) };
+        let _ = end.write(end_of_it).await;
+    });
+    response
+}
+
+/// A line every 20 ms, for ever, under this status.
+fn ticks(status: &str) -> Response {
+    let (mut body, contents) = wit_stream::new();
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let (response, _sent) = Response::new(Fields::new(), Some(contents), trailers);
+    response.set_status_code(status.parse().unwrap_or(200)).unwrap();
+    wit_bindgen::spawn_local(async move {
+        while body.write_all(b"tick\n".to_vec()).await.is_empty() {
+            wasip3::clocks::monotonic_clock::wait_for(20_000_000).await;
+        }
+    });
+    response
+}
+
+/// Whether waits for what has passed are ready when they are first asked.
+fn past() -> Response {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+    use wasip3::clocks::monotonic_clock::{now, wait_for, wait_until};
+    let is_ready = |wait: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>| {
+        wait(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    let (mut long_ago, mut just_now, mut no_time) = (pin!(wait_until(0)), pin!(wait_until(now())), pin!(wait_for(0)));
+    let ready = [
+        is_ready(&mut |context| long_ago.as_mut().poll(context)),
+        is_ready(&mut |context| just_now.as_mut().poll(context)),
+        is_ready(&mut |context| no_time.as_mut().poll(context)),
+    ];
+    whole(200, format!("{ready:?}\n"))
+}
+
+/// Sends the request on to the URL that the query is, with its body, and what comes of it back.
+async fn forward(request: Request, url: &str) -> Result<Response, ErrorCode> {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let method = request.get_method();
+    let (_, processed) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Request::consume_body(request, processed);
+    let (onward, _sent) = Request::new(Fields::new(), Some(body), trailers, None);
+    onward.set_method(&method).unwrap();
+    onward.set_scheme(Some(&if scheme == "https" { Scheme::Https } else { Scheme::Http })).unwrap();
+    onward.set_authority(Some(authority)).unwrap();
+    onward.set_path_with_query(Some(path)).unwrap();
+    client::send(onward).await
 }
 
 /// Asks for the URL that the query is, and answers with what came of it.

@@ -50,6 +50,12 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
                 write(body.as_ref(), b"a part\n");
                 panic!("in the middle");
             }
+            "/finished-then-trap" => {
+                whole(out, 200, "all of it\n");
+                panic!("after the end");
+            }
+            "/unfinished" => unfinished(out, query),
+            "/ticks" => ticks(out, query),
             "/after" => {
                 whole(out, 200, "done\n");
                 eprintln!("after the response");
@@ -93,6 +99,54 @@ fn whole(out: ResponseOutparam, status: u16, text: &str) {
     if !text.is_empty() {
         write(Some(&body), text.as_bytes());
     }
+    OutgoingBody::finish(body, None).unwrap();
+}
+
+/// Responses whose bodies are not what they say, each in its way.
+fn unfinished(out: ResponseOutparam, how: &str) {
+    let length = |length| [("content-length", length)];
+    match how {
+        "dropped" => write(respond(out, 200, &[]).as_ref(), b"a part\n"),
+        "dropped-empty" => drop(respond(out, 200, &[])),
+        "left-open" => {
+            let body = respond(out, 200, &[]);
+            write(body.as_ref(), b"a part\n");
+            std::mem::forget(body);
+        }
+        "exit" => {
+            let body = respond(out, 200, &[]);
+            write(body.as_ref(), b"a part\n");
+            std::process::exit(0);
+        }
+        "short" => {
+            let body = respond(out, 200, &length("100"));
+            write(body.as_ref(), b"a part\n");
+            OutgoingBody::finish(body.unwrap(), None).unwrap_err();
+        }
+        "short-dropped" => write(respond(out, 200, &length("100")).as_ref(), b"a part\n"),
+        "full-dropped" => write(respond(out, 200, &length("7")).as_ref(), b"a part\n"),
+        "over" => {
+            let body = respond(out, 200, &length("3"));
+            let written = body.as_ref().unwrap().write().unwrap().write_all(b"a part\n");
+            drop((body, written));
+        }
+        "no-body" => {
+            let response = OutgoingResponse::new(fields(&length("100")));
+            ResponseOutparam::set(out, Ok(response));
+        }
+        _ => whole(out, 404, "no such way\n"),
+    }
+}
+
+/// A line every 20 ms, for ever, under this status.
+fn ticks(out: ResponseOutparam, status: &str) {
+    let body = respond(out, status.parse().unwrap_or(200), &[]).unwrap();
+    let mut output = body.write().unwrap();
+    // Until there is nobody to write for.
+    while output.write_all(b"tick\n").is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(output);
     OutgoingBody::finish(body, None).unwrap();
 }
 

@@ -1,0 +1,71 @@
+//! Responses that are not whole: their clients must see that.
+
+use crate::{
+    harness::Host,
+    http::{VERSIONS, curl},
+};
+
+/// How curl ends where a body breaks off, by version.
+const BROKEN_OFF: [i32; 2] = [18, 92];
+
+fn breaks_off(host: &Host, how: &str, record: &str) {
+    for ((version, _), code) in VERSIONS.into_iter().zip(BROKEN_OFF) {
+        let answer = curl(host, &[version], &[&format!("/unfinished?{how}")]);
+        // A stream that is reset may lose what was written just before.
+        assert!(answer.code == code && "a part\n".starts_with(&answer.out), "{how} {version}: {answer:?}");
+    }
+    let line = host.logged(&["request failed", "reason=error", record]);
+    assert!(line.contains("WARN"), "{line}");
+}
+
+/// A body that was dropped, or left when its guest returned, used to end like a complete one.
+#[test]
+fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_breaks_off() {
+    for (how, record) in [
+        ("dropped", "did not finish the body"),
+        ("dropped-empty", "did not finish the body"),
+        ("left-open", "did not finish the body"),
+        ("exit", "did not finish the body"),
+        ("short", "93 bytes less than its response's content-length"),
+        ("short-dropped", "93 bytes less than its response's content-length"),
+        ("full-dropped", "did not finish the body"),
+        ("over", "4 bytes more than its response's content-length"),
+        ("no-body", "100 bytes less than its response's content-length"),
+    ] {
+        breaks_off(&Host::serving("http-wasi"), how, record);
+    }
+}
+
+#[test]
+fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_breaks_off() {
+    for (how, record) in [
+        ("error", "with an error: internal error: as asked"),
+        ("no-body", "with an error: internal error: as asked"),
+        ("short", "7 bytes, which is not its response's content-length"),
+        ("over", "7 bytes, which is not its response's content-length"),
+        ("full-error", "with an error: internal error: as asked"),
+    ] {
+        breaks_off(&Host::serving("http-async"), how, record);
+    }
+}
+
+#[test]
+fn a_response_that_was_finished_is_whole_whatever_its_guest_does_after_it() {
+    let host = Host::serving("http-wasi");
+    for (version, _) in VERSIONS {
+        for _ in 0..20 {
+            assert_eq!(curl(&host, &[version], &["/finished-then-trap"]).ok(), "all of it\n", "{version}");
+        }
+    }
+    host.logged(&["request failed", "reason=trap", "after the end"]);
+}
+
+#[test]
+fn a_body_that_nobody_gets_has_a_record_too() {
+    let host = Host::serving("http-wasi");
+    for (version, _) in VERSIONS {
+        let answer = curl(&host, &[version, "--head"], &["/unfinished?dropped"]).ok();
+        assert!(answer.contains("200"), "{answer}");
+    }
+    host.logged(&["request failed", "reason=error", "method=\"HEAD\"", "did not finish the body"]);
+}
