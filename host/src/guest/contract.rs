@@ -4,15 +4,16 @@
 use super::{
     backtrace::is_debug_information,
     engine::Concurrency,
-    interfaces::{PREVIEW_1, provided},
+    interfaces::{PREVIEW_1, provided, provided_0_1},
     kind::{Generation, Kind},
     outline::Outline,
+    program,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding,
-    ExternalKind, Payload,
+    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, CompositeInnerType,
+    Encoding, ExternalKind, FuncType, Payload, TypeRef, ValType,
 };
 
 /// What a plugin says of itself.
@@ -53,6 +54,11 @@ pub enum Error {
         /// What it exports instead.
         exports: Vec<String>,
     },
+    /// A program whose memory the host cannot see.
+    #[error(
+        "exports no memory by the name of \"memory\", as a program of WASI 0.1 does: build it for wasm32-wasip1, whose linker does so"
+    )]
+    NoMemory,
     /// Damaged.
     #[error("is damaged: {0}")]
     Damaged(String),
@@ -99,12 +105,23 @@ fn damaged(error: wasmparser::BinaryReaderError) -> Error {
     Error::Damaged(error.to_string())
 }
 
+/// What a file is made as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A component.
+    Component,
+    /// A core module.
+    Module,
+}
+
 /// What a file declares, of which follows what it can be served as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Declared {
     is_component: bool,
     /// Whether it is a module with a function of that name.
     starts: bool,
+    /// Whether it is a module with a memory of that name.
+    has_memory: bool,
     exports: Vec<String>,
     imports: Vec<String>,
     concurrent: bool,
@@ -122,13 +139,25 @@ impl Declared {
         let mut declared = Self::default();
         // How many components and modules enclose what is read; 1 is the plugin itself.
         let mut depth = 0;
+        let mut signatures = Vec::new();
         for payload in Outline::of(bytes) {
-            declared.payload(payload.map_err(damaged)?, &mut depth)?;
+            declared.payload(payload.map_err(damaged)?, &mut depth, &mut signatures)?;
         }
         Ok(declared)
     }
 
-    fn payload(&mut self, payload: Payload<'_>, depth: &mut usize) -> Result<(), Error> {
+    /// What it is made as.
+    pub(super) fn form(&self) -> Form {
+        if self.is_component { Form::Component } else { Form::Module }
+    }
+
+    /// `signatures` are those of the types of a module so far, where that is the plugin itself.
+    fn payload(
+        &mut self,
+        payload: Payload<'_>,
+        depth: &mut usize,
+        signatures: &mut Vec<Option<String>>,
+    ) -> Result<(), Error> {
         match payload {
             Payload::Version { encoding, .. } => {
                 *depth += 1;
@@ -153,16 +182,29 @@ impl Declared {
             Payload::ExportSection(section) if *depth == 1 => {
                 for export in section {
                     let export = export.map_err(damaged)?;
-                    self.starts |= export.name == "_start" && export.kind == ExternalKind::Func;
+                    self.starts |= export.name == program::START && export.kind == ExternalKind::Func;
+                    self.has_memory |= export.name == program::MEMORY && export.kind == ExternalKind::Memory;
                     self.exports.push(export.name.to_owned());
+                }
+            }
+            Payload::TypeSection(section) if *depth == 1 => {
+                for group in section {
+                    signatures.extend(group.map_err(damaged)?.into_types().map(|ty| match ty.composite_type.inner {
+                        CompositeInnerType::Func(function) => Some(signature(&function)),
+                        _ => None,
+                    }));
                 }
             }
             Payload::ImportSection(section) if *depth == 1 => {
                 for import in section.into_imports() {
                     let import = import.map_err(damaged)?;
-                    // Whether WASI 0.1 has all that is asked of it is for the adapter to say; of others each name says what was
-                    // forgotten.
-                    if import.module != PREVIEW_1 {
+                    let signature = match import.ty {
+                        TypeRef::Func(index) => signatures.get(index as usize).and_then(Option::as_deref),
+                        _ => None,
+                    };
+                    let is_wasi = import.module == PREVIEW_1;
+                    // What there is needs no mention; of the rest each name tells what was forgotten.
+                    if !is_wasi || signature.is_none_or(|signature| !provided_0_1(import.name, signature)) {
                         self.imports.push(format!("{}.{}", import.module, import.name));
                     }
                 }
@@ -191,7 +233,7 @@ impl Declared {
     /// What it can be served as: of the kind that is `wanted`, or of the first that it is.
     pub(super) fn contract(&self, wanted: Option<Kind>) -> Result<Contract, Error> {
         let made_by = |kind: Kind| match kind {
-            Kind::Module => self.starts.then_some("_start"),
+            Kind::Module => self.starts.then_some(program::START),
             kind if self.is_component => self.exports.iter().map(String::as_str).find(|export| kind.is_made_by(export)),
             _ => None,
         };
@@ -199,6 +241,9 @@ impl Declared {
         let Some((kind, export)) = found.into_iter().find_map(|kind| Some((kind, made_by(kind)?))) else {
             return Err(self.refused(wanted));
         };
+        if kind == Kind::Module && !self.has_memory {
+            return Err(Error::NoMemory);
+        }
         let missing: Vec<String> = self.imports.iter().filter(|name| !provided(name, Some(kind))).cloned().collect();
         let concurrent = self.concurrent
             || kind.generation() == Some(Generation::Wasi03)
@@ -237,6 +282,17 @@ fn package(export: &str) -> String {
         Some(((package, _), (_, version))) => format!("{package}@{version}"),
         None => PREVIEW_1.to_owned(),
     }
+}
+
+/// The parameters and results of a function, as `provided_0_1` has them.
+fn signature(function: &FuncType) -> String {
+    let letter = |ty: &ValType| match ty {
+        ValType::I32 => 'i',
+        ValType::I64 => 'I',
+        _ => '?',
+    };
+    let parameters = function.params().iter().map(letter);
+    parameters.chain(['>']).chain(function.results().iter().map(letter)).collect()
 }
 
 /// Whether a canonical definition is one that only the concurrent engine has.
@@ -384,13 +440,23 @@ mod tests {
     #[test]
     fn a_module_is_a_program_where_it_starts() {
         let module = |text| read(&wat::parse_str(text).unwrap(), None);
-        let contract =
-            module(r#"(module (import "wasi_snapshot_preview1" "fd_read" (func)) (func (export "_start")))"#);
+        let contract = module(
+            r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) (memory (export "memory") 1) (func (export "_start")))"#,
+        );
         let contract = contract.unwrap();
         assert_eq!(contract.to_string(), "command of WASI 0.1 (wasi_snapshot_preview1)");
         assert_eq!((contract.missing, contract.concurrency), (Vec::new(), Concurrency::Plain));
-        let contract = module(r#"(module (import "env" "log" (func)) (func (export "_start")))"#).unwrap();
-        assert_eq!(contract.missing, ["env.log"]);
+        let contract = module(
+            r#"(module (import "env" "log" (func)) (import "wasi_snapshot_preview1" "sock_open" (func))
+                (import "wasi_snapshot_preview1" "fd_read" (func (param i64))) (import "wasi_snapshot_preview1" "args_get" (memory 1))
+                (export "memory" (memory 0)) (func (export "_start")))"#,
+        );
+        let missing = ["env.log", "sock_open", "fd_read", "args_get"];
+        assert!(contract.unwrap().missing.iter().zip(missing).all(|(found, name)| found.ends_with(name)));
+        assert!(matches!(
+            module(r#"(module (memory (export "mem") 1) (func (export "_start")))"#),
+            Err(Error::NoMemory)
+        ));
         assert!(matches!(
             module(r#"(module (global (export "_start") i32 (i32.const 0)))"#),
             Err(Error::CoreModule { .. })
