@@ -352,3 +352,39 @@ fn a_module_is_reloaded_whole_or_not_at_all() {
     host.signal(nix::sys::signal::Signal::SIGHUP);
     wait_for("the module that says nothing", || host.ask("bob\n").is_empty().then_some(()));
 }
+
+/// A component in which an adapter does what the host does for a module: the memory that it takes may be another's.
+#[test]
+fn a_component_whose_adapter_may_overwrite_it_is_warned_of() {
+    let component = |realloc: &str| {
+        format!(
+            r#"(component
+                (core module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))) {realloc})
+                (core module (import "env" "memory" (memory 0))
+                    (func (export "fd_write") (param i32 i32 i32 i32) (result i32) unreachable))
+                (core module $main (func (export "run") (result i32) (i32.const 0)))
+                (core instance $main (instantiate $main))
+                (func $run (result (result)) (canon lift (core func $main "run")))
+                (instance $run (export "run" (func $run)))
+                (export "wasi:cli/run@0.2.0" (instance $run)))"#
+        )
+    };
+    let files = directory();
+    let warning = "carries the WASI 0.1 adapter, and its program exports no cabi_realloc";
+    let path = module(files.path(), &component(""));
+    let host = Setup::serving_file(&path).start();
+    assert_eq!(host.ask(""), b"");
+    host.logged(&["WARN", warning, "serve the core module itself", "plugin=parrot"]);
+    let checked = Setup::bare().argument("check").option("--plugin", &path).option("--cache-dir", "none").run();
+    assert!(checked.0 == 0 && checked.2.contains(warning), "{checked:?}");
+    let (code, page, err) = Setup::bare().argument("inspect").argument(&path).run();
+    assert_eq!((code, err.as_str()), (0, ""), "{page}");
+    assert!(page.contains("  warning    the component carries the WASI 0.1 adapter"), "{page}");
+
+    let path = module(
+        files.path(),
+        &component(r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)"#),
+    );
+    let (_, page, _) = Setup::bare().argument("inspect").argument(&path).run();
+    assert!(page.contains("served     yes") && !page.contains("warning"), "{page}");
+}

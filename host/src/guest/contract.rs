@@ -4,7 +4,7 @@
 use super::{
     backtrace::is_debug_information,
     engine::Concurrency,
-    interfaces::{PREVIEW_1, provided, provided_0_1},
+    interfaces::{FUNCTIONS_0_1, PREVIEW_1, provided, provided_0_1},
     kind::{Generation, Kind},
     outline::Outline,
     program,
@@ -12,8 +12,8 @@ use super::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, CompositeInnerType,
-    Encoding, ExternalKind, FuncType, Payload, TypeRef, ValType,
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType,
+    CompositeInnerType, Encoding, ExternalKind, FuncType, Payload, TypeRef, ValType,
 };
 
 /// What a plugin says of itself.
@@ -27,7 +27,16 @@ pub(super) struct Contract {
     pub(super) missing: Vec<String>,
     /// Which engine can run it.
     pub(super) concurrency: Concurrency,
+    /// Whether it is a program whose memory the host cannot see.
+    pub(super) lacks_memory: bool,
+    /// What may go wrong with it.
+    pub(super) warning: Option<&'static str>,
 }
+
+/// Of a component that was made with an adapter which takes memory from under its program.
+const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
+     by memory.grow, which many allocators believe to be theirs, and data may be overwritten: serve the core module itself, which \
+     needs no adapter, or build it for wasm32-wasip2 with a C library of WASI 0.2";
 
 impl fmt::Display for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,8 +110,76 @@ fn list(names: &[String]) -> String {
     }
 }
 
-fn damaged(error: wasmparser::BinaryReaderError) -> Error {
+fn damaged(error: BinaryReaderError) -> Error {
     Error::Damaged(error.to_string())
+}
+
+/// Where in a file the reading is.
+#[derive(Default)]
+struct Reading {
+    /// How many components and modules enclose what is read; 1 is the plugin itself.
+    depth: usize,
+    /// Those of the types of a module so far, where that is the plugin itself.
+    signatures: Vec<Option<String>>,
+    /// What a module within the plugin has so far.
+    part: Part,
+    /// The module that has just ended, where one has.
+    ended: Option<Part>,
+}
+
+/// What tells a program of WASI 0.1 and an adapter among the modules of a component.
+#[derive(Default)]
+struct Part {
+    imports_wasi: bool,
+    imports_memory: bool,
+    exports_wasi: bool,
+    has_realloc: bool,
+}
+
+impl Part {
+    /// It gives functions of WASI 0.1, and has no memory of its own to do so.
+    fn is_adapter(&self) -> bool {
+        self.imports_memory && self.exports_wasi && !self.imports_wasi
+    }
+}
+
+impl Reading {
+    fn payload(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
+        match payload {
+            Payload::Version { .. } => {
+                self.depth += 1;
+                self.part = Part::default();
+            }
+            Payload::End(_) => {
+                self.depth = self.depth.saturating_sub(1);
+                self.ended = Some(std::mem::take(&mut self.part));
+            }
+            Payload::TypeSection(section) if self.depth == 1 => {
+                for group in section.clone() {
+                    self.signatures.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
+                        CompositeInnerType::Func(function) => Some(signature(&function)),
+                        _ => None,
+                    }));
+                }
+            }
+            Payload::ImportSection(section) if self.depth > 1 => {
+                for import in section.clone().into_imports() {
+                    let import = import?;
+                    self.part.imports_wasi |= import.module == PREVIEW_1;
+                    self.part.imports_memory |= matches!(import.ty, TypeRef::Memory(_));
+                }
+            }
+            Payload::ExportSection(section) if self.depth > 1 => {
+                for export in section.clone() {
+                    let name = export?.name;
+                    self.part.has_realloc |= name == "cabi_realloc";
+                    self.part.exports_wasi |= FUNCTIONS_0_1.iter().any(|(known, _)| *known == name);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// What a file is made as.
@@ -125,6 +202,10 @@ pub(super) struct Declared {
     exports: Vec<String>,
     imports: Vec<String>,
     concurrent: bool,
+    /// Whether a module in it gives a program of WASI 0.1 what that imports, in the program's own memory.
+    adapter: bool,
+    /// Whether a module in it is such a program, and has no function by which others could ask it for memory.
+    program_without_realloc: bool,
     /// Whether it carries debug information.
     pub(super) is_debuggable: bool,
 }
@@ -137,11 +218,15 @@ impl Declared {
             return Err(if text { Error::Text } else { Error::NotWasm });
         }
         let mut declared = Self::default();
-        // How many components and modules enclose what is read; 1 is the plugin itself.
-        let mut depth = 0;
-        let mut signatures = Vec::new();
+        let mut reading = Reading::default();
         for payload in Outline::of(bytes) {
-            declared.payload(payload.map_err(damaged)?, &mut depth, &mut signatures)?;
+            let payload = payload.map_err(damaged)?;
+            reading.payload(&payload).map_err(damaged)?;
+            declared.payload(payload, &reading)?;
+            if let Some(part) = reading.ended.take() {
+                declared.adapter |= part.is_adapter();
+                declared.program_without_realloc |= part.imports_wasi && !part.has_realloc;
+            }
         }
         Ok(declared)
     }
@@ -151,19 +236,12 @@ impl Declared {
         if self.is_component { Form::Component } else { Form::Module }
     }
 
-    /// `signatures` are those of the types of a module so far, where that is the plugin itself.
-    fn payload(
-        &mut self,
-        payload: Payload<'_>,
-        depth: &mut usize,
-        signatures: &mut Vec<Option<String>>,
-    ) -> Result<(), Error> {
+    fn payload(&mut self, payload: Payload<'_>, reading: &Reading) -> Result<(), Error> {
+        let Reading { depth, signatures, .. } = reading;
         match payload {
             Payload::Version { encoding, .. } => {
-                *depth += 1;
                 self.is_component |= *depth == 1 && encoding == Encoding::Component;
             }
-            Payload::End(_) => *depth = depth.saturating_sub(1),
             Payload::CustomSection(section) => self.is_debuggable |= is_debug_information(section.name()),
             Payload::ComponentExportSection(section) if *depth == 1 => {
                 for export in section {
@@ -185,14 +263,6 @@ impl Declared {
                     self.starts |= export.name == program::START && export.kind == ExternalKind::Func;
                     self.has_memory |= export.name == program::MEMORY && export.kind == ExternalKind::Memory;
                     self.exports.push(export.name.to_owned());
-                }
-            }
-            Payload::TypeSection(section) if *depth == 1 => {
-                for group in section {
-                    signatures.extend(group.map_err(damaged)?.into_types().map(|ty| match ty.composite_type.inner {
-                        CompositeInnerType::Func(function) => Some(signature(&function)),
-                        _ => None,
-                    }));
                 }
             }
             Payload::ImportSection(section) if *depth == 1 => {
@@ -241,9 +311,6 @@ impl Declared {
         let Some((kind, export)) = found.into_iter().find_map(|kind| Some((kind, made_by(kind)?))) else {
             return Err(self.refused(wanted));
         };
-        if kind == Kind::Module && !self.has_memory {
-            return Err(Error::NoMemory);
-        }
         let missing: Vec<String> = self.imports.iter().filter(|name| !provided(name, Some(kind))).cloned().collect();
         let concurrent = self.concurrent
             || kind.generation() == Some(Generation::Wasi03)
@@ -253,6 +320,8 @@ impl Declared {
             built_for: package(export),
             missing,
             concurrency: if concurrent { Concurrency::Concurrent } else { Concurrency::Plain },
+            lacks_memory: kind == Kind::Module && !self.has_memory,
+            warning: (self.adapter && self.program_without_realloc).then_some(ADAPTER),
         })
     }
 
@@ -453,10 +522,7 @@ mod tests {
         );
         let missing = ["env.log", "sock_open", "fd_read", "args_get"];
         assert!(contract.unwrap().missing.iter().zip(missing).all(|(found, name)| found.ends_with(name)));
-        assert!(matches!(
-            module(r#"(module (memory (export "mem") 1) (func (export "_start")))"#),
-            Err(Error::NoMemory)
-        ));
+        assert!(module(r#"(module (memory (export "mem") 1) (func (export "_start")))"#).unwrap().lacks_memory);
         assert!(matches!(
             module(r#"(module (global (export "_start") i32 (i32.const 0)))"#),
             Err(Error::CoreModule { .. })
@@ -472,6 +538,25 @@ mod tests {
         };
         assert!(missing("wasi:http/incoming-handler@0.2.4").is_empty());
         assert_eq!(missing("wasi:cli/run@0.2.4"), ["wasi:http/types@0.2.4"]);
+    }
+
+    #[test]
+    fn an_adapter_without_realloc_is_found() {
+        let wasi = |module: &str, memory: &str| {
+            format!(
+                r#"(core module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))) {module})
+                (core module {memory} (func (export "fd_write") (param i32 i32 i32 i32) (result i32) unreachable))
+                {HANDLER_0_2}"#
+            )
+        };
+        let warns = |text: &str| read(&component(text), None).unwrap().warning.is_some();
+        let shared = r#"(import "env" "memory" (memory 0))"#;
+        let realloc = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)"#;
+        assert!(warns(&wasi("", shared)));
+        assert!(warns(&wasi(&format!("(memory 1) {}", realloc.replace("cabi_", "")), shared)));
+        assert!(!warns(&wasi(realloc, shared)), "it is asked for memory");
+        assert!(!warns(&wasi("", "(memory 1)")), "it has its own memory");
+        assert!(!warns(HANDLER_0_2));
     }
 
     #[test]

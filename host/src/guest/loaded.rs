@@ -30,6 +30,9 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
     if !contract.missing.is_empty() {
         return Some(contract::Error::MissingImports(contract.missing.clone()).into());
     }
+    if contract.lacks_memory {
+        return Some(contract::Error::NoMemory.into());
+    }
     (contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled).then_some(Problem::Wasi03Disabled)
 }
 

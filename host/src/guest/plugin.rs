@@ -40,7 +40,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::time;
-use tracing::info;
+use tracing::{info, warn};
 use wasmtime::{
     Engine, Store,
     component::{InstancePre, Linker, StreamReader},
@@ -156,6 +156,9 @@ impl Plugin {
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
         info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
+        if let Some(warning) = contract.warning {
+            warn!(plugin = %plugin.voice.plugin, "{warning}");
+        }
         if let Some(advice) = advice {
             info!(plugin = %plugin.voice.plugin, "{advice}");
         }

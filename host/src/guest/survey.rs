@@ -33,6 +33,8 @@ pub struct Survey {
     pub kind: String,
     /// Why this host does not serve it, where it does not.
     pub refusal: Option<String>,
+    /// What may go wrong with it where it is served.
+    pub warning: Option<&'static str>,
     /// What it exports, in its order.
     pub exports: Vec<String>,
     /// What it imports, in its order.
@@ -133,6 +135,7 @@ impl Survey {
             digest: Digest::of(bytes),
             kind: log::escaped(&kind),
             refusal: refusal.as_deref().map(log::escaped),
+            warning: contract.as_ref().ok().and_then(|contract| contract.warning),
             imports: reading.imports.iter().map(import).collect(),
             exports: reading.exports.iter().map(|name| log::escaped(name)).collect(),
             memories,
