@@ -7,7 +7,7 @@
 //! A folder holds `NAME.wasm` or `NAME.wat`, and beside each a `NAME.json` in the form that public suites of WASI have: `args`,
 //! `env`, `root` (a directory that the program has at `/`), `dirs` (directories that it has by their names), `stdin`, `stdout` and
 //! `exit_code`, or the same as `operations`. Without one a program must end with 0. Directories are copied first, so that nothing
-//! in the folder changes. Without folders the project's own programs run.
+//! in the folder changes; one that is not there is empty. Without folders the project's own programs run.
 
 #![expect(
     clippy::unwrap_used,
