@@ -27,7 +27,7 @@ mod connections;
 mod harness;
 mod secure;
 
-use harness::{Host, Setup, directory, root, wait_for};
+use harness::{Host, Setup, directory, root, shared_cache, wait_for};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -188,8 +188,9 @@ fn run(program: &Path) -> Outcome {
     }
 }
 
+/// Whether it can be served at all.
 fn check(plugin: &Path) -> (i32, String, String) {
-    Setup::bare().argument("inspect").argument(plugin).run()
+    Setup::bare().argument("check").option("--plugin", plugin).option("--cache-dir", shared_cache()).run()
 }
 
 /// How the program ended, as its record has it.

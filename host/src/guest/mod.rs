@@ -44,6 +44,7 @@ mod plugin;
 mod pool;
 mod problem;
 mod program;
+mod reading;
 mod sockets;
 mod state;
 mod stdio;

@@ -187,10 +187,16 @@ impl State {
     /// The guest is a program of WASI 0.1.
     pub(super) fn become_program(&mut self) -> wasmtime::Result<()> {
         let wire = Arc::clone(self.wire()?);
-        let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
-        let log = self.stderr.insert(Lines::new("stderr", &speech, &self.learner)).clone();
-        self.program = Some(Box::new(Program::new(wire, self.learner.clone(), log, &self.granted)));
+        self.program = Some(Box::new(Program::new(wire, self.learner.clone(), &self.granted)));
         Ok(())
+    }
+
+    /// The standard error of a program of WASI 0.1.
+    pub(super) fn log_of_program(&mut self) -> &Lines {
+        self.stderr.get_or_insert_with(|| {
+            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+            Lines::new("stderr", &speech, &self.learner)
+        })
     }
 
     /// What a command is told: what was granted, and what is known of its connection, unless a grant says otherwise.

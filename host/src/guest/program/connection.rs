@@ -9,7 +9,7 @@ use super::{
     errno::{Answer, Errno},
     files,
     memory::{Span, View},
-    parts,
+    memory_and_state, parts,
 };
 use crate::{
     guest::state::State,
@@ -53,9 +53,11 @@ pub(super) async fn write(caller: &mut Caller<'_, State>, fd: u32, spans: u32, c
             let mut written = 0;
             // What is more comes with the next call: each line takes time, which no limit of the program's sees.
             let mut room = CHUNK as u32;
+            let (view, state) = memory_and_state(caller)?;
+            let log = state.log_of_program();
             for span in &spans {
                 let span = span.at_most(room);
-                program.log.write(view.bytes(span)?);
+                log.write(view.bytes(span)?);
                 (written, room) = (written + span.length, room - span.length);
             }
             written

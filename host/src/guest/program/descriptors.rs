@@ -133,7 +133,7 @@ impl Descriptors {
             Some(slot) => *slot = Some(descriptor),
             None => self.0.push(Some(descriptor)),
         }
-        u32::try_from(free).map_err(|_| Errno::MFILE)
+        Ok(u32::try_from(free)?)
     }
 
     fn remove(&mut self, number: u32) -> Answer<Descriptor> {
@@ -217,7 +217,7 @@ pub(super) fn status(caller: &mut Caller<'_, State>, number: u32, out: u32) -> A
 pub(super) fn set_flags(caller: &mut Caller<'_, State>, number: u32, new: u32) -> Answer {
     let (_, program) = parts(caller)?;
     let descriptor = program.descriptors.get_mut(number)?;
-    let new = u16::try_from(new).map_err(|_| Errno::INVAL)?;
+    let new = u16::try_from(new)?;
     if new & !(APPEND | NONBLOCK) != 0 {
         return Err(if new < 1 << 5 { Errno::NOTSUP } else { Errno::INVAL });
     }
@@ -251,7 +251,7 @@ fn granted_as(descriptors: &Descriptors, number: u32) -> Answer<&str> {
 
 pub(super) fn prestat(caller: &mut Caller<'_, State>, number: u32, out: u32) -> Answer {
     let (mut view, program) = parts(caller)?;
-    let length = u32::try_from(granted_as(&program.descriptors, number)?.len()).map_err(|_| Errno::NAMETOOLONG)?;
+    let length = u32::try_from(granted_as(&program.descriptors, number)?.len())?;
     view.check(out, 8)?;
     // A directory, of which there is one kind.
     view.put_u32(out, 0)?;

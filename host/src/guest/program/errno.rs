@@ -2,7 +2,7 @@
 
 use crate::guest::files::Refusal;
 use rustix::io::Errno as System;
-use std::io;
+use std::{io, num::TryFromIntError, str::Utf8Error};
 
 /// Why a call failed, by the number that WASI 0.1 gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,26 @@ impl From<io::Error> for Errno {
                 _ => Self::IO,
             },
         }
+    }
+}
+
+/// A number from the program that is no size, offset or set of flags.
+impl From<TryFromIntError> for Errno {
+    fn from(_out_of_range: TryFromIntError) -> Self {
+        Self::INVAL
+    }
+}
+
+/// Names are UTF-8.
+impl From<Utf8Error> for Errno {
+    fn from(_not_text: Utf8Error) -> Self {
+        Self::ILSEQ
+    }
+}
+
+impl From<aws_lc_rs::error::Unspecified> for Errno {
+    fn from(_no_random_numbers: aws_lc_rs::error::Unspecified) -> Self {
+        Self::IO
     }
 }
 

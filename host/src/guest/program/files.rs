@@ -173,7 +173,7 @@ pub(super) fn seek(caller: &mut Caller<'_, State>, fd: u32, offset: i64, whence:
     let (mut view, program) = parts(caller)?;
     let file = program.descriptors.get(fd)?.file(Errno::SPIPE, Errno::BADF)?;
     let position = match whence {
-        0 => SeekFrom::Start(u64::try_from(offset).map_err(|_| Errno::INVAL)?),
+        0 => SeekFrom::Start(u64::try_from(offset)?),
         1 => SeekFrom::Current(offset),
         2 => SeekFrom::End(offset),
         _ => return Err(Errno::INVAL),

@@ -76,7 +76,7 @@ impl<'a> View<'a> {
         if length > LONGEST_TEXT {
             return Err(Errno::NAMETOOLONG);
         }
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Errno::ILSEQ)
+        std::str::from_utf8(bytes).map(str::to_owned).map_err(Errno::from)
     }
 
     /// The buffers of a read or a write, all of which exist, without those that are empty. Together they are no longer than what

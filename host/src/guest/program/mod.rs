@@ -24,7 +24,7 @@ mod paths;
 mod poll;
 mod process;
 
-use super::{grants::Granted, interfaces::PREVIEW_1, late_start::Learner, state::State, stdio::Lines};
+use super::{grants::Granted, interfaces::PREVIEW_1, late_start::Learner, state::State};
 use crate::wire::Wire;
 use descriptors::Descriptors;
 use errno::{Answer, Errno, code};
@@ -47,7 +47,6 @@ pub(super) struct Program {
     descriptors: Descriptors,
     wire: Arc<Wire>,
     learner: Learner,
-    log: Lines,
     /// Where its monotonic clock begins.
     began: Instant,
     /// What it was told that it would be told.
@@ -56,13 +55,12 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn new(wire: Arc<Wire>, learner: Learner, log: Lines, granted: &Granted) -> Self {
+    pub(super) fn new(wire: Arc<Wire>, learner: Learner, granted: &Granted) -> Self {
         Self {
             memory: None,
             descriptors: Descriptors::new(granted),
             wire,
             learner,
-            log,
             began: Instant::now(),
             arguments: None,
             environment: None,

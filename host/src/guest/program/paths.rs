@@ -128,7 +128,7 @@ pub(super) async fn read_link(caller: &mut Caller<'_, State>, name: Name, room: 
     view.check(out, 4)?;
     view.bytes(room)?;
     let target = apart(move || entries::read_link(&dir, &path)).await?;
-    let target = std::str::from_utf8(&target).map_err(|_| Errno::ILSEQ)?.as_bytes();
+    let target = std::str::from_utf8(&target)?.as_bytes();
     let target = target.get(..room.length as usize).unwrap_or(target);
     let (mut view, _) = parts(caller)?;
     view.put(room.at, target)?;
@@ -137,7 +137,7 @@ pub(super) async fn read_link(caller: &mut Caller<'_, State>, name: Name, room: 
 
 pub(super) async fn open(caller: &mut Caller<'_, State>, name: Name, opening: Opening, out: u32) -> Answer {
     let wish = wish(&opening)?;
-    let flags = u16::try_from(opening.flags).map_err(|_| Errno::INVAL)?;
+    let flags = u16::try_from(opening.flags)?;
     let Found { dir, path } = find(caller, name, if wish.writes() { Access::Change } else { Access::Look })?;
     let (view, state) = super::memory_and_state(caller)?;
     view.check(out, 4)?;

@@ -35,9 +35,8 @@ impl Strings {
     }
 
     fn sizes(&self, view: &mut View<'_>, count: u32, size: u32) -> Answer {
-        let overflow = |_| Errno::NAMETOOLONG;
-        view.put_u32(count, u32::try_from(self.starts.len()).map_err(overflow)?)?;
-        view.put_u32(size, u32::try_from(self.bytes.len()).map_err(overflow)?)
+        view.put_u32(count, u32::try_from(self.starts.len())?)?;
+        view.put_u32(size, u32::try_from(self.bytes.len())?)
     }
 
     fn put(&self, view: &mut View<'_>, pointers: u32, strings: u32) -> Answer {
@@ -125,7 +124,7 @@ pub(super) async fn random(caller: &mut Caller<'_, State>, span: Span) -> Answer
     }
     loop {
         let piece = rest.at_most(TURN);
-        aws_lc_rs::rand::fill(view.bytes_mut(piece)?).map_err(|_| Errno::IO)?;
+        aws_lc_rs::rand::fill(view.bytes_mut(piece)?)?;
         rest = rest.after(piece.length);
         if rest.length == 0 {
             return Ok(());
