@@ -41,6 +41,9 @@ fn page(looking: &Looking, survey: &Survey) -> String {
         None => line("served", "yes"),
         Some(refusal) => line("served", &format!("no: it {refusal}")),
     }
+    if let Some(warning) = survey.warning {
+        line("warning", warning);
+    }
     line("size", &format!("{} bytes", survey.size));
     line("sha256", &survey.digest.to_string());
     if let Some(concurrent) = survey.concurrent {

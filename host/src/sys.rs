@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 use tokio::io::unix::AsyncFd;
-use wasmtime::{Engine, component::Component};
+use wasmtime::{Engine, Module, component::Component};
 
 /// Has the runtime's reactor watch a non-blocking socket, for as long as the result lives.
 ///
@@ -105,7 +105,7 @@ pub(crate) enum Artifact {
 }
 
 impl Artifact {
-    /// Makes it executable by `engine`.
+    /// Makes a component of it that `engine` can execute.
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         match self {
             // SAFETY: the bytes come from `Engine::precompile_component` of this process.
@@ -116,6 +116,19 @@ impl Artifact {
                 // SAFETY: the file was written by this program, found undamaged by its checksum, and lies where nobody else can
                 // write it or replace it; this program never writes to a file that has been given its final name.
                 unsafe { Component::deserialize_file(engine, path) }
+            }
+        }
+    }
+
+    /// Makes a core module of it that `engine` can execute.
+    pub(crate) fn load_module(&self, engine: &Engine) -> wasmtime::Result<Module> {
+        match self {
+            // SAFETY: the bytes come from `Engine::precompile_module` of this process.
+            Self::Fresh(bytes) => unsafe { Module::deserialize(engine, bytes) },
+            Self::Kept(file) => {
+                let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                // SAFETY: as for a component.
+                unsafe { Module::deserialize_file(engine, path) }
             }
         }
     }

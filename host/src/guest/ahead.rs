@@ -1,8 +1,7 @@
 //! Compiling ahead of time: into the cache, so that a start or a reload finds what it needs.
 
 use super::{
-    adapter::Blueprint, cache, contract::Declared, engine, file::PluginFile, kind::Kind, loaded, plugin,
-    problem::Problem,
+    cache, code::Code, contract::Declared, engine, file::PluginFile, kind::Kind, loaded, plugin, problem::Problem,
 };
 use crate::{config::Wasi03, sys::Artifact};
 use std::{
@@ -35,8 +34,10 @@ pub fn compile(
     let declared = Declared::by(&bytes)?;
     let contract = loaded::accepted(&declared, kind, wasi_0_3)?;
     let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
-    let (path, entry) = cache::keep(cache_dir, compiler, &Blueprint::new(&bytes), declared)?;
+    let (path, entry) = cache::keep(cache_dir, compiler, &bytes, declared)?;
     let took = matches!(entry.artifact, Artifact::Fresh(_)).then(|| started.elapsed());
-    plugin::link(compiler, &entry.artifact.load(compiler).map_err(Problem::of_compiler)?, &contract)?;
+    let form = entry.known.declared.form();
+    let code = Code::load(&entry.artifact, compiler, form).map_err(Problem::of_compiler)?;
+    plugin::link(compiler, &code, &contract)?;
     Ok(Compiled { entry: path, took })
 }

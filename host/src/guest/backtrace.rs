@@ -4,7 +4,7 @@
 //! All of that comes from the plugin and may be anything. So debug information is read when a guest has trapped and not before,
 //! apart from the workers, by one thread a plugin at most, and nobody waits for it for long: without it there are still the names.
 
-use super::{adapter::Blueprint, outline::Outline, problem::Problem};
+use super::outline::Outline;
 use std::{
     ops::Range,
     sync::{Arc, Mutex},
@@ -52,7 +52,7 @@ pub(super) struct Symbols {
 /// That of one of its core modules.
 #[derive(Debug)]
 struct Module {
-    /// Where in the component its code lies.
+    /// Where in the plugin its code lies.
     code: Range<u64>,
     sections: Vec<(String, Vec<u8>)>,
 }
@@ -67,15 +67,15 @@ struct Place {
 
 impl Symbols {
     /// What a plugin that is debuggable knows of itself. It lies where the engine will say that a guest was.
-    pub(super) fn of(plugin: &Blueprint<'_>) -> Result<Option<Arc<Self>>, Problem> {
-        Ok(Self::within(&plugin.component()?).map(Arc::new))
+    pub(super) fn of(plugin: &[u8]) -> Option<Arc<Self>> {
+        Self::within(plugin).map(Arc::new)
     }
 
-    fn within(component: &[u8]) -> Option<Self> {
+    fn within(plugin: &[u8]) -> Option<Self> {
         let mut modules: Vec<Module> = Vec::new();
         let mut within: Vec<Option<usize>> = Vec::new();
         let mut kept = 0;
-        for payload in Outline::of(component) {
+        for payload in Outline::of(plugin) {
             match payload.ok()? {
                 Payload::Version { encoding, .. } => {
                     within.push((encoding == Encoding::Module).then_some(modules.len()));
@@ -108,7 +108,7 @@ impl Symbols {
         (!modules.is_empty()).then(|| Self { modules, reading: Mutex::new(()) })
     }
 
-    /// What lies at these places in the component: of each the function, after those that were inlined there. `None` while others ask.
+    /// What lies at these places in the plugin: of each the function, after those that were inlined there. `None` while others ask.
     fn look(&self, offsets: &[Option<u64>]) -> Option<Vec<Vec<Place>>> {
         let _reading = self.reading.try_lock().ok()?;
         let mut places = vec![Vec::new(); offsets.len()];

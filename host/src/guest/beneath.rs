@@ -28,6 +28,7 @@ pub(super) struct Wish {
     pub(super) directory: bool,
     pub(super) read: bool,
     pub(super) write: bool,
+    pub(super) append: bool,
 }
 
 impl Wish {
@@ -52,6 +53,7 @@ impl Wish {
         flags.set(OFlags::EXCL, self.create && self.exclusive);
         flags.set(OFlags::TRUNC, self.truncate);
         flags.set(OFlags::DIRECTORY, self.directory);
+        flags.set(OFlags::APPEND, self.append);
         // Neither the other end of a pipe is waited for, nor does a terminal become this process's.
         flags | OFlags::NONBLOCK | OFlags::NOCTTY
     }
@@ -110,7 +112,12 @@ pub(super) fn set_times(dir: &File, path: &str, follow: bool, times: &Timestamps
 }
 
 /// A name in a directory, and what it stands for.
-pub(super) type Name = (Vec<u8>, FileType);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) name: Vec<u8>,
+    pub(super) kind: FileType,
+    pub(super) inode: u64,
+}
 
 /// The names in a directory and what they stand for, but for itself and the one above; `None` where there are more than `most`.
 ///
@@ -135,7 +142,7 @@ pub(super) fn list(dir: &File, most: usize) -> io::Result<Option<Vec<Name>>> {
         {
             kind = FileType::from_raw_mode(found.st_mode);
         }
-        entries.push((name.to_owned(), kind));
+        entries.push(Name { name: name.to_owned(), kind, inode: entry.ino() });
     }
     Ok(Some(entries))
 }
@@ -144,7 +151,8 @@ fn file_type(found: impl AsFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(fstat(found)?.st_mode))
 }
 
-fn resolve(dir: &File, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+/// Opens what lies beneath a directory by these flags. "Not permitted" where the path leads out of it.
+pub(super) fn resolve(dir: &File, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     for _ in 0..ATTEMPTS {
         match openat2(dir, path, flags | OFlags::CLOEXEC, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS) {
@@ -170,6 +178,7 @@ mod tests {
         directory: false,
         read: true,
         write: false,
+        append: false,
     };
 
     fn refused(dir: &File, path: &str, wish: Wish) -> Errno {
@@ -227,7 +236,7 @@ mod tests {
         }
         let dir = File::open(outer.path()).unwrap();
         assert_eq!(list(&dir, 2).unwrap(), None);
-        let mut names: Vec<_> = list(&dir, 3).unwrap().unwrap().into_iter().map(|(name, _)| name).collect();
+        let mut names: Vec<_> = list(&dir, 3).unwrap().unwrap().into_iter().map(|entry| entry.name).collect();
         names.sort();
         assert_eq!(names, [b"a", b"b", b"c"]);
     }

@@ -6,7 +6,7 @@
 //! a path that nobody else can redirect; anything doubtful is compiled anew.
 
 use super::{
-    adapter::Blueprint,
+    code::Code,
     contract::Declared,
     digest::Digest,
     engine::{self, Concurrency},
@@ -38,7 +38,7 @@ const ENTRIES: usize = 64;
 const SUFFIX: &str = "cwasm";
 
 /// To be counted up when what stands behind the code changes, or how it is found out, or the engines' settings.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// What an entry is called while it is written, and after how long it is taken for abandoned.
 const UNFINISHED: &str = "new";
@@ -78,16 +78,17 @@ pub enum KeepError {
 pub(super) fn keep(
     dir: Option<&Path>,
     engine: &Engine,
-    plugin: &Blueprint<'_>,
+    plugin: &[u8],
     declared: Declared,
 ) -> Result<(PathBuf, Entry), Problem> {
     let dir = dir.ok_or(KeepError::Nowhere)?;
     let dir = prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
-    let path = dir.join(entry_name(&plugin.key())?);
-    if let Some(entry) = read(&path).ok().filter(|entry| entry.artifact.load(engine).is_ok()) {
+    let path = dir.join(entry_name(&blake3::hash(plugin))?);
+    let loads = |entry: &Entry| Code::load(&entry.artifact, engine, entry.known.declared.form()).is_ok();
+    if let Some(entry) = read(&path).ok().filter(loads) {
         return Ok((path, entry));
     }
-    let entry = compile(engine, plugin, Digest::of(plugin.file()), declared)?;
+    let entry = compile(engine, plugin, Digest::of(plugin), declared)?;
     match write(&dir, &path, &entry) {
         Ok(()) => Ok((path, entry)),
         Err(cause) => Err(KeepError::Unwritten { entry: path, cause }.into()),
@@ -148,14 +149,14 @@ impl Cache {
     pub(super) fn make(
         &self,
         engine: &Engine,
-        plugin: &Blueprint<'_>,
+        plugin: &[u8],
         digest: Digest,
         declared: Declared,
     ) -> Result<Entry, Problem> {
         info!("compiling the plugin");
         let entry = compile(engine, plugin, digest, declared)?;
         if let Some(dir) = &self.0 {
-            let path = dir.join(entry_name(&plugin.key())?);
+            let path = dir.join(entry_name(&blake3::hash(plugin))?);
             if let Err(error) = write(dir, &path, &entry) {
                 warn!(entry = %path.display(), "the compiled plugin could not be kept: {error}");
             }
@@ -165,15 +166,10 @@ impl Cache {
 }
 
 /// Compiles a plugin, whatever the cache has.
-pub(super) fn compile(
-    engine: &Engine,
-    plugin: &Blueprint<'_>,
-    digest: Digest,
-    declared: Declared,
-) -> Result<Entry, Problem> {
-    let code = engine.precompile_component(&plugin.component()?).map_err(Problem::of_compiler)?;
-    let artifact = Artifact::Fresh(code);
-    let needs = Needs::of(&artifact.load(engine).map_err(Problem::of_compiler)?);
+pub(super) fn compile(engine: &Engine, plugin: &[u8], digest: Digest, declared: Declared) -> Result<Entry, Problem> {
+    let form = declared.form();
+    let artifact = Code::compile(engine, plugin, form).map_err(Problem::of_compiler)?;
+    let needs = Needs::of(&Code::load(&artifact, engine, form).map_err(Problem::of_compiler)?);
     Ok(Entry { artifact, known: Known { digest, declared, needs } })
 }
 

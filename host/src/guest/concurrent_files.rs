@@ -81,7 +81,7 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
                         None => Err(Refusal::TooMany),
                         Some(place) => match apart(move || beneath::list(&dir.dir, LONGEST_LISTING)).await {
                             Ok(Some(entries)) => Ok(Listing { entries: entries.into_iter(), _place: place }),
-                            Ok(None) => Err(Refusal::TooMany),
+                            Ok(None) => Err(Refusal::TooLong),
                             Err(refusal) => Err(refusal),
                         },
                     },
@@ -102,7 +102,7 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 
 /// A directory that was read, on its way to the guest.
 struct Listing {
-    entries: vec::IntoIter<(Vec<u8>, FileType)>,
+    entries: vec::IntoIter<beneath::Name>,
     _place: Arc<()>,
 }
 
@@ -122,7 +122,7 @@ impl<D> StreamProducer<D> for Listing {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         // A name that is no text cannot be told, nor opened.
-        let next = self.entries.find_map(|(name, kind)| Some((String::from_utf8(name).ok()?, kind)));
+        let next = self.entries.find_map(|entry| Some((String::from_utf8(entry.name).ok()?, entry.kind)));
         Poll::Ready(Ok(match next {
             Some((name, kind)) => {
                 destination.set_buffer(Some(p3::DirectoryEntry { type_: described(kind), name }));

@@ -4,15 +4,17 @@
 use super::{
     backtrace::is_debug_information,
     engine::Concurrency,
-    interfaces::{PREVIEW_1, provided},
+    interfaces::{PREVIEW_1, provided, provided_0_1},
     kind::{Generation, Kind},
     outline::Outline,
+    program,
+    reading::Reading,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType, Encoding,
-    ExternalKind, Payload,
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType,
+    Encoding, ExternalKind, Payload, TypeRef,
 };
 
 /// What a plugin says of itself.
@@ -28,7 +30,16 @@ pub(super) struct Contract {
     pub(super) concurrency: Concurrency,
     /// Whether it imports anything of `wasi:http`, as handlers of requests do, and others that make requests.
     pub(super) imports_http: bool,
+    /// Whether it is a program whose memory the host cannot see.
+    pub(super) lacks_memory: bool,
+    /// What may go wrong with it.
+    pub(super) warning: Option<&'static str>,
 }
+
+/// Of a component that was made with an adapter which takes memory from under its program.
+const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
+     by memory.grow, which many allocators believe to be theirs, and data may be overwritten: serve the core module itself, which \
+     needs no adapter, or build it for wasm32-wasip2 with a C library of WASI 0.2";
 
 impl fmt::Display for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,6 +66,11 @@ pub enum Error {
         /// What it exports instead.
         exports: Vec<String>,
     },
+    /// A program whose memory the host cannot see.
+    #[error(
+        "exports no memory by the name of \"memory\", as a program of WASI 0.1 does: build it for wasm32-wasip1, whose linker does so"
+    )]
+    NoMemory,
     /// Damaged.
     #[error("is damaged: {0}")]
     Damaged(String),
@@ -97,8 +113,17 @@ fn list(names: &[String]) -> String {
     }
 }
 
-fn damaged(error: wasmparser::BinaryReaderError) -> Error {
+fn damaged(error: BinaryReaderError) -> Error {
     Error::Damaged(error.to_string())
+}
+
+/// What a file is made as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A component.
+    Component,
+    /// A core module.
+    Module,
 }
 
 /// What a file declares, of which follows what it can be served as.
@@ -107,9 +132,15 @@ pub(super) struct Declared {
     is_component: bool,
     /// Whether it is a module with a function of that name.
     starts: bool,
+    /// Whether it is a module with a memory of that name.
+    has_memory: bool,
     exports: Vec<String>,
     imports: Vec<String>,
     concurrent: bool,
+    /// Whether a module in it gives a program of WASI 0.1 what that imports, in the program's own memory.
+    adapter: bool,
+    /// Whether a module in it is such a program, and has no function by which others could ask it for memory.
+    program_without_realloc: bool,
     /// Whether it carries debug information.
     pub(super) is_debuggable: bool,
 }
@@ -122,21 +153,30 @@ impl Declared {
             return Err(if text { Error::Text } else { Error::NotWasm });
         }
         let mut declared = Self::default();
-        // How many components and modules enclose what is read; 1 is the plugin itself.
-        let mut depth = 0;
+        let mut reading = Reading::default();
         for payload in Outline::of(bytes) {
-            declared.payload(payload.map_err(damaged)?, &mut depth)?;
+            let payload = payload.map_err(damaged)?;
+            reading.payload(&payload).map_err(damaged)?;
+            declared.payload(payload, &reading)?;
+            if let Some(part) = reading.ended.take() {
+                declared.adapter |= part.is_adapter();
+                declared.program_without_realloc |= part.imports_wasi && !part.has_realloc;
+            }
         }
         Ok(declared)
     }
 
-    fn payload(&mut self, payload: Payload<'_>, depth: &mut usize) -> Result<(), Error> {
+    /// What it is made as.
+    pub(super) fn form(&self) -> Form {
+        if self.is_component { Form::Component } else { Form::Module }
+    }
+
+    fn payload(&mut self, payload: Payload<'_>, reading: &Reading) -> Result<(), Error> {
+        let Reading { depth, signatures, .. } = reading;
         match payload {
             Payload::Version { encoding, .. } => {
-                *depth += 1;
                 self.is_component |= *depth == 1 && encoding == Encoding::Component;
             }
-            Payload::End(_) => *depth = depth.saturating_sub(1),
             Payload::CustomSection(section) => self.is_debuggable |= is_debug_information(section.name()),
             Payload::ComponentExportSection(section) if *depth == 1 => {
                 for export in section {
@@ -155,16 +195,21 @@ impl Declared {
             Payload::ExportSection(section) if *depth == 1 => {
                 for export in section {
                     let export = export.map_err(damaged)?;
-                    self.starts |= export.name == "_start" && export.kind == ExternalKind::Func;
+                    self.starts |= export.name == program::START && export.kind == ExternalKind::Func;
+                    self.has_memory |= export.name == program::MEMORY && export.kind == ExternalKind::Memory;
                     self.exports.push(export.name.to_owned());
                 }
             }
             Payload::ImportSection(section) if *depth == 1 => {
                 for import in section.into_imports() {
                     let import = import.map_err(damaged)?;
-                    // Whether WASI 0.1 has all that is asked of it is for the adapter to say; of others each name says what was
-                    // forgotten.
-                    if import.module != PREVIEW_1 {
+                    let signature = match import.ty {
+                        TypeRef::Func(index) => signatures.get(index as usize).and_then(Option::as_deref),
+                        _ => None,
+                    };
+                    let is_wasi = import.module == PREVIEW_1;
+                    // What there is needs no mention; of the rest each name tells what was forgotten.
+                    if !is_wasi || signature.is_none_or(|signature| !provided_0_1(import.name, signature)) {
                         self.imports.push(format!("{}.{}", import.module, import.name));
                     }
                 }
@@ -193,7 +238,7 @@ impl Declared {
     /// What it can be served as: of the kind that is `wanted`, or of the first that it is.
     pub(super) fn contract(&self, wanted: Option<Kind>) -> Result<Contract, Error> {
         let made_by = |kind: Kind| match kind {
-            Kind::Module => self.starts.then_some("_start"),
+            Kind::Module => self.starts.then_some(program::START),
             kind if self.is_component => self.exports.iter().map(String::as_str).find(|export| kind.is_made_by(export)),
             _ => None,
         };
@@ -211,6 +256,8 @@ impl Declared {
             missing,
             imports_http: self.imports.iter().any(|name| name.starts_with("wasi:http/")),
             concurrency: if concurrent { Concurrency::Concurrent } else { Concurrency::Plain },
+            lacks_memory: kind == Kind::Module && !self.has_memory,
+            warning: (self.adapter && self.program_without_realloc).then_some(ADAPTER),
         })
     }
 
@@ -381,13 +428,20 @@ mod tests {
     #[test]
     fn a_module_is_a_program_where_it_starts() {
         let module = |text| read(&wat::parse_str(text).unwrap(), None);
-        let contract =
-            module(r#"(module (import "wasi_snapshot_preview1" "fd_read" (func)) (func (export "_start")))"#);
+        let contract = module(
+            r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) (memory (export "memory") 1) (func (export "_start")))"#,
+        );
         let contract = contract.unwrap();
         assert_eq!(contract.to_string(), "command of WASI 0.1 (wasi_snapshot_preview1)");
         assert_eq!((contract.missing, contract.concurrency), (Vec::new(), Concurrency::Plain));
-        let contract = module(r#"(module (import "env" "log" (func)) (func (export "_start")))"#).unwrap();
-        assert_eq!(contract.missing, ["env.log"]);
+        let contract = module(
+            r#"(module (import "env" "log" (func)) (import "wasi_snapshot_preview1" "sock_open" (func))
+                (import "wasi_snapshot_preview1" "fd_read" (func (param i64))) (import "wasi_snapshot_preview1" "args_get" (memory 1))
+                (export "memory" (memory 0)) (func (export "_start")))"#,
+        );
+        let missing = ["env.log", "sock_open", "fd_read", "args_get"];
+        assert!(contract.unwrap().missing.iter().zip(missing).all(|(found, name)| found.ends_with(name)));
+        assert!(module(r#"(module (memory (export "mem") 1) (func (export "_start")))"#).unwrap().lacks_memory);
         assert!(matches!(
             module(r#"(module (global (export "_start") i32 (i32.const 0)))"#),
             Err(Error::CoreModule { .. })
@@ -406,6 +460,25 @@ mod tests {
             assert!(contract.missing.is_empty() && contract.imports_http, "{export}");
             assert!(!of("").imports_http, "{export}");
         }
+    }
+
+    #[test]
+    fn an_adapter_without_realloc_is_found() {
+        let wasi = |module: &str, memory: &str| {
+            format!(
+                r#"(core module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))) {module})
+                (core module {memory} (func (export "fd_write") (param i32 i32 i32 i32) (result i32) unreachable))
+                {HANDLER_0_2}"#
+            )
+        };
+        let warns = |text: &str| read(&component(text), None).unwrap().warning.is_some();
+        let shared = r#"(import "env" "memory" (memory 0))"#;
+        let realloc = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)"#;
+        assert!(warns(&wasi("", shared)));
+        assert!(warns(&wasi(&format!("(memory 1) {}", realloc.replace("cabi_", "")), shared)));
+        assert!(!warns(&wasi(realloc, shared)), "it is asked for memory");
+        assert!(!warns(&wasi("", "(memory 1)")), "it has its own memory");
+        assert!(!warns(HANDLER_0_2));
     }
 
     #[test]

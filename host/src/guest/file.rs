@@ -2,10 +2,7 @@
 //! goes through a small buffer: memory for all of it takes longer to be had from the kernel than the content takes to be read.
 //! The same goes for what is checked of an entry of the cache.
 
-use super::{
-    adapter,
-    problem::{LARGEST, Problem},
-};
+use super::problem::{LARGEST, Problem};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek},
@@ -53,13 +50,9 @@ impl PluginFile {
     /// By what it is found again once it was compiled.
     pub(super) fn key(&self) -> Result<blake3::Hash, Problem> {
         let mut hasher = blake3::Hasher::new();
-        let mut is_module = None;
-        let read = for_each_piece(&self.file, self.stamp.length, |piece| {
-            is_module.get_or_insert_with(|| adapter::is_module(piece));
-            hasher.update(piece);
-        });
+        let read = for_each_piece(&self.file, self.stamp.length, |piece| _ = hasher.update(piece));
         self.was_read_whole(read.map_err(Problem::Unreadable)?)?;
-        Ok(adapter::key(hasher, is_module.unwrap_or_default()))
+        Ok(hasher.finalize())
     }
 
     /// All of it.

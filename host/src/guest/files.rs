@@ -27,7 +27,10 @@ pub(super) enum Refusal {
     Invalid,
     NotDirectory,
     NotPermitted,
+    /// It holds as many descriptors as it may.
     TooMany,
+    /// A listing would be.
+    TooLong,
     Unsupported,
     System(io::Error),
 }
@@ -41,7 +44,7 @@ macro_rules! refusal_in_the_words_of {
                     Refusal::Invalid => Self::Invalid,
                     Refusal::NotDirectory => Self::NotDirectory,
                     Refusal::NotPermitted => Self::NotPermitted,
-                    Refusal::TooMany => Self::Quota,
+                    Refusal::TooMany | Refusal::TooLong => Self::Quota,
                     Refusal::Unsupported => Self::Unsupported,
                     Refusal::System(error) => error.into(),
                 }
@@ -65,6 +68,7 @@ macro_rules! asked {
                 directory: $open_flags.contains($generation::OpenFlags::DIRECTORY),
                 read: $flags.contains($generation::DescriptorFlags::READ),
                 write: $flags.contains($generation::DescriptorFlags::WRITE),
+                append: false,
             },
             synchronous: $flags.intersects(
                 $generation::DescriptorFlags::FILE_INTEGRITY_SYNC
@@ -263,7 +267,7 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
                 // The engine reads a directory whole; that it is not too long has to be found out before.
                 match apart(move || beneath::list(&dir.dir, LONGEST_LISTING)).await {
                     Ok(Some(_)) => {}
-                    Ok(None) => return Ok((Err(Refusal::TooMany.into()),)),
+                    Ok(None) => return Ok((Err(Refusal::TooLong.into()),)),
                     Err(refusal) => return Ok((Err(refusal.into()),)),
                 }
                 let state = store.data_mut();

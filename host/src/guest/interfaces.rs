@@ -65,8 +65,64 @@ const PROVIDED: [(&str, Generation); 56] = {
     ]
 };
 
-/// What a module of WASI 0.1 imports; the adapter makes 0.2 of it.
+/// What a module of WASI 0.1 imports from.
 pub(super) const PREVIEW_1: &str = "wasi_snapshot_preview1";
+
+/// All that there is of it, by name and parameters: `i` for 32 bits, `I` for 64. Each has one result of 32 bits but for `proc_exit`.
+pub(super) const FUNCTIONS_0_1: [(&str, &str); 46] = [
+    ("args_get", "ii"),
+    ("args_sizes_get", "ii"),
+    ("clock_res_get", "ii"),
+    ("clock_time_get", "iIi"),
+    ("environ_get", "ii"),
+    ("environ_sizes_get", "ii"),
+    ("fd_advise", "iIIi"),
+    ("fd_allocate", "iII"),
+    ("fd_close", "i"),
+    ("fd_datasync", "i"),
+    ("fd_fdstat_get", "ii"),
+    ("fd_fdstat_set_flags", "ii"),
+    ("fd_fdstat_set_rights", "iII"),
+    ("fd_filestat_get", "ii"),
+    ("fd_filestat_set_size", "iI"),
+    ("fd_filestat_set_times", "iIIi"),
+    ("fd_pread", "iiiIi"),
+    ("fd_prestat_dir_name", "iii"),
+    ("fd_prestat_get", "ii"),
+    ("fd_pwrite", "iiiIi"),
+    ("fd_read", "iiii"),
+    ("fd_readdir", "iiiIi"),
+    ("fd_renumber", "ii"),
+    ("fd_seek", "iIii"),
+    ("fd_sync", "i"),
+    ("fd_tell", "ii"),
+    ("fd_write", "iiii"),
+    ("path_create_directory", "iii"),
+    ("path_filestat_get", "iiiii"),
+    ("path_filestat_set_times", "iiiiIIi"),
+    ("path_link", "iiiiiii"),
+    ("path_open", "iiiiiIIii"),
+    ("path_readlink", "iiiiii"),
+    ("path_remove_directory", "iii"),
+    ("path_rename", "iiiiii"),
+    ("path_symlink", "iiiii"),
+    ("path_unlink_file", "iii"),
+    ("poll_oneoff", "iiii"),
+    ("proc_exit", "i"),
+    ("proc_raise", "i"),
+    ("random_get", "ii"),
+    ("sched_yield", ""),
+    ("sock_accept", "iii"),
+    ("sock_recv", "iiiiii"),
+    ("sock_send", "iiiii"),
+    ("sock_shutdown", "ii"),
+];
+
+/// Whether a module may import a function of this name and signature from there: parameters, and results behind a `>`.
+pub(super) fn provided_0_1(name: &str, signature: &str) -> bool {
+    let results = if name == "proc_exit" { "" } else { "i" };
+    FUNCTIONS_0_1.iter().any(|(known, parameters)| *known == name && signature == format!("{parameters}>{results}"))
+}
 
 /// Whether a plugin of this kind, or of none, finds an interface here.
 pub(super) fn provided(import: &str, kind: Option<Kind>) -> bool {

@@ -1,9 +1,9 @@
 //! From a plugin's file to what its guests are made of: found compiled or compiled now, and loaded where they will be.
 
 use super::{
-    adapter::Blueprint,
     backtrace::Symbols,
     cache::{self, Cache, Known},
+    code::Code,
     contract::{self, Contract, Declared},
     digest::Digest,
     engine::{self, Concurrency},
@@ -17,7 +17,7 @@ use super::{
 use crate::{config::Wasi03, sys::Artifact};
 use std::sync::Arc;
 use tracing::warn;
-use wasmtime::{Engine, component::Component};
+use wasmtime::Engine;
 
 /// What a file is served as, where it can be.
 pub(super) fn accepted(declared: &Declared, kind: Option<Kind>, wasi_0_3: Wasi03) -> Result<Contract, Problem> {
@@ -30,6 +30,9 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
     if !contract.missing.is_empty() {
         return Some(contract::Error::MissingImports(contract.missing.clone()).into());
     }
+    if contract.lacks_memory {
+        return Some(contract::Error::NoMemory.into());
+    }
     (contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled).then_some(Problem::Wasi03Disabled)
 }
 
@@ -38,7 +41,7 @@ pub(super) struct Loaded {
     pub(super) contract: Contract,
     pub(super) digest: Digest,
     pub(super) pool: Arc<Pool>,
-    pub(super) component: Component,
+    pub(super) code: Code,
     pub(super) symbols: Option<Arc<Symbols>>,
     /// What would make its guests faster.
     pub(super) advice: Option<String>,
@@ -57,16 +60,17 @@ impl Loaded {
                 wanted(digest, source)?;
                 let declared = Declared::by(&bytes)?;
                 let contract = accepted(&declared, source.kind, source.wasi_0_3)?;
-                cache.make(compiler(&contract)?, &Blueprint::new(&bytes), digest, declared)?
+                cache.make(compiler(&contract)?, &bytes, digest, declared)?
             }
         };
         let Known { digest, declared, needs } = &entry.known;
         wanted(*digest, source)?;
         let contract = accepted(declared, source.kind, source.wasi_0_3)?;
         let pool = pool(&contract, needs, source)?;
-        let mut component = entry.artifact.load(&pool.engine);
-        if let (Artifact::Kept(_), Err(error)) = (&entry.artifact, &component)
-            && entry.artifact.load(compiler(&contract)?).is_err()
+        let form = declared.form();
+        let mut code = Code::load(&entry.artifact, &pool.engine, form);
+        if let (Artifact::Kept(_), Err(error)) = (&entry.artifact, &code)
+            && Code::load(&entry.artifact, compiler(&contract)?, form).is_err()
         {
             // A file system that forbids execution, for example.
             warn!("the compiled plugin cannot be loaded and is made anew: {}", one_line(error));
@@ -74,14 +78,14 @@ impl Loaded {
             if Digest::of(&bytes) != *digest {
                 return Err(Problem::Changing);
             }
-            let made = cache::compile(compiler(&contract)?, &Blueprint::new(&bytes), *digest, declared.clone())?;
-            component = made.artifact.load(&pool.engine);
+            let made = cache::compile(compiler(&contract)?, &bytes, *digest, declared.clone())?;
+            code = Code::load(&made.artifact, &pool.engine, form);
         }
-        let symbols = if declared.is_debuggable { Symbols::of(&Blueprint::new(&file.bytes()?))? } else { None };
-        let component = component.map_err(Problem::of_compiler)?;
+        let symbols = if declared.is_debuggable { Symbols::of(&file.bytes()?) } else { None };
+        let code = code.map_err(Problem::of_compiler)?;
         // Whoever has said how much is kept knows.
         let advice = source.limits.guest_memory_kept.is_none().then(|| pool.advice(needs)).flatten();
-        Ok(Self { contract, digest: *digest, pool, component, symbols, advice })
+        Ok(Self { contract, digest: *digest, pool, code, symbols, advice })
     }
 }
 

@@ -8,19 +8,20 @@
 //!                 └► background         └► files ─► beneath, sockets: what was granted, within places
 //! ```
 
-mod adapter;
 mod ahead;
 mod background;
 mod backtrace;
 mod beneath;
 mod bindings;
 mod cache;
+mod code;
 mod command;
 mod concurrent_files;
 mod concurrent_streams;
 mod contract;
 mod digest;
 mod engine;
+mod entries;
 mod exchange;
 mod facts;
 mod failure;
@@ -43,6 +44,8 @@ mod places;
 mod plugin;
 mod pool;
 mod problem;
+mod program;
+mod reading;
 mod sockets;
 mod state;
 mod stdio;

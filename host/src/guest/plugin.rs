@@ -4,6 +4,7 @@ use super::{
     background::Movable,
     backtrace::Symbols,
     bindings::{wasi_0_2, wasi_0_3},
+    code::Code,
     command,
     contract::Contract,
     digest::Digest,
@@ -22,6 +23,7 @@ use super::{
     outgoing,
     pool::Pool,
     problem::{LoadError, Problem, one_line},
+    program::ProgramPre,
     state::{self, State, Voice},
 };
 use crate::{
@@ -38,10 +40,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::time;
-use tracing::info;
+use tracing::{info, warn};
 use wasmtime::{
     Engine, Store,
-    component::{Component, Linker, StreamReader},
+    component::{InstancePre, Linker, StreamReader},
 };
 use wasmtime_wasi::{p2::bindings as p2, p3::bindings as p3};
 use wasmtime_wasi_http::{p2::bindings as http_0_2, p3::bindings as http_0_3};
@@ -116,6 +118,7 @@ pub(super) enum Handler {
     Command03(p3::CommandPre<State>),
     Http02(http_0_2::ProxyPre<State>),
     Http03(http_0_3::ServicePre<State>),
+    Program(ProgramPre),
 }
 
 impl Plugin {
@@ -134,8 +137,8 @@ impl Plugin {
 
     fn load_file(source: &Source, name: &str, granted: Granted) -> Result<Self, Problem> {
         let file = PluginFile::open(&source.path)?;
-        let Loaded { contract, digest, pool, component, symbols, advice } = Loaded::from(&file, source)?;
-        let handler = link(&pool.engine, &component, &contract)?;
+        let Loaded { contract, digest, pool, code, symbols, advice } = Loaded::from(&file, source)?;
+        let handler = link(&pool.engine, &code, &contract)?;
         let plugin = Self {
             pool,
             handler,
@@ -156,6 +159,9 @@ impl Plugin {
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
         info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
+        if let Some(warning) = contract.warning {
+            warn!(plugin = %plugin.voice.plugin, "{warning}");
+        }
         if let Some(advice) = advice {
             info!(plugin = %plugin.voice.plugin, "{advice}");
         }
@@ -203,6 +209,7 @@ impl Plugin {
                     Handler::Command03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Http02(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Http03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Program(pre) => pre.instantiate(&mut store).await.map(drop),
                 }
             });
             time::timeout(LONGEST_START, Metered::new(instantiation, &meter, Learner::default())).await
@@ -247,7 +254,9 @@ impl Plugin {
     /// may also just have yielded, and so only input that it takes tells.
     fn learner_of_waits(&self) -> Learner {
         match self.handler {
-            Handler::Wasi02(_) | Handler::Command02(_) if self.pool.concurrency() == Concurrency::Plain => {
+            Handler::Wasi02(_) | Handler::Command02(_) | Handler::Program(_)
+                if self.pool.concurrency() == Concurrency::Plain =>
+            {
                 self.late_start.learner()
             }
             _ => Learner::default(),
@@ -309,6 +318,7 @@ impl Plugin {
                 let run = store.run_concurrent(async |accessor| guest.wasi_cli_run().call_run(accessor).await);
                 command::outcome(run.await.flatten())
             }
+            Handler::Program(pre) => command::outcome(pre.run(store).await.map(Ok)),
             Handler::Http02(_) | Handler::Http03(_) => Err(wasmtime::Error::msg("it answers requests alone")),
         }
     }
@@ -358,37 +368,43 @@ impl Guest {
     }
 }
 
-pub(super) fn link(engine: &Engine, component: &Component, contract: &Contract) -> Result<Handler, Problem> {
-    let link_error =
-        |error: wasmtime::Error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) };
-    let linked = || {
-        let mut linker = Linker::new(engine);
-        state::link_wasi_0_2(&mut linker)?;
-        if contract.imports_http {
-            outgoing::link_wasi_0_2(&mut linker)?;
+pub(super) fn link(engine: &Engine, code: &Code, contract: &Contract) -> Result<Handler, Problem> {
+    let linked = match code {
+        Code::Module(module) => ProgramPre::new(engine, module).map(Handler::Program),
+        Code::Component(component) => {
+            linker(engine, contract).and_then(|linker| handler(linker.instantiate_pre(component)?, contract.kind))
         }
-        if contract.concurrency == Concurrency::Concurrent {
-            state::link_wasi_0_3(&mut linker)?;
-            if contract.imports_http {
-                outgoing::link_wasi_0_3(&mut linker)?;
-            }
-        }
-        if matches!(contract.kind, Kind::Command(_) | Kind::Module) {
-            command::link(&mut linker, contract.concurrency)?;
-        }
-        linker.instantiate_pre(component)
     };
-    let pre = linked().map_err(link_error)?;
-    match contract.kind {
-        Kind::Handler(Generation::Wasi02) => wasi_0_2::PluginPre::new(pre).map(Handler::Wasi02).map_err(link_error),
-        Kind::Handler(Generation::Wasi03) => {
-            wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03).map_err(link_error)
+    linked.map_err(|error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) })
+}
+
+/// All that a component of this kind may import.
+fn linker(engine: &Engine, contract: &Contract) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    state::link_wasi_0_2(&mut linker)?;
+    if contract.imports_http {
+        outgoing::link_wasi_0_2(&mut linker)?;
+    }
+    if contract.concurrency == Concurrency::Concurrent {
+        state::link_wasi_0_3(&mut linker)?;
+        if contract.imports_http {
+            outgoing::link_wasi_0_3(&mut linker)?;
         }
-        Kind::Command(Generation::Wasi02) | Kind::Module => {
-            p2::CommandPre::new(pre).map(Handler::Command02).map_err(link_error)
-        }
-        Kind::Command(Generation::Wasi03) => p3::CommandPre::new(pre).map(Handler::Command03).map_err(link_error),
-        Kind::Http(Generation::Wasi02) => http_0_2::ProxyPre::new(pre).map(Handler::Http02).map_err(link_error),
-        Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03).map_err(link_error),
+    }
+    if matches!(contract.kind, Kind::Command(_)) {
+        command::link(&mut linker, contract.concurrency)?;
+    }
+    Ok(linker)
+}
+
+fn handler(pre: InstancePre<State>, kind: Kind) -> wasmtime::Result<Handler> {
+    match kind {
+        Kind::Handler(Generation::Wasi02) => wasi_0_2::PluginPre::new(pre).map(Handler::Wasi02),
+        Kind::Handler(Generation::Wasi03) => wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03),
+        Kind::Command(Generation::Wasi02) => p2::CommandPre::new(pre).map(Handler::Command02),
+        Kind::Command(Generation::Wasi03) => p3::CommandPre::new(pre).map(Handler::Command03),
+        Kind::Http(Generation::Wasi02) => http_0_2::ProxyPre::new(pre).map(Handler::Http02),
+        Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03),
+        Kind::Module => Err(wasmtime::Error::msg("it is not a core module")),
     }
 }

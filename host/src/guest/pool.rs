@@ -7,6 +7,7 @@
 //! different plugins are apart: one that takes them all takes them from its own.
 
 use super::{
+    code::Code,
     engine::{self, Clock, Concurrency},
     machine,
     mappings::{Holding, Mappings},
@@ -19,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
-use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Component};
+use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 const WASM_PAGE: usize = 64 << 10;
 
@@ -79,9 +80,12 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub(super) fn of(component: &Component) -> Self {
+    pub(super) fn of(code: &Code) -> Self {
         // Where modules are instantiated that only a guest knows, nothing is known. What does not fit then is refused when it is tried.
-        let required = component.resources_required();
+        let required = match code {
+            Code::Component(component) => component.resources_required(),
+            Code::Module(module) => Some(module.resources_required()),
+        };
         Self {
             memories: required.as_ref().map_or(1, |required| required.num_memories.max(1)),
             initial_memory: required
@@ -197,9 +201,11 @@ impl Shape {
             .max_core_instance_size(16 << 20)
             .max_component_instance_size(16 << 20)
             .max_memories_per_component(self.memories_each)
+            .max_memories_per_module(self.memories_each)
             .total_memories(places.saturating_mul(self.memories_each))
             .max_memory_size(self.memory)
             .max_tables_per_component(self.tables_each)
+            .max_tables_per_module(self.tables_each)
             .total_tables(places.saturating_mul(self.tables_each))
             .table_elements(self.elements)
             .linear_memory_keep_resident(self.kept)

@@ -1,6 +1,6 @@
 //! Why a plugin cannot be served: one line that names what is wrong and the remedy.
 
-use super::{adapter, cache, contract, digest::Digest, grants};
+use super::{cache, contract, digest::Digest, grants};
 use crate::log;
 use std::{io, path::PathBuf};
 
@@ -56,9 +56,6 @@ pub enum Problem {
         "uses WASI 0.3 or its concurrency, and --disable-wasi-0-3 is given: build it for 0.2 alone, or leave that option out"
     )]
     Wasi03Disabled,
-    /// It is a module that the adapter does not fit.
-    #[error(transparent)]
-    Adapter(#[from] adapter::Error),
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
@@ -67,8 +64,8 @@ pub enum Problem {
     Keep(#[from] cache::KeepError),
     /// It cannot be linked: something that it needs differs from what the host has.
     #[error(
-        "was built for {built_for}, and cannot be linked with what this host has (uninterruptible:server@0.2.0 and @0.3.0, WASI 0.2.12 \
-         and 0.3.0): {cause}"
+        "was built for {built_for}, and cannot be linked with what this host has (uninterruptible:server@0.2.0 and @0.3.0, WASI 0.1, \
+         0.2.12 and 0.3.0): {cause}"
     )]
     Link {
         /// The package of what it exports.

@@ -10,6 +10,7 @@ use super::{
     meter::Meter,
     outgoing,
     places::Places,
+    program::Program,
     sockets,
     stdio::{Lines, Speech},
     streams::{self, Tenure},
@@ -66,6 +67,8 @@ pub(super) struct State {
     pub(super) places: Places,
     /// What the guest has of `wasi:http`, made when it first asks.
     pub(super) http: Option<Box<outgoing::Http>>,
+    /// What it has as a program of WASI 0.1, where it is one.
+    pub(super) program: Option<Box<Program>>,
     connection: ConnectionId,
     draining: Draining,
     /// Where the guest has the connection for itself.
@@ -128,6 +131,7 @@ impl State {
                 granted,
                 places: Places::default(),
                 http: None,
+                program: None,
                 connection,
                 draining,
                 facts,
@@ -187,6 +191,21 @@ impl State {
         let (input, _ended) = concurrent_streams::Input::new(&facts.wire, &self.learner, Tenure::Owned);
         let (output, closed) = concurrent_streams::Output::new(&facts.wire, &self.learner, Tenure::Owned);
         Ok((self.table.push(facts)?, input, output, closed))
+    }
+
+    /// The guest is a program of WASI 0.1.
+    pub(super) fn become_program(&mut self) -> wasmtime::Result<()> {
+        let wire = Arc::clone(self.wire()?);
+        self.program = Some(Box::new(Program::new(wire, self.learner.clone(), &self.granted)));
+        Ok(())
+    }
+
+    /// The standard error of a program of WASI 0.1.
+    pub(super) fn log_of_program(&mut self) -> &Lines {
+        self.stderr.get_or_insert_with(|| {
+            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+            Lines::new("stderr", &speech, &self.learner)
+        })
     }
 
     /// What a command is told: what was granted, and what is known of its connection, unless a grant says otherwise.

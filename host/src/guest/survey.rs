@@ -2,7 +2,6 @@
 //! given and denied. Nothing is compiled, and what is no plugin is described too, as far as it is WebAssembly.
 
 use super::{
-    adapter::Blueprint,
     cache::Cache,
     contract::{self, Declared},
     digest::Digest,
@@ -18,7 +17,7 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
 };
-use wasmparser::{Encoding, KnownCustom, Parser, Payload};
+use wasmparser::{Encoding, KnownCustom, Parser, Payload, Validator, WasmFeatures};
 
 /// Toolchains name a handful of tools; a file that names more is not one of theirs.
 const MOST_PRODUCERS: usize = 64;
@@ -34,6 +33,8 @@ pub struct Survey {
     pub kind: String,
     /// Why this host does not serve it, where it does not.
     pub refusal: Option<String>,
+    /// What may go wrong with it where it is served.
+    pub warning: Option<&'static str>,
     /// What it exports, in its order.
     pub exports: Vec<String>,
     /// What it imports, in its order.
@@ -114,9 +115,8 @@ impl Survey {
         };
         let reading = Reading::of(bytes).map_err(|error| contract::Error::Damaged(error.to_string()))?;
         let memories = reading.memories;
-        let blueprint = Blueprint::new(bytes);
         let refusal = contract.as_ref().ok().and_then(|contract| {
-            loaded::refused(contract, wasi_0_3).or_else(|| blueprint.component().err()).or_else(|| {
+            loaded::refused(contract, wasi_0_3).or_else(|| invalid(bytes)).or_else(|| {
                 (memories.initial > guest_memory as u64)
                     .then_some(Problem::Memory { needed: memories.initial, given: guest_memory })
             })
@@ -128,13 +128,14 @@ impl Survey {
             }
         };
         let served_as = contract.as_ref().ok().map(|contract| contract.kind);
-        let compiled = contract.as_ref().ok().and_then(|_| Cache::open(cache_dir).holds(&blueprint.key()));
+        let compiled = contract.as_ref().ok().and_then(|_| Cache::open(cache_dir).holds(&blake3::hash(bytes)));
         let import = |name: &String| Import { name: log::escaped(name), access: access(name, served_as) };
         Ok(Self {
             size: bytes.len(),
             digest: Digest::of(bytes),
             kind: log::escaped(&kind),
             refusal: refusal.as_deref().map(log::escaped),
+            warning: contract.as_ref().ok().and_then(|contract| contract.warning),
             imports: reading.imports.iter().map(import).collect(),
             exports: reading.exports.iter().map(|name| log::escaped(name)).collect(),
             memories,
@@ -143,6 +144,12 @@ impl Survey {
             compiled,
         })
     }
+}
+
+/// Why no engine could compile it, where that is so. What this host's engine supports is for the compiler to say.
+fn invalid(bytes: &[u8]) -> Option<Problem> {
+    let found = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).err()?;
+    Some(contract::Error::Damaged(found.to_string()).into())
 }
 
 /// What `contract` makes of an import, and `grants` of its use.

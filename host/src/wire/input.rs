@@ -208,9 +208,14 @@ impl Wire {
 
     /// Waits until reading would not block. Looks before it says so, since a notice may be used up already.
     pub async fn readable(&self) {
-        while !self.has_known() && !self.has_something() {
+        while !self.is_readable() {
             self.notified().await;
         }
+    }
+
+    /// Whether reading would not block.
+    pub fn is_readable(&self) -> bool {
+        self.has_known() || self.has_something()
     }
 
     /// Waits for a notice that there may be something to read: for those who find out by reading.

@@ -1,0 +1,146 @@
+//! Reading and writing by `fd_read` and `fd_write`: the connection, the log, and files.
+//!
+//! Standard input and output behave as a blocking socket does: a read waits for the first bytes and returns what there is, a write
+//! returns when all of it is written. A program that has set `NONBLOCK` gets `EAGAIN` instead of the wait.
+
+use super::{
+    TURN,
+    descriptors::{Descriptor, NONBLOCK},
+    errno::{Answer, Errno},
+    files,
+    memory::{Span, View},
+    memory_and_state, parts,
+};
+use crate::{
+    guest::state::State,
+    wire::{CHUNK, Wire},
+};
+use std::{future::poll_fn, sync::Arc};
+use wasmtime::Caller;
+
+pub(super) async fn read(caller: &mut Caller<'_, State>, fd: u32, spans: u32, count: u32, out: u32) -> Answer {
+    let (view, program) = parts(caller)?;
+    let descriptor = program.descriptors.get(fd)?;
+    let spans = view.spans(spans, count)?;
+    view.check(out, 4)?;
+    let read = match descriptor {
+        Descriptor::Input { flags } => {
+            let waits = flags & NONBLOCK == 0;
+            receive(caller, &spans, waits).await?
+        }
+        Descriptor::Output { .. } | Descriptor::Log { .. } => return Err(Errno::BADF),
+        Descriptor::Directory(_) => return Err(Errno::ISDIR),
+        Descriptor::File(file) => {
+            let file = file.to_read()?;
+            files::read(caller, &file, &spans, None).await?
+        }
+    };
+    parts(caller)?.0.put_u32(out, read)
+}
+
+pub(super) async fn write(caller: &mut Caller<'_, State>, fd: u32, spans: u32, count: u32, out: u32) -> Answer {
+    let (view, program) = parts(caller)?;
+    let descriptor = program.descriptors.get(fd)?;
+    let spans = view.spans(spans, count)?;
+    view.check(out, 4)?;
+    let written = match descriptor {
+        Descriptor::Input { .. } => return Err(Errno::BADF),
+        Descriptor::Output { flags } => {
+            let waits = flags & NONBLOCK == 0;
+            send(caller, &spans, waits).await?
+        }
+        Descriptor::Log { .. } => {
+            let mut written = 0;
+            // What is more comes with the next call: each line takes time, which no limit of the program's sees.
+            let mut room = CHUNK as u32;
+            let (view, state) = memory_and_state(caller)?;
+            let log = state.log_of_program();
+            for span in &spans {
+                let span = span.at_most(room);
+                log.write(view.bytes(span)?);
+                (written, room) = (written + span.length, room - span.length);
+            }
+            written
+        }
+        Descriptor::Directory(_) => return Err(Errno::ISDIR),
+        Descriptor::File(file) => {
+            let file = file.to_write()?;
+            files::write(caller, &file, &spans, None).await?
+        }
+    };
+    parts(caller)?.0.put_u32(out, written)
+}
+
+async fn receive(caller: &mut Caller<'_, State>, spans: &[Span], waits: bool) -> Answer<u32> {
+    let (_, program) = parts(caller)?;
+    if spans.is_empty() {
+        return Ok(0);
+    }
+    if waits {
+        program.learner.wants_input();
+    } else {
+        // It may act on what it does not find.
+        program.learner.observable();
+    }
+    let wire = Arc::clone(&program.wire);
+    loop {
+        match fill(&wire, &mut parts(caller)?.0, spans)? {
+            Some(count) => return Ok(count),
+            None if waits => wire.notified().await,
+            None => return Err(Errno::AGAIN),
+        }
+    }
+}
+
+/// Reads what there is; `None` where there is nothing yet, 0 at the end.
+fn fill(wire: &Wire, view: &mut View<'_>, spans: &[Span]) -> Answer<Option<u32>> {
+    let mut total = 0;
+    for span in spans {
+        match wire.try_read_into(view.bytes_mut(*span)?) {
+            Ok(Some(count)) => {
+                // A read is no longer than its buffer.
+                let count = u32::try_from(count).unwrap_or(span.length);
+                total += count;
+                if count < span.length {
+                    break;
+                }
+            }
+            Ok(None) if total == 0 => return Ok(None),
+            Err(error) if total == 0 => return Err(error.into()),
+            // An error is told again by the next read.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Ok(Some(total))
+}
+
+async fn send(caller: &mut Caller<'_, State>, spans: &[Span], waits: bool) -> Answer<u32> {
+    let (_, program) = parts(caller)?;
+    program.learner.observable();
+    let wire = Arc::clone(&program.wire);
+    let (mut sent, mut turn) = (0_u32, 0_u32);
+    for span in spans {
+        let mut rest = *span;
+        while rest.length > 0 {
+            match wire.try_write(parts(caller)?.0.bytes(rest.at_most(TURN))?) {
+                Ok(Some(count)) => {
+                    let count = u32::try_from(count).unwrap_or(rest.length);
+                    (rest, sent, turn) = (rest.after(count), sent + count, turn + count);
+                    if turn >= TURN {
+                        turn = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Ok(None) if waits => {
+                    turn = 0;
+                    poll_fn(|context| wire.poll_writable(context)).await;
+                }
+                Ok(None) if sent == 0 => return Err(Errno::AGAIN),
+                Err(error) if sent == 0 => return Err(error.into()),
+                // An error is told again by the next write.
+                Ok(None) | Err(_) => return Ok(sent),
+            }
+        }
+    }
+    Ok(sent)
+}

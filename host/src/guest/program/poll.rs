@@ -1,0 +1,192 @@
+//! `poll_oneoff`: waiting for the connection, for room to write, or for a time.
+
+use super::{
+    Program,
+    descriptors::Descriptor,
+    errno::{Answer, Errno},
+    memory::View,
+    parts,
+};
+use crate::guest::state::State;
+use rustix::fs::{fstat, tell};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, sleep_until};
+use wasmtime::Caller;
+
+const SUBSCRIPTION: u32 = 48;
+const EVENT: u32 = 32;
+
+/// Subscriptions of one call: many times what a program has of descriptors.
+const MOST: u32 = 1024;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    At(Instant),
+    Read(u32),
+    Write(u32),
+    /// It is told at once that this cannot be waited for.
+    Nothing(Kind, Errno),
+}
+
+/// The number by which WASI calls a kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Clock,
+    Read,
+    Write,
+}
+
+struct Subscription {
+    user_data: u64,
+    wish: Wish,
+}
+
+/// What has come of a subscription.
+struct Event {
+    user_data: u64,
+    kind: Kind,
+    outcome: Answer<u64>,
+}
+
+impl Event {
+    fn put(&self, view: &mut View<'_>, at: u32) -> Answer {
+        let (error, bytes) = match self.outcome {
+            Ok(bytes) => (0, bytes),
+            Err(errno) => (errno.number(), 0),
+        };
+        view.put_u64(at, self.user_data)?;
+        view.put_u64(at + 8, u64::from(error) | (self.kind as u64) << 16)?;
+        view.put_u64(at + 16, bytes)?;
+        view.put_u64(at + 24, 0)
+    }
+}
+
+pub(super) async fn poll(caller: &mut Caller<'_, State>, from: u32, to: u32, count: u32, out: u32) -> Answer {
+    let (view, program) = parts(caller)?;
+    if count == 0 || count > MOST {
+        return Err(Errno::INVAL);
+    }
+    view.check(from, count * SUBSCRIPTION)?;
+    view.check(to, count * EVENT)?;
+    view.check(out, 4)?;
+    let subscriptions: Vec<Subscription> =
+        (0..count).map(|index| subscription(&view, program, from + index * SUBSCRIPTION)).collect::<Answer<_>>()?;
+    let (read, write) =
+        (waits_for(program, &subscriptions, Kind::Read), waits_for(program, &subscriptions, Kind::Write));
+    let only_input = subscriptions.iter().all(|each| matches!(each.wish, Wish::Read(fd) if is_input(program, fd)));
+    if only_input {
+        program.learner.wants_input();
+    } else {
+        program.learner.observable();
+    }
+    let wire = Arc::clone(&program.wire);
+    let earliest = subscriptions.iter().filter_map(|each| match each.wish {
+        Wish::At(time) => Some(time),
+        _ => None,
+    });
+    // Without a time the longest that there is: nobody waits for its end.
+    let mut timer = pin!(sleep_until(earliest.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 32))));
+    loop {
+        let (mut view, program) = parts(caller)?;
+        let mut happened = 0;
+        for event in subscriptions.iter().filter_map(|each| event(program, each)) {
+            event.put(&mut view, to + happened * EVENT)?;
+            happened += 1;
+        }
+        if happened > 0 {
+            return view.put_u32(out, happened);
+        }
+        tokio::select! {
+            biased;
+            () = wire.readable(), if read => {}
+            () = wire.room(), if write => {}
+            () = &mut timer => {}
+        }
+    }
+}
+
+fn subscription(view: &View<'_>, program: &Program, at: u32) -> Answer<Subscription> {
+    let number = |at| view.array(at).map(u64::from_le_bytes);
+    let short = |at| view.array(at).map(u32::from_le_bytes);
+    let [tag] = view.array(at + 8)?;
+    let wish = match tag {
+        0 => {
+            let flags = view.array(at + 40).map(u16::from_le_bytes)?;
+            match deadline(program, short(at + 16)?, number(at + 24)?, flags) {
+                Ok(time) => Wish::At(time),
+                Err(errno) => Wish::Nothing(Kind::Clock, errno),
+            }
+        }
+        1 => Wish::Read(short(at + 16)?),
+        2 => Wish::Write(short(at + 16)?),
+        _ => return Err(Errno::INVAL),
+    };
+    Ok(Subscription { user_data: number(at)?, wish })
+}
+
+/// When a clock shows a time, or has gone on by that much.
+fn deadline(program: &Program, clock: u32, time: u64, flags: u16) -> Answer<Instant> {
+    let time = Duration::from_nanos(time);
+    let wait = match (flags, clock) {
+        (0, super::process::REALTIME | super::process::MONOTONIC) => time,
+        (1, super::process::REALTIME) => {
+            time.saturating_sub(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+        }
+        (1, super::process::MONOTONIC) => time.saturating_sub(program.began.elapsed()),
+        _ => return Err(Errno::INVAL),
+    };
+    let now = Instant::now();
+    // A time that this machine cannot tell will not come while anything here runs.
+    Ok(now.checked_add(wait).unwrap_or(now + Duration::from_secs(1 << 32)))
+}
+
+fn is_input(program: &Program, fd: u32) -> bool {
+    matches!(program.descriptors.get(fd), Ok(Descriptor::Input { .. }))
+}
+
+/// Whether the connection is waited for, in that direction.
+fn waits_for(program: &Program, subscriptions: &[Subscription], kind: Kind) -> bool {
+    subscriptions.iter().any(|each| match each.wish {
+        Wish::Read(fd) => kind == Kind::Read && is_input(program, fd),
+        Wish::Write(fd) => kind == Kind::Write && matches!(program.descriptors.get(fd), Ok(Descriptor::Output { .. })),
+        _ => false,
+    })
+}
+
+/// What has happened of what is waited for, if it has.
+fn event(program: &Program, &Subscription { user_data, wish }: &Subscription) -> Option<Event> {
+    let (kind, outcome) = match wish {
+        Wish::At(time) => (Kind::Clock, (time <= Instant::now()).then_some(Ok(0))?),
+        Wish::Nothing(kind, errno) => (kind, Err(errno)),
+        Wish::Read(fd) => (Kind::Read, to_read(program, fd).transpose()?),
+        Wish::Write(fd) => (Kind::Write, to_write(program, fd).transpose()?),
+    };
+    Some(Event { user_data, kind, outcome })
+}
+
+/// How much can be read without waiting, at least; `None` where that is nothing yet.
+fn to_read(program: &Program, fd: u32) -> Answer<Option<u64>> {
+    match program.descriptors.get(fd)? {
+        Descriptor::Input { .. } => Ok(program.wire.is_readable().then_some(1)),
+        Descriptor::File(file) if file.readable => {
+            let size = u64::try_from(fstat(&file.file)?.st_size).unwrap_or_default();
+            Ok(Some(size.saturating_sub(tell(&file.file)?)))
+        }
+        _ => Err(Errno::BADF),
+    }
+}
+
+fn to_write(program: &Program, fd: u32) -> Answer<Option<u64>> {
+    match program.descriptors.get(fd)? {
+        // That the connection is broken is told by the write.
+        Descriptor::Output { .. } => Ok(program.wire.try_room().unwrap_or(true).then_some(1)),
+        Descriptor::Log { .. } => Ok(Some(1)),
+        Descriptor::File(file) if file.writable => Ok(Some(1)),
+        _ => Err(Errno::BADF),
+    }
+}
