@@ -60,6 +60,7 @@ mod project;
 mod protocol;
 mod proxy_protocol;
 mod reach;
+mod records;
 mod reload;
 mod restrict;
 mod room;

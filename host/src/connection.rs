@@ -77,7 +77,7 @@ impl Connection {
             let ended = tokio::select! {
                 biased;
                 () = wire.first_byte() => None,
-                reason = deadlines.expired() => Some(Err(Failure::plain(reason))),
+                reason = deadlines.expired() => Some(Err(service.timeouts.failure(reason))),
                 () = http::unasked(notice) => Some(Ok(())),
             };
             if let Some(ended) = ended {
@@ -107,7 +107,7 @@ impl Connection {
             record.end(tokio::select! {
                 biased;
                 ended = served => ended,
-                reason = unconstrained(longer.cut_over()) => Err(Failure::plain(reason)),
+                reason = unconstrained(longer.cut_over()) => Err(service.timeouts.failure(reason)),
             });
             (slot, longer)
         } else {
@@ -116,7 +116,7 @@ impl Connection {
                 biased;
                 ended = guest.ended() => ended,
                 // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
-                reason = unconstrained(deadlines.cut()) => Err(Failure::plain(reason)),
+                reason = unconstrained(deadlines.cut()) => Err(service.timeouts.failure(reason)),
             };
             guest.stop().await;
             record.end(ended);

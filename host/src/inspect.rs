@@ -4,7 +4,7 @@ use crate::{
     command,
     config::Looking,
     exit::Exit,
-    guest::{Access, Memories, Survey},
+    guest::{Access, Memories, Survey, mebibytes},
     log,
 };
 use std::fmt::Write;
@@ -100,11 +100,6 @@ fn memories(memories: Memories, given: usize) -> String {
     };
     let what = if count == 1 { "1 memory".to_owned() } else { format!("{count} memories, together") };
     format!("{what}: {} at the start, {maximum}; --guest-memory gives {}", mebibytes(initial), mebibytes(given as u64))
-}
-
-fn mebibytes(bytes: u64) -> String {
-    let tenths = bytes.saturating_mul(10).div_ceil(1 << 20);
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 /// The packages of what is exported and imported, each with its version, once.

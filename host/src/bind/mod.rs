@@ -85,8 +85,9 @@ fn with_scheme(address: &str) -> String {
     match rest {
         path if path.starts_with('/') => format!("unix://{path}"),
         port if is_number => format!("tcp://127.0.0.1:{port}"),
+        address if address.parse::<Ipv6Addr>().is_ok() => format!("tcp://[{address}]:7000"),
         port if port.starts_with(':') && has_port => format!("tcp://0.0.0.0{port}"),
-        authority if has_port && authority.parse::<Ipv6Addr>().is_err() => format!("tcp://{authority}"),
+        authority if has_port => format!("tcp://{authority}"),
         _ => "tcp://127.0.0.1:7000".to_owned(),
     }
 }
@@ -230,7 +231,7 @@ mod tests {
             (":9000", "as in tcp://0.0.0.0:9000"),
             ("http://localhost:9000/", "as in tcp://localhost:9000"),
             ("/run/other.sock", "as in unix:///run/other.sock"),
-            ("::1", "as in tcp://127.0.0.1:7000"),
+            ("::1", "as in tcp://[::1]:7000"),
             ("tcp://:80", "has no host"),
             ("tcp://*:80", "0.0.0.0 is every IPv4 address"),
             ("tcp://::1:80", "without brackets"),

@@ -10,7 +10,7 @@ use crate::{
     admission::Policy,
     bind::{Bind, Key},
     cli::{HandlerOptions, ListenerOptions},
-    guest::{Digest, Grants, Kind, grants},
+    guest::{Digest, Failure, Grants, Kind, Reason, grants},
     restrict::{Proxies, Rules},
     tls,
 };
@@ -48,6 +48,23 @@ pub struct Timeouts {
     pub connection: Option<Duration>,
     /// While it moves no byte.
     pub idle: Option<Duration>,
+}
+
+impl Timeouts {
+    /// The failure of what has met one of them: which, how long that is, and the option that sets it.
+    pub(crate) fn failure(&self, reason: Reason) -> Failure {
+        let of = |what: &str, timeout: Option<Duration>, option: &str| {
+            timeout.map_or_else(String::new, |timeout| {
+                format!("{what} for {} ({option})", humantime::format_duration(timeout))
+            })
+        };
+        let message = match reason {
+            Reason::WallTime => of("open", self.connection, "--connection-timeout"),
+            Reason::Idle => of("no byte moved", self.idle, "--idle-timeout"),
+            _ => String::new(),
+        };
+        Failure { reason, message }
+    }
 }
 
 /// A plugin, and what its guests get.

@@ -152,8 +152,17 @@ pub(super) async fn described(error: &wasmtime::Error, symbols: Option<&Arc<Symb
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
+    located(what, error, symbols).await
+}
+
+/// The same where it is known what happened.
+pub(super) async fn located(what: String, error: &wasmtime::Error, symbols: Option<&Arc<Symbols>>) -> String {
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    let names = named(frames, &looked_up(frames, symbols).await);
+    let mut names = named(frames, &looked_up(frames, symbols).await);
+    if names.is_empty() {
+        // A plugin without names: by number, as `wasm-objdump` and the like have them.
+        names = frames.iter().take(FRAMES).map(|frame| format!("function {}", frame.func_index())).collect();
+    }
     if names.is_empty() { what } else { format!("{what}, in {}", names.join(" < ")) }
 }
 

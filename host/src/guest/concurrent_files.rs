@@ -38,7 +38,7 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         )| {
             Box::pin(async move {
                 let asked = asked!(p3, path_flags, open_flags, flags);
-                let opening = match accessor.with(|mut store| store.get().begin_open(&dir, asked))? {
+                let opening = match accessor.with(|mut store| store.get().begin_open(&dir, &path, asked))? {
                     Ok(opening) => opening,
                     Err(refusal) => return Ok((Err(p3::ErrorCode::from(refusal)),)),
                 };

@@ -144,6 +144,7 @@ impl State {
     pub(super) fn begin_open(
         &mut self,
         descriptor: &Resource<Descriptor>,
+        path: &str,
         Asked { wish, synchronous }: Asked,
     ) -> wasmtime::Result<Result<Opening, Refusal>> {
         let dir = match self.dir(descriptor)? {
@@ -155,6 +156,7 @@ impl State {
         } else if wish.directory && (wish.create || wish.exclusive || wish.truncate) {
             Err(Refusal::Invalid)
         } else if wish.writes() && dir.perms.write_not_permitted() {
+            self.denials().change(path);
             Err(Refusal::NotPermitted)
         } else {
             self.places.take(&self.table).map(|place| Opening { dir, wish, place }).ok_or(Refusal::TooMany)
@@ -222,7 +224,7 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         )| {
             Box::new(async move {
                 let asked = asked!(p2, path_flags, open_flags, flags);
-                let opening = match store.data_mut().begin_open(&dir, asked)? {
+                let opening = match store.data_mut().begin_open(&dir, &path, asked)? {
                     Ok(opening) => opening,
                     Err(refusal) => return Ok((Err(p2::ErrorCode::from(refusal)),)),
                 };

@@ -1,6 +1,7 @@
 //! The bound on a guest's memory: the sum over all its linear memories and tables, however many modules it is made of.
 
 use super::mappings::{Full, Room};
+use std::fmt;
 use wasmtime::ResourceLimiter;
 
 /// Elements of all tables together; the largest known guest (Python) has some 9,000.
@@ -19,15 +20,44 @@ pub(super) struct Memory {
     table_elements: usize,
     /// Where memories are mapped, if there is any.
     room: Result<Room, Full>,
-    /// Whether the guest was refused.
-    pub(super) refused: bool,
-    /// What it would have had in all, when it was last refused.
-    pub(super) wanted: u64,
+    /// What the guest was refused last.
+    pub(super) refused: Option<Refused>,
+}
+
+/// What a guest wanted and did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// So many bytes of memory in all.
+    Memory { wanted: u64, allowed: u64 },
+    /// So many table elements in all.
+    Tables { wanted: u64 },
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory { wanted, allowed } => write!(
+                f,
+                "the guest wanted {} of memory, and --guest-memory allows {}",
+                mebibytes(*wanted),
+                mebibytes(*allowed)
+            ),
+            Self::Tables { wanted } => {
+                write!(f, "the guest wanted {wanted} table elements, and {TABLE_ELEMENTS} is the fixed limit")
+            }
+        }
+    }
+}
+
+/// A size for people.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10).div_ceil(1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 impl Memory {
     pub(super) fn new(cap: usize, room: Result<Room, Full>) -> Self {
-        Self { used: 0, cap, growth: 0, table_elements: 0, room, refused: false, wanted: 0 }
+        Self { used: 0, cap, growth: 0, table_elements: 0, room, refused: None }
     }
 }
 
@@ -42,8 +72,8 @@ impl ResourceLimiter for Memory {
             self.used += growth;
             self.growth = growth;
         } else {
-            self.refused = true;
-            self.wanted = self.used.saturating_add(growth) as u64;
+            let wanted = self.used.saturating_add(growth) as u64;
+            self.refused = Some(Refused::Memory { wanted, allowed: self.cap as u64 });
         }
         Ok(fits)
     }
@@ -59,7 +89,7 @@ impl ResourceLimiter for Memory {
         if fits {
             self.table_elements = total;
         } else {
-            self.refused = true;
+            self.refused = Some(Refused::Tables { wanted: total as u64 });
         }
         Ok(fits)
     }
@@ -96,7 +126,7 @@ mod tests {
         let mut memory = memory();
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(!memory.memory_growing(0, 60, None).unwrap());
-        assert!(memory.refused);
+        assert_eq!(memory.refused, Some(Refused::Memory { wanted: 120, allowed: 100 }));
         assert!(memory.memory_growing(60, 100, None).unwrap());
     }
 

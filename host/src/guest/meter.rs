@@ -63,6 +63,11 @@ impl Meter {
         })
     }
 
+    /// What the guest may use while its connection moves no byte.
+    pub(super) fn budget(&self) -> Duration {
+        self.budget
+    }
+
     /// Whether the guest was stopped because it had used its budget.
     pub(super) fn exhausted(&self) -> bool {
         self.exhausted.load(Ordering::Relaxed)

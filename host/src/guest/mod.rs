@@ -62,6 +62,7 @@ pub use failure::{Failure, Fault, Reason};
 pub use grants::Grants;
 pub use kind::{Generation, Kind};
 pub use mappings::Shortage;
+pub(crate) use memory::mebibytes;
 pub use plugin::{About, Plugin, Source};
 pub use problem::{LoadError, Problem};
 pub use survey::{Access, Import, Memories, Survey};

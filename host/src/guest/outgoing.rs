@@ -1,7 +1,7 @@
 //! Requests that guests make, in both generations of `wasi:http`. `upstream` sends them.
 
 use super::{
-    grants::Granted,
+    grants::{Denials, Granted},
     state::State,
     upstream::{self, Asking, Sent},
 };
@@ -36,15 +36,16 @@ struct Outgoing {
     place: Option<Arc<()>>,
     /// Ends what is sent for the guest when the guest ends.
     guest: Asking,
+    denials: Denials,
 }
 
 impl Http {
-    pub(super) fn new(granted: &Arc<Granted>) -> Box<Self> {
+    fn new(granted: &Arc<Granted>, denials: Denials) -> Box<Self> {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS_BYTES);
         Box::new(Self {
             context,
-            outgoing: Outgoing { granted: Arc::clone(granted), place: None, guest: Asking::default() },
+            outgoing: Outgoing { granted: Arc::clone(granted), place: None, guest: Asking::default(), denials },
         })
     }
 }
@@ -52,7 +53,8 @@ impl Http {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.learner.observable();
-        let Http { context, outgoing } = &mut **self.http.get_or_insert_with(|| Http::new(&self.granted));
+        let denials = self.denials();
+        let Http { context, outgoing } = &mut **self.http.get_or_insert_with(|| Http::new(&self.granted, denials));
         WasiHttpCtxView { hooks: outgoing, table: &mut self.table, ctx: context }
     }
 }
@@ -61,7 +63,8 @@ impl State {
     /// Takes a place for the connection of a request that is about to be made.
     fn make_way(&mut self) {
         let place = self.places.take(&self.table);
-        self.http.get_or_insert_with(|| Http::new(&self.granted)).outgoing.place = place;
+        let denials = self.denials();
+        self.http.get_or_insert_with(|| Http::new(&self.granted, denials)).outgoing.place = place;
     }
 }
 
@@ -118,7 +121,16 @@ impl WasiHttpHooks for Outgoing {
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let (granted, place, gone) = (Arc::clone(&self.granted), self.place.take(), self.guest.gone());
-        Box::new(async move { upstream::send(&granted, place, gone, request, options.unwrap_or_default()).await })
+        let denials = self.denials.clone();
+        Box::new(async move {
+            let uri = request.uri().clone();
+            let sent = upstream::send(&granted, place, gone, request, options.unwrap_or_default()).await;
+            if let (Err(Error::HttpRequestDenied), Some(authority)) = (&sent, uri.authority()) {
+                let port = upstream::port(&uri);
+                denials.record("request", authority, format_args!("--guest-connect {}:{port}", authority.host()));
+            }
+            sent
+        })
     }
 
     // Two pieces of it are kept, so that as much of a body is held as of anything else.

@@ -18,7 +18,7 @@ use super::{
     late_start::{LateStart, Learner, Start},
     loaded::Loaded,
     mappings::Shortage,
-    memory::Memory,
+    memory::{Memory, Refused},
     meter::{Meter, Metered},
     outgoing,
     pool::Pool,
@@ -220,10 +220,13 @@ impl Plugin {
         match made {
             Ok(()) => Ok(()),
             Err(_) if meter.exhausted() => Err(Problem::Instantiate("it uses more than --guest-cpu-time".to_owned())),
-            Err(_) if store.data().memory.wanted > 0 => {
-                Err(Problem::Memory { needed: store.data().memory.wanted, given: self.limits.guest_memory })
-            }
-            Err(error) => Err(Problem::Instantiate(one_line(&error))),
+            Err(error) => Err(match store.data().memory.refused {
+                Some(Refused::Memory { wanted, .. }) => {
+                    Problem::Memory { needed: wanted, given: self.limits.guest_memory }
+                }
+                Some(refused) => Problem::Instantiate(refused.to_string()),
+                None => Problem::Instantiate(one_line(&error)),
+            }),
         }
     }
 

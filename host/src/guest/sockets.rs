@@ -34,8 +34,17 @@ impl State {
     /// What is asked, without the store, which the resolver must not hold.
     fn granted_name(&mut self, name: String) -> impl Future<Output = Option<Arc<[IpAddr]>>> + Send + use<> {
         self.learner.observable();
-        let granted = Arc::clone(&self.granted);
-        async move { granted.network()?.lookup(&name).await }
+        let (granted, denials) = (Arc::clone(&self.granted), self.denials());
+        async move {
+            let found = match granted.network() {
+                Some(network) => network.lookup(&name).await,
+                None => None,
+            };
+            if found.is_none() {
+                denials.record("lookup", &name, format_args!("--guest-connect {name}:PORT"));
+            }
+            found
+        }
     }
 }
 

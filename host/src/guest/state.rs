@@ -4,7 +4,7 @@ use super::{
     concurrent_files, concurrent_streams,
     facts::{ConnectionId, Facts},
     files,
-    grants::Granted,
+    grants::{Denials, Granted},
     late_start::Learner,
     memory::Memory,
     meter::Meter,
@@ -228,6 +228,11 @@ impl State {
         }
     }
 
+    /// For what this guest is denied.
+    pub(super) fn denials(&self) -> Denials {
+        Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter)
+    }
+
     /// WASI, for calls whose answer depends on nothing but the configuration, or that count as such (`late_start`).
     fn quiet(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
@@ -235,7 +240,8 @@ impl State {
             let mut builder = WasiCtx::builder();
             let stderr = self.stderr.insert(Lines::new("stderr", &speech, &self.learner)).clone();
             builder.stdout(Lines::new("stdout", &speech, &self.learner)).stderr(stderr).max_random_size(RANDOM_BYTES);
-            self.granted.equip(&mut builder);
+            let denials = Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+            self.granted.equip(&mut builder, denials);
             Box::new(builder.build())
         });
         WasiCtxView { ctx, table: &mut self.table }

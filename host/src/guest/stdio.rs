@@ -121,7 +121,8 @@ impl LastWords {
                 self.panic = Panic::Told;
                 return;
             }
-            (None, Panic::None) if !line.trim_ascii().is_empty() => {
+            // How to see more of a panic, which is no use to whoever reads a log.
+            (None, Panic::None) if !line.trim_ascii().is_empty() && !line.starts_with(b"note: ") => {
                 self.text.clear();
                 line
             }
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn of_what_was_said_last_a_panic_counts() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 7] = [
             (&["a line", "another"], "another"),
             (
                 &[
@@ -250,6 +251,10 @@ mod tests {
             ),
             (&["panicked at a.rs:1:1:", "first", "panicked at b.rs:2:2:", "second"], "panicked at b.rs:2:2: second"),
             (&["panic: boom", "", "goroutine 1 [running]:"], "panic: boom"),
+            (
+                &["memory allocation of 9 bytes failed", "note: run with `RUST_BACKTRACE=1`"],
+                "memory allocation of 9 bytes failed",
+            ),
             (&["Traceback (most recent call last):", "ValueError: 5", ""], "ValueError: 5"),
             (&[], ""),
         ];

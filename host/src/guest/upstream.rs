@@ -76,7 +76,7 @@ pub(super) async fn send(
     let connected_by = Instant::now() + patience(options.connect_timeout);
     let authority = request.uri().authority().cloned().ok_or(Error::HttpRequestUriInvalid)?;
     let encrypted = request.uri().scheme() == Some(&Scheme::HTTPS);
-    let port = authority.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+    let port = port(request.uri());
     let network = granted.network().ok_or(Error::HttpRequestDenied)?;
     let place = place.ok_or(Error::ConnectionLimitReached)?;
 
@@ -112,6 +112,11 @@ pub(super) async fn send(
     let between_bytes = patience(options.between_bytes_timeout);
     let response = response.map(|body| Patient::new(body, between_bytes, lease).boxed_unsync());
     Ok((response, Box::new(std::future::ready(Ok(())))))
+}
+
+/// The port that a URI names, or that of its scheme.
+pub(super) fn port(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 })
 }
 
 /// The same request once more, where it does no harm to send it twice (RFC 9110, section 9.2.2) and it has no body.

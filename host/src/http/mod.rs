@@ -142,7 +142,7 @@ pub(crate) async fn serve(
         biased;
         ended = served => ended,
         // A client that is always ready must not use up the budget with which the runtime lets timers be looked at.
-        reason = unconstrained(traffic.expired()) => return Err(Failure::plain(reason)),
+        reason = unconstrained(traffic.expired()) => return Err(service.timeouts.failure(reason)),
     };
     let Err(error) = ended else { return Ok(()) };
     // What is there is a part of something.

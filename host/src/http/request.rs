@@ -164,7 +164,7 @@ impl Responder {
                 let ended = tokio::select! {
                     biased;
                     ended = plugin.answer(exchange, turn) => ended,
-                    reason = unconstrained(deadlines.expired()) => Err(Failure::plain(reason)),
+                    reason = unconstrained(deadlines.expired()) => Err(deadlines.timeouts.failure(reason)),
                 };
                 if ended.is_ok() {
                     // Only then is it known whether the response is whole.

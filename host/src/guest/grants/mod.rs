@@ -1,12 +1,14 @@
 //! What the operator grants the guests of a plugin: the words of the options, then what they come to each time the plugin is
 //! loaded. Whatever is not named here no guest has.
 
+mod denial;
 mod directory;
 mod environment;
 mod names;
 mod network;
 mod trust;
 
+pub(super) use denial::Denials;
 pub use directory::Directory;
 pub use environment::{Variable, Word};
 pub use network::Target;
@@ -123,15 +125,23 @@ impl Granted {
     }
 
     /// Gives a guest what is configured by values. Directories it gets from `files`.
-    pub(super) fn equip(&self, wasi: &mut WasiCtxBuilder) {
+    pub(super) fn equip(&self, wasi: &mut WasiCtxBuilder, denials: Denials) {
         wasi.envs(&self.environment).args(&self.arguments).allow_udp(false).allow_ip_name_lookup(false);
-        let Some(network) = &self.network else {
-            wasi.allow_tcp(false);
-            return;
-        };
-        let network = Arc::clone(network);
+        let network = self.network.clone();
+        // Where nothing is granted too, so that what is denied is on record.
         wasi.allow_tcp(true).socket_addr_check(move |address, purpose| {
-            Box::pin(std::future::ready(is_permitted(&network, address, purpose)))
+            let permitted = network.as_ref().is_some_and(|network| is_permitted(network, address, purpose));
+            match purpose {
+                SocketAddrUse::TcpConnect if !permitted => {
+                    denials.record("connect", address, format_args!("--guest-connect {address}"));
+                }
+                // Asked first when a guest connects, before it is known where to.
+                SocketAddrUse::TcpBind if network.is_none() => {
+                    denials.record("connect", "any address", "--guest-connect HOST:PORT");
+                }
+                _ => {}
+            }
+            Box::pin(std::future::ready(permitted))
         });
     }
 }

@@ -51,11 +51,12 @@ fn find(caller: &mut Caller<'_, State>, Name { fd, at, length }: Name, access: A
     let (view, program) = parts(caller)?;
     let directory = program.descriptors.directory(fd)?;
     let path = view.text(at, length)?;
-    if access == Access::Change && !directory.writable {
+    let (dir, writable) = (Arc::clone(&directory.dir), directory.writable);
+    program.learner.observable();
+    if access == Access::Change && !writable {
+        caller.data().denials().change(&path);
         return Err(Errno::PERM);
     }
-    let dir = Arc::clone(&directory.dir);
-    program.learner.observable();
     Ok(Found { dir, path })
 }
 
