@@ -2,7 +2,7 @@
 //! directory than was thought.
 
 use super::{Config, Error, layers::Origins, listener::Listener, program::boot_directory};
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 /// Finds the first such path. What else can be wrong with a file is told by what reads it.
 pub(super) fn check(config: &Config) -> Result<(), Error> {
@@ -31,8 +31,12 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
 fn leads_somewhere(option: &'static str, path: &Path, must_exist: bool, origins: &Origins) -> Result<(), Error> {
     let text = path.to_string_lossy();
     // Whatever a shell would put in its place, such a file may be there all the same.
-    let unexpanded = text.starts_with('~') || text.contains('$') || text.starts_with('%');
-    if !(unexpanded || must_exist) || path.symlink_metadata().is_ok() {
+    let unexpanded = text.starts_with(['~', '%']) || text.split('/').any(|part| part.starts_with('$'));
+    let is_missing = || {
+        let error = path.symlink_metadata().err().map(|error| error.kind());
+        matches!(error, Some(ErrorKind::NotFound | ErrorKind::InvalidFilename))
+    };
+    if !(unexpanded || must_exist) || !is_missing() {
         return Ok(());
     }
     let remedy = if unexpanded {
