@@ -3,7 +3,7 @@
 use crate::{
     boot::refused,
     certificates::{self, trusted},
-    harness::{Host, Setup, directory, plugin, shared_cache, wait_for},
+    harness::{Host, Setup, Transport, directory, plugin, shared_cache, wait_for},
     openssl::Client,
     operator::Operated,
 };
@@ -274,6 +274,23 @@ fn rejected_clients_are_counted_for_what_they_are() {
     service.restart();
     Client::to(&service.host).ask("bob\n").lacks("Hello");
     counted(3);
+}
+
+/// Strangers come as often as they like: the log has some of them, the metrics have all.
+#[test]
+fn a_crowd_of_strangers_does_not_flood_the_log() {
+    const STRANGERS: u32 = 400;
+    let shop = Workshop::new();
+    let setup = Setup::serving_over(Transport::Tls, "hello").option("--client-ca", shop.pem("ca"));
+    let Operated { service, operator, .. } = &Operated::start(setup);
+    for _ in 0..STRANGERS {
+        drop(service.host.connect());
+    }
+    let total = || operator.metric("uninterruptible_connections_failed_total{reason=\"client-certificate\"}");
+    wait_for("all of them to be counted", || (total() == f64::from(STRANGERS)).then_some(()));
+    let told = service.host.log().lines().filter(|line| line.contains("WARN connection failed")).count();
+    // A burst of 100, and one a second after that.
+    assert!((100..300).contains(&told), "{told} records");
 }
 
 #[test]

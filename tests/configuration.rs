@@ -239,6 +239,15 @@ fn a_path_that_leads_nowhere_is_told_with_its_line_and_why() {
     ] {
         refused(&text, &line);
     }
+    // Where it was thought to be.
+    let file = File::saying("plugin = \"host.toml\"\n");
+    let (code, _, err) = file.setup().run();
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains(&format!("({} is there, beside the configuration)", file.path.display())), "{err}");
+    refused(
+        "plugin = \"/absent/x.wasm\"\n",
+        "--plugin \"/absent/x.wasm\" (FILE, line 1): cannot be read: No such file or directory",
+    );
     let (code, _, err) = Setup::bare().option("--plugin", "~/x.wasm").run();
     assert_eq!((code, err.trim_end()), (2, &*format!("uninterruptible-host: --plugin \"~/x.wasm\": {expanded}")));
 }
