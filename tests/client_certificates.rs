@@ -3,7 +3,7 @@
 use crate::{
     boot::refused,
     certificates::{self, trusted},
-    harness::{Host, Setup, directory, plugin, shared_cache, wait_for},
+    harness::{Host, Setup, Transport, directory, plugin, shared_cache, wait_for},
     openssl::Client,
     operator::Operated,
 };
@@ -167,12 +167,17 @@ fn each_kind_of_bad_certificate_is_told_at_the_default_level_with_the_remedy() {
     shop.issue("server-only", "ca", "basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n", &[]);
     shop.issue("signer", "ca", "basicConstraints=CA:FALSE\nextendedKeyUsage=codeSigning,1.2.3.4\n", &[]);
     shop.issue("weak-hash", "ca", CLIENT, &["-sha1"]);
+    shop.issue("weaker-hash", "ca", CLIENT, &["-sha224"]);
     shop.authority("namesake", "/CN=clients", &[]);
     shop.issue("impostor", "namesake", CLIENT, &[]);
     shop.key_of("short", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"]);
     shop.issue("short", "ca", CLIENT, &[]);
     shop.issue("critical", "ca", &format!("{CLIENT}1.2.3.4=critical,ASN1:UTF8String:x\n"), &[]);
     shop.issue("authority", "ca", AUTHORITY, &[]);
+    shop.key_of("koblitz", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"]);
+    shop.issue("koblitz", "ca", CLIENT, &[]);
+    shop.key_of("restricted", &["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"]);
+    shop.issue("restricted", "ca", CLIENT, &[]);
 
     for (name, needles) in [
         ("old", vec!["CN = old", "is of version 1", "openssl x509 -req", "-extfile"]),
@@ -186,6 +191,7 @@ fn each_kind_of_bad_certificate_is_told_at_the_default_level_with_the_remedy() {
         ("server-only", vec!["CN = server-only", "extendedKeyUsage serverAuth", "need clientAuth"]),
         ("signer", vec!["CN = signer", "extendedKeyUsage codeSigning, 1.2.3.4", "need clientAuth"]),
         ("weak-hash", vec!["CN = weak-hash", "is signed with SHA-1", "-sha256"]),
+        ("weaker-hash", vec!["CN = weaker-hash", "is signed with", "-sha256"]),
         ("impostor", vec!["CN = impostor", "is not signed by the key of", "CN = clients", "again"]),
         ("short", vec!["CN = short", "RSA key of 1024 bits", "below 2048"]),
         ("critical", vec!["CN = critical", "marked critical", "without"]),
@@ -195,6 +201,11 @@ fn each_kind_of_bad_certificate_is_told_at_the_default_level_with_the_remedy() {
             shop.client(&host, name).flag(version).ask("bob\n").lacks("Hello");
         }
         rejected(&host, &needles);
+    }
+    for name in ["koblitz", "restricted"] {
+        let before = host.log().matches("reason=client-certificate").count();
+        shop.client(&host, name).ask("bob\n").lacks("Hello");
+        wait_for(name, || (host.log().matches("reason=client-certificate").count() > before).then_some(()));
     }
     Client::to(&host).ask("bob\n").lacks("Hello");
     rejected(&host, &["showed no certificate", "--client-ca asks for one"]);
@@ -265,6 +276,23 @@ fn rejected_clients_are_counted_for_what_they_are() {
     counted(3);
 }
 
+/// Strangers come as often as they like: the log has some of them, the metrics have all.
+#[test]
+fn a_crowd_of_strangers_does_not_flood_the_log() {
+    const STRANGERS: u32 = 400;
+    let shop = Workshop::new();
+    let setup = Setup::serving_over(Transport::Tls, "hello").option("--client-ca", shop.pem("ca"));
+    let Operated { service, operator, .. } = &Operated::start(setup);
+    for _ in 0..STRANGERS {
+        drop(service.host.connect());
+    }
+    let total = || operator.metric("uninterruptible_connections_failed_total{reason=\"client-certificate\"}");
+    wait_for("all of them to be counted", || (total() == f64::from(STRANGERS)).then_some(()));
+    let told = service.host.log().lines().filter(|line| line.contains("WARN connection failed")).count();
+    // A burst of 100, and one a second after that.
+    assert!((100..300).contains(&told), "{told} records");
+}
+
 #[test]
 fn the_reason_is_a_field_of_json_records_too() {
     let shop = Workshop::new();
@@ -309,6 +337,11 @@ fn an_authority_that_cannot_work_is_warned_of() {
             said.lines().find(|line| line.contains("WARN") && line.contains("--client-ca: ")).unwrap_or_default();
         assert!(line.contains(needle) && line.contains(&format!("{name}.pem")), "{name}: {said}");
     }
+
+    let weak = shop.serve("short");
+    shop.issue("of-short", "short", CLIENT, &[]);
+    shop.client(&weak, "of-short").ask("bob\n").lacks("Hello");
+    rejected(&weak, &["CN = of-short", "was issued by", "CN = short", "RSA key has 1024 bits"]);
 
     let host = shop.serve("usual");
     host.logged(&["WARN", "--client-ca: ", "CN = usual"]);

@@ -152,6 +152,23 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
             "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\n",
             "--config FILE, line 1: there is no table \"listeners\" (did you mean [[listener]]?); options have the names that --help has, above all [[listener]]s or in one of them",
         ),
+        ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes texts or numbers"),
+    ] {
+        if line.ends_with(": ") || line.ends_with("duplicate key") {
+            let file = File::saying(text);
+            let (code, _, err) = file.setup().run();
+            let line = line.replace("FILE", file.path.to_str().unwrap());
+            assert!(code == 2 && err.lines().count() == 1 && err.contains(&line), "{text}: {err}");
+        } else {
+            refused(text, line);
+        }
+    }
+}
+
+/// What is not valid TOML, and what other programs call an option or a table: told with the right form, and nothing of the line.
+#[test]
+fn a_slip_of_form_is_told_with_its_line_and_the_right_form() {
+    for (text, line) in [
         (
             "plugin = \"x\"\nidle-timeout = none\n",
             "--config FILE, line 2: is not valid TOML: the value is a text, and a text needs quotes; write KEY = \"VALUE\"",
@@ -184,16 +201,8 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
             "ssl_certificate = \"x.pem\"\n",
             "--config FILE, line 1: there is no option \"ssl_certificate\"; here it is tls-certificate = \"FILE\"",
         ),
-        ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes texts or numbers"),
     ] {
-        if line.ends_with(": ") || line.ends_with("duplicate key") {
-            let file = File::saying(text);
-            let (code, _, err) = file.setup().run();
-            let line = line.replace("FILE", file.path.to_str().unwrap());
-            assert!(code == 2 && err.lines().count() == 1 && err.contains(&line), "{text}: {err}");
-        } else {
-            refused(text, line);
-        }
+        refused(text, line);
     }
 }
 
@@ -230,6 +239,15 @@ fn a_path_that_leads_nowhere_is_told_with_its_line_and_why() {
     ] {
         refused(&text, &line);
     }
+    // Where it was thought to be.
+    let file = File::saying("plugin = \"host.toml\"\n");
+    let (code, _, err) = file.setup().run();
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains(&format!("({} is there, beside the configuration)", file.path.display())), "{err}");
+    refused(
+        "plugin = \"/absent/x.wasm\"\n",
+        "--plugin \"/absent/x.wasm\" (FILE, line 1): cannot be read: No such file or directory",
+    );
     let (code, _, err) = Setup::bare().option("--plugin", "~/x.wasm").run();
     assert_eq!((code, err.trim_end()), (2, &*format!("uninterruptible-host: --plugin \"~/x.wasm\": {expanded}")));
 }

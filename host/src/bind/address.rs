@@ -47,6 +47,9 @@ impl FromStr for SocketPath {
         let Some(steps) = path.strip_prefix('/') else {
             return Err(if path.is_empty() {
                 "has no path, as in /run/app.sock".into()
+            } else if path.starts_with(['~', '$']) {
+                "has a path that a shell would have to expand, and nothing here does; write the whole path, as in /run/app.sock"
+                    .into()
             } else {
                 "has no absolute path, as in /run/app.sock".into()
             });

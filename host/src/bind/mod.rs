@@ -65,7 +65,7 @@ impl FromStr for Bind {
             Some(("tcp", authority)) => tcp(authority).map(Self::Tcp),
             Some(("unix", rest)) => {
                 let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
-                if !path.starts_with('/') && !path.is_empty() {
+                if !path.starts_with(['/', '~', '$']) && !path.is_empty() {
                     return Err("has no absolute path, which makes three slashes, as in unix:///run/app.sock".into());
                 }
                 Ok(Self::Unix(path.parse()?, query.map(mode).transpose()?))
@@ -86,7 +86,7 @@ fn with_scheme(address: &str) -> String {
         path if path.starts_with('/') => format!("unix://{path}"),
         port if is_number => format!("tcp://127.0.0.1:{port}"),
         address if address.parse::<Ipv6Addr>().is_ok() => format!("tcp://[{address}]:7000"),
-        port if port.starts_with(':') && has_port => format!("tcp://0.0.0.0{port}"),
+        port if port.rfind(':') == Some(0) && has_port => format!("tcp://0.0.0.0{port}"),
         authority if has_port => format!("tcp://{authority}"),
         _ => "tcp://127.0.0.1:7000".to_owned(),
     }
@@ -238,6 +238,8 @@ mod tests {
             ("tcp://[::g]:80", "no IPv6 address"),
             ("unix://", "has no path"),
             ("unix://?mode=0660", "has no path"),
+            ("unix://~/app.sock", "that a shell would have to expand"),
+            ("unix://$XDG_RUNTIME_DIR/app.sock", "that a shell would have to expand"),
             ("unix://run/app.sock", "three slashes"),
             ("unix://./app.sock", "three slashes"),
             ("unix:///run/", "ends with a slash"),

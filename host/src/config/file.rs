@@ -2,7 +2,10 @@
 //! options of its own. What is read here has the form of a configuration; whether it means anything is not judged here.
 
 use super::{layers::ALIKE, slip::Slip};
-use crate::{cli, secret::Shown};
+use crate::{
+    cli,
+    secret::{Shown, is_content},
+};
 use std::{fmt, fs, io, ops::Range, path::Path, sync::Arc};
 use toml::{
     Spanned,
@@ -223,6 +226,9 @@ fn in_order<'t>(table: &'t DeTable<'_>) -> impl Iterator<Item = (&'t str, &'t Sp
 }
 
 fn entry(place: Place, key: &str, value: &DeValue<'_>) -> Result<Entry, FileError> {
+    if is_content(key) {
+        return Err(place.problem(Problem::Unknown { key: key.to_owned(), near: None }));
+    }
     let value = match value {
         DeValue::Boolean(on) => Value::Switch(*on),
         DeValue::Array(words) => {

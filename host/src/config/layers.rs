@@ -139,7 +139,9 @@ impl Layers {
             entries.iter().cloned().partition(|entry| self.origins.0.contains_key(&entry.key));
         // Wrong even where it does not count.
         laid(&self.options, &given, Problem::unknown)?;
-        self.options = laid(&self.options, &entries, Problem::unknown)?;
+        // No file names another: the name of this one is not among the words.
+        let config = self.options.config.take();
+        self.options = Options { config, ..laid(&self.options, &entries, Problem::unknown)? };
         self.origins.add(&entries);
         Ok(())
     }

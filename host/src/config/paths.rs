@@ -2,7 +2,7 @@
 //! directory than was thought.
 
 use super::{Config, Error, layers::Origins, listener::Listener, program::boot_directory};
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 /// Finds the first such path. What else can be wrong with a file is told by what reads it.
 pub(super) fn check(config: &Config) -> Result<(), Error> {
@@ -16,36 +16,60 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
         });
         let own = Listener::files_of(&listener.handler).chain(listener.tls_files()).map(|file| (origins, file));
         for (origins, (option, path)) in own.chain(of_routes) {
-            leads_somewhere(option, path, path.is_relative(), origins)?;
+            // Of an absolute path only the place where it is written is not known to what reads it.
+            let written = origins.of(option).is_some() && option != "--guest-dir";
+            let must = if path.is_relative() || written { Must::Exist } else { Must::Nothing };
+            leads_somewhere(option, path, must, origins, config.file())?;
         }
     }
     let options = &layers.options;
     let made =
         [("--pidfile", &options.pidfile), ("--log-file", &options.log_file), ("--cache-dir", &options.cache_dir)];
     for (option, path) in made {
-        path.iter().try_for_each(|path| leads_somewhere(option, path, false, &layers.origins))?;
+        path.iter().try_for_each(|path| leads_somewhere(option, path, Must::Nothing, &layers.origins, None))?;
     }
     Ok(())
 }
 
-fn leads_somewhere(option: &'static str, path: &Path, must_exist: bool, origins: &Origins) -> Result<(), Error> {
+/// What a path must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Must {
+    /// There.
+    Exist,
+    /// Nothing: it will be made, or its absence is told by what reads it.
+    Nothing,
+}
+
+fn leads_somewhere(
+    option: &'static str,
+    path: &Path,
+    must: Must,
+    origins: &Origins,
+    file: Option<&Path>,
+) -> Result<(), Error> {
     let text = path.to_string_lossy();
-    // Whatever a shell would put in its place, such a file may be there all the same.
-    let unexpanded = text.starts_with('~') || text.contains('$') || text.starts_with('%');
-    if !(unexpanded || must_exist) || path.symlink_metadata().is_ok() {
+    let is_unexpanded = text.starts_with(['~', '%']) || text.split('/').any(|part| part.starts_with('$'));
+    let is_missing = || {
+        let error = path.symlink_metadata().err().map(|error| error.kind());
+        matches!(error, Some(ErrorKind::NotFound | ErrorKind::InvalidFilename))
+    };
+    if !(is_unexpanded || must == Must::Exist) || !is_missing() {
         return Ok(());
     }
-    let remedy = if unexpanded {
+    let remedy = if is_unexpanded {
         "is taken as it is written: nothing here expands ~, $VARIABLE or % as a shell or systemd does; write the whole path, as in \
          /home/me/FILE"
             .to_owned()
-    } else if path.as_os_str().is_empty() {
-        "names no file".to_owned()
+    } else if path.is_absolute() {
+        "cannot be read: No such file or directory".to_owned()
     } else {
         let directory = boot_directory().map_err(Error::Directory)?;
+        let beside = file.and_then(Path::parent).map(|directory| directory.join(path)).filter(|path| path.exists());
+        let beside = beside.map(|path| format!(" ({} is there, beside the configuration)", path.display()));
         format!(
-            "cannot be read: No such file in {}, the working directory, to which relative paths belong; write the whole path",
-            directory.display()
+            "cannot be read: No such file in {}, the working directory, to which relative paths belong{}; write the whole path",
+            directory.display(),
+            beside.unwrap_or_default()
         )
     };
     Err(Error::value(option, text, remedy).located(origins))

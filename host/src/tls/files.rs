@@ -202,7 +202,7 @@ fn instead(wanted: Wanted, found: Option<Found>) -> String {
         return format!("; give a file in PEM, with a line that says -----BEGIN {label}-----");
     };
     let remedy = match (wanted, kind) {
-        (Wanted::Certificate, kind) if kind.is_key() => "are the files of --tls-certificate and --tls-key swapped?",
+        (Wanted::Certificate, kind) if kind.is_key() => "give the certificate's file; are two files swapped?",
         (Wanted::Certificate, Kind::Request) => "a request becomes a certificate when an authority signs it",
         (Wanted::Certificate, Kind::TrustedCertificate) => "convert it: openssl x509 -in FILE -out NEW-FILE",
         (Wanted::Certificate, Kind::Bundle) => "convert it: openssl pkcs7 -print_certs -in FILE -out NEW-FILE",

@@ -51,3 +51,15 @@ fn told(error: &ErrorKind) -> String {
         _ => "a file of theirs is not valid PEM; where SSL_CERT_FILE or SSL_CERT_DIR is set, look there".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::pem;
+
+    #[test]
+    fn nothing_of_a_file_is_told() {
+        let error = ErrorKind::Pem(pem::Error::MissingSectionEnd { end_marker: b"PRIVATE KEY".to_vec() });
+        assert!(!told(&error).contains("80") && told(&error).contains("SSL_CERT_FILE"), "{}", told(&error));
+    }
+}
