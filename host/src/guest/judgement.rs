@@ -5,6 +5,7 @@ use super::{
     failure::{Failure, Reason},
     mappings,
     meter::Meter,
+    resources,
     state::State,
 };
 use crate::log;
@@ -36,6 +37,8 @@ impl Judgement {
             (Reason::Host, Some(format!("{error:#}: {}", mappings::remedy())))
         } else if store.data().memory.refused {
             (Reason::Memory, None)
+        } else if let Some(limit) = resources::met(error, store.data()) {
+            (Reason::Trap, Some(limit.to_string()))
         } else {
             (Reason::Trap, None)
         };

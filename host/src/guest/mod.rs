@@ -43,6 +43,7 @@ mod places;
 mod plugin;
 mod pool;
 mod problem;
+mod resources;
 mod sockets;
 mod state;
 mod stdio;

@@ -2,6 +2,7 @@
 
 use super::{
     grants::Granted,
+    resources,
     state::State,
     upstream::{self, Asking, Sent},
 };
@@ -52,7 +53,11 @@ impl Http {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.learner.observable();
+        // One who has too many collections of fields has only empty ones more.
+        self.lacks_room_for_fields = !self.has_room_for_large();
+        let fields = if self.lacks_room_for_fields { 0 } else { FIELDS_BYTES };
         let Http { context, outgoing } = &mut **self.http.get_or_insert_with(|| Http::new(&self.granted));
+        context.set_field_size_limit(fields);
         WasiHttpCtxView { hooks: outgoing, table: &mut self.table, ctx: context }
     }
 }
@@ -68,6 +73,7 @@ impl State {
 /// Links `wasi:http` for WASI 0.2: the engine's own, and what is sent takes a place.
 pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    resources::link_bodies(linker)?;
     linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap(
         "handle",
         |mut store, (request, options): (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>)| {
