@@ -248,7 +248,7 @@ mod tests {
             let mut kinds = Vec::new();
             let frames = Frames::new();
             for piece in all.chunks(piece) {
-                cursor.advance(piece, |kind, ..| kinds.push(kind));
+                cursor.advance(piece, |kind, _, _, _| kinds.push(kind));
                 frames.received(piece);
             }
             assert_eq!(kinds, [4, HEADERS, HEADERS, CONTINUATION, PING, HEADERS, HEADERS]);
