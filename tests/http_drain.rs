@@ -117,6 +117,7 @@ fn a_client_of_http_2_that_was_idle_has_a_round_trip_to_go() {
     // There is nothing to wait for but the time.
     thread::park_timeout(Duration::from_millis(5500));
     host.signal(Signal::SIGTERM);
+    acknowledge(&mut stream);
     assert_eq!(last_stream(&await_frame(&mut stream, GOAWAY)), ANY_STREAM);
     // This one crosses it.
     write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 3, &head(2, "/"));
@@ -146,7 +147,7 @@ fn a_draining_connection_answers_further_requests_while_places_are_free() {
         write_frame(&mut stream, DATA, 0, 1, b"first");
         assert_eq!(await_frame(&mut stream, DATA).payload, b"first");
         host.signal(Signal::SIGTERM);
-        await_frame(&mut stream, GOAWAY);
+        host.logged(&["stopping"]);
         write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 3, &head(2, "/"));
         let answer = await_frame(&mut stream, DATA);
         assert_eq!((answer.on, answer.payload), (3, b"hello\n".to_vec()));
@@ -158,8 +159,38 @@ fn a_draining_connection_answers_further_requests_while_places_are_free() {
     }
 }
 
+/// Some clients read only while they wait for a response, and take the first GOAWAY that they find then for the end.
 #[test]
-fn a_client_of_http_2_is_told_by_a_frame() {
+fn a_client_of_http_2_that_does_not_read_while_it_is_idle_finds_which_request_was_its_last() {
+    let mut host = Host::serving("http-wasi");
+    let mut stream = host.connect();
+    stream.write_all(PREFACE).unwrap();
+    let ask = |stream: &mut Stream, on| write_frame(stream, HEADERS, END_HEADERS | END_STREAM, on, &head(2, "/"));
+    ask(&mut stream, 1);
+    while await_frame(&mut stream, DATA).flags & END_STREAM == 0 {}
+    host.signal(Signal::SIGTERM);
+    let ping = await_frame(&mut stream, PING);
+    // It finds that only when it has sent its next request.
+    ask(&mut stream, 3);
+    write_frame(&mut stream, PING, END_STREAM, 0, &ping.payload);
+    while await_frame(&mut stream, DATA).flags & END_STREAM == 0 {}
+    // From here on it is idle, and reads nothing. Then it asks, and finds that this request was too late, and no PING after that.
+    let mut frames = Vec::new();
+    let mut rest = read_to_end(&mut stream);
+    while !rest.is_empty() {
+        let length = u32::from_be_bytes([0, rest[0], rest[1], rest[2]]) as usize;
+        frames.push((rest[3], rest[9..9 + length].to_vec()));
+        rest.drain(..9 + length);
+    }
+    let kinds: Vec<u8> = frames.iter().map(|(kind, _)| *kind).collect();
+    assert!(kinds.ends_with(&[PING, GOAWAY, GOAWAY]), "{kinds:?}");
+    let lasts: Vec<&[u8]> = frames.iter().rev().take(2).map(|(_, payload)| &payload[..4]).collect();
+    assert_eq!(lasts, [3_u32.to_be_bytes(), ANY_STREAM.to_be_bytes()]);
+    assert_eq!(host.exit_code(), 0);
+}
+
+#[test]
+fn a_client_of_http_2_that_acknowledges_nothing_does_not_hold_up_the_end() {
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();

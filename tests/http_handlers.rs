@@ -1,7 +1,7 @@
 //! Handlers of HTTP as others write them: by wstd, on WASI 0.3, in JavaScript, in Python.
 
 use crate::{
-    harness::{Host, Setup, Transport, root},
+    harness::{Host, Setup, Transport, directory, root},
     http::{KEPT, VERSIONS, curl},
 };
 
@@ -59,4 +59,33 @@ fn javascript_and_python_are_served() {
             assert_eq!(curl(&host, &[version, "--data", "abc"], &["/"]).ok(), "abc", "{name} {version}");
         }
     }
+}
+
+/// It was refused as if this host did not have the interface.
+#[test]
+fn a_program_may_import_what_makes_requests() {
+    let files = directory();
+    for (version, run) in [("0.2.0", "func"), ("0.3.0", "func async")] {
+        let text = format!(
+            r#"(component
+                (import "wasi:http/types@{version}" (instance (export "fields" (type (sub resource)))))
+                (core module $m (func (export "run") (result i32) (i32.const 0)))
+                (core instance $i (instantiate $m))
+                (type $run ({run} (result (result))))
+                (func $run (type $run) (canon lift (core func $i "run")))
+                (instance $r (export "run" (func $run)))
+                (export "wasi:cli/run@{version}" (instance $r)))"#
+        );
+        let program = files.path().join(format!("program-{version}.wasm"));
+        std::fs::write(&program, wat::parse_str(&text).unwrap()).unwrap();
+        let host = Setup::serving_file(&program).start();
+        assert_eq!(host.ask("x"), b"");
+        host.logged(&["connection finished"]);
+    }
+}
+
+#[test]
+fn waits_for_what_has_passed_are_ready_at_once() {
+    let host = Host::serving("http-async");
+    assert_eq!(curl(&host, &[], &["/past"]).ok(), "[true, true, true]\n");
 }

@@ -1,7 +1,8 @@
 //! The limits of requests and of the connections that bring them.
 
 use crate::{
-    harness::{Setup, Stream, Transport, read_to_end},
+    frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, await_frame, head, read_frame, write_frame},
+    harness::{Host, Setup, Stream, Transport, connect_from, read_to_end},
     http::{VERSIONS, curl, response},
 };
 use std::{
@@ -100,5 +101,89 @@ fn requests_of_one_connection_share_the_places_of_all() {
         let answers = curl(&host, &flags, &paths).ok();
         assert_eq!(answers.matches("200").count(), 30, "{answers}");
         assert!(!host.log().contains("request failed"), "{}", host.log());
+    }
+}
+
+/// The limit was one of connections alone, and two of them took all places by their streams.
+#[test]
+fn the_limit_of_an_address_counts_its_streams() {
+    let host =
+        Setup::serving("http-wasi").option("--max-connections", "10").option("--max-connections-per-ip", "4").start();
+    let mut crowd = [host.connect(), host.connect()];
+    for stream in &mut crowd {
+        stream.write_all(PREFACE).unwrap();
+        read_frame(stream);
+    }
+    for stream in &mut crowd {
+        for number in 0..30 {
+            write_frame(stream, HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head(2, "/ticks"));
+        }
+        await_frame(stream, DATA);
+    }
+    // The others wait for the four that it may have, and not for places.
+    for _ in 0..5 {
+        let mut other = connect_from("127.0.0.2", host.addresses[0].tcp());
+        other.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        assert_eq!(response(&mut other).1, "x");
+    }
+    drop(crowd);
+}
+
+#[test]
+fn requests_beyond_the_limit_of_an_address_wait_for_those_before() {
+    let host = Setup::serving("http-wasi").option("--max-connections-per-ip", "2").start();
+    let mut stream = host.connect();
+    stream.write_all(PREFACE).unwrap();
+    for number in 0..20 {
+        write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head(2, "/"));
+    }
+    let mut ended = 0;
+    while ended < 20 {
+        ended += usize::from(read_frame(&mut stream).flags & END_STREAM != 0 && ended < 20);
+    }
+}
+
+#[test]
+fn a_request_has_as_many_fields_in_each_version() {
+    let host = Host::serving("http-wasi");
+    for (version, _) in VERSIONS {
+        for (count, status) in [(80, "200"), (150, "431")] {
+            let fields: Vec<String> = (0..count).map(|number| format!("x-{number}: y")).collect();
+            let mut flags = vec![version, "--write-out", "%{http_code}", "--output", "/dev/null"];
+            flags.extend(fields.iter().flat_map(|field| ["--header", field.as_str()]));
+            assert_eq!(curl(&host, &flags, &["/"]).ok(), status, "{count} fields, {version}");
+        }
+    }
+}
+
+/// StarlingMonkey keeps a pollable for each piece of a body that it reads, and trapped at the 250th.
+#[test]
+fn a_guest_may_keep_what_it_has_waited_for() {
+    for grants in [&[][..], &["127.0.0.1:1"]] {
+        let setup =
+            grants.iter().fold(Setup::serving("http-wasi"), |setup, grant| setup.option("--guest-connect", *grant));
+        let host = setup.start();
+        let body = "x".repeat(2500);
+        assert_eq!(curl(&host, &["--data", &body], &["/waits"]).ok(), "2500\n");
+        let body = "x".repeat(5000);
+        assert_eq!(curl(&host, &["--data", &body, "--write-out", "%{http_code}"], &["/waits"]).ok(), "500");
+        host.logged(&[
+            "request failed",
+            "reason=trap",
+            "more streams, pollables and other resources than 4096",
+            "--guest-resources",
+        ]);
+    }
+}
+
+#[test]
+fn what_a_guest_keeps_of_large_things_is_bounded() {
+    let host = Host::serving("http-wasi");
+    assert_eq!(curl(&host, &[], &["/fields?100"]).ok(), "100\n");
+    assert_eq!(curl(&host, &[], &["/bodies?50"]).ok(), "50\n");
+    for path in ["/fields", "/bodies"] {
+        assert_eq!(curl(&host, &["--write-out", "%{http_code}"], &[&format!("{path}?300")]).ok(), "500");
+        let record = "more streams, bodies and collections of fields than 256";
+        host.logged(&["request failed", "reason=trap", path, record, "--guest-resources"]);
     }
 }

@@ -91,6 +91,20 @@ fn the_host_bounds_what_a_guest_may_hold() {
 }
 
 #[test]
+fn what_a_guest_may_hold_is_the_operators_to_say() {
+    for resources in ["100", "5000"] {
+        let host = Setup::serving("resources").option("--guest-resources", resources).start();
+        host.ask("x");
+        host.logged(&[
+            "connection failed",
+            "reason=trap",
+            &format!("more streams, pollables and other resources than {resources}"),
+        ]);
+        host.logged(&["--guest-resources"]);
+    }
+}
+
+#[test]
 fn what_a_guest_says_is_escaped_cut_and_limited() {
     let host = Host::serving("chatty");
     assert_eq!(host.ask("x"), b"said\n");

@@ -36,6 +36,7 @@ mod handoff;
 mod harness;
 mod http;
 mod http_clients;
+mod http_corpus;
 mod http_drain;
 mod http_failures;
 mod http_handlers;

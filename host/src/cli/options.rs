@@ -394,4 +394,14 @@ pub struct HandlerOptions {
         help_heading = "Limits"
     )]
     pub guest_cpu_time: String,
+
+    /// Resources that a guest may hold at once: streams, pollables, bodies, files.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "UNINTERRUPTIBLE_GUEST_RESOURCES",
+        default_value = "4096",
+        help_heading = "Limits"
+    )]
+    pub guest_resources: String,
 }

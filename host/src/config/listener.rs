@@ -93,6 +93,8 @@ pub struct Limits {
     pub guest_memory_kept: Option<usize>,
     /// CPU time it may use while its connection moves no byte.
     pub guest_cpu_time: Duration,
+    /// Resources it may hold: streams, pollables, bodies, descriptors.
+    pub guest_resources: u32,
 }
 
 /// A handler for the connections that ask for it in their TLS handshake.
@@ -191,6 +193,7 @@ fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
             guest_memory: size("--guest-memory", &options.guest_memory)?,
             guest_memory_kept: kept_memory(&options.guest_memory_kept)?,
             guest_cpu_time: duration("--guest-cpu-time", &options.guest_cpu_time)?,
+            guest_resources: parse::<Count>("--guest-resources", &options.guest_resources)?.0.get(),
         },
     })
 }

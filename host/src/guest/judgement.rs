@@ -5,6 +5,7 @@ use super::{
     failure::{Failure, Reason},
     mappings,
     meter::Meter,
+    resources,
     state::State,
 };
 use crate::log;
@@ -51,6 +52,8 @@ impl Judgement {
             (Reason::Host, What::Told(format!("{error:#}: {}", mappings::remedy())))
         } else if let Some(refused) = store.data().memory.refused {
             (Reason::Memory, What::Limit(refused.to_string()))
+        } else if let Some(limit) = resources::met(error, store.data()) {
+            (Reason::Trap, What::Limit(limit.to_string()))
         } else {
             (Reason::Trap, What::Engine)
         };

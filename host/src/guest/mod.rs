@@ -46,6 +46,7 @@ mod pool;
 mod problem;
 mod program;
 mod reading;
+mod resources;
 mod sockets;
 mod state;
 mod stdio;

@@ -2,6 +2,7 @@
 
 use super::{
     grants::{Denials, Granted},
+    resources,
     state::State,
     upstream::{self, Asking, Sent},
 };
@@ -53,8 +54,12 @@ impl Http {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.learner.observable();
-        let denials = self.denials();
-        let Http { context, outgoing } = &mut **self.http.get_or_insert_with(|| Http::new(&self.granted, denials));
+        // One who has too many collections of fields has only empty ones more.
+        self.lacks_room_for_fields = !self.has_room_for_large();
+        let fields = if self.lacks_room_for_fields { 0 } else { FIELDS_BYTES };
+        let denials = || Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+        let Http { context, outgoing } = &mut **self.http.get_or_insert_with(|| Http::new(&self.granted, denials()));
+        context.set_field_size_limit(fields);
         WasiHttpCtxView { hooks: outgoing, table: &mut self.table, ctx: context }
     }
 }
@@ -63,14 +68,15 @@ impl State {
     /// Takes a place for the connection of a request that is about to be made.
     fn make_way(&mut self) {
         let place = self.places.take(&self.table);
-        let denials = self.denials();
-        self.http.get_or_insert_with(|| Http::new(&self.granted, denials)).outgoing.place = place;
+        let denials = || Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+        self.http.get_or_insert_with(|| Http::new(&self.granted, denials())).outgoing.place = place;
     }
 }
 
 /// Links `wasi:http` for WASI 0.2: the engine's own, and what is sent takes a place.
 pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    resources::link_bodies(linker)?;
     linker.instance("wasi:http/outgoing-handler@0.2.12")?.func_wrap(
         "handle",
         |mut store, (request, options): (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>)| {

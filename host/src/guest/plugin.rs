@@ -250,6 +250,7 @@ impl Plugin {
             self.late_start.learner(),
             Arc::clone(&self.granted),
             self.imports_http,
+            self.limits.guest_resources as usize,
         )
     }
 

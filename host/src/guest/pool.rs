@@ -229,7 +229,12 @@ mod tests {
     const LARGE: Needs = Needs { memories: 1, initial_memory: 12_910_592, tables: 2, elements: 5_704 };
 
     fn keeping(mib: usize) -> Limits {
-        Limits { guest_memory: 64 << 20, guest_memory_kept: Some(mib << 20), guest_cpu_time: Duration::from_secs(10) }
+        Limits {
+            guest_memory: 64 << 20,
+            guest_memory_kept: Some(mib << 20),
+            guest_cpu_time: Duration::from_secs(10),
+            guest_resources: 4096,
+        }
     }
 
     fn pool(guests: u32, needs: &Needs, limits: &Limits) -> Arc<Pool> {

@@ -11,7 +11,7 @@ use super::{
     outgoing,
     places::Places,
     program::Program,
-    sockets,
+    resources, sockets,
     stdio::{Lines, Speech},
     streams::{self, Tenure},
     ucspi,
@@ -40,14 +40,9 @@ use wasmtime_wasi_io::{
     streams::{DynInputStream, DynOutputStream},
 };
 
-/// Resources that a guest may hold: streams, pollables, files. Python, the largest, holds a few dozen.
-const RESOURCES: usize = 4096;
-
-/// The same for a guest that was granted files or connections, each stream of which may hold 64 KiB and a thread.
-const RESOURCES_OF_FILES: usize = 256;
-
-/// What such a guest may hold of streams, futures and tasks of WASI 0.3: a stream takes three of these, and 8 KiB.
-const CONCURRENT_RESOURCES_OF_FILES: usize = 1024;
+/// What a guest that was granted files or connections may hold of streams, futures and tasks of WASI 0.3: a stream takes three of
+/// these, and 8 KiB.
+const CONCURRENT_PART_OF_FILES: usize = 4;
 
 /// What one host call may make the host allocate, in bytes. A stream takes 64 KiB at a time; paths, messages and lists of
 /// pollables are smaller.
@@ -69,12 +64,14 @@ pub(super) struct State {
     pub(super) http: Option<Box<outgoing::Http>>,
     /// What it has as a program of WASI 0.1, where it is one.
     pub(super) program: Option<Box<Program>>,
-    connection: ConnectionId,
+    /// Whether the guest had as many large resources as it may when it last asked for anything of `wasi:http`.
+    pub(super) lacks_room_for_fields: bool,
+    pub(super) connection: ConnectionId,
     draining: Draining,
     /// Where the guest has the connection for itself.
     facts: Option<Facts>,
     meter: Arc<Meter>,
-    voice: Voice,
+    pub(super) voice: Voice,
     /// Its standard error, once it has one.
     stderr: Option<Lines>,
     /// Made when a guest first asks for anything of WASI, since most ask for nothing.
@@ -112,12 +109,12 @@ impl State {
         learner: Learner,
         granted: Arc<Granted>,
         imports_http: bool,
+        resources: usize,
     ) -> Store<Self> {
-        // Collections of fields are as large as the pieces of a stream.
-        let (resources, concurrent_resources) = if granted.reaches_out() || imports_http {
-            (RESOURCES_OF_FILES, CONCURRENT_RESOURCES_OF_FILES)
+        let concurrent_resources = if granted.reaches_out() || imports_http {
+            resources.div_ceil(CONCURRENT_PART_OF_FILES)
         } else {
-            (RESOURCES, RESOURCES)
+            resources
         };
         let mut table = ResourceTable::new();
         table.set_max_capacity(resources);
@@ -132,6 +129,7 @@ impl State {
                 places: Places::default(),
                 http: None,
                 program: None,
+                lacks_room_for_fields: false,
                 connection,
                 draining,
                 facts,
@@ -143,7 +141,7 @@ impl State {
         );
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
-        store.set_max_component_handles(RESOURCES);
+        store.set_max_component_handles(resources);
         if let Some(table) = store.concurrent_resource_table() {
             table.set_max_capacity(concurrent_resources);
         }
@@ -290,6 +288,7 @@ pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     cli::terminal_stdout::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
     files::link_wasi_0_2(linker)?;
+    resources::link_files(linker)?;
     sockets::link_wasi_0_2(linker)?;
     // A timer is more than a look at the clock.
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;

@@ -110,7 +110,9 @@ pub(super) struct Written {
     stage: Stage,
     guest: Answering,
     movement: Arc<Movement>,
-    /// Bytes that are still to come, where the response's head says so.
+    /// Bytes of it in all, where the response's head says so.
+    length: Option<u64>,
+    /// Those of them that are still to come.
     left: Option<u64>,
     /// The piece that completes a response of known length. The client gets it when the guest has finished the body: from then on
     /// nothing could tell the client that the response is not whole.
@@ -137,16 +139,26 @@ enum Stage {
 pub(super) struct BrokenOff;
 
 impl Written {
-    /// `left` is how many bytes will come, where that is known.
+    /// `length` is how many bytes will come, where that is known.
     pub(super) fn new(
         body: WasiBody,
         guest: Answering,
         movement: Arc<Movement>,
-        left: Option<u64>,
+        length: Option<u64>,
         taken: oneshot::Sender<()>,
         underway: Option<Underway>,
     ) -> Self {
-        Self { body, stage: Stage::Open, guest, movement, left, held: None, _taken: taken, _underway: underway }
+        Self {
+            body,
+            stage: Stage::Open,
+            guest,
+            movement,
+            length,
+            left: length,
+            held: None,
+            _taken: taken,
+            _underway: underway,
+        }
     }
 
     /// Has the guest write what its client does not get, as in a response to HEAD: it may not know. Only so much, after which it is
@@ -206,8 +218,7 @@ impl Written {
         let length = data.len() as u64;
         match left.checked_sub(length) {
             None => {
-                let more = length - *left;
-                self.leave_unfinished(format!("the guest wrote {more} bytes more than its response's content-length"));
+                self.misses_length(self.written().saturating_add(length));
                 None
             }
             Some(_) if length == 0 => None,
@@ -225,8 +236,8 @@ impl Written {
 
     /// The guest has ended the body.
     fn finish(&mut self, trailers: Option<HeaderMap>) {
-        if let Some(left @ 1..) = self.left {
-            self.fall_short(left);
+        if self.left.is_some_and(|left| left > 0) {
+            self.misses_length(self.written());
         } else if self.guest.verdict.is_cut_off() {
             // Its failure has a record.
             self.stage = Stage::Flushing;
@@ -239,23 +250,25 @@ impl Written {
     /// The guest has ended the body as one that is not whole.
     fn break_off(&mut self, error: &Error) {
         match (self.left, error) {
-            (Some(left @ 1..), Error::HttpProtocolError) => self.fall_short(left),
+            (Some(1..), Error::HttpProtocolError) => self.misses_length(self.written()),
+            (Some(_), Error::HttpResponseBodySize(Some(length))) => self.misses_length(*length),
             (_, Error::HttpProtocolError) => {
                 self.leave_unfinished("the guest did not finish the body of its response".to_owned());
             }
-            (_, Error::HttpResponseBodySize(Some(length))) => {
-                self.leave_unfinished(format!(
-                    "the guest wrote {length} bytes, which is not its response's content-length"
-                ));
-            }
             (_, error) => {
-                self.leave_unfinished(format!("the guest ended the body of its response with an error: {error}"))
+                self.leave_unfinished(format!("the guest ended the body of its response with an error: {error}"));
             }
         }
     }
 
-    fn fall_short(&mut self, left: u64) {
-        self.leave_unfinished(format!("the guest wrote {left} bytes less than its response's content-length"));
+    /// Bytes of a body of known length that have come.
+    fn written(&self) -> u64 {
+        self.length.unwrap_or(0) - self.left.unwrap_or(0)
+    }
+
+    fn misses_length(&mut self, written: u64) {
+        let length = self.length.unwrap_or(0);
+        self.leave_unfinished(format!("the guest wrote {written} bytes of a body whose content-length is {length}"));
     }
 
     fn leave_unfinished(&mut self, why: String) {

@@ -10,6 +10,7 @@
 //! the connection for itself, so that TLS, half-close, deadlines and the end are what they are there.
 
 mod body;
+mod farewell;
 mod framing;
 mod request;
 mod socket;
@@ -23,9 +24,10 @@ use crate::{
     guest::{Facts, Failure, Plugin, Reason},
     log,
     service::Service,
-    wire::CHUNK,
+    wire::{CHUNK, Wire},
 };
 use ::http::{HeaderValue, uri::Scheme};
+use farewell::{Frames, Way};
 use framing::{Framing, Head};
 use hyper::{
     rt::Executor,
@@ -135,7 +137,7 @@ pub(crate) async fn serve(
         let socket = Socket::new(wire, &traffic, begun);
         match version {
             Version::One => one(socket.framed(Framing::new(&responder.head)), &responder, told).await,
-            Version::Two => two(socket, &responder, told).await,
+            Version::Two => two(socket, wire, &responder, told).await,
         }
     };
     let ended = tokio::select! {
@@ -185,28 +187,44 @@ async fn one(socket: Socket, responder: &Arc<Responder>, told: impl Future<Outpu
     connection.await
 }
 
-async fn two(socket: Socket, responder: &Arc<Responder>, told: impl Future<Output = ()>) -> hyper::Result<()> {
-    responder.traffic.is_multiplexed();
+async fn two(
+    socket: Socket,
+    wire: &Wire,
+    responder: &Arc<Responder>,
+    told: impl Future<Output = ()>,
+) -> hyper::Result<()> {
+    let traffic = &responder.traffic;
+    traffic.is_multiplexed();
+    let frames = Frames::new();
     let connection = http2::Builder::new(Tasks)
         .max_concurrent_streams(MOST_STREAMS)
         .max_header_list_size(LONGEST_HEAD as u32)
         .initial_stream_window_size(CHUNK as u32)
         .initial_connection_window_size(WINDOW)
         .max_send_buf_size(CHUNK)
-        .serve_connection(socket, Asked(Arc::clone(responder)));
+        .serve_connection(socket.followed(&frames), Asked(Arc::clone(responder)));
     let mut connection = pin!(connection);
-    tokio::select! {
+    let way = async {
+        told.await;
+        frames.way(wire, traffic).await
+    };
+    let way = tokio::select! {
         biased;
         ended = &mut connection => return ended,
-        // RFC 9113, section 6.8: GOAWAY that rules out no request, and after a round trip one with the last request that came. The
-        // library ends the connection when that has its response.
-        () = told => connection.as_mut().graceful_shutdown(),
+        way = way => way,
+    };
+    match way {
+        Way::RoundTrip => connection.as_mut().graceful_shutdown(),
+        Way::AtOnce => {
+            frames.say_goodbye(wire);
+            return Ok(());
+        }
     }
-    responder.traffic.note_change();
+    traffic.note_change();
     tokio::select! {
         biased;
         ended = &mut connection => ended,
         // It does not acknowledge anything, and has nothing open.
-        () = responder.traffic.quiet_for(FAREWELL) => Ok(()),
+        () = traffic.quiet_for(FAREWELL) => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! The wire as the HTTP library reads and writes it: tried first, awaited only where that would block, never closed from here.
 
 use super::{
+    farewell::Frames,
     framing::{Framing, Passed},
     traffic::Traffic,
 };
@@ -26,11 +27,13 @@ pub(super) struct Socket {
     ahead: BytesMut,
     /// Of HTTP/1.
     framing: Option<Framing>,
+    /// Of HTTP/2.
+    frames: Option<Arc<Frames>>,
 }
 
 impl Socket {
     pub(super) fn new(wire: &Arc<Wire>, traffic: &Arc<Traffic>, begun: Bytes) -> Self {
-        Self { wire: Arc::clone(wire), traffic: Arc::clone(traffic), ahead: begun.into(), framing: None }
+        Self { wire: Arc::clone(wire), traffic: Arc::clone(traffic), ahead: begun.into(), framing: None, frames: None }
     }
 
     /// Has the library get one message at a time.
@@ -38,8 +41,16 @@ impl Socket {
         Self { framing: Some(framing), ..self }
     }
 
+    /// Has the frames of HTTP/2 followed.
+    pub(super) fn followed(self, frames: &Arc<Frames>) -> Self {
+        Self { frames: Some(Arc::clone(frames)), ..self }
+    }
+
     /// How much of some bytes the library may have now. The rest is kept.
     fn pass(&mut self, bytes: &[u8]) -> usize {
+        if let Some(frames) = &self.frames {
+            frames.received(bytes);
+        }
         let Some(framing) = &mut self.framing else { return bytes.len() };
         let Passed { count, lacks_cr } = framing.pass(bytes);
         let rest = bytes.get(count..).unwrap_or_default();
@@ -100,7 +111,11 @@ impl Read for Socket {
 impl Write for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            match self.wire.try_write(bytes)? {
+            let written = match &self.frames {
+                Some(frames) => frames.try_write(&self.wire, bytes)?,
+                None => self.wire.try_write(bytes)?,
+            };
+            match written {
                 Some(count) => return Poll::Ready(Ok(count)),
                 None => ready!(self.wire.poll_writable(context)),
             }

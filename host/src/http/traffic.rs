@@ -12,7 +12,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::time;
+use tokio::{sync::Notify, time};
 
 /// How long a client may take to send the head of a request, from its first byte on; `--idle-timeout`, where that is shorter.
 const LONGEST_HEAD: Duration = Duration::from_secs(30);
@@ -33,6 +33,8 @@ pub(super) struct Traffic {
     head: Movement,
     /// Whether several requests share the connection, so that bytes which move say nothing of any.
     multiplexed: AtomicBool,
+    /// Told when a request has been answered.
+    ended: Notify,
 }
 
 /// A request that is being answered, until this is dropped.
@@ -50,6 +52,7 @@ impl Traffic {
             in_head: AtomicBool::new(true),
             head: Movement::default(),
             multiplexed: AtomicBool::new(false),
+            ended: Notify::new(),
         })
     }
 
@@ -76,6 +79,17 @@ impl Traffic {
     /// It is to be quiet from here on.
     pub(super) fn note_change(&self) {
         self.change.note();
+    }
+
+    /// Waits until no request is being answered.
+    pub(super) async fn quiet(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.is_quiet() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     fn is_quiet(&self) -> bool {
@@ -125,5 +139,6 @@ impl Drop for Underway {
         let Self(traffic) = self;
         traffic.change.note();
         traffic.open.fetch_sub(1, Ordering::Relaxed);
+        traffic.ended.notify_one();
     }
 }

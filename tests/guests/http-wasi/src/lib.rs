@@ -56,6 +56,9 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
             }
             "/unfinished" => unfinished(out, query),
             "/ticks" => ticks(out, query),
+            "/waits" => waits(&request, out),
+            "/fields" => keep_fields(out, query),
+            "/bodies" => keep_bodies(out, query),
             "/after" => {
                 whole(out, 200, "done\n");
                 eprintln!("after the response");
@@ -223,6 +226,46 @@ fn length(request: &IncomingRequest, out: ResponseOutparam) {
         }
     }
     whole(out, 200, &format!("{total}\n"));
+}
+
+/// How long the request's body is, with a pollable kept for each of its bytes, as some runtimes do for each piece.
+fn waits(request: &IncomingRequest, out: ResponseOutparam) {
+    let question = request.consume().unwrap();
+    let mut input = question.stream().unwrap();
+    let (mut kept, mut total) = (Vec::new(), 0);
+    let mut piece = [0; 16 << 10];
+    loop {
+        match Read::read(&mut input, &mut piece).unwrap() {
+            0 => break,
+            count => {
+                total += count;
+                kept.extend((0..count).map(|_| input.subscribe()));
+            }
+        }
+    }
+    kept.clear();
+    whole(out, 200, &format!("{total}\n"));
+}
+
+/// Keeps so many collections of fields, each as large as it may be, and says how many were.
+fn keep_fields(out: ResponseOutparam, count: &str) {
+    let value = vec![b'x'; 60 << 10];
+    let mut kept = Vec::new();
+    for _ in 0..count.parse().unwrap() {
+        let fields = Fields::new();
+        fields.append("x", &value).unwrap();
+        kept.push(fields);
+    }
+    let large = kept.len();
+    whole(out, 200, &format!("{large}\n"));
+}
+
+/// Keeps so many bodies of requests that it never sends.
+fn keep_bodies(out: ResponseOutparam, count: &str) {
+    let requests: Vec<OutgoingRequest> =
+        (0..count.parse().unwrap()).map(|_| OutgoingRequest::new(Fields::new())).collect();
+    let bodies: Vec<OutgoingBody> = requests.iter().map(|request| request.body().unwrap()).collect();
+    whole(out, 200, &format!("{}\n", bodies.len()));
 }
 
 /// Begins the response before it has read the request.

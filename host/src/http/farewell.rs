@@ -1,0 +1,259 @@
+//! How a client of HTTP/2 is told to go without the loss of a request.
+//!
+//! RFC 9113 (section 6.8) has two GOAWAY frames, a round trip apart: one that rules out no request, so that the client stops, and one
+//! with the last request that came. The library does that. But there are clients that take the first one for the end, and fail the
+//! request that they send when they find it: those that read only while they wait for a response. So the host asks with a PING first.
+//!
+//! * A client that answers before it sends a request reads all the time, and gets the two frames.
+//! * One that sends a request before it answers is let have its response, and is asked again.
+//! * One that is silent reads nothing. It gets both frames at once, and then the end: whatever it finds these by, it sends again.
+//!
+//! The library has no such PING, and so its bytes are followed here, in both directions, as far as the ends of frames.
+
+use super::traffic::Traffic;
+use crate::wire::Wire;
+use bytes::{Buf, BytesMut};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Notify, time};
+
+/// How long a client may take to answer, and then to have no request open. Those that read all the time answer within a round trip.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// After a response, so that a client that reads only that does not find the PING at its end.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What every client begins with, which is no frame.
+const PREFACE_LENGTH: usize = 24;
+
+const FRAME_HEAD: usize = 9;
+const HEADERS: u8 = 1;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// Not the library's own, which has answers of its own.
+const PAYLOAD: [u8; 8] = *b"farewell";
+
+/// What the first GOAWAY names as the last stream: no request is ruled out.
+const ANY_STREAM: u32 = u32::MAX >> 1;
+
+/// How a client is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the library, with a round trip in between.
+    RoundTrip,
+    /// At once: it has no request open.
+    AtOnce,
+}
+
+/// The frames of one connection.
+#[derive(Debug)]
+pub(super) struct Frames {
+    state: Mutex<State>,
+    answered: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    incoming: Cursor,
+    outgoing: Cursor,
+    /// The last one whose head has come in full.
+    last_stream: u32,
+    /// Frames of this host's own, to be sent between two of the library's.
+    own: BytesMut,
+    /// Whether the library has something that the wire does not take.
+    is_blocked: bool,
+}
+
+/// Where in a frame the next byte is.
+#[derive(Debug, Default)]
+struct Cursor {
+    /// Before the first frame.
+    skipped: usize,
+    /// The frame's head, and then as much of its payload as a PING has.
+    start: Vec<u8>,
+    /// Bytes of its payload that are still to come.
+    left: usize,
+}
+
+impl Cursor {
+    fn is_between(&self) -> bool {
+        self.start.is_empty()
+    }
+
+    /// How many bytes are certain to be of this frame.
+    fn certain(&self) -> usize {
+        if self.start.len() < FRAME_HEAD { FRAME_HEAD - self.start.len() } else { self.left }
+    }
+
+    /// Goes on by these bytes, and tells of each frame at its end: its kind, its flags, its stream, and what a PING has.
+    fn advance(&mut self, mut bytes: &[u8], mut tell: impl FnMut(u8, u8, u32, &[u8])) {
+        while !bytes.is_empty() {
+            let most = if self.skipped > 0 { self.skipped } else { self.certain() };
+            let (here, rest) = bytes.split_at(most.min(bytes.len()));
+            bytes = rest;
+            if self.skipped > 0 {
+                self.skipped -= here.len();
+                continue;
+            }
+            if self.start.len() < FRAME_HEAD {
+                self.start.extend_from_slice(here);
+                let [a, b, c, _, _, _, _, _, _] = *self.start else { continue };
+                self.left = u32::from_be_bytes([0, a, b, c]) as usize;
+            } else {
+                self.left -= here.len();
+                let wanted = (FRAME_HEAD + PAYLOAD.len()).saturating_sub(self.start.len());
+                self.start.extend_from_slice(here.get(..wanted).unwrap_or(here));
+            }
+            if self.left == 0 {
+                if let [_, _, _, kind, flags, a, b, c, d, ref payload @ ..] = *self.start {
+                    tell(kind, flags, u32::from_be_bytes([a, b, c, d]) & ANY_STREAM, payload);
+                }
+                self.start.clear();
+            }
+        }
+    }
+}
+
+impl Frames {
+    pub(super) fn new() -> Arc<Self> {
+        let incoming = Cursor { skipped: PREFACE_LENGTH, ..Cursor::default() };
+        let state =
+            State { incoming, outgoing: Cursor::default(), last_stream: 0, own: BytesMut::new(), is_blocked: false };
+        Arc::new(Self { state: Mutex::new(state), answered: Notify::new() })
+    }
+
+    /// The client has sent these.
+    pub(super) fn received(&self, bytes: &[u8]) {
+        let State { incoming, last_stream, .. } = &mut *self.state();
+        incoming.advance(bytes, |kind, flags, stream, payload| match kind {
+            HEADERS | CONTINUATION if flags & END_HEADERS != 0 => *last_stream = stream.max(*last_stream),
+            PING if flags & ACK != 0 && payload == PAYLOAD => self.answered.notify_one(),
+            _ => {}
+        });
+    }
+
+    /// Writes what the library wants to write, and this host's own frames between its.
+    pub(super) fn try_write(&self, wire: &Wire, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let mut state = self.state();
+        state.is_blocked = true;
+        if !state.try_flush(wire)? {
+            return Ok(None);
+        }
+        // Where there are own frames left, this one ends first.
+        let most = if state.own.is_empty() { bytes.len() } else { bytes.len().min(state.outgoing.certain()) };
+        let bytes = bytes.get(..most).unwrap_or(bytes);
+        let written = wire.try_write(bytes)?;
+        if let Some(count) = written {
+            state.is_blocked = false;
+            state.outgoing.advance(bytes.get(..count).unwrap_or(bytes), |_, _, _, _| {});
+        }
+        Ok(written)
+    }
+
+    /// Sends a frame of this host's own: now, where the library is between two of its and the wire takes it, or else with its next.
+    fn send(&self, wire: &Wire, kind: u8, payload: &[u8]) {
+        let mut state = self.state();
+        // The payloads are a few bytes long.
+        let length = u8::try_from(payload.len()).unwrap_or(u8::MAX);
+        state.own.extend_from_slice(&[0, 0, length, kind, 0, 0, 0, 0, 0]);
+        state.own.extend_from_slice(payload);
+        // Where the wire is broken the library learns it.
+        state.try_flush(wire).ok();
+    }
+
+    /// Finds out how the client is to be told. The library has to go on with its work meanwhile.
+    pub(super) async fn way(&self, wire: &Wire, traffic: &Traffic) -> Way {
+        // One that reads a response answers a PING whether or not it reads at other times.
+        let asked = async {
+            loop {
+                traffic.quiet_for(PAUSE).await;
+                let before = self.last_stream();
+                self.send(wire, PING, &PAYLOAD);
+                self.answered.notified().await;
+                if self.last_stream() == before {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = asked => return Way::RoundTrip,
+            () = time::sleep(PATIENCE) => {}
+        }
+        tokio::select! {
+            biased;
+            () = traffic.quiet() => {
+                // The last response may not have gone in full.
+                let is_blocked = self.state().is_blocked;
+                if is_blocked { Way::RoundTrip } else { Way::AtOnce }
+            }
+            () = time::sleep(PATIENCE) => Way::RoundTrip,
+        }
+    }
+
+    /// Tells the client to go, and which request was the last one.
+    pub(super) fn say_goodbye(&self, wire: &Wire) {
+        for last in [ANY_STREAM, self.last_stream()] {
+            let no_error = 0_u32;
+            self.send(wire, GOAWAY, &[last.to_be_bytes(), no_error.to_be_bytes()].concat());
+        }
+    }
+
+    fn last_stream(&self) -> u32 {
+        self.state().last_stream
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can leave it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether the library may write: own frames that can go first have gone.
+    fn try_flush(&mut self, wire: &Wire) -> io::Result<bool> {
+        while self.outgoing.is_between() && !self.own.is_empty() {
+            match wire.try_write(&self.own)? {
+                Some(count) => self.own.advance(count),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+
+    #[test]
+    fn frames_are_followed_however_they_come() {
+        let preface = [0; PREFACE_LENGTH];
+        let ping = [&b"\0\0\x08\x06\x01\0\0\0\0"[..], &PAYLOAD].concat();
+        let request = |flags, stream| [0, 0, 3, HEADERS, flags, 0, 0, 0, stream, 0x82, 0x84, 0x86];
+        let rest = [0, 0, 0, CONTINUATION, END_HEADERS, 0, 0, 0, 5];
+        let all =
+            [&preface, SETTINGS, &request(4, 1), &request(0, 5), &rest, &ping, &request(4, 3), &request(0, 7)].concat();
+        for piece in [1, 2, 5, 9, 1000] {
+            let mut cursor = Cursor { skipped: PREFACE_LENGTH, ..Cursor::default() };
+            let mut kinds = Vec::new();
+            let frames = Frames::new();
+            for piece in all.chunks(piece) {
+                cursor.advance(piece, |kind, _, _, _| kinds.push(kind));
+                frames.received(piece);
+            }
+            assert_eq!(kinds, [4, HEADERS, HEADERS, CONTINUATION, PING, HEADERS, HEADERS]);
+            assert!(cursor.is_between());
+            assert_eq!(frames.last_stream(), 5, "the head of 7 has not come in full");
+        }
+    }
+}
