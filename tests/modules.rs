@@ -524,7 +524,7 @@ fn a_component_whose_adapter_may_overwrite_it_is_warned_of() {
     let path = module(files.path(), &component(""));
     let host = Setup::serving_file(&path).start();
     assert_eq!(host.ask(""), b"");
-    host.logged(&["WARN", warning, "serve the core module itself", "plugin=parrot"]);
+    host.logged(&["WARN", "plugin may overwrite its memory", warning, "serve the core module itself", "plugin=parrot"]);
     let checked = Setup::bare().argument("check").option("--plugin", &path).option("--cache-dir", "none").run();
     assert!(checked.0 == 0 && checked.2.contains(warning), "{checked:?}");
     let (code, page, err) = Setup::bare().argument("inspect").argument(&path).run();

@@ -1,18 +1,18 @@
-//! A program's memory as the host sees it during one call. Every address comes from the program and may be anything: one out of
-//! range is `EFAULT`, as it is where an operating system is asked, and never a trap.
+//! A program's memory, as the host sees it during one call. Addresses come from the program and are not trusted: one out of range is
+//! `EFAULT`, as in a system call, and never a trap.
 
 use super::errno::{Answer, Errno};
 
-/// The longest path or link target, in bytes: what Linux takes.
+/// The longest path or link target, in bytes: Linux's limit.
 const LONGEST_TEXT: u32 = 4096;
 
-/// Buffers of one call: what Linux takes.
+/// Buffers of one call: Linux's limit.
 const MOST_SPANS: u32 = 1024;
 
 /// All of a program's memory.
 pub(super) struct View<'a>(&'a mut [u8]);
 
-/// A piece of it, which need not exist.
+/// A range of addresses, not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) at: u32,
@@ -20,12 +20,12 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// What is left of it behind its first `count` bytes.
+    /// The rest behind its first `count` bytes.
     pub(super) fn after(self, count: u32) -> Self {
         Self { at: self.at.saturating_add(count), length: self.length.saturating_sub(count) }
     }
 
-    /// No more than its first `most` bytes.
+    /// Its first `most` bytes.
     pub(super) fn at_most(self, most: u32) -> Self {
         Self { length: self.length.min(most), ..self }
     }
@@ -46,7 +46,7 @@ impl<'a> View<'a> {
         self.0.get_mut(start..start + length as usize).ok_or(Errno::FAULT)
     }
 
-    /// Whether a result of that length can be put there: asked before anything is done that cannot be undone.
+    /// Fails where a result of that length cannot be stored: to be called before any effect.
     pub(super) fn check(&self, at: u32, length: u32) -> Answer {
         self.bytes(Span { at, length }).map(drop)
     }
@@ -79,8 +79,7 @@ impl<'a> View<'a> {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(Errno::from)
     }
 
-    /// The buffers of a read or a write, all of which exist, without those that are empty. Together they are no longer than what
-    /// the call can tell that it has moved.
+    /// The buffers of a read or write, checked, without the empty ones. The sum of their lengths fits into 32 bits.
     pub(super) fn spans(&self, at: u32, count: u32) -> Answer<Vec<Span>> {
         if count > MOST_SPANS {
             return Err(Errno::INVAL);
