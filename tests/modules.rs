@@ -503,6 +503,101 @@ fn a_directory_to_read_is_for_reading_by_modules_too() {
     host.logged(&["connection failed", "the guest exited with status 1"]);
 }
 
+/// All functions of WASI 0.1 but two, by their parameters: `proc_exit` ends a program, and `poll_oneoff` may wait as long as it is told.
+const FUNCTIONS: &str = "args_get ii args_sizes_get ii clock_res_get ii clock_time_get iIi environ_get ii environ_sizes_get ii \
+    fd_advise iIIi fd_allocate iII fd_close i fd_datasync i fd_fdstat_get ii fd_fdstat_set_flags ii fd_fdstat_set_rights iII \
+    fd_filestat_get ii fd_filestat_set_size iI fd_filestat_set_times iIIi fd_pread iiiIi fd_prestat_dir_name iii fd_prestat_get ii \
+    fd_pwrite iiiIi fd_read iiii fd_readdir iiiIi fd_renumber ii fd_seek iIii fd_sync i fd_tell ii fd_write iiii \
+    path_create_directory iii path_filestat_get iiiii path_filestat_set_times iiiiIIi path_link iiiiiii path_open iiiiiIIii \
+    path_readlink iiiiii path_remove_directory iii path_rename iiiiii path_symlink iiiii path_unlink_file iii proc_raise i \
+    random_get ii sock_accept iii sock_recv iiiiii sock_send iiiii sock_shutdown ii";
+
+/// A module that calls the function whose number it reads, thousands of times, with arguments that are drawn from those at which
+/// ranges begin and end.
+fn caller() -> String {
+    const VALUES: [i32; 16] = [0, 1, 2, 3, 4, 5, 8, 64, 99, 4096, 65_528, 65_535, 65_536, 0x7fff_ffff, i32::MIN, -1];
+    let words: Vec<&str> = FUNCTIONS.split_whitespace().collect();
+    let mut imports = String::new();
+    let mut calls = String::new();
+    for (number, function) in words.chunks(2).enumerate() {
+        let [name, parameters] = function else { panic!("{function:?}") };
+        let types: String = parameters.chars().map(|each| if each == 'i' { " i32" } else { " i64" }).collect();
+        let arguments: String = parameters
+            .chars()
+            .map(|each| if each == 'i' { " (call $draw)" } else { " (i64.extend_i32_s (call $draw))" })
+            .collect();
+        imports +=
+            &format!(r#"(import "wasi_snapshot_preview1" "{name}" (func $f{number} (param{types}) (result i32)))"#);
+        calls += &format!(
+            "(if (i32.eq (local.get $number) (i32.const {number})) (then (drop (call $f{number}{arguments}))))"
+        );
+    }
+    let table: String =
+        VALUES.iter().flat_map(|value| value.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect();
+    // The table lies where no call writes often, and is read anew each time, whatever has become of it.
+    format!(
+        r#"(module {imports} (memory (export "memory") 1) (global $seed (mut i32) (i32.const 1))
+            (data (i32.const 40000) "{table}") (data (i32.const 32) "\40\00\00\00\01\00\00\00")
+            (func $draw (result i32)
+                (global.set $seed (i32.add (i32.mul (global.get $seed) (i32.const 1664525)) (i32.const 1013904223)))
+                (i32.load (i32.add (i32.const 40000) (i32.and (i32.shr_u (global.get $seed) (i32.const 24)) (i32.const 60)))))
+            (func (export "_start") (local $number i32) (local $round i32)
+                (drop (call $f{read} (i32.const 0) (i32.const 32) (i32.const 1) (i32.const 48)))
+                (local.set $number (i32.load8_u (i32.const 64)))
+                (loop $again
+                    {calls}
+                    (br_if $again (i32.lt_u (local.tee $round (i32.add (local.get $round) (i32.const 1))) (i32.const 3000))))))"#,
+        read = words.chunks(2).position(|function| function[0] == "fd_read").unwrap(),
+    )
+}
+
+#[test]
+fn no_call_of_a_module_traps_whatever_its_arguments() {
+    let files = directory();
+    let path = module(files.path(), &caller());
+    let scratch = directory();
+    let host = Setup::serving_file(&path)
+        .option("--guest-dir", format!("{}::/:rw", scratch.path().display()))
+        .option("--guest-env", "NAME=value")
+        .start();
+    let functions = FUNCTIONS.split_whitespace().count() / 2;
+    assert_eq!(functions, 44);
+    for number in 0..functions {
+        host.ask([u8::try_from(number).unwrap()]);
+    }
+    wait_for("all to end", || {
+        (host.log().matches("connection finished").count() == functions || host.log().contains("connection failed"))
+            .then_some(())
+    });
+    assert!(!host.log().contains("connection failed"), "{}", host.log());
+}
+
+#[test]
+fn a_module_that_does_not_want_to_wait_need_not() {
+    let files = directory();
+    let flags = r#"(import "wasi_snapshot_preview1" "fd_fdstat_set_flags" (func $flags (param i32 i32) (result i32)))"#;
+    let text = speaker(
+        "later",
+        "(if (call $flags (i32.const 0) (i32.const 4)) (then (call $exit (i32.const 2))))
+        (if (i32.ne (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (i32.const 6)) (then (call $exit (i32.const 3))))
+        (call $say)
+        (if (call $flags (i32.const 0) (i32.const 0)) (then (call $exit (i32.const 4))))
+        (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then (call $exit (i32.const 5))))
+        (call $say)",
+    );
+    let path = module(files.path(), &text.replacen("(module ", &format!("(module {flags} "), 1));
+    for transport in Transport::ALL {
+        let host = Host::serving_over(transport, path.to_str().unwrap());
+        let mut stream = host.connect();
+        let mut said = [0; 5];
+        std::io::Read::read_exact(&mut stream, &mut said).unwrap();
+        assert_eq!(&said, b"later");
+        stream.write_all(b"now").unwrap();
+        assert_eq!(read_to_end(&mut stream), b"nower", "three bytes in the place of the first");
+        assert!(!host.log().contains("connection failed"), "{}", host.log());
+    }
+}
+
 /// A component in which an adapter does what the host does for a module: the memory that it takes may be another's.
 #[test]
 fn a_component_whose_adapter_may_overwrite_it_is_warned_of() {
