@@ -36,13 +36,14 @@ impl<'a> View<'a> {
         Self(memory)
     }
 
+    /// An empty range is nowhere, and exists at any address.
     pub(super) fn bytes(&self, Span { at, length }: Span) -> Answer<&[u8]> {
-        let start = at as usize;
+        let start = if length == 0 { 0 } else { at as usize };
         self.0.get(start..start + length as usize).ok_or(Errno::FAULT)
     }
 
     pub(super) fn bytes_mut(&mut self, Span { at, length }: Span) -> Answer<&mut [u8]> {
-        let start = at as usize;
+        let start = if length == 0 { 0 } else { at as usize };
         self.0.get_mut(start..start + length as usize).ok_or(Errno::FAULT)
     }
 
@@ -52,7 +53,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn put(&mut self, at: u32, bytes: &[u8]) -> Answer {
-        let start = at as usize;
+        let start = if bytes.is_empty() { 0 } else { at as usize };
         self.0.get_mut(start..start + bytes.len()).ok_or(Errno::FAULT)?.copy_from_slice(bytes);
         Ok(())
     }
@@ -109,9 +110,12 @@ mod tests {
         let mut memory = [0_u8; 16];
         let mut view = View::new(&mut memory);
         assert_eq!(view.bytes(Span { at: 0, length: 16 }).unwrap().len(), 16);
-        for (at, length) in [(0, 17), (16, 1), (17, 0), (u32::MAX, 1), (u32::MAX, u32::MAX), (8, u32::MAX)] {
+        for (at, length) in [(0, 17), (16, 1), (u32::MAX, 1), (u32::MAX, u32::MAX), (8, u32::MAX)] {
             assert_eq!(view.bytes(Span { at, length }), Err(Errno::FAULT), "{at} {length}");
             assert_eq!(view.bytes_mut(Span { at, length }), Err(Errno::FAULT), "{at} {length}");
+        }
+        for at in [0, 16, 17, u32::MAX] {
+            assert_eq!(view.bytes(Span { at, length: 0 }), Ok(&[][..]), "{at}");
         }
         for at in [13, 16, 17, u32::MAX] {
             assert_eq!(view.put_u32(at, 1), Err(Errno::FAULT), "{at}");

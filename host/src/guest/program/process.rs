@@ -40,9 +40,11 @@ impl Strings {
     }
 
     fn put(&self, view: &mut View<'_>, pointers: u32, strings: u32) -> Answer {
+        view.check(pointers, u32::try_from(self.starts.len() * 4)?)?;
         view.put(strings, &self.bytes)?;
-        for (pointer, start) in (pointers..).step_by(4).zip(&self.starts) {
-            view.put_u32(pointer, strings + start)?;
+        // Both lie in memory as a whole, so that no sum is beyond it.
+        for (index, start) in (0..).zip(&self.starts) {
+            view.put_u32(pointers + index * 4, strings + start)?;
         }
         Ok(())
     }
@@ -164,6 +166,8 @@ mod tests {
         assert_eq!(view.bytes(Span { at: 20, length: 10 }).unwrap(), b"name\0\0a=b\0");
         assert_eq!([8, 12, 16].map(|at| view.array(at).unwrap()), [20_u32, 25, 26].map(u32::to_le_bytes));
         assert_eq!(strings.put(&mut view, 56, 20), Err(Errno::FAULT));
+        assert_eq!(strings.put(&mut view, u32::MAX - 3, 20), Err(Errno::FAULT));
+        assert_eq!(strings.put(&mut view, 0, u32::MAX - 3), Err(Errno::FAULT));
         assert_eq!(strings.put(&mut view, 0, 60), Err(Errno::FAULT));
     }
 }
