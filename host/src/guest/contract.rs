@@ -28,7 +28,7 @@ pub(super) struct Contract {
     pub(super) missing: Vec<String>,
     /// Which engine can run it.
     pub(super) concurrency: Concurrency,
-    /// Whether it is a program that does not export its memory.
+    /// Whether it is a program whose memory the host cannot see.
     pub(super) lacks_memory: bool,
     /// A hazard in serving it, with the remedy.
     pub(super) warning: Option<&'static str>,
