@@ -18,7 +18,12 @@ fn idle_cost(host: &Host) -> u64 {
 
 #[test]
 fn a_guest_that_only_waits_for_input_starts_with_it() {
-    for (name, answer) in [("hello", "Hello bob!\n"), ("hello-async", "Hello bob!\n"), ("program", "bob\n")] {
+    let files = crate::harness::directory();
+    let module = crate::modules::module(files.path(), &crate::modules::parrot("1"));
+    let module = module.to_str().unwrap();
+    for (name, answer) in
+        [("hello", "Hello bob!\n"), ("hello-async", "Hello bob!\n"), ("program", "bob\n"), (module, "bob\n")]
+    {
         let host = Host::serving(name);
         // The first guest is watched; it waits for its input, and so all others may start late.
         let mut first = host.connect();

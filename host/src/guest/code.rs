@@ -4,14 +4,14 @@ use super::contract::Form;
 use crate::sys::Artifact;
 use wasmtime::{Engine, Module, component::Component};
 
-/// Code that can be linked.
+/// Executable code, ready to be linked.
 pub(super) enum Code {
     Component(Component),
     Module(Module),
 }
 
 impl Code {
-    /// Compiles a file. What comes of it is for [`Artifact`] alone.
+    /// Compiles a file.
     pub(super) fn compile(engine: &Engine, file: &[u8], form: Form) -> wasmtime::Result<Artifact> {
         Ok(Artifact::Fresh(match form {
             Form::Component => engine.precompile_component(file)?,

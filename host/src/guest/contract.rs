@@ -32,14 +32,14 @@ pub(super) struct Contract {
     pub(super) imports_http: bool,
     /// Whether it is a program whose memory the host cannot see.
     pub(super) lacks_memory: bool,
-    /// What may go wrong with it.
+    /// A hazard in serving it, with the remedy.
     pub(super) warning: Option<&'static str>,
 }
 
-/// Of a component that was made with an adapter which takes memory from under its program.
+/// The hazard of a component whose adapter takes memory that its program's allocator may take too.
 const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
-     by memory.grow, which many allocators believe to be theirs, and data may be overwritten: serve the core module itself, which \
-     needs no adapter, or build it for wasm32-wasip2 with a C library of WASI 0.2";
+     by memory.grow, and an allocator that owns all of memory overwrites it: serve the core module itself, which needs no adapter, or \
+     build it for wasm32-wasip2 with a C library of WASI 0.2";
 
 impl fmt::Display for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +66,7 @@ pub enum Error {
         /// What it exports instead.
         exports: Vec<String>,
     },
-    /// A program whose memory the host cannot see.
+    /// A program that does not export its memory.
     #[error(
         "exports no memory by the name of \"memory\", as a program of WASI 0.1 does: build it for wasm32-wasip1, whose linker does so"
     )]

@@ -1,5 +1,5 @@
-//! What is done to the names beneath a directory: made, removed, renamed, linked, looked at. As for an opening, the kernel keeps
-//! each path inside (`beneath`). What is made or removed is a name in the last directory of its path, and nothing is followed there.
+//! Operations on names beneath a directory: create, remove, rename, link, stat. The kernel keeps each path inside, as for an opening
+//! (`beneath`). An operation that changes a name resolves the directory that holds it, and never follows the name itself.
 
 use super::beneath::resolve;
 use rustix::{
@@ -11,8 +11,8 @@ use std::{fs::File, io, os::fd::OwnedFd};
 /// A path and the directory in which it begins.
 pub(super) type Path<'a> = (&'a File, &'a str);
 
-/// The directory that holds what a path names, and its name there with the slashes behind it. None of what is done with a name here
-/// follows it, be it `..` or a link.
+/// Opens the directory that holds a name; returns it with the name and the slashes behind it. The callers' system calls follow
+/// neither a link nor `..` there.
 fn held<'a>(dir: &File, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
     if path.starts_with('/') {
         return Err(Errno::PERM.into());
@@ -28,25 +28,25 @@ fn held<'a>(dir: &File, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
 ///
 /// # Errors
 ///
-/// Whatever `mkdir(2)` answers; "not permitted" where the path leads out. So it is for all that follow.
+/// Those of `mkdir(2)`; "not permitted" where the path leads out. The same holds for all functions below.
 pub(super) fn create_directory(dir: &File, path: &str) -> io::Result<()> {
     let (above, name) = held(dir, path)?;
     Ok(mkdirat(above, name, Mode::from_raw_mode(0o777))?)
 }
 
-/// Removes a directory, which is empty.
+/// Removes an empty directory.
 pub(super) fn remove_directory(dir: &File, path: &str) -> io::Result<()> {
     let (above, name) = held(dir, path)?;
     Ok(unlinkat(above, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Removes the name of anything else.
+/// Removes the name of a file, a link or anything else but a directory.
 pub(super) fn unlink(dir: &File, path: &str) -> io::Result<()> {
     let (above, name) = held(dir, path)?;
     Ok(unlinkat(above, name, AtFlags::empty())?)
 }
 
-/// Gives something another name, in the place of what has it.
+/// Renames; replaces an existing target.
 pub(super) fn rename(from: Path<'_>, to: Path<'_>) -> io::Result<()> {
     let (old, old_name) = held(from.0, from.1)?;
     let (new, new_name) = held(to.0, to.1)?;
@@ -56,7 +56,7 @@ pub(super) fn rename(from: Path<'_>, to: Path<'_>) -> io::Result<()> {
 /// Gives a file a second name. A symbolic link is not followed.
 pub(super) fn link(from: Path<'_>, to: Path<'_>) -> io::Result<()> {
     if from.1.ends_with('/') {
-        // The kernel would follow the name for the sake of the slash. A directory, which it would have to be, has one name.
+        // For the sake of the slash `linkat(2)` would follow a link. The target must be a directory, which cannot be linked.
         resolve(from.0, from.1, OFlags::PATH | OFlags::DIRECTORY)?;
         return Err(Errno::PERM.into());
     }
@@ -65,7 +65,7 @@ pub(super) fn link(from: Path<'_>, to: Path<'_>) -> io::Result<()> {
     Ok(linkat(old, old_name, new, new_name, AtFlags::empty())?)
 }
 
-/// Makes a symbolic link. One that begins at the root would lead whoever follows it on this machine somewhere else.
+/// Makes a symbolic link. Absolute targets are refused: other programs on this machine would follow them out.
 pub(super) fn symlink(target: &str, dir: &File, path: &str) -> io::Result<()> {
     if target.starts_with('/') {
         return Err(Errno::PERM.into());
@@ -74,18 +74,18 @@ pub(super) fn symlink(target: &str, dir: &File, path: &str) -> io::Result<()> {
     Ok(symlinkat(target, above, name)?)
 }
 
-/// Where a symbolic link leads.
+/// The target of a symbolic link.
 pub(super) fn read_link(dir: &File, path: &str) -> io::Result<Vec<u8>> {
     let link = resolve(dir, path, OFlags::PATH | OFlags::NOFOLLOW)?;
     match readlinkat(link, "", Vec::new()) {
         Ok(target) => Ok(target.into_bytes()),
-        // How the kernel says of a descriptor that it is not a link.
+        // The kernel's error for a descriptor that is not a link.
         Err(Errno::NOENT) => Err(Errno::INVAL.into()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// What there is to know of what a path names.
+/// The status of a file.
 pub(super) fn status(dir: &File, path: &str, follow: bool) -> io::Result<Stat> {
     let mut look = OFlags::PATH;
     look.set(OFlags::NOFOLLOW, !follow);
@@ -101,7 +101,7 @@ mod tests {
         Errno::from_io_error(&answer.unwrap_err()).unwrap()
     }
 
-    /// A directory to be in, and one beside it that links lead to.
+    /// A granted directory, and one beside it that links lead to.
     fn tree() -> (tempfile::TempDir, File) {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("inner");
@@ -135,7 +135,7 @@ mod tests {
         }
         assert_eq!(refused(status(&dir, "secret", true)), Errno::PERM);
         assert_eq!(refused(symlink("/etc/passwd", &dir, "absolute")), Errno::PERM);
-        // A slash behind a link would have it followed.
+        // A trailing slash would make the kernel follow a link.
         for path in ["out/", "out//", "secret/", "root/"] {
             assert_eq!(refused(link((&dir, path), (&dir, "taken"))), Errno::PERM, "{path}");
             assert_eq!(refused(read_link(&dir, path)), Errno::PERM, "{path}");
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(refused(create_directory(&dir, path)), Errno::EXIST, "{path}");
             assert_eq!(refused(rename((&dir, path), (&dir, "taken"))), Errno::NOTDIR, "{path}");
         }
-        // What is named by two dots is nothing that can be made or removed, wherever it is.
+        // `.` and `..` cannot be created or removed.
         for path in ["..", "../", "deep/../..", "."] {
             assert_eq!(refused(create_directory(&dir, path)), Errno::EXIST, "{path}");
             refused(unlink(&dir, path));

@@ -160,7 +160,7 @@ impl Plugin {
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
         info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
         if let Some(warning) = contract.warning {
-            warn!(plugin = %plugin.voice.plugin, "{warning}");
+            warn!(plugin = %plugin.voice.plugin, cause = warning, "plugin may overwrite its memory");
         }
         if let Some(advice) = advice {
             info!(plugin = %plugin.voice.plugin, "{advice}");

@@ -1,22 +1,22 @@
-//! Where the reading of a file is, and what tells the modules within a component apart.
+//! The position while a file is read, and the traits of the modules within a component.
 
 use super::interfaces::{FUNCTIONS_0_1, PREVIEW_1};
 use wasmparser::{BinaryReaderError, CompositeInnerType, FuncType, Payload, TypeRef, ValType};
 
-/// Where in a file the reading is.
+/// The position while a file is read.
 #[derive(Default)]
 pub(super) struct Reading {
-    /// How many components and modules enclose what is read; 1 is the plugin itself.
+    /// How many components and modules enclose the current section; 1 is the plugin itself.
     pub(super) depth: usize,
-    /// Those of the types of a module so far, where that is the plugin itself.
+    /// The signatures of a module's types so far, where the module is the plugin itself.
     pub(super) signatures: Vec<Option<String>>,
-    /// What a module within the plugin has so far.
+    /// The traits of the current module within the plugin, so far.
     part: Part,
-    /// The module that has just ended, where one has.
+    /// The traits of a module that has just ended.
     pub(super) ended: Option<Part>,
 }
 
-/// What tells a program of WASI 0.1 and an adapter among the modules of a component.
+/// The traits that tell programs of WASI 0.1 and adapters apart.
 #[derive(Default)]
 pub(super) struct Part {
     pub(super) imports_wasi: bool,
@@ -26,14 +26,14 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// It gives functions of WASI 0.1, and has no memory of its own to do so.
+    /// An adapter exports functions of WASI 0.1 and works in another module's memory.
     pub(super) fn is_adapter(&self) -> bool {
         self.imports_memory && self.exports_wasi && !self.imports_wasi
     }
 }
 
 impl Reading {
-    /// To be called with each section before anything else looks at it.
+    /// Takes the next section into account.
     pub(super) fn payload(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
         match payload {
             Payload::Version { .. } => {

@@ -51,7 +51,7 @@ pub(super) async fn write(caller: &mut Caller<'_, State>, fd: u32, spans: u32, c
         }
         Descriptor::Log { .. } => {
             let mut written = 0;
-            // What is more comes with the next call: each line takes time, which no limit of the program's sees.
+            // A longer write is cut: the host's time for logging lines counts against no limit of the program.
             let mut room = CHUNK as u32;
             let (view, state) = memory_and_state(caller)?;
             let log = state.log_of_program();
@@ -79,7 +79,7 @@ async fn receive(caller: &mut Caller<'_, State>, spans: &[Span], waits: bool) ->
     if waits {
         program.learner.wants_input();
     } else {
-        // It may act on what it does not find.
+        // The program may act on the lack of input.
         program.learner.observable();
     }
     let wire = Arc::clone(&program.wire);
@@ -92,13 +92,13 @@ async fn receive(caller: &mut Caller<'_, State>, spans: &[Span], waits: bool) ->
     }
 }
 
-/// Reads what there is; `None` where there is nothing yet, 0 at the end.
+/// Reads the bytes that have arrived: `None` where there are none yet, 0 at the end of input.
 fn fill(wire: &Wire, view: &mut View<'_>, spans: &[Span]) -> Answer<Option<u32>> {
     let mut total = 0;
     for span in spans {
         match wire.try_read_into(view.bytes_mut(*span)?) {
             Ok(Some(count)) => {
-                // A read is no longer than its buffer.
+                // A read fills at most its buffer, whose length is 32 bits.
                 let count = u32::try_from(count).unwrap_or(span.length);
                 total += count;
                 if count < span.length {
@@ -107,7 +107,7 @@ fn fill(wire: &Wire, view: &mut View<'_>, spans: &[Span]) -> Answer<Option<u32>>
             }
             Ok(None) if total == 0 => return Ok(None),
             Err(error) if total == 0 => return Err(error.into()),
-            // An error is told again by the next read.
+            // The wire keeps an error: the next read returns it.
             Ok(None) | Err(_) => break,
         }
     }
@@ -137,7 +137,7 @@ async fn send(caller: &mut Caller<'_, State>, spans: &[Span], waits: bool) -> An
                 }
                 Ok(None) if sent == 0 => return Err(Errno::AGAIN),
                 Err(error) if sent == 0 => return Err(error.into()),
-                // An error is told again by the next write.
+                // The wire keeps an error: the next write returns it.
                 Ok(None) | Err(_) => return Ok(sent),
             }
         }

@@ -1,8 +1,8 @@
 //! A program's descriptors: the connection as its standard input and output, the log as its standard error, the granted
-//! directories after them, and what it opens.
+//! directories after them, then the files that it opens.
 //!
-//! A program gets a number back only for what it may hold at all (`places`), and `fd_renumber` goes to numbers that are taken, so
-//! that the table is as small as its places.
+//! The table is bounded: each opened file takes one of the guest's places (`places`), and `fd_renumber` accepts only a target that is
+//! open.
 
 use super::{
     errno::{Answer, Errno},
@@ -24,7 +24,7 @@ pub(super) const UNKNOWN: u8 = 0;
 pub(super) const DIRECTORY: u8 = 3;
 pub(super) const REGULAR_FILE: u8 = 4;
 
-/// Bits of a descriptor's rights. No right is ever taken from a descriptor: these say what kind of descriptor it is.
+/// Bits of a descriptor's rights. They describe the kind of descriptor; grants decide about access.
 pub(super) mod rights {
     pub(in super::super) const FD_READ: u64 = 1 << 1;
     pub(in super::super) const FD_WRITE: u64 = 1 << 6;
@@ -35,7 +35,7 @@ pub(super) mod rights {
     const OF_FILES: u64 = 1 << 2 | 1 << 5 | 1 << 7;
     /// Set flags, get status, set times, poll, synchronize.
     const OF_ALL: u64 = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 21 | 1 << 23 | 1 << 27;
-    /// All that begin with `path_`, but for setting sizes, which truncation needs no right for; and reading the directory.
+    /// All that begin with `path_` except `path_filestat_set_size`, and `fd_readdir`. Truncation needs no right here.
     pub(super) const OF_DIRECTORY: u64 = 0b11_1111_1111 << 9 | 1 << 20 | 0b111 << 24 | OF_ALL;
 
     pub(super) fn of_file(readable: bool, writable: bool) -> u64 {
@@ -49,17 +49,17 @@ pub(super) mod rights {
     }
 }
 
-/// What a number stands for.
+/// An open descriptor.
 pub(super) enum Descriptor {
-    /// What the peer sends.
+    /// Standard input: the bytes that the peer sends.
     Input {
         flags: u16,
     },
-    /// What goes to the peer.
+    /// Standard output: the bytes that go to the peer.
     Output {
         flags: u16,
     },
-    /// The log.
+    /// Standard error: the host's log.
     Log {
         flags: u16,
     },
@@ -70,9 +70,9 @@ pub(super) enum Descriptor {
 /// A directory that was granted, or opened beneath one.
 pub(super) struct Directory {
     pub(super) dir: Arc<File>,
-    /// Whether what is beneath may be changed.
+    /// Whether the grant allows changes beneath it.
     pub(super) writable: bool,
-    /// The path that it was granted by, as long as its number is the one that it was granted with.
+    /// The path of the grant; `None` for a directory that the program opened or renumbered.
     pub(super) granted_as: Option<String>,
     pub(super) listing: Option<Listing>,
     pub(super) _place: Option<Arc<()>>,
@@ -83,7 +83,7 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// Whether the grant lets it be changed.
+    /// Whether the grant allows changes; it may be open for reading all the same.
     pub(super) grant_writable: bool,
     pub(super) flags: u16,
     pub(super) _place: Arc<()>,
@@ -140,7 +140,7 @@ impl Descriptors {
         self.0.get_mut(number as usize).and_then(Option::take).ok_or(Errno::BADF)
     }
 
-    /// One number stands for what the other stood for, which is free then.
+    /// Moves a descriptor to another number, closes the one that was there, and frees the old number.
     fn renumber(&mut self, from: u32, to: u32) -> Answer {
         self.get(to)?;
         let mut moved = self.remove(from)?;
@@ -165,7 +165,7 @@ impl Descriptor {
         }
     }
 
-    /// A file on a disk; what is none has another error for each call.
+    /// The file; each call has its own errors for the other kinds.
     pub(super) fn file(&self, of_stream: Errno, of_directory: Errno) -> Answer<&OpenFile> {
         match self {
             Self::File(file) => Ok(file),
@@ -174,7 +174,7 @@ impl Descriptor {
         }
     }
 
-    /// What the system knows by a descriptor too.
+    /// The file or directory behind it; `None` for the standard streams.
     pub(super) fn on_disk(&self) -> Option<&Arc<File>> {
         match self {
             Self::File(file) => Some(&file.file),
@@ -187,7 +187,7 @@ impl Descriptor {
         match self {
             Self::Input { .. } => (UNKNOWN, rights::of_stream(true), 0),
             Self::Output { .. } | Self::Log { .. } => (UNKNOWN, rights::of_stream(false), 0),
-            // What a library may ask of what it opens there. That a grant is for reading is told by the opening.
+            // Libraries ask for no right that is not inherited: a read-only grant must fail in `path_open`, with its own error.
             Self::Directory(_) => (DIRECTORY, rights::OF_DIRECTORY, rights::OF_DIRECTORY | rights::of_file(true, true)),
             Self::File(file) => (REGULAR_FILE, rights::of_file(file.readable, file.writable), 0),
         }
@@ -234,7 +234,7 @@ pub(super) fn set_flags(caller: &mut Caller<'_, State>, number: u32, new: u32) -
     Ok(())
 }
 
-/// Rights tell what a descriptor is for, and nothing more: who may do what is said by grants.
+/// Rights cannot be dropped: grants decide about access.
 pub(super) fn set_rights(caller: &mut Caller<'_, State>, number: u32) -> Answer {
     let (_, program) = parts(caller)?;
     program.descriptors.get(number)?;
@@ -253,7 +253,7 @@ pub(super) fn prestat(caller: &mut Caller<'_, State>, number: u32, out: u32) -> 
     let (mut view, program) = parts(caller)?;
     let length = u32::try_from(granted_as(&program.descriptors, number)?.len())?;
     view.check(out, 8)?;
-    // A directory, of which there is one kind.
+    // The tag for a directory, the only kind.
     view.put_u32(out, 0)?;
     view.put_u32(out + 4, length)
 }
@@ -268,7 +268,7 @@ pub(super) fn prestat_name(caller: &mut Caller<'_, State>, number: u32, at: u32,
     view.put(at, path.as_bytes())
 }
 
-/// No descriptor of a program's is a socket that it could ask about as one.
+/// The socket functions: no descriptor is a socket to a program.
 pub(super) fn not_a_socket(caller: &mut Caller<'_, State>, number: u32) -> Answer {
     let (_, program) = parts(caller)?;
     program.descriptors.get(number)?;

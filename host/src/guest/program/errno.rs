@@ -1,14 +1,14 @@
-//! Error numbers of WASI 0.1, and what the system's errors are among them.
+//! Error numbers of WASI 0.1, and the system's errors mapped to them.
 
 use crate::guest::files::Refusal;
 use rustix::io::Errno as System;
 use std::{io, num::TryFromIntError, str::Utf8Error};
 
-/// Why a call failed, by the number that WASI 0.1 gives it.
+/// An error number of WASI 0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Errno(u16);
 
-/// What a call comes to.
+/// The result of a call.
 pub(super) type Answer<T = ()> = Result<T, Errno>;
 
 /// The value that a function returns to the program.
@@ -38,7 +38,7 @@ impl Errno {
     }
 }
 
-/// What the system answers to work on files and sockets, and WASI's number for it.
+/// Errors of system calls on files and sockets, with WASI's numbers.
 const OF_THE_SYSTEM: [(System, Errno); 46] = [
     (System::TOOBIG, Errno(1)),
     (System::ACCESS, Errno(2)),
@@ -98,7 +98,7 @@ impl From<io::Error> for Errno {
     fn from(error: io::Error) -> Self {
         match System::from_io_error(&error) {
             Some(system) => system.into(),
-            // The wire keeps the kind of what broke it, not the number.
+            // The wire keeps an error's kind, not its number.
             None => match error.kind() {
                 io::ErrorKind::BrokenPipe => System::PIPE.into(),
                 io::ErrorKind::ConnectionAborted => System::CONNABORTED.into(),
@@ -114,7 +114,7 @@ impl From<io::Error> for Errno {
     }
 }
 
-/// A number from the program that is no size, offset or set of flags.
+/// An argument that is out of range.
 impl From<TryFromIntError> for Errno {
     fn from(_out_of_range: TryFromIntError) -> Self {
         Self::INVAL

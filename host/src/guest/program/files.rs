@@ -1,5 +1,5 @@
-//! What is done with open files and directories. The kernel keeps the position of each file. What it has in memory is read at once;
-//! whatever may wait for a disk is done apart, and keeps no other guest waiting.
+//! Calls on open files and directories. The kernel keeps each file's position. Reads take cached pages at once; work that may wait for a
+//! disk runs on a thread of its own, so that no other guest waits for it.
 
 use super::{
     TURN,
@@ -25,7 +25,7 @@ use std::{
 };
 use wasmtime::Caller;
 
-/// Where the kernel takes this for an offset, it means the file's own position.
+/// The offset by which `preadv2(2)` means the file's own position.
 const OWN_POSITION: u64 = u64::MAX;
 
 impl OpenFile {
@@ -70,12 +70,12 @@ pub(super) async fn write_at(
     parts(caller)?.0.put_u32(out, written)
 }
 
-/// Offsets and sizes are signed for the kernel.
+/// The kernel's offsets and sizes are signed.
 fn of_file(offset: u64) -> Answer<u64> {
     if i64::try_from(offset).is_ok() { Ok(offset) } else { Err(Errno::INVAL) }
 }
 
-/// Reads from a position, or else from the file's own, which moves on.
+/// Reads from a position, or from the file's own, which then advances.
 pub(super) async fn read(
     caller: &mut Caller<'_, State>,
     file: &Arc<File>,
@@ -107,7 +107,7 @@ pub(super) async fn read(
     Ok(total)
 }
 
-/// What the kernel has in memory; `None` where that is not known, or nothing.
+/// Reads cached pages; `None` where the read would wait, or the file system cannot tell.
 fn read_now(file: &File, buffer: &mut [u8], position: Option<u64>) -> Option<Result<u32, System>> {
     let position = position.unwrap_or(OWN_POSITION);
     match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], position, ReadWriteFlags::NOWAIT) {
@@ -137,7 +137,7 @@ async fn read_apart(
     Ok(u32::try_from(bytes.len()).unwrap_or(u32::MAX))
 }
 
-/// Writes to a position, or else to the file's own, which moves on.
+/// Writes to a position, or to the file's own, which then advances.
 pub(super) async fn write(
     caller: &mut Caller<'_, State>,
     file: &Arc<File>,
@@ -215,7 +215,7 @@ pub(super) async fn allocate(caller: &mut Caller<'_, State>, fd: u32, offset: u6
     Ok(apart(move || Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), offset, length)?)).await?)
 }
 
-/// What of a file is to be on its disk.
+/// How much of a file to flush to its disk.
 pub(super) enum Sync {
     Data,
     All,
@@ -240,7 +240,7 @@ pub(super) async fn set_size(caller: &mut Caller<'_, State>, fd: u32, size: u64)
     Ok(apart(move || file.set_len(size)).await?)
 }
 
-/// New times, as a program says them.
+/// New times, as the program passes them.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     pub(super) accessed: u64,
@@ -256,7 +256,7 @@ impl TryFrom<Times> for Timestamps {
         let time = |set: u32, now: u32, at: u64| match (flags & set != 0, flags & now != 0) {
             (false, false) => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }),
             (false, true) => Ok(Timespec { tv_sec: 0, tv_nsec: UTIME_NOW }),
-            // Less than 2⁶⁴ nanoseconds are less than 2³⁵ seconds.
+            // 2⁶⁴ nanoseconds are fewer than 2³⁵ seconds.
             (true, false) => Ok(Timespec { tv_sec: (at / SECOND).cast_signed(), tv_nsec: (at % SECOND).cast_signed() }),
             (true, true) => Err(Errno::INVAL),
         };
@@ -288,7 +288,7 @@ pub(super) async fn status(caller: &mut Caller<'_, State>, fd: u32, out: u32) ->
     let (mut view, program) = parts(caller)?;
     let file = program.descriptors.get(fd)?.on_disk().map(Arc::clone);
     view.check(out, 64)?;
-    // The connection and the log have none of all this.
+    // The standard streams have no status.
     let Some(file) = file else { return view.put(out, &[0; 64]) };
     program.learner.observable();
     let status = apart(move || Ok(rustix::fs::fstat(&file)?)).await?;

@@ -1,7 +1,7 @@
 //! `fd_readdir`: a directory's entries, each once however small the program's buffer is.
 //!
-//! A directory is read whole when its first entry is asked for, and kept until its last one was told: a cookie is the number of an
-//! entry in that list. An entry that does not fit is cut, as WASI 0.1 wants it, and comes again whole when its cookie is asked for.
+//! A read from the start reads the whole directory and keeps the list until the program has seen its end. A cookie is an index into that
+//! list. An entry that does not fit is cut, as WASI 0.1 specifies; the program asks for it again by its cookie.
 
 use super::{
     errno::{Answer, Errno},
@@ -18,23 +18,23 @@ use rustix::fs::FileType;
 use std::{fs::File, io, os::unix::fs::MetadataExt, sync::Arc};
 use wasmtime::Caller;
 
-/// The entries of a directory, itself and the one above first.
+/// The entries of a directory: `.` and `..` first.
 pub(super) struct Listing(Vec<Name>);
 
 impl Listing {
     /// `None` where there are too many.
     fn of(dir: &File) -> io::Result<Option<Self>> {
         let Some(rest) = beneath::list(dir, LONGEST_LISTING)? else { return Ok(None) };
-        // What is above is nobody's business, and looks as it does at the root of a file system.
+        // The parent may lie outside of the grant: `..` shows the directory itself, as at the root of a file system.
         let inode = dir.metadata()?.ino();
         let special = |name: &[u8]| Name { name: name.to_vec(), kind: FileType::Directory, inode };
         let mut entries = vec![special(b"."), special(b"..")];
-        // A name that is no text cannot be told, nor opened.
+        // WASI has no form for a name that is not UTF-8.
         entries.extend(rest.into_iter().filter(|entry| std::str::from_utf8(&entry.name).is_ok()));
         Ok(Some(Self(entries)))
     }
 
-    /// Entries from the one with this number on, as many as there is room for, the last of them cut.
+    /// As many entries from this index on as there is room for; the last one may be cut.
     fn written(&self, from: u64, room: usize) -> Vec<u8> {
         let mut written = Vec::new();
         let from = usize::try_from(from).unwrap_or(usize::MAX);
@@ -73,7 +73,7 @@ pub(super) async fn read(caller: &mut Caller<'_, State>, fd: u32, room: Span, co
     let written = written.unwrap_or_default();
     view.put(room.at, &written)?;
     let length = u32::try_from(written.len()).unwrap_or(room.length);
-    // That was the last.
+    // A buffer that is not full is the program's sign of the end.
     if length < room.length {
         directory.listing = None;
     }

@@ -1,18 +1,18 @@
-//! A program's memory as the host sees it during one call. Every address comes from the program and may be anything: one out of
-//! range is `EFAULT`, as it is where an operating system is asked, and never a trap.
+//! A program's memory, as the host sees it during one call. Addresses come from the program and are not trusted: one out of range is
+//! `EFAULT`, as in a system call, and never a trap.
 
 use super::errno::{Answer, Errno};
 
-/// The longest path or link target, in bytes: what Linux takes.
+/// The longest path or link target, in bytes: Linux's limit.
 const LONGEST_TEXT: u32 = 4096;
 
-/// Buffers of one call: what Linux takes.
+/// Buffers of one call: Linux's limit.
 const MOST_SPANS: u32 = 1024;
 
 /// All of a program's memory.
 pub(super) struct View<'a>(&'a mut [u8]);
 
-/// A piece of it, which need not exist.
+/// A range of addresses, not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) at: u32,
@@ -20,12 +20,12 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// What is left of it behind its first `count` bytes.
+    /// The rest behind its first `count` bytes.
     pub(super) fn after(self, count: u32) -> Self {
         Self { at: self.at.saturating_add(count), length: self.length.saturating_sub(count) }
     }
 
-    /// No more than its first `most` bytes.
+    /// Its first `most` bytes.
     pub(super) fn at_most(self, most: u32) -> Self {
         Self { length: self.length.min(most), ..self }
     }
@@ -36,23 +36,24 @@ impl<'a> View<'a> {
         Self(memory)
     }
 
+    /// An empty range is nowhere, and exists at any address.
     pub(super) fn bytes(&self, Span { at, length }: Span) -> Answer<&[u8]> {
-        let start = at as usize;
+        let start = if length == 0 { 0 } else { at as usize };
         self.0.get(start..start + length as usize).ok_or(Errno::FAULT)
     }
 
     pub(super) fn bytes_mut(&mut self, Span { at, length }: Span) -> Answer<&mut [u8]> {
-        let start = at as usize;
+        let start = if length == 0 { 0 } else { at as usize };
         self.0.get_mut(start..start + length as usize).ok_or(Errno::FAULT)
     }
 
-    /// Whether a result of that length can be put there: asked before anything is done that cannot be undone.
+    /// Fails where a result of that length cannot be stored: to be called before any effect.
     pub(super) fn check(&self, at: u32, length: u32) -> Answer {
         self.bytes(Span { at, length }).map(drop)
     }
 
     pub(super) fn put(&mut self, at: u32, bytes: &[u8]) -> Answer {
-        let start = at as usize;
+        let start = if bytes.is_empty() { 0 } else { at as usize };
         self.0.get_mut(start..start + bytes.len()).ok_or(Errno::FAULT)?.copy_from_slice(bytes);
         Ok(())
     }
@@ -79,8 +80,7 @@ impl<'a> View<'a> {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(Errno::from)
     }
 
-    /// The buffers of a read or a write, all of which exist, without those that are empty. Together they are no longer than what
-    /// the call can tell that it has moved.
+    /// The buffers of a read or write, checked, without the empty ones. The sum of their lengths fits into 32 bits.
     pub(super) fn spans(&self, at: u32, count: u32) -> Answer<Vec<Span>> {
         if count > MOST_SPANS {
             return Err(Errno::INVAL);
@@ -110,9 +110,12 @@ mod tests {
         let mut memory = [0_u8; 16];
         let mut view = View::new(&mut memory);
         assert_eq!(view.bytes(Span { at: 0, length: 16 }).unwrap().len(), 16);
-        for (at, length) in [(0, 17), (16, 1), (17, 0), (u32::MAX, 1), (u32::MAX, u32::MAX), (8, u32::MAX)] {
+        for (at, length) in [(0, 17), (16, 1), (u32::MAX, 1), (u32::MAX, u32::MAX), (8, u32::MAX)] {
             assert_eq!(view.bytes(Span { at, length }), Err(Errno::FAULT), "{at} {length}");
             assert_eq!(view.bytes_mut(Span { at, length }), Err(Errno::FAULT), "{at} {length}");
+        }
+        for at in [0, 16, 17, u32::MAX] {
+            assert_eq!(view.bytes(Span { at, length: 0 }), Ok(&[][..]), "{at}");
         }
         for at in [13, 16, 17, u32::MAX] {
             assert_eq!(view.put_u32(at, 1), Err(Errno::FAULT), "{at}");

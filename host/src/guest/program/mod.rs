@@ -1,18 +1,17 @@
-//! Programs of WASI 0.1: core modules that export `_start`, run as they are. This is the whole of `wasi_snapshot_preview1` over what
-//! the host has: the connection as standard input and output, the log as standard error, the granted directories by the rules of
-//! `beneath`, clocks and random numbers.
+//! Programs of WASI 0.1: core modules that export `_start`, run as they are. This is all of `wasi_snapshot_preview1`: the connection as
+//! standard input and output, the log as standard error, the granted directories under the rules of `beneath`, clocks and random
+//! numbers.
 //!
 //! ```text
-//! mod      what a program has, how it is linked and run
+//! mod      a program's state; linking and running it
 //!   ├► memory, errno      its memory, checked; the numbers of errors
-//!   ├► descriptors        what its numbers stand for
+//!   ├► descriptors        its table of descriptors
 //!   ├► connection, files  reading and writing
 //!   ├► paths, listing     names in granted directories
 //!   └► poll, process      waiting; arguments, environment, clocks, its end
 //! ```
 //!
-//! A call that need not wait is done before its future first returns: nothing is copied on the way between a program's memory and
-//! the connection.
+//! A call that need not wait completes in its first poll. Bytes go between a program's memory and the socket without a copy.
 
 mod connection;
 mod descriptors;
@@ -33,23 +32,23 @@ use process::Strings;
 use std::{sync::Arc, time::Instant};
 use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Memory, Module, ModuleExport, Store};
 
-/// What a module exports to be a program.
+/// The exports that make a module a program.
 pub(super) const START: &str = "_start";
 pub(super) const MEMORY: &str = "memory";
 
-/// How much a call moves before it lets others run in between, in bytes.
+/// Bytes that a call moves before it yields to other guests.
 const TURN: u32 = 1 << 20;
 
-/// What one program has.
+/// The state of one program.
 pub(super) struct Program {
-    /// Its memory, once it has called.
+    /// Its memory, found at the first call.
     memory: Option<Memory>,
     descriptors: Descriptors,
     wire: Arc<Wire>,
     learner: Learner,
-    /// Where its monotonic clock begins.
+    /// The origin of its monotonic clock.
     began: Instant,
-    /// What it was told that it would be told.
+    /// Kept from the call that returns their sizes.
     arguments: Option<Strings>,
     environment: Option<Strings>,
 }
@@ -68,7 +67,7 @@ impl Program {
     }
 }
 
-/// The caller's memory, and what it has.
+/// The caller's memory and state.
 fn parts<'a>(caller: &'a mut Caller<'_, State>) -> Answer<(View<'a>, &'a mut Program)> {
     let (view, state) = memory_and_state(caller)?;
     Ok((view, state.program.as_deref_mut().ok_or(Errno::NOTSUP)?))
@@ -88,7 +87,7 @@ fn memory_and_state<'a>(caller: &'a mut Caller<'_, State>) -> Answer<(View<'a>, 
     Ok((View::new(bytes), state))
 }
 
-/// A program that is linked, and where it starts.
+/// A linked program and its start function.
 pub(super) struct ProgramPre {
     pre: InstancePre<State>,
     start: ModuleExport,
@@ -111,7 +110,7 @@ impl ProgramPre {
         Ok(Self { pre: linker.instantiate_pre(module)?, start })
     }
 
-    /// Makes a program, and runs what its module has to run for that.
+    /// Instantiates a program, which runs its module's start section.
     pub(super) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<wasmtime::Instance> {
         store.data_mut().become_program()?;
         self.pre.instantiate_async(store).await
@@ -133,7 +132,7 @@ fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     link_process(linker)
 }
 
-/// A function that never waits.
+/// Links a function that never waits.
 macro_rules! now {
     ($linker:ident, $name:literal, ($($parameter:ident: $ty:ty),*) => $call:path $(, $argument:ident)*) => {
         $linker.func_wrap(PREVIEW_1, $name, |mut caller: Caller<'_, State>, $($parameter: $ty),*| {
@@ -142,7 +141,7 @@ macro_rules! now {
     };
 }
 
-/// One that may wait.
+/// Links a function that may wait.
 macro_rules! later {
     ($linker:ident, $name:literal, ($($parameter:ident: $ty:ty),*) => $call:path $(, $argument:expr)*) => {
         $linker.func_wrap_async(PREVIEW_1, $name, |mut caller: Caller<'_, State>, ($($parameter,)*): ($($ty,)*)| {

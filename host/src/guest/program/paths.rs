@@ -1,5 +1,4 @@
-//! Names in granted directories: what every call that takes a path does. How a path is followed, and that it leads nowhere else, is
-//! for `beneath` and `entries`.
+//! The calls that take a path. `beneath` and `entries` resolve it, and keep it inside of its directory.
 
 use super::{
     descriptors::{APPEND, Descriptor, Directory, NONBLOCK, OpenFile, rights},
@@ -18,7 +17,7 @@ use rustix::fs::{FileType, Timestamps};
 use std::{fs::File, io, sync::Arc};
 use wasmtime::Caller;
 
-/// A path as a program says it.
+/// A path, as the program passes it.
 #[derive(Clone, Copy)]
 pub(super) struct Name {
     pub(super) fd: u32,
@@ -26,7 +25,7 @@ pub(super) struct Name {
     pub(super) length: u32,
 }
 
-/// How a program wants to open something.
+/// The arguments of an opening.
 pub(super) struct Opening {
     pub(super) follow: u32,
     pub(super) open: u32,
@@ -34,7 +33,7 @@ pub(super) struct Opening {
     pub(super) flags: u32,
 }
 
-/// Where a path begins, and the path.
+/// A path and the directory in which it begins.
 struct Found {
     dir: Arc<File>,
     path: String,
@@ -46,7 +45,7 @@ enum Access {
     Change,
 }
 
-/// Finds where a path begins. A grant for reading forbids changes whatever the path is.
+/// Reads a path and finds its directory. A read-only grant refuses changes before the path is looked at.
 fn find(caller: &mut Caller<'_, State>, Name { fd, at, length }: Name, access: Access) -> Answer<Found> {
     let (view, program) = parts(caller)?;
     let directory = program.descriptors.directory(fd)?;
@@ -68,7 +67,7 @@ fn follows(flags: u32) -> Answer<bool> {
     }
 }
 
-/// Does something with one name that changes what it names.
+/// Runs a change to one name.
 async fn change(
     caller: &mut Caller<'_, State>,
     name: Name,
@@ -105,7 +104,7 @@ pub(super) async fn rename(caller: &mut Caller<'_, State>, from: Name, to: Name)
     Ok(apart(move || entries::rename((&from.dir, &from.path), (&to.dir, &to.path))).await?)
 }
 
-/// A link is to what is named itself; through a symbolic link there is none.
+/// Makes a hard link. Following a symbolic link is not supported, as in other implementations.
 pub(super) async fn link(caller: &mut Caller<'_, State>, from: Name, follow: u32, to: Name) -> Answer {
     let (from, to) = (find(caller, from, Access::Change)?, find(caller, to, Access::Change)?);
     if follows(follow)? {
@@ -122,7 +121,7 @@ pub(super) async fn status(caller: &mut Caller<'_, State>, name: Name, follow: u
     parts(caller)?.0.put(out, &described(&status))
 }
 
-/// As much of a link's target as there is room for.
+/// Stores a link's target, cut where it is longer than the buffer.
 pub(super) async fn read_link(caller: &mut Caller<'_, State>, name: Name, room: Span, out: u32) -> Answer {
     let Found { dir, path } = find(caller, name, Access::Look)?;
     let (view, _) = parts(caller)?;

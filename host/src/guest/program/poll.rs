@@ -20,20 +20,20 @@ use wasmtime::Caller;
 const SUBSCRIPTION: u32 = 48;
 const EVENT: u32 = 32;
 
-/// Subscriptions of one call: many times what a program has of descriptors.
+/// Subscriptions of one call: many times the number of a program's descriptors.
 const MOST: u32 = 1024;
 
-/// What is waited for.
+/// A condition that a program waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
     At(Instant),
     Read(u32),
     Write(u32),
-    /// It is told at once that this cannot be waited for.
+    /// A condition that cannot be waited for: its event carries an error at once.
     Nothing(Kind, Errno),
 }
 
-/// The number by which WASI calls a kind of event.
+/// WASI's kinds of events, in the order of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Clock,
@@ -46,7 +46,7 @@ struct Subscription {
     wish: Wish,
 }
 
-/// What has come of a subscription.
+/// The outcome of a subscription.
 struct Event {
     user_data: u64,
     kind: Kind,
@@ -89,7 +89,7 @@ pub(super) async fn poll(caller: &mut Caller<'_, State>, from: u32, to: u32, cou
         Wish::At(time) => Some(time),
         _ => None,
     });
-    // Without a time the longest that there is: nobody waits for its end.
+    // Without a clock among them, longer than any guest lives.
     let mut timer = pin!(sleep_until(earliest.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 32))));
     loop {
         let (mut view, program) = parts(caller)?;
@@ -129,7 +129,7 @@ fn subscription(view: &View<'_>, program: &Program, at: u32) -> Answer<Subscript
     Ok(Subscription { user_data: number(at)?, wish })
 }
 
-/// When a clock shows a time, or has gone on by that much.
+/// The moment at which a clock shows a time, or has advanced by one.
 fn deadline(program: &Program, clock: u32, time: u64, flags: u16) -> Answer<Instant> {
     let time = Duration::from_nanos(time);
     let wait = match (flags, clock) {
@@ -141,7 +141,7 @@ fn deadline(program: &Program, clock: u32, time: u64, flags: u16) -> Answer<Inst
         _ => return Err(Errno::INVAL),
     };
     let now = Instant::now();
-    // A time that this machine cannot tell will not come while anything here runs.
+    // A time beyond the clock's range is later than any guest lives.
     Ok(now.checked_add(wait).unwrap_or(now + Duration::from_secs(1 << 32)))
 }
 
@@ -149,7 +149,7 @@ fn is_input(program: &Program, fd: u32) -> bool {
     matches!(program.descriptors.get(fd), Ok(Descriptor::Input { .. }))
 }
 
-/// Whether the connection is waited for, in that direction.
+/// Whether a subscription waits for that direction of the connection.
 fn waits_for(program: &Program, subscriptions: &[Subscription], kind: Kind) -> bool {
     subscriptions.iter().any(|each| match each.wish {
         Wish::Read(fd) => kind == Kind::Read && is_input(program, fd),
@@ -158,7 +158,7 @@ fn waits_for(program: &Program, subscriptions: &[Subscription], kind: Kind) -> b
     })
 }
 
-/// What has happened of what is waited for, if it has.
+/// The event of a subscription, if its condition holds.
 fn event(program: &Program, &Subscription { user_data, wish }: &Subscription) -> Option<Event> {
     let (kind, outcome) = match wish {
         Wish::At(time) => (Kind::Clock, (time <= Instant::now()).then_some(Ok(0))?),
@@ -169,7 +169,7 @@ fn event(program: &Program, &Subscription { user_data, wish }: &Subscription) ->
     Some(Event { user_data, kind, outcome })
 }
 
-/// How much can be read without waiting, at least; `None` where that is nothing yet.
+/// The least number of bytes to read without waiting; `None` where there are none yet.
 fn to_read(program: &Program, fd: u32) -> Answer<Option<u64>> {
     match program.descriptors.get(fd)? {
         Descriptor::Input { .. } => Ok(program.wire.is_readable().then_some(1)),
@@ -183,7 +183,7 @@ fn to_read(program: &Program, fd: u32) -> Answer<Option<u64>> {
 
 fn to_write(program: &Program, fd: u32) -> Answer<Option<u64>> {
     match program.descriptors.get(fd)? {
-        // That the connection is broken is told by the write.
+        // On a broken connection the write returns the error.
         Descriptor::Output { .. } => Ok(program.wire.try_room().unwrap_or(true).then_some(1)),
         Descriptor::Log { .. } => Ok(Some(1)),
         Descriptor::File(file) if file.writable => Ok(Some(1)),

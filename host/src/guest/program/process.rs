@@ -1,4 +1,4 @@
-//! What a program is told and how it ends: arguments, environment, clocks, random numbers.
+//! Arguments, environment, clocks, random numbers, and a program's exit.
 
 use super::{
     TURN,
@@ -11,14 +11,14 @@ use std::time::SystemTime;
 use wasmtime::Caller;
 use wasmtime_wasi::I32Exit;
 
-/// Clocks. Those of a process's own time are none here.
+/// The clocks. Those of CPU time are not supported.
 pub(super) const REALTIME: u32 = 0;
 pub(super) const MONOTONIC: u32 = 1;
 
-/// Strings as C has them. They are found out once, since a program asks for their size first and makes room for that.
+/// Zero-terminated strings. They are kept, since a program asks for their size first and then passes a buffer of that size.
 pub(super) struct Strings {
     bytes: Vec<u8>,
-    /// Where each begins.
+    /// The offset of each.
     starts: Vec<u32>,
 }
 
@@ -26,7 +26,7 @@ impl Strings {
     fn of(strings: impl IntoIterator<Item = String>) -> Self {
         let (mut bytes, mut starts) = (Vec::new(), Vec::new());
         for string in strings {
-            // They are bounded by `grants`, and by what can be known of a connection.
+            // `grants` bounds them, and the facts of a connection are short.
             starts.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
             bytes.extend(string.bytes());
             bytes.push(0);
@@ -40,15 +40,17 @@ impl Strings {
     }
 
     fn put(&self, view: &mut View<'_>, pointers: u32, strings: u32) -> Answer {
+        view.check(pointers, u32::try_from(self.starts.len() * 4)?)?;
         view.put(strings, &self.bytes)?;
-        for (pointer, start) in (pointers..).step_by(4).zip(&self.starts) {
-            view.put_u32(pointer, strings + start)?;
+        // Both lie in memory as a whole, so that no sum is beyond it.
+        for (index, start) in (0..).zip(&self.starts) {
+            view.put_u32(pointers + index * 4, strings + start)?;
         }
         Ok(())
     }
 }
 
-/// Which strings are asked for.
+/// The two sets of strings.
 #[derive(Clone, Copy)]
 enum Which {
     Arguments,
@@ -96,7 +98,7 @@ pub(super) fn environment(caller: &mut Caller<'_, State>, pointers: u32, at: u32
 
 pub(super) fn resolution(caller: &mut Caller<'_, State>, clock: u32, out: u32) -> Answer {
     match clock {
-        // Both are counted in nanoseconds.
+        // Both count nanoseconds.
         REALTIME | MONOTONIC => parts(caller)?.0.put_u64(out, 1),
         _ => Err(Errno::INVAL),
     }
@@ -109,17 +111,17 @@ pub(super) fn time(caller: &mut Caller<'_, State>, clock: u32, out: u32) -> Answ
         MONOTONIC => program.began.elapsed(),
         _ => return Err(Errno::INVAL),
     };
-    // The first moment of a program is not 0, which some take for no time.
+    // Never 0: Go's runtime takes that for an error.
     view.put_u64(out, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1))
 }
 
-/// As much as the program wants. Making them takes time, in which others get their turns.
+/// Fills a buffer of any length, and yields to other guests in between.
 pub(super) async fn random(caller: &mut Caller<'_, State>, span: Span) -> Answer {
     let (mut view, program) = parts(caller)?;
     view.bytes(span)?;
     let mut rest = span;
     if rest.length > TURN {
-        // It is seen to take time.
+        // Yielding counts as waiting, and is not a wait for input.
         program.learner.observable();
     }
     loop {
@@ -134,17 +136,17 @@ pub(super) async fn random(caller: &mut Caller<'_, State>, span: Span) -> Answer
     }
 }
 
-/// Others get their turns by themselves.
+/// A no-op: the engine preempts guests.
 pub(super) fn proceed(_: &mut Caller<'_, State>) -> Answer {
     Ok(())
 }
 
-/// There are no signals.
+/// Signals are not supported.
 pub(super) fn unsupported(_: &mut Caller<'_, State>) -> Answer {
     Err(Errno::NOTSUP)
 }
 
-/// Ends the program, whatever it is in the middle of.
+/// Ends the program at once.
 pub(super) fn exit(status: u32) -> wasmtime::Result<()> {
     Err(I32Exit(status.cast_signed()).into())
 }
@@ -164,6 +166,8 @@ mod tests {
         assert_eq!(view.bytes(Span { at: 20, length: 10 }).unwrap(), b"name\0\0a=b\0");
         assert_eq!([8, 12, 16].map(|at| view.array(at).unwrap()), [20_u32, 25, 26].map(u32::to_le_bytes));
         assert_eq!(strings.put(&mut view, 56, 20), Err(Errno::FAULT));
+        assert_eq!(strings.put(&mut view, u32::MAX - 3, 20), Err(Errno::FAULT));
+        assert_eq!(strings.put(&mut view, 0, u32::MAX - 3), Err(Errno::FAULT));
         assert_eq!(strings.put(&mut view, 0, 60), Err(Errno::FAULT));
     }
 }
