@@ -1,6 +1,10 @@
 //! What needs `unsafe`: all of it, in one place.
 #![expect(unsafe_code, reason = "each function says why it is sound, and what it leaves to its callers")]
 
+mod artifact;
+
+pub(crate) use artifact::{Artifact, TrustedDirectory};
+
 use nix::{
     cmsg_space,
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -8,14 +12,11 @@ use nix::{
     sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg},
 };
 use std::{
-    fs::File,
     io::{self, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-    path::PathBuf,
     sync::Arc,
 };
 use tokio::io::unix::AsyncFd;
-use wasmtime::{Engine, Module, component::Component};
 
 /// Has the runtime's reactor watch a non-blocking socket, for as long as the result lives.
 ///
@@ -91,46 +92,6 @@ pub(crate) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
     match answer {
         0 => Ok(counters[libc::SK_MEMINFO_DROPS as usize]),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Machine code that this program's compiler made. Only the cache of compiled plugins makes values of this type: fresh from
-/// the compiler, or read from a directory that nobody else can write and found undamaged.
-#[derive(Debug)]
-pub(crate) enum Artifact {
-    /// Fresh from the compiler.
-    Fresh(Vec<u8>),
-    /// In the cache: opened, checked, and to be mapped.
-    Kept(File),
-}
-
-impl Artifact {
-    /// Makes a component of it that `engine` can execute.
-    pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        match self {
-            // SAFETY: the bytes come from `Engine::precompile_component` of this process.
-            Self::Fresh(bytes) => unsafe { Component::deserialize(engine, bytes) },
-            Self::Kept(file) => {
-                // The path of the descriptor names the very file that was checked, whatever has become of its name.
-                let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-                // SAFETY: the file was written by this program, found undamaged by its checksum, and lies where nobody else can
-                // write it or replace it; this program never writes to a file that has been given its final name.
-                unsafe { Component::deserialize_file(engine, path) }
-            }
-        }
-    }
-
-    /// Makes a core module of it that `engine` can execute.
-    pub(crate) fn load_module(&self, engine: &Engine) -> wasmtime::Result<Module> {
-        match self {
-            // SAFETY: the bytes come from `Engine::precompile_module` of this process.
-            Self::Fresh(bytes) => unsafe { Module::deserialize(engine, bytes) },
-            Self::Kept(file) => {
-                let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-                // SAFETY: as for a component.
-                unsafe { Module::deserialize_file(engine, path) }
-            }
-        }
     }
 }
 

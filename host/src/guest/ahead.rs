@@ -3,7 +3,7 @@
 use super::{
     cache, code::Code, contract::Declared, engine, file::PluginFile, kind::Kind, loaded, plugin, problem::Problem,
 };
-use crate::{config::Wasi03, sys::Artifact};
+use crate::config::Wasi03;
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -35,7 +35,7 @@ pub fn compile(
     let contract = loaded::accepted(&declared, kind, wasi_0_3)?;
     let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
     let (path, entry) = cache::keep(cache_dir, compiler, &bytes, declared)?;
-    let took = matches!(entry.artifact, Artifact::Fresh(_)).then(|| started.elapsed());
+    let took = entry.artifact.is_fresh().then(|| started.elapsed());
     let form = entry.known.declared.form();
     let code = Code::load(&entry.artifact, compiler, form).map_err(Problem::of_compiler)?;
     plugin::link(compiler, &code, &contract)?;

@@ -10,26 +10,19 @@ use super::{
     contract::Declared,
     digest::Digest,
     engine::{self, Concurrency},
-    file,
     pool::Needs,
     problem::Problem,
 };
-use crate::sys::Artifact;
-use rustix::{
-    fs::{Mode, OFlags},
-    process::geteuid,
-};
+use crate::sys::{Artifact, TrustedDirectory};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs,
     hash::{Hash, Hasher},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 use tracing::{debug, info, warn};
-use twox_hash::XxHash3_128;
 use wasmtime::Engine;
 
 /// Entries that are kept, the latest used ones: enough for a day of changing a plugin many times.
@@ -46,7 +39,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A cache directory, or none.
 #[derive(Debug)]
-pub(super) struct Cache(Option<PathBuf>);
+pub(super) struct Cache(Option<TrustedDirectory>);
 
 /// Why a compiled plugin cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -82,14 +75,16 @@ pub(super) fn keep(
     declared: Declared,
 ) -> Result<(PathBuf, Entry), Problem> {
     let dir = dir.ok_or(KeepError::Nowhere)?;
-    let dir = prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
-    let path = dir.join(entry_name(&blake3::hash(plugin))?);
+    let dir =
+        TrustedDirectory::prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
+    let name = entry_name(&blake3::hash(plugin))?;
+    let path = dir.path().join(&name);
     let loads = |entry: &Entry| Code::load(&entry.artifact, engine, entry.known.declared.form()).is_ok();
-    if let Some(entry) = read(&path).ok().filter(loads) {
+    if let Some(entry) = read(&dir, &name).ok().filter(loads) {
         return Ok((path, entry));
     }
     let entry = compile(engine, plugin, Digest::of(plugin), declared)?;
-    match write(&dir, &path, &entry) {
+    match write(&dir, &name, &entry) {
         Ok(()) => Ok((path, entry)),
         Err(cause) => Err(KeepError::Unwritten { entry: path, cause }.into()),
     }
@@ -115,7 +110,7 @@ impl Cache {
     /// Opens a directory, making it where it does not exist. One that cannot be trusted is not used, with a warning.
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let Some(dir) = dir else { return Self(None) };
-        match prepare(dir) {
+        match TrustedDirectory::prepare(dir) {
             Ok(dir) => Self(Some(dir)),
             Err(problem) => {
                 warn!(dir = %dir.display(), "compiled plugins are not kept: {problem}");
@@ -126,15 +121,16 @@ impl Cache {
 
     /// Where a plugin is, where it is there and can be trusted.
     pub(super) fn holds(&self, key: &blake3::Hash) -> Option<PathBuf> {
-        let path = self.0.as_ref()?.join(entry_name(key).ok()?);
-        read(&path).is_ok().then_some(path)
+        let (dir, name) = (self.0.as_ref()?, entry_name(key).ok()?);
+        read(dir, &name).is_ok().then(|| dir.path().join(name))
     }
 
     /// What there is of a plugin, where that can be trusted.
     pub(super) fn find(&self, key: &blake3::Hash) -> Result<Option<Entry>, Problem> {
         let Some(dir) = &self.0 else { return Ok(None) };
-        let path = dir.join(entry_name(key)?);
-        match read(&path) {
+        let name = entry_name(key)?;
+        let path = dir.path().join(&name);
+        match read(dir, &name) {
             Ok(entry) => {
                 debug!(entry = %path.display(), "compiled plugin found");
                 return Ok(Some(entry));
@@ -156,9 +152,9 @@ impl Cache {
         info!("compiling the plugin");
         let entry = compile(engine, plugin, digest, declared)?;
         if let Some(dir) = &self.0 {
-            let path = dir.join(entry_name(&blake3::hash(plugin))?);
-            if let Err(error) = write(dir, &path, &entry) {
-                warn!(entry = %path.display(), "the compiled plugin could not be kept: {error}");
+            let name = entry_name(&blake3::hash(plugin))?;
+            if let Err(error) = write(dir, &name, &entry) {
+                warn!(entry = %dir.path().join(name).display(), "the compiled plugin could not be kept: {error}");
             }
         }
         Ok(entry)
@@ -173,31 +169,6 @@ pub(super) fn compile(engine: &Engine, plugin: &[u8], digest: Digest, declared: 
     Ok(Entry { artifact, known: Known { digest, declared, needs } })
 }
 
-/// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
-fn prepare(dir: &Path) -> Result<PathBuf, String> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| format!("the directory cannot be made: {error}"))?;
-    // Links are followed once, here; what they lead to is what is judged and used.
-    let dir = dir.canonicalize().map_err(|error| format!("the directory cannot be found: {error}"))?;
-    let me = geteuid().as_raw();
-    for part in dir.ancestors() {
-        let metadata =
-            fs::symlink_metadata(part).map_err(|error| format!("{} cannot be looked at: {error}", part.display()))?;
-        if metadata.uid() != me && metadata.uid() != 0 {
-            return Err(format!("{} belongs to another user; use a directory of your own", part.display()));
-        }
-        // In a sticky directory, such as /tmp, others can make entries but not replace ours.
-        let others_replace = metadata.mode() & 0o022 != 0 && (part == dir || metadata.mode() & 0o1000 == 0);
-        if others_replace {
-            return Err(format!("others can write {0}; chmod go-w {0}", part.display()));
-        }
-    }
-    Ok(dir)
-}
-
 fn entry_name(key: &blake3::Hash) -> Result<String, Problem> {
     // An entry of the other engine does not load, and only a degenerate plugin has one: which it is follows from the plugin, but for
     // what `--plugin-kind` says of one that is of both generations without using either.
@@ -209,70 +180,20 @@ fn entry_name(key: &blake3::Hash) -> Result<String, Problem> {
     Ok(format!("{}-{}.{SUFFIX}", key.to_hex(), settings.get(..16).unwrap_or_default()))
 }
 
-/// Opens an entry and checks that it is ours and undamaged. Not blocking, in case a pipe has been put there.
-fn read(path: &Path) -> io::Result<Entry> {
-    let file = File::from(rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?);
-    let metadata = file.metadata()?;
-    if !metadata.is_file()
-        || metadata.mode() & 0o022 != 0
-        || (metadata.uid() != geteuid().as_raw() && metadata.uid() != 0)
-    {
-        return Err(io::Error::other("others can write it, or it is not a file of ours"));
-    }
-    let known = known(&file, metadata.len())?;
-    // Tells which entries are in use.
-    drop(file.set_modified(SystemTime::now()));
-    Ok(Entry { artifact: Artifact::Kept(file), known })
-}
-
-/// What is known, of an entry that is undamaged. It is not mapped for this: an error of the disk would end the process.
-fn known(entry: &File, length: u64) -> io::Result<Known> {
-    let damaged = || io::Error::other("it is damaged");
-    let end = length.checked_sub(size_of::<u128>() as u64).ok_or_else(damaged)?;
-    let mut checksum = XxHash3_128::new();
-    file::for_each_piece(entry, end, |piece| checksum.write(piece))?;
-    let mut expected = [0; size_of::<u128>()];
-    entry.read_exact_at(&mut expected, end)?;
-    if checksum.finish_128() != u128::from_le_bytes(expected) {
-        return Err(damaged());
-    }
-    let mut length = [0; size_of::<u32>()];
-    let end = end.checked_sub(length.len() as u64).ok_or_else(damaged)?;
-    entry.read_exact_at(&mut length, end)?;
-    let length = u32::from_le_bytes(length);
-    let mut known = vec![0; length as usize];
-    entry.read_exact_at(&mut known, end.checked_sub(length.into()).ok_or_else(damaged)?)?;
-    Ok(serde_json::from_slice(&known)?)
+/// Opens an entry that can be trusted.
+fn read(dir: &TrustedDirectory, name: &str) -> io::Result<Entry> {
+    let (artifact, known) = dir.open(name)?;
+    Ok(Entry { artifact, known: serde_json::from_slice(&known)? })
 }
 
 /// Writes an entry so that it is found whole or not at all.
-fn write(dir: &Path, path: &Path, entry: &Entry) -> io::Result<()> {
-    let Artifact::Fresh(code) = &entry.artifact else { return Ok(()) };
-    let mut known = serde_json::to_vec(&entry.known)?;
-    let length = u32::try_from(known.len()).map_err(io::Error::other)?;
-    known.extend(length.to_le_bytes());
-    let mut checksum = XxHash3_128::new();
-    checksum.write(code);
-    checksum.write(&known);
+fn write(dir: &TrustedDirectory, name: &str, entry: &Entry) -> io::Result<()> {
     // A name that no other process has, on this machine or on another that shares the directory.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let temporary = path.with_extension(format!("{}-{}.{UNFINISHED}", std::process::id(), now.as_nanos()));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(code)?;
-        file.write_all(&known)?;
-        file.write_all(&checksum.finish_128().to_le_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if written.is_err() {
-        drop(fs::remove_file(&temporary));
-    }
-    forget_the_oldest(dir);
+    let unfinished = format!("{}-{}.{UNFINISHED}", std::process::id(), now.as_nanos());
+    let temporary = dir.path().join(name).with_extension(unfinished);
+    let written = dir.keep(name, &temporary, &entry.artifact, &serde_json::to_vec(&entry.known)?);
+    forget_the_oldest(dir.path());
     written
 }
 

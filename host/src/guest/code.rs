@@ -13,16 +13,16 @@ pub(super) enum Code {
 impl Code {
     /// Compiles a file.
     pub(super) fn compile(engine: &Engine, file: &[u8], form: Form) -> wasmtime::Result<Artifact> {
-        Ok(Artifact::Fresh(match form {
-            Form::Component => engine.precompile_component(file)?,
-            Form::Module => engine.precompile_module(file)?,
-        }))
+        match form {
+            Form::Component => Artifact::of_component(engine, file),
+            Form::Module => Artifact::of_module(engine, file),
+        }
     }
 
     /// Makes compiled code executable by `engine`.
     pub(super) fn load(artifact: &Artifact, engine: &Engine, form: Form) -> wasmtime::Result<Self> {
         Ok(match form {
-            Form::Component => Self::Component(artifact.load(engine)?),
+            Form::Component => Self::Component(artifact.load_component(engine)?),
             Form::Module => Self::Module(artifact.load_module(engine)?),
         })
     }

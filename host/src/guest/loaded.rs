@@ -14,7 +14,7 @@ use super::{
     pool::{Needs, Pool},
     problem::{Problem, one_line},
 };
-use crate::{config::Wasi03, sys::Artifact};
+use crate::config::Wasi03;
 use std::sync::Arc;
 use tracing::warn;
 use wasmtime::Engine;
@@ -69,7 +69,8 @@ impl Loaded {
         let pool = pool(&contract, needs, source)?;
         let form = declared.form();
         let mut code = Code::load(&entry.artifact, &pool.engine, form);
-        if let (Artifact::Kept(_), Err(error)) = (&entry.artifact, &code)
+        if let Err(error) = &code
+            && !entry.artifact.is_fresh()
             && Code::load(&entry.artifact, compiler(&contract)?, form).is_err()
         {
             // A file system that forbids execution, for example.

@@ -1,0 +1,241 @@
+//! Machine code that this process may execute: from its own compiler, or from a file that only this user could have written.
+//!
+//! Executing bytes that anybody else has made is undefined behaviour, so nothing else makes an [`Artifact`]: its fields are
+//! private, and so is the way of a file to it. A [`TrustedDirectory`] is one that nobody else can write or redirect; an entry
+//! in it is opened as an artifact once its owner, its mode and its checksum are found to be right; and only an artifact that
+//! was compiled here is written there.
+#![expect(unsafe_code, reason = "the constructors establish what the engine asks for")]
+
+use rustix::{
+    fs::{Mode, OFlags},
+    process::geteuid,
+};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+use twox_hash::XxHash3_128;
+use wasmtime::{Engine, Module, component::Component};
+
+/// A piece of an entry that is read at once.
+const PIECE: usize = 64 << 10;
+
+/// What an entry ends with: the length of what stands behind the code, and the checksum of all that comes before it.
+const LENGTH: u64 = size_of::<u32>() as u64;
+const CHECKSUM: u64 = size_of::<u128>() as u64;
+
+/// Compiled code.
+#[derive(Debug)]
+pub(crate) struct Artifact(Code);
+
+#[derive(Debug)]
+enum Code {
+    /// Fresh from the compiler.
+    Compiled(Vec<u8>),
+    /// In a file, to be mapped.
+    Kept(File),
+}
+
+impl Artifact {
+    /// Compiles a component.
+    pub(crate) fn of_component(engine: &Engine, component: &[u8]) -> wasmtime::Result<Self> {
+        Ok(Self(Code::Compiled(engine.precompile_component(component)?)))
+    }
+
+    /// Compiles a core module.
+    pub(crate) fn of_module(engine: &Engine, module: &[u8]) -> wasmtime::Result<Self> {
+        Ok(Self(Code::Compiled(engine.precompile_module(module)?)))
+    }
+
+    /// Whether this process has compiled it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        matches!(self.0, Code::Compiled(_))
+    }
+
+    /// Makes a component of it that `engine` can execute.
+    pub(crate) fn load_component(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        match &self.0 {
+            // SAFETY: the bytes come from this process's compiler, as every value of this variant.
+            Code::Compiled(bytes) => unsafe { Component::deserialize(engine, bytes) },
+            // SAFETY: as for every value of this variant, the file was written by this program, found undamaged by its checksum,
+            // and lies where nobody else can write it or replace it; this program never writes to a file that has its final name.
+            Code::Kept(file) => unsafe { Component::deserialize_file(engine, by_descriptor(file)) },
+        }
+    }
+
+    /// Makes a core module of it that `engine` can execute.
+    pub(crate) fn load_module(&self, engine: &Engine) -> wasmtime::Result<Module> {
+        match &self.0 {
+            // SAFETY: as for a component.
+            Code::Compiled(bytes) => unsafe { Module::deserialize(engine, bytes) },
+            // SAFETY: as for a component.
+            Code::Kept(file) => unsafe { Module::deserialize_file(engine, by_descriptor(file)) },
+        }
+    }
+}
+
+/// The path of the descriptor names the very file that was checked, whatever has become of its name.
+fn by_descriptor(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// A directory that nobody else can write, on a path that nobody else can redirect.
+#[derive(Debug)]
+pub(crate) struct TrustedDirectory(PathBuf);
+
+impl TrustedDirectory {
+    /// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
+    pub(crate) fn prepare(dir: &Path) -> Result<Self, String> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| format!("the directory cannot be made: {error}"))?;
+        // Links are followed once, here; what they lead to is what is judged and used.
+        let dir = dir.canonicalize().map_err(|error| format!("the directory cannot be found: {error}"))?;
+        let me = geteuid().as_raw();
+        for part in dir.ancestors() {
+            let metadata = fs::symlink_metadata(part)
+                .map_err(|error| format!("{} cannot be looked at: {error}", part.display()))?;
+            if metadata.uid() != me && metadata.uid() != 0 {
+                return Err(format!("{} belongs to another user; use a directory of your own", part.display()));
+            }
+            // In a sticky directory, such as /tmp, others can make entries but not replace ours.
+            let others_replace = metadata.mode() & 0o022 != 0 && (part == dir || metadata.mode() & 0o1000 == 0);
+            if others_replace {
+                return Err(format!("others can write {0}; chmod go-w {0}", part.display()));
+            }
+        }
+        Ok(Self(dir))
+    }
+
+    /// Its path, without links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Opens an entry and checks that it is ours and undamaged: the code, and what stands behind it. Not blocking, in case a pipe
+    /// has been put there.
+    pub(crate) fn open(&self, name: &str) -> io::Result<(Artifact, Vec<u8>)> {
+        let file = File::from(rustix::fs::open(
+            self.0.join(name),
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file()
+            || metadata.mode() & 0o022 != 0
+            || (metadata.uid() != geteuid().as_raw() && metadata.uid() != 0)
+        {
+            return Err(io::Error::other("others can write it, or it is not a file of ours"));
+        }
+        let behind = undamaged(&file, metadata.len())?;
+        // Tells which entries are in use.
+        drop(file.set_modified(SystemTime::now()));
+        Ok((Artifact(Code::Kept(file)), behind))
+    }
+
+    /// Writes an entry under a name that no other process uses, `temporary`, and gives it its own when it is complete. What was read
+    /// from an entry is not written again.
+    pub(crate) fn keep(&self, name: &str, temporary: &Path, artifact: &Artifact, behind: &[u8]) -> io::Result<()> {
+        let Code::Compiled(code) = &artifact.0 else { return Ok(()) };
+        let length = u32::try_from(behind.len()).map_err(io::Error::other)?.to_le_bytes();
+        let mut checksum = XxHash3_128::new();
+        [code, behind, &length].into_iter().for_each(|piece| checksum.write(piece));
+        let written = (|| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+            for piece in [code, behind, &length, &checksum.finish_128().to_le_bytes()] {
+                file.write_all(piece)?;
+            }
+            file.sync_all()?;
+            fs::rename(temporary, self.0.join(name))
+        })();
+        if written.is_err() {
+            drop(fs::remove_file(temporary));
+        }
+        written
+    }
+}
+
+/// What stands behind the code of an entry that is undamaged. It is not mapped for this: an error of the disk would end the process.
+pub(crate) fn undamaged(entry: &File, length: u64) -> io::Result<Vec<u8>> {
+    let damaged = || io::Error::other("it is damaged");
+    let end = length.checked_sub(CHECKSUM).ok_or_else(damaged)?;
+    let mut checksum = XxHash3_128::new();
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    while at < end {
+        let room = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+        let piece = buffer.get_mut(..room).ok_or_else(damaged)?;
+        entry.read_exact_at(piece, at)?;
+        checksum.write(piece);
+        at += room as u64;
+    }
+    let mut expected = [0; CHECKSUM as usize];
+    entry.read_exact_at(&mut expected, end)?;
+    if checksum.finish_128() != u128::from_le_bytes(expected) {
+        return Err(damaged());
+    }
+    let mut length = [0; LENGTH as usize];
+    let end = end.checked_sub(LENGTH).ok_or_else(damaged)?;
+    entry.read_exact_at(&mut length, end)?;
+    let length = u32::from_le_bytes(length);
+    let start = end.checked_sub(length.into()).ok_or_else(damaged)?;
+    let mut behind = vec![0; length as usize];
+    entry.read_exact_at(&mut behind, start)?;
+    Ok(behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trusted() -> (tempfile::TempDir, TrustedDirectory) {
+        let directory = tempfile::tempdir().unwrap();
+        let trusted = TrustedDirectory::prepare(directory.path()).unwrap();
+        (directory, trusted)
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written_and_no_damaged_one_is() {
+        let (_directory, trusted) = trusted();
+        let engine = Engine::default();
+        let compiled = Artifact::of_module(&engine, b"\0asm\x01\0\0\0").unwrap();
+        trusted.keep("entry", &trusted.path().join("draft"), &compiled, b"behind").unwrap();
+        let (artifact, behind) = trusted.open("entry").unwrap();
+        assert_eq!(behind, b"behind");
+        assert!(compiled.is_fresh() && !artifact.is_fresh());
+        artifact.load_module(&engine).unwrap();
+        assert!(artifact.load_component(&engine).is_err(), "it is not a component");
+
+        let whole = fs::read(trusted.path().join("entry")).unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / 50).chain(whole.len() - 40..whole.len()) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(trusted.path().join("damaged"), &damaged).unwrap();
+            assert!(trusted.open("damaged").is_err(), "byte {at}");
+            fs::write(trusted.path().join("damaged"), &whole[..at]).unwrap();
+            assert!(trusted.open("damaged").is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_others_can_write_is_not_opened() {
+        let (_directory, trusted) = trusted();
+        let compiled = Artifact::of_module(&Engine::default(), b"\0asm\x01\0\0\0").unwrap();
+        trusted.keep("entry", &trusted.path().join("draft"), &compiled, b"").unwrap();
+        let entry = trusted.path().join("entry");
+        fs::set_permissions(&entry, std::os::unix::fs::PermissionsExt::from_mode(0o620)).unwrap();
+        assert!(trusted.open("entry").is_err());
+        fs::set_permissions(&entry, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&entry, trusted.path().join("link")).unwrap();
+        assert!(trusted.open("link").is_err());
+        trusted.open("entry").unwrap();
+    }
+}
