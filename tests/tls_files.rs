@@ -119,6 +119,49 @@ fn a_certificate_that_cannot_be_served_is_told_at_boot() {
     refused(&with(large, &files.key), &["--tls-certificate", "large.pem", "is larger than"]);
 }
 
+/// What people give instead of a certificate or a key in PEM: told by its kind, with the command that converts it.
+#[test]
+fn a_file_of_another_kind_is_told_by_its_kind_with_the_remedy() {
+    let files = Files::new();
+    let identity = certificates::localhost();
+    let bytes = |name: &str, bytes: &[u8]| {
+        let path = files.directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let utf16: Vec<u8> =
+        format!("\u{feff}{}", identity.certificate).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let labelled = |name: &str, label: &str| files.write(name, &identity.certificate.replace("CERTIFICATE", label));
+    for (file, needles) in [
+        (bytes("empty.pem", b" \n"), ["is empty", "PEM"]),
+        (bytes("utf16.pem", &utf16), ["is UTF-16", "UTF-8"]),
+        (bytes("der.pem", &identity.der), ["is DER", "openssl x509 -inform DER -in FILE -out NEW-FILE"]),
+        (bytes("container.pem", b"\x30\x82\x00\x05\x02\x01\x03\x30\x00"), ["is DER", "openssl pkcs12 -in FILE"]),
+        (bytes("text.pem", b"hello\n"), ["no certificate in it", "-----BEGIN CERTIFICATE-----"]),
+        (labelled("request.pem", "CERTIFICATE REQUEST"), ["a certificate request in line 1", "an authority signs it"]),
+        (labelled("trusted.pem", "TRUSTED CERTIFICATE"), ["a TRUSTED CERTIFICATE in line 1", "openssl x509 -in FILE"]),
+        (labelled("bundle.pem", "PKCS7"), ["a PKCS #7 bundle in line 1", "openssl pkcs7 -print_certs"]),
+        (files.key.clone(), ["a private key in line 1", "swapped"]),
+    ] {
+        refused(
+            &with(&file, &files.key),
+            &[&["--tls-certificate", file.to_str().unwrap()], needles.as_slice()].concat(),
+        );
+    }
+    for (file, needles) in [
+        (bytes("der.key", &identity.der), ["is DER", "openssl pkey -inform DER -in FILE -out NEW-FILE"]),
+        (labelled("public.key", "PUBLIC KEY"), ["a public key in line 1", "in another file"]),
+        (labelled("ssh.key", "OPENSSH PRIVATE KEY"), ["an OpenSSH private key in line 1", "ssh-keygen -p -m PEM"]),
+        (labelled("dsa.key", "DSA PRIVATE KEY"), ["a DSA key", "not supported"]),
+        (files.certificate.clone(), ["a certificate in line 1", "swapped"]),
+    ] {
+        refused(
+            &with(&files.certificate, &file),
+            &[&["--tls-key", file.to_str().unwrap()], needles.as_slice()].concat(),
+        );
+    }
+}
+
 #[test]
 fn a_key_that_does_not_fit_is_told_at_boot() {
     let files = Files::new();
