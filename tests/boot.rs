@@ -275,10 +275,10 @@ fn a_file_that_is_no_plugin_is_named_with_what_it_is() {
             write(
                 "greedy.wasm",
                 &component(&format!(
-                    r#"(component (import "acme:db/store@1.0.0" (instance)) (import "wasi:io/poll@0.2.0" (instance)) (import "wasi:http/outgoing-handler@0.2.0" (instance)) {handler})"#
+                    r#"(component (import "acme:db/store@1.0.0" (instance)) (import "wasi:io/poll@0.2.0" (instance)) (import "wasi:keyvalue/store@0.2.0" (instance)) {handler})"#
                 )),
             ),
-            "does not have: acme:db/store@1.0.0, wasi:http/outgoing-handler@0.2.0:",
+            "does not have: acme:db/store@1.0.0, wasi:keyvalue/store@0.2.0:",
         ),
         (dir.path().to_owned(), "is not a regular file"),
         (dir.path().join("absent.wasm"), "cannot be read: No such file"),

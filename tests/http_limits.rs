@@ -40,6 +40,16 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     host.logged(&["request failed", "reason=idle"]);
 }
 
+/// The guest ended, and its connection stayed for as long as its client did.
+#[test]
+fn a_client_that_takes_nothing_of_a_response_is_closed() {
+    let host = Setup::serving("http-wasi").option("--idle-timeout", "300ms").start();
+    let mut stream = host.connect();
+    stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    host.logged(&["request failed", "reason=idle", "path=\"/big\""]);
+    host.logged(&["connection failed", "reason=idle"]);
+}
+
 #[test]
 fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
     let host = Setup::serving("http-wasi").option("--idle-timeout", "600ms").start();

@@ -76,9 +76,9 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
     let files = directory();
     for (text, kind, refusal) in [
         (
-            r#"(component (import "wasi:http/types@0.2.0" (instance)) (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#,
+            r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)) (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#,
             "command of WASI 0.2 (wasi:cli@0.2.0)",
-            "imports what this host does not have: wasi:http/types@0.2.0",
+            "imports what this host does not have: wasi:keyvalue/store@0.2.0",
         ),
         (
             r#"(module (import "env" "log" (func)) (memory 1 2) (func (export "_start")))"#,

@@ -59,7 +59,7 @@ pub struct Verdict {
     cut_off: AtomicBool,
     hosts_fault: AtomicBool,
     abandoned: AtomicBool,
-    unfinished: OnceLock<String>,
+    unfinished: OnceLock<(Reason, String)>,
 }
 
 impl Verdict {
@@ -70,14 +70,16 @@ impl Verdict {
 
     /// The response of the guest is not whole, for this reason, and its client sees it broken off.
     pub fn leave_unfinished(&self, why: String) {
+        // Where the peer did not send all of its request, the guest may have had no more to write.
+        let reason = if self.is_abandoned() { Reason::PeerReset } else { Reason::Error };
         // The first reason is the cause of the others.
-        self.unfinished.get_or_init(|| why);
+        self.unfinished.get_or_init(|| (reason, why));
     }
 
-    /// What the response lacks, as a failure of the guest.
+    /// What the response lacks, as a failure.
     pub fn unfinished(&self) -> Option<Failure> {
-        let message = log::escaped(self.unfinished.get()?);
-        Some(Failure { reason: Reason::Error, message })
+        let (reason, why) = self.unfinished.get()?;
+        Some(Failure { reason: *reason, message: log::escaped(why) })
     }
 
     /// Whether it was this host that failed.

@@ -304,11 +304,12 @@ mod tests {
             ("wasi:sockets/tcp@0.2.0", Access::DeniedWithout("--guest-connect")),
             ("wasi:sockets/udp@0.2.0", Access::Denied),
             ("wasi:http/types@0.2.0", Access::Given),
+            ("wasi:http/outgoing-handler@0.2.0", Access::DeniedWithout("--guest-connect")),
+            ("wasi:http/client@0.3.0", Access::DeniedWithout("--guest-connect")),
+            ("wasi:keyvalue/store@0.2.0", Access::Missing),
             ("env", Access::Missing),
         ] {
             assert_eq!(access(import, None), expected, "{import}");
         }
-        let of_http = |import| access(import, Some(Kind::Http(Generation::Wasi02)));
-        assert_eq!(of_http("wasi:http/outgoing-handler@0.2.0"), Access::DeniedWithout("--guest-connect"));
     }
 }

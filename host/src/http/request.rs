@@ -116,6 +116,7 @@ fn empty(status: StatusCode) -> Response<Answer> {
 
 impl Responder {
     async fn respond(&self, mut request: Request<Incoming>, ordinal: u64, underway: Underway) -> Response<Answer> {
+        syntax::join_cookies(request.headers_mut());
         match request.uri().authority() {
             // What a whole URI names counts, whatever the field says (RFC 9112, section 3.2.2).
             Some(authority) if request.headers().contains_key(HOST) => {

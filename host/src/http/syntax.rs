@@ -2,8 +2,8 @@
 //! and the number of its fields.
 
 use http::{
-    HeaderMap, Method, Request, StatusCode, Version,
-    header::{HOST, TRANSFER_ENCODING},
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Version,
+    header::{COOKIE, HOST, TRANSFER_ENCODING},
     uri::Scheme,
 };
 use std::net::Ipv6Addr;
@@ -17,13 +17,25 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<StatusCode> {
         // No proxy, and no tunnel.
         return Some(StatusCode::NOT_IMPLEMENTED);
     }
-    if request.headers().len() > MOST_FIELDS {
+    // Those of HTTP/2 may have one cookie each.
+    let cookies = request.headers().get_all(COOKIE).iter().count();
+    if request.headers().len() - cookies.saturating_sub(1) > MOST_FIELDS {
         return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
     if !has_valid_target(request) || !has_valid_host(request) {
         return Some(StatusCode::BAD_REQUEST);
     }
     codings_refusal(request.headers())
+}
+
+/// One field of all cookies, which clients of HTTP/2 may send in several (RFC 9113, section 8.2.3).
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// A path, all of a URI, or the asterisk of OPTIONS (RFC 9112, section 3.2). HTTP/2 has the parts of a URI apart.
@@ -180,6 +192,16 @@ mod tests {
         ] {
             assert!(!is_host(host), "{host}");
         }
+    }
+
+    #[test]
+    fn cookies_are_one_field() {
+        let mut headers = HeaderMap::new();
+        for cookie in ["a=1", "b=2", "c=3; d=4"] {
+            headers.append(COOKIE, cookie.parse().unwrap());
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl Traffic {
         }
     }
 
-    /// Waits until a peer that has no request has been silent, or has taken to send one, for too long. A request that is being
-    /// answered has deadlines of its own.
+    /// Waits until a peer that has no request has been silent, or has taken to send one, for too long; or takes nothing of responses
+    /// whose requests have ended. A request that is being answered has deadlines of its own.
     pub(super) async fn expired(&self) -> Reason {
         let longest_head = self.idle_timeout.map_or(LONGEST_HEAD, |idle| idle.min(LONGEST_HEAD));
         loop {
@@ -125,9 +125,12 @@ impl Traffic {
                     let last = if multiplexed { change } else { change.max(self.wire.last_byte()) };
                     due = due.min(last + timeout);
                 }
-                if due <= Instant::now() {
-                    return Reason::Idle;
-                }
+            } else if let Some(timeout) = self.idle_timeout {
+                // Requests have ended by then, and their responses would move bytes: the client takes none.
+                due = due.min(self.change.last().max(self.wire.last_byte()) + 2 * timeout);
+            }
+            if due <= Instant::now() {
+                return Reason::Idle;
             }
             time::sleep_until(due.into()).await;
         }
