@@ -49,6 +49,16 @@ fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_breaks_off() {
     }
 }
 
+/// The end of the connection is that of the body there, so that only a reset tells the difference.
+#[test]
+fn a_body_of_http_1_0_that_is_not_finished_ends_in_a_reset() {
+    let host = Host::serving("http-wasi");
+    for how in ["dropped", "left-open", "dropped-empty"] {
+        let answer = curl(&host, &["--http1.0"], &[&format!("/unfinished?{how}")]);
+        assert_eq!(answer.code, 56, "{how}: {answer:?}");
+    }
+}
+
 #[test]
 fn a_response_that_was_finished_is_whole_whatever_its_guest_does_after_it() {
     let host = Host::serving("http-wasi");

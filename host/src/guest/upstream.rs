@@ -15,7 +15,11 @@ use super::{
 };
 use crate::wire::CHUNK;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::Scheme};
+use http::{
+    HeaderValue, Method, Request, Response, Uri,
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    uri::Scheme,
+};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
@@ -121,7 +125,7 @@ pub(super) fn port(uri: &Uri) -> u16 {
 
 /// The same request once more, where it does no harm to send it twice (RFC 9110, section 9.2.2) and it has no body.
 fn repeatable(request: &Request<WasiBody>) -> Option<Request<WasiBody>> {
-    if !request.method().is_idempotent() || !request.body().is_end_stream() {
+    if !request.method().is_idempotent() || has_body(request) {
         return None;
     }
     let mut spare = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
@@ -129,6 +133,15 @@ fn repeatable(request: &Request<WasiBody>) -> Option<Request<WasiBody>> {
     *spare.uri_mut() = request.uri().clone();
     *spare.headers_mut() = request.headers().clone();
     Some(spare)
+}
+
+/// Whether anything of a body is sent. The body of WASI 0.3 does not know that it is empty before its trailers are there, but the
+/// library sends none with these methods where the head announces none.
+fn has_body(request: &Request<WasiBody>) -> bool {
+    let is_announced =
+        request.headers().contains_key(CONTENT_LENGTH) || request.headers().contains_key(TRANSFER_ENCODING);
+    let is_sent = is_announced || !matches!(*request.method(), Method::GET | Method::HEAD);
+    is_sent && !request.body().is_end_stream()
 }
 
 /// Connects to where the guest may.

@@ -119,6 +119,7 @@ pub(crate) async fn serve(
         client: Client::default(),
         head: Head::default(),
         last: AtomicBool::new(false),
+        ends_by_close: AtomicBool::new(false),
     });
     let told = async {
         let over = async {
@@ -150,6 +151,9 @@ pub(crate) async fn serve(
     // What is there is a part of something.
     wire.cut_output();
     if error.is_user() {
+        if responder.ends_by_close.load(Ordering::Relaxed) {
+            wire.reset_output();
+        }
         // The guest's failure, which has its record.
         return Ok(());
     }

@@ -58,6 +58,8 @@ pub(super) struct Responder {
     pub(super) head: Head,
     /// Whether each response is to say that it is the last.
     pub(super) last: AtomicBool,
+    /// Whether the end of the connection is that of the response.
+    pub(super) ends_by_close: AtomicBool,
 }
 
 /// The client of a connection, which is there until this is dropped.
@@ -143,7 +145,7 @@ impl Responder {
         };
         movement.note();
 
-        let is_head = request.method() == Method::HEAD;
+        let (is_head, version) = (request.method() == Method::HEAD, request.version());
         let (respond, response) = oneshot::channel();
         let (is_broken, broken) = oneshot::channel();
         let (taken_from_it, taken) = oneshot::channel();
@@ -207,6 +209,7 @@ impl Responder {
             });
             return Response::from_parts(head, Answer::Empty);
         }
+        self.ends_by_close.store(version < Version::HTTP_11 && length.is_none(), Ordering::Relaxed);
         let written = Written::new(body, guest, movement, length, taken_from_it, Some(underway));
         Response::from_parts(head, Answer::Written(Box::new(written)))
     }

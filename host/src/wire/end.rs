@@ -4,6 +4,7 @@
 
 use super::Wire;
 use bytes::Bytes;
+use rustix::net::sockopt::set_socket_linger;
 use std::{convert::Infallible, future::poll_fn, task::Poll, time::Duration};
 use tokio::time;
 
@@ -65,6 +66,11 @@ impl Wire {
                 Err(_) if self.last_byte() > before => {}
                 _ => break,
             }
+        }
+        if self.state().output_reset {
+            // Where the peer is gone there is nobody to tell.
+            set_socket_linger(self.socket.descriptor(), Some(Duration::ZERO)).ok();
+            return;
         }
         self.shut_output();
         self.state().ahead = Bytes::new();

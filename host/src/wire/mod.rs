@@ -66,6 +66,8 @@ struct State {
     output_shut: bool,
     /// The guest did not come to its end: what the peer gets must not look whole, where that can be seen.
     output_cut: bool,
+    /// The peer could take an end for that of the whole: it gets a reset instead.
+    output_reset: bool,
     output_failed: Option<io::ErrorKind>,
     /// What the guest has written went nowhere, rather than only the end that follows it.
     output_lost: bool,

@@ -246,6 +246,12 @@ impl Wire {
         state.output_cut = !state.output_finished;
     }
 
+    /// The same where the end of the connection says that all has come, as in HTTP/1.0: the peer gets a reset.
+    pub fn reset_output(&self) {
+        self.cut_output();
+        self.state().output_reset = true;
+    }
+
     pub(super) fn shut_output(&self) {
         let mut state = self.state();
         if !mem::replace(&mut state.output_shut, true) {
