@@ -151,7 +151,7 @@ fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
     // The predecessor hangs before it commits; its successor has bound by then.
     service.order("predecessor before-sending commit stop");
     service.signal(Signal::SIGUSR1);
-    let successor = generation(&service.host.logged(&["offered", "generation=1"]));
+    let successor = generation(&service.host.logged(&["offered", "predecessor=1"]));
     wait_for("a new socket", || socket.exists().then_some(()));
     kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
     service.host.logged(&["stopped before anything was served"]);

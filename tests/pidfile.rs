@@ -81,8 +81,8 @@ fn what_cannot_be_written_is_refused_before_anything_is_bound() {
         ("/", 2, "names no file"),
         ("/proc/host.pid", 3, "--pidfile /proc/host.pid"),
     ] {
-        // A plugin that is absent too: the pidfile is looked at first, and no listener would come before the plugin.
-        let (exit, out, err) = Setup::bare().option("--plugin", "absent.wasm").option("--pidfile", path).run();
+        // A plugin that is not one either: the pidfile is looked at first, and no listener would come before the plugin.
+        let (exit, out, err) = Setup::bare().option("--plugin", &text).option("--pidfile", path).run();
         assert_eq!((exit, out.as_str()), (code, ""), "{err}");
         assert!(err.contains("--pidfile") && err.contains(needle), "{err}");
     }
