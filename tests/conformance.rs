@@ -214,7 +214,8 @@ fn status(host: &Host) -> Result<i64, String> {
         return Ok(0);
     }
     let (_, said) = record.split_once("the guest exited with status ").unwrap_or_default();
-    let status = said.split(' ').next().and_then(|status| status.parse().ok());
+    let status =
+        said.split(|character: char| !character.is_ascii_digit()).next().and_then(|status| status.parse().ok());
     status.ok_or_else(|| record.split_once("reason=").map_or(record.clone(), |(_, reason)| reason.to_owned()))
 }
 
