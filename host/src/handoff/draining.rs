@@ -40,7 +40,7 @@ pub struct DrainingProcess {
     child: Option<start::Successor>,
     /// The connections that it had at its last report.
     connections: Option<u64>,
-    /// What it has counted, and nobody has been told yet.
+    /// What it has counted, and no event has returned yet.
     counted: Totals,
 }
 
@@ -148,7 +148,7 @@ impl DrainingProcess {
                         return Event::Reported(mem::take(&mut self.counted));
                     },
                     Err(error) => {
-                        debug!(process = self.pid, %error, "a draining process reports no more");
+                        debug!(process = self.pid, %error, "the reports of a draining process ended");
                         self.reports = None;
                         if self.peer.is_none() {
                             return self.ended().await;
@@ -233,16 +233,59 @@ impl Reporter {
         self.known = here;
     }
 
-    /// Reports what is new. The reader may be busy: where the channel has no room, it is reported the next time.
-    pub fn report(&mut self, channel: &Channel) {
+    /// Reports what is new. Returns `false` where the channel has no room, since nobody reads it during a restart: the next
+    /// report has it all.
+    pub fn report(&mut self, channel: &Channel) -> bool {
         let (counters, here) = self.news();
         let connections = here.open();
         if self.open == Some(connections) && counters.is_nothing() {
-            return;
+            return true;
         }
-        if channel.send_now(&Message::Draining { connections, counters }) {
+        let is_sent = channel.send_now(&Message::Draining { connections, counters });
+        if is_sent {
             self.sent(here);
             self.open = Some(connections);
         }
+        is_sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What has arrived on a channel.
+    fn arrived(channel: &Channel) -> (Totals, Option<u64>) {
+        let (mut totals, mut open) = (Totals::default(), None);
+        while let Some(received) = channel.receive_queued().unwrap() {
+            let Message::Draining { connections, counters } = received.message else { panic!("not a report") };
+            (totals, open) = (totals.plus(&counters), Some(connections));
+        }
+        (totals, open)
+    }
+
+    #[tokio::test]
+    async fn a_report_without_room_is_made_later_and_nothing_is_lost() {
+        let (near, far) = Channel::pair().unwrap();
+        let far = Channel::new(far, Side::Successor).unwrap();
+        let counters = Counters::of_the_process();
+        let mut reporter = Reporter::new(counters, Totals::default());
+        counters.accepted();
+        while reporter.report(&near) {
+            counters.accepted();
+        }
+        for _ in 0..counters.here().open() {
+            counters.finished();
+        }
+        assert!(!reporter.report(&near), "there is room again, though nothing was read");
+        let (before, _) = arrived(&far);
+        while !reporter.report(&near) {
+            tokio::task::yield_now().await;
+        }
+        let (after, open) = arrived(&far);
+        assert_eq!((before.plus(&after), open), (counters.here(), Some(0)));
+        drop(far);
+        counters.accepted();
+        assert!(reporter.report(&near), "nobody is left to report to");
     }
 }
