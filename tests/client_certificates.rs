@@ -305,7 +305,7 @@ fn the_reason_is_a_field_of_json_records_too() {
     assert!(line.contains("CN = old") && line.contains("version 1"), "{line}");
 }
 
-/// What an authority that keeps clients out is told to be, by `check`, at boot and at a reload.
+/// `check`, boot and reload warn of authorities whose clients would be rejected.
 #[test]
 fn an_authority_that_cannot_work_is_warned_of() {
     let shop = Workshop::new();

@@ -535,7 +535,7 @@ fn caller() -> String {
     }
     let table: String =
         VALUES.iter().flat_map(|value| value.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect();
-    // The table lies where no call writes often, and is read anew each time, whatever has become of it.
+    // The table lies where no call writes often, and is read again each time, even where it has been overwritten.
     format!(
         r#"(module {imports} (memory (export "memory") 1) (global $seed (mut i32) (i32.const 1))
             (data (i32.const 40000) "{table}") (data (i32.const 32) "\40\00\00\00\01\00\00\00")

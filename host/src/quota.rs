@@ -88,7 +88,7 @@ impl Drop for Share {
             let count = entry.get_mut();
             count.held = count.held.saturating_sub(1);
             if count.held == 0 {
-                // Nobody waits: whoever does has a share.
+                // No task waits here: each that does has a share.
                 entry.remove();
             } else {
                 count.freed.notify_one();

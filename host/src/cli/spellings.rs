@@ -1,4 +1,4 @@
-//! Names that other programs have for what is an option here, so that whoever types one by habit is told the right one.
+//! Names that other programs have for options of this one, so that an error can name the right option.
 
 /// An option's name in this program, with a value as it is written, and the names that others have for it.
 const SPELLINGS: [(&str, &[&str]); 27] = [

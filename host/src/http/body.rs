@@ -128,7 +128,7 @@ enum Stage {
     Open,
     /// The guest has finished it; these trailers are left.
     Finished(Option<HeaderMap>),
-    /// It is not whole. What was written before that is sent before this is told.
+    /// It is not whole. What was written before is sent first, and then the error.
     Flushing,
     BrokenOff,
 }

@@ -65,7 +65,7 @@ pub(super) struct Responder {
 pub(super) struct Client(watch::Sender<()>);
 
 impl Client {
-    /// Resolves when the client is gone, and with it everybody who could take a response.
+    /// Resolves when the client is gone, so that a response would reach no one.
     fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut gone = self.0.subscribe();
         // Nothing is ever sent: this ends with the sender.

@@ -1,5 +1,5 @@
-//! The files that TLS needs, read and judged. What is wrong with one is told with the option that names it and the remedy,
-//! in words of this module, and never with a part of the file.
+//! The files that TLS needs, read and judged. An error has the option that names the file, the fault in words of this module, and
+//! the remedy; it never has a part of the file.
 
 use super::{
     CertificateFiles, keys,
@@ -74,7 +74,7 @@ pub enum Problem {
     Keys(usize),
     /// A key with a passphrase.
     #[error(
-        "is encrypted, and a host that starts by itself can ask nobody for the passphrase; decrypt it: openssl pkey -in FILE -out NEW-FILE"
+        "is encrypted, and the host cannot ask for the passphrase; decrypt it: openssl pkey -in FILE -out NEW-FILE"
     )]
     Encrypted,
     /// A key of a kind that nobody should use, or none.

@@ -35,7 +35,7 @@ pub(super) enum Kind {
     DsaKey,
     PublicKey,
     Parameters,
-    /// What nobody here knows. Its label is not kept: it is content.
+    /// A kind without an entry in `LABELS`. Its label is not kept: it is content.
     Other,
 }
 
