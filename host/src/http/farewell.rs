@@ -199,9 +199,11 @@ impl Frames {
         tokio::select! {
             biased;
             () = traffic.quiet() => {
-                // The last response may not have gone in full.
-                let is_blocked = self.state().is_blocked;
-                if is_blocked { Way::RoundTrip } else { Way::AtOnce }
+                // The end of the last response is queued, perhaps just now by another thread. The library sends it in its next turn,
+                // which comes before this goes on.
+                tokio::task::yield_now().await;
+                let is_free = traffic.is_quiet() && !self.state().is_blocked;
+                if is_free { Way::AtOnce } else { Way::RoundTrip }
             }
             () = time::sleep(PATIENCE) => Way::RoundTrip,
         }
