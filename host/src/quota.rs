@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What every address has that has anything.
+/// The counts of all addresses that have a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Quotas(Arc<Mutex<HashMap<Holder, Count>>>);
 
@@ -18,7 +18,7 @@ pub struct Quotas(Arc<Mutex<HashMap<Holder, Count>>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Holder(IpAddr);
 
-/// What one holder has.
+/// The count of one holder.
 #[derive(Debug, Default)]
 struct Count {
     held: u32,

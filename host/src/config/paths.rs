@@ -31,7 +31,7 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a path must be.
+/// The condition that a path must meet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Must {
     /// There.

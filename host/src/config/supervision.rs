@@ -26,7 +26,7 @@ const SUPERVISORS: [&str; 16] = [
     "tini-static",
 ];
 
-/// What takes the end of this process for the end of the service.
+/// A supervisor that takes the end of this process for the end of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Supervision {
     /// This is process 1, and its pid namespace (its container) ends with it.

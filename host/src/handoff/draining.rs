@@ -40,11 +40,11 @@ pub struct DrainingProcess {
     child: Option<start::Successor>,
     /// The connections that it had at its last report.
     connections: Option<u64>,
-    /// What it has counted, and no event has returned yet.
+    /// The counts that no event has returned yet.
     counted: Totals,
 }
 
-/// What happens to it.
+/// An event of a process that drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It has counted this since its last report.
@@ -109,7 +109,7 @@ impl DrainingProcess {
         Ok(())
     }
 
-    /// What a successor is offered of it.
+    /// The entries of an offer for it, with their descriptors.
     pub fn entries(&self) -> Vec<(Entry, Arc<dyn AsFd + Send + Sync>)> {
         let Self { generation, rolled_back, pid, .. } = *self;
         let mut entries: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)> = Vec::new();
@@ -156,7 +156,7 @@ impl DrainingProcess {
                     }
                 },
                 () = ended(self.peer.as_deref()) => {
-                    // What it reported before it ended, and was not read yet.
+                    // The reports from before its end that were not read yet.
                     while let Some(Ok(Some(received))) = self.reports.as_ref().map(|reports| reports.receive_queued()) {
                         self.has_reported(received.message);
                     }
@@ -206,11 +206,11 @@ async fn ended(peer: Option<&Peer>) {
 
 /// Reports to the process that serves how many connections are open here, and the outcomes of the others.
 ///
-/// It reports what this process has counted itself. What others report goes to the process that serves without a detour.
+/// It reports the counts of this process alone. Other processes report to the process that serves directly.
 #[derive(Debug)]
 pub struct Reporter {
     counters: &'static Counters,
-    /// What is known there.
+    /// The totals that are known there.
     known: Totals,
     /// The number of open connections in the last report.
     open: Option<u64>,
@@ -222,7 +222,7 @@ impl Reporter {
         Self { counters, known, open: None }
     }
 
-    /// What was counted since the offer or the last report, and the snapshot to be marked as known when it has been sent.
+    /// The counts since the offer or the last report, and the snapshot to be marked as known when they have been sent.
     pub fn news(&self) -> (Totals, Totals) {
         let here = self.counters.here();
         (here.since(&self.known), here)
@@ -254,7 +254,7 @@ impl Reporter {
 mod tests {
     use super::*;
 
-    /// What has arrived on a channel.
+    /// The reports that have arrived on a channel.
     fn arrived(channel: &Channel) -> (Totals, Option<u64>) {
         let (mut totals, mut open) = (Totals::default(), None);
         while let Some(received) = channel.receive_queued().unwrap() {

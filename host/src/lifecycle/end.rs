@@ -87,7 +87,7 @@ impl Lifecycle {
         State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
     }
 
-    /// What becomes of earlier generations when this process ends. An anchor waits for them itself.
+    /// The fate of earlier generations when this process ends. An anchor waits for them itself.
     fn others(&self) -> Others {
         let is_main = self.config.notify_socket.is_some() || std::process::id() == 1;
         if is_main && !self.config.anchored { Others::EndWithThis } else { Others::GoOn }
