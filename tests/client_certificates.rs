@@ -150,7 +150,7 @@ fn rejected(host: &Host, needles: &[&str]) {
 }
 
 #[test]
-fn each_kind_of_bad_certificate_is_told_at_the_default_level_with_the_remedy() {
+fn each_kind_of_bad_certificate_has_a_record_at_the_default_level_with_the_remedy() {
     let shop = Workshop::new();
     let host = shop.serve("ca");
     shop.issue("alice", "ca", CLIENT, &[]);
@@ -212,7 +212,7 @@ fn each_kind_of_bad_certificate_is_told_at_the_default_level_with_the_remedy() {
 }
 
 #[test]
-fn what_is_wrong_above_the_clients_own_certificate_is_told_of_the_one_that_it_is_wrong_with() {
+fn a_fault_above_the_clients_own_certificate_names_the_certificate_at_fault() {
     let shop = Workshop::new();
     let host = shop.serve("ca");
     let chained = |name: &str, intermediate: &str| {
@@ -257,7 +257,7 @@ fn what_is_wrong_above_the_clients_own_certificate_is_told_of_the_one_that_it_is
 
 /// The reason has a total of its own, which a restart hands on.
 #[test]
-fn rejected_clients_are_counted_for_what_they_are() {
+fn rejected_clients_are_counted_with_a_reason_of_their_own() {
     let shop = Workshop::new();
     shop.issue("old", "ca", "", &[]);
     let setup = shop.setup("ca").option("--rollback-window", "0s").option("--log-level", "debug");
@@ -305,7 +305,7 @@ fn the_reason_is_a_field_of_json_records_too() {
     assert!(line.contains("CN = old") && line.contains("version 1"), "{line}");
 }
 
-/// What an authority that keeps clients out is told to be, by `check`, at boot and at a reload.
+/// `check`, boot and reload warn of authorities whose clients would be rejected.
 #[test]
 fn an_authority_that_cannot_work_is_warned_of() {
     let shop = Workshop::new();

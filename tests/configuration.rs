@@ -165,9 +165,9 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
     }
 }
 
-/// What is not valid TOML, and what other programs call an option or a table: told with the right form, and nothing of the line.
+/// The error of a slip in TOML, or of another program's name for an option or table, has the right form and nothing of the line.
 #[test]
-fn a_slip_of_form_is_told_with_its_line_and_the_right_form() {
+fn the_error_of_a_slip_has_its_line_and_the_right_form() {
     for (text, line) in [
         (
             "plugin = \"x\"\nidle-timeout = none\n",
@@ -206,9 +206,9 @@ fn a_slip_of_form_is_told_with_its_line_and_the_right_form() {
     }
 }
 
-/// What a shell would expand nothing here does, and a relative path is told with the directory that it is relative to.
+/// The host does not expand paths as a shell does, and the error of a relative path names the directory it is relative to.
 #[test]
-fn a_path_that_leads_nowhere_is_told_with_its_line_and_why() {
+fn the_error_of_a_missing_path_has_its_line_and_the_reason() {
     let here = std::env::current_dir().unwrap();
     let relative = format!(
         "cannot be read: No such file in {}, the working directory, to which relative paths belong; write the whole path",

@@ -159,7 +159,7 @@ fn run(program: &Path) -> Outcome {
         Err(why) => return Outcome::Skipped(why),
     };
     let scratch = directory();
-    // Text is made a module first; the name stays, which the program is told.
+    // Text is made a module first; the name stays, which is the program's first argument.
     let plugin = scratch.path().join(name(program)).with_extension("wasm");
     match wat::parse_file(program) {
         Ok(module) => fs::write(&plugin, module).unwrap(),

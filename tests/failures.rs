@@ -446,7 +446,7 @@ fn listeners_come_and_go_with_the_generations() {
     assert_eq!(paths(), [false, false, false], "the last owner removes them");
 }
 
-/// The program that this process runs is started once more for each restart: its path is told, and no path of the system's.
+/// Each restart starts the program of this process again: the error names its own path, not one in /proc.
 #[test]
 fn a_program_that_is_not_executable_any_more_is_named_by_its_path() {
     let directory = directory();
@@ -455,7 +455,7 @@ fn a_program_that_is_not_executable_any_more_is_named_by_its_path() {
     let service = Service::start(Setup::serving("hello").by_way_of(["sh", "-c", &script, "sh"]));
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
     let record = service.restart_that_fails();
-    let told = format!("{}, which this process runs, cannot be executed once more: Permission denied", copy.display());
+    let told = format!("{}, which this process runs, cannot be executed again: Permission denied", copy.display());
     assert!(record.contains(&told) && record.contains("chmod +x") && !record.contains("/proc/"), "{record}");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");

@@ -108,7 +108,7 @@ fn a_guest_that_answers_nothing_ends_with_its_client() {
 
 /// What was left of a request that a guest had sent on stayed open with its connection, once for each client that left.
 #[test]
-fn what_a_guest_sends_on_ends_with_its_client() {
+fn requests_that_a_guest_sends_on_end_with_its_client() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = upstream.local_addr().unwrap();
     let host = Setup::serving("http-async").option("--guest-connect", address.to_string()).start();

@@ -63,7 +63,7 @@ fn javascript_and_python_are_served() {
 
 /// It was refused as if this host did not have the interface.
 #[test]
-fn a_program_may_import_what_makes_requests() {
+fn a_program_may_import_the_interfaces_of_requests() {
     let files = directory();
     for (version, run) in [("0.2.0", "func"), ("0.3.0", "func async")] {
         let text = format!(
@@ -85,7 +85,7 @@ fn a_program_may_import_what_makes_requests() {
 }
 
 #[test]
-fn waits_for_what_has_passed_are_ready_at_once() {
+fn waits_for_a_past_mark_are_ready_at_once() {
     let host = Host::serving("http-async");
     assert_eq!(curl(&host, &[], &["/past"]).ok(), "[true, true, true]\n");
 }

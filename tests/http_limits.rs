@@ -187,7 +187,7 @@ fn a_guest_may_keep_what_it_has_waited_for() {
 }
 
 #[test]
-fn what_a_guest_keeps_of_large_things_is_bounded() {
+fn the_large_resources_of_a_guest_are_bounded() {
     let host = Host::serving("http-wasi");
     assert_eq!(curl(&host, &[], &["/fields?100"]).ok(), "100\n");
     assert_eq!(curl(&host, &[], &["/bodies?50"]).ok(), "50\n");

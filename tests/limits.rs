@@ -91,7 +91,7 @@ fn the_host_bounds_what_a_guest_may_hold() {
 }
 
 #[test]
-fn what_a_guest_may_hold_is_the_operators_to_say() {
+fn the_operator_sets_how_many_resources_a_guest_may_hold() {
     for resources in ["100", "5000"] {
         let host = Setup::serving("resources").option("--guest-resources", resources).start();
         host.ask("x");

@@ -386,7 +386,7 @@ fn a_module_that_speaks_first_or_waits_for_a_time_starts_at_accept() {
 }
 
 #[test]
-fn a_module_that_waits_for_its_input_by_poll_hears_of_it_and_of_its_end() {
+fn a_module_that_polls_its_input_sees_it_and_its_end() {
     let files = directory();
     // A subscription to reading descriptor 0, twice: for a byte, and for the end.
     let wait = "(i32.store8 (i32.const 1032) (i32.const 1))
@@ -535,7 +535,7 @@ fn caller() -> String {
     }
     let table: String =
         VALUES.iter().flat_map(|value| value.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect();
-    // The table lies where no call writes often, and is read anew each time, whatever has become of it.
+    // The table lies where no call writes often, and is read again each time, even where it has been overwritten.
     format!(
         r#"(module {imports} (memory (export "memory") 1) (global $seed (mut i32) (i32.const 1))
             (data (i32.const 40000) "{table}") (data (i32.const 32) "\40\00\00\00\01\00\00\00")
@@ -601,7 +601,7 @@ fn a_module_that_does_not_want_to_wait_need_not() {
 
 /// A component in which an adapter does what the host does for a module: the memory that it takes may be another's.
 #[test]
-fn a_component_whose_adapter_may_overwrite_it_is_warned_of() {
+fn a_component_whose_adapter_may_overwrite_it_causes_a_warning() {
     let component = |realloc: &str| {
         format!(
             r#"(component

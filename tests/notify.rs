@@ -163,7 +163,7 @@ fn reloads(supervisor: &Supervisor, sender: i32) -> (usize, bool) {
     (said.iter().filter(|said| said.has("RELOADING=1")).count(), last("READY=1") > last("RELOADING=1"))
 }
 
-/// The service manager hears the predecessor alone, which is still its main process.
+/// The service manager accepts messages from the predecessor alone, which is still its main process.
 #[test]
 fn a_reload_within_the_window_is_announced_by_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);

@@ -158,7 +158,7 @@ fn a_limit_is_recorded_with_its_amount_its_option_and_the_function_that_ran() {
 }
 
 #[test]
-fn what_a_guest_is_denied_is_recorded_with_the_grant_that_would_allow_it() {
+fn a_denial_is_recorded_with_the_grant_that_would_allow_it() {
     let other = Server::on("127.0.0.1:0");
     for name in ["reach", "reach-async"] {
         let without = Setup::serving(name).start();

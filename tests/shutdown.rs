@@ -187,7 +187,7 @@ fn a_peer_that_floods_after_its_reply_cannot_hold_the_host() {
 }
 
 #[test]
-fn a_host_that_stops_tells_how_many_connections_are_open() {
+fn a_host_that_stops_reports_how_many_connections_are_open() {
     let operated = Operated::start(Setup::serving("echo").option("--max-connections", "50"));
     let client = operated.service.host.connect();
     wait_for("a connection", || (operated.operator.status()["connections"]["accepted"] == 1).then_some(()));

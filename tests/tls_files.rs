@@ -119,9 +119,9 @@ fn a_certificate_that_cannot_be_served_is_told_at_boot() {
     refused(&with(large, &files.key), &["--tls-certificate", "large.pem", "is larger than"]);
 }
 
-/// What people give instead of a certificate or a key in PEM: told by its kind, with the command that converts it.
+/// The error of a file that is not PEM names its kind and the command that converts it.
 #[test]
-fn a_file_of_another_kind_is_told_by_its_kind_with_the_remedy() {
+fn the_error_of_a_file_of_another_kind_has_the_kind_and_the_remedy() {
     let files = Files::new();
     let identity = certificates::localhost();
     let bytes = |name: &str, bytes: &[u8]| {

@@ -14,7 +14,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// What this process has counted, and what other processes of the service have reported to it.
+/// The counts of this process, and those that other processes of the service have reported to it.
 #[derive(Debug, Default)]
 pub struct Counters {
     elsewhere: Mutex<Elsewhere>,
@@ -29,7 +29,7 @@ pub struct Counters {
     reloads_failed: AtomicU64,
 }
 
-/// What other processes of the service have reported: their totals, and the connections of those that still drain. Both change
+/// The reports of other processes of the service: their totals, and the connections of those that still drain. Both change
 /// together, so that the totals less what has ended are always the connections that are open there.
 #[derive(Clone, Debug, Default)]
 struct Elsewhere {
@@ -205,7 +205,7 @@ impl Counters {
         self.here().plus(&self.reported())
     }
 
-    /// What other processes have reported.
+    /// The totals that other processes have reported.
     pub fn reported(&self) -> Totals {
         self.elsewhere().totals
     }
@@ -214,7 +214,7 @@ impl Counters {
         self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this process has counted itself.
+    /// The totals of this process alone.
     pub fn here(&self) -> Totals {
         // A connection ends after it was accepted, so `accepted` is read last: a snapshot never has more ends than beginnings.
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);

@@ -52,7 +52,7 @@ struct Place {
     emptiness: Noticed,
 }
 
-/// Wakes the task that waits until every place is free. Whoever waits holds no place itself, so that further ones can be taken
+/// Wakes the task that waits until every place is free. That task holds no place itself, so that further ones can be taken
 /// in the meantime: an open connection still gets a place for each of its requests.
 #[derive(Debug, Default)]
 struct Emptiness {

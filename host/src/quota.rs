@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What every address has that has anything.
+/// The counts of all addresses that have a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Quotas(Arc<Mutex<HashMap<Holder, Count>>>);
 
@@ -18,7 +18,7 @@ pub struct Quotas(Arc<Mutex<HashMap<Holder, Count>>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Holder(IpAddr);
 
-/// What one holder has.
+/// The count of one holder.
 #[derive(Debug, Default)]
 struct Count {
     held: u32,
@@ -88,7 +88,7 @@ impl Drop for Share {
             let count = entry.get_mut();
             count.held = count.held.saturating_sub(1);
             if count.held == 0 {
-                // Nobody waits: whoever does has a share.
+                // No task waits here: each that does has a share.
                 entry.remove();
             } else {
                 count.freed.notify_one();

@@ -1,4 +1,4 @@
-//! How a value is told that may be a secret put in the wrong place, as a key in the variable that is for its path.
+//! How messages show a value that may be a secret in the wrong place, such as a key in the variable for its path.
 
 use std::{fmt, path::Path};
 

@@ -75,7 +75,7 @@ impl FromStr for Bind {
     }
 }
 
-/// What was probably meant by an address without its scheme, or with another one.
+/// The probable meaning of an address without its scheme, or with another one.
 fn with_scheme(address: &str) -> String {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let rest =

@@ -56,7 +56,7 @@ impl Refused {
         told
     }
 
-    /// What was typed as other programs name it, and what it is here.
+    /// An option by another program's name, and its name here.
     fn meant(&self) -> Option<(&str, &'static str)> {
         let Some(ContextValue::String(given)) = self.0.get(ContextKind::InvalidArg) else { return None };
         let (unknown, _) = given.split_once('=').unwrap_or((given, ""));

@@ -1,4 +1,4 @@
-//! Names that other programs have for what is an option here, so that whoever types one by habit is told the right one.
+//! Names that other programs have for options of this one, so that an error can name the right option.
 
 /// An option's name in this program, with a value as it is written, and the names that others have for it.
 const SPELLINGS: [(&str, &[&str]); 27] = [
@@ -77,7 +77,7 @@ const SPELLINGS: [(&str, &[&str]); 27] = [
     ("proxy-protocol CIDR", &["proxy", "accept-proxy", "proxy-header", "set-real-ip-from", "trusted-proxies"]),
 ];
 
-/// What is meant by a name of another program: the option and its value, without dashes.
+/// The option that a name of another program means, with its value and without dashes.
 pub fn meant(name: &str) -> Option<&'static str> {
     let name = name.trim_start_matches('-').replace('_', "-").to_ascii_lowercase();
     SPELLINGS.iter().find(|(_, others)| others.contains(&name.as_str())).map(|(option, _)| *option)

@@ -75,7 +75,7 @@ pub(super) fn is_anchored() -> bool {
     env::var_os(anchor::ANCHORED_VARIABLE).is_some()
 }
 
-/// What takes the end of this process for the end of the service, where nothing stands in between.
+/// The supervision of this process, where neither an anchor nor a predecessor stands in between.
 pub(super) fn supervision() -> Option<Supervision> {
     let has_predecessor = env::var_os(start::CHANNEL_VARIABLE).is_some();
     if is_anchored() || has_predecessor { None } else { Supervision::of_this() }

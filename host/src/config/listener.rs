@@ -198,7 +198,7 @@ fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
     })
 }
 
-/// A variable that does not parse is told by its name: what may be its value is not repeated.
+/// The error about a variable names it, and does not repeat text that may be its value.
 fn without_value(error: Error) -> Error {
     let Error::Value { option, value, remedy, .. } = error else { return error };
     let is_name = |text: &str| text.chars().all(|character| character.is_ascii_uppercase() || character == '_');

@@ -85,7 +85,7 @@ pub struct Config {
     pub pidfile: Option<PathBuf>,
     /// Where the supervisor wants to be told how the service is.
     pub notify_socket: Option<OsString>,
-    /// What takes the end of this process for the end of the service, so that it cannot be restarted hot.
+    /// A supervision under which the service would end with this process, so that it cannot be restarted hot.
     pub supervision: Option<Supervision>,
     /// Whether an anchor wants to be told how this process ends.
     pub anchored: bool,

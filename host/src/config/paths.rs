@@ -4,7 +4,7 @@
 use super::{Config, Error, layers::Origins, listener::Listener, program::boot_directory};
 use std::{io::ErrorKind, path::Path};
 
-/// Finds the first such path. What else can be wrong with a file is told by what reads it.
+/// Finds the first such path. Other faults of a file are reported by the code that reads it.
 pub(super) fn check(config: &Config) -> Result<(), Error> {
     let layers = &config.layers;
     for (index, listener) in config.listeners.iter().enumerate() {
@@ -31,12 +31,12 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a path must be.
+/// The condition that a path must meet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Must {
     /// There.
     Exist,
-    /// Nothing: it will be made, or its absence is told by what reads it.
+    /// It will be made, or the code that reads it reports that it is missing.
     Nothing,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a line that is not valid TOML, by its form alone: nothing of it is repeated, since a secret may stand in it.
+//! The fault in a line that is not valid TOML, found by its form alone: nothing of the line is repeated, since it may have a secret.
 
 use std::fmt;
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_told_by_their_form() {
+    fn slips_are_recognised_by_their_form() {
         for (line, slip) in [
             ("idle-timeout = none", Slip::Unquoted),
             ("plugin = ~/x.wasm", Slip::Unquoted),

@@ -1,28 +1,32 @@
-//! Who started this process, and whether the service ends when this process does.
+//! The process that started this one, and whether the service ends when this process does.
 //!
-//! A hot restart replaces the process. To a supervisor that knows one process id, and cannot be told of another, that is the end
-//! of the service: a container ends, or the service is started a second time. An anchor keeps the id for such a supervisor.
+//! A hot restart replaces the process. A supervisor that follows one process id, and learns of no other, takes that for the end of
+//! the service: it ends the container, or starts the service a second time. An anchor keeps the id for such a supervisor.
 
 use std::{env, fmt, fs, os::unix::process::parent_id, process};
 
-/// Programs that supervise their direct child, by the name that the kernel has for them, which is cut after 15 bytes. One that is
-/// process 1 needs no name.
-const SUPERVISORS: [&str; 12] = [
+/// Programs that supervise their direct child, by the name in `/proc/PID/comm`, which the kernel cuts after 15 bytes. A supervisor
+/// that is process 1 needs no name here.
+const SUPERVISORS: [&str; 16] = [
     "catatonit",
     "circusd",
+    "conmon",
+    "containerd-shim",
+    "dinit",
     "docker-init",
     "dumb-init",
     "perpd",
     "runsv",
     "s6-supervise",
     "supervise",
+    "supervise-daemo",
     "supervisord",
     "systemd",
     "tini",
     "tini-static",
 ];
 
-/// What takes the end of this process for the end of the service.
+/// A supervisor that takes the end of this process for the end of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Supervision {
     /// This is process 1, and its pid namespace (its container) ends with it.
@@ -63,7 +67,7 @@ impl fmt::Display for Supervision {
             Self::Parent { name, pid } => {
                 write!(
                     f,
-                    "this process was started by {name} (pid {pid}), which takes its end for the end of the service"
+                    "this process was started by {name} (pid {pid}), which takes the exit of this process for the end of the service"
                 )
             }
         }
@@ -85,6 +89,7 @@ mod tests {
             (7, 1, "systemd", false, parent("systemd", 1)),
             (7, 1, "systemd", true, None),
             (700, 600, "runsv", false, parent("runsv", 600)),
+            (700, 600, "supervise-daemo", false, parent("supervise-daemo", 600)),
             (700, 600, "systemd", true, None),
             (700, 600, "bash", false, None),
             (700, 0, "", false, None),

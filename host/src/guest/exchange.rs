@@ -76,7 +76,7 @@ impl Verdict {
         self.unfinished.get_or_init(|| (reason, why));
     }
 
-    /// What the response lacks, as a failure.
+    /// The failure of a response that is not whole.
     pub fn unfinished(&self) -> Option<Failure> {
         let (reason, why) = self.unfinished.get()?;
         Some(Failure { reason: *reason, message: log::escaped(why) })

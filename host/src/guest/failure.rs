@@ -43,7 +43,7 @@ pub enum Fault {
     Plugin,
     /// Nobody: peers do such things, and operators end processes.
     Nobody,
-    /// The operator of the client, whom the operator of this host has to tell.
+    /// The client; the operator of this host has to inform its operator.
     Client,
     /// The operator of this host.
     Host,
@@ -55,7 +55,7 @@ impl Failure {
         Self { reason, message: String::new() }
     }
 
-    /// What there is to say about it, as the field of a record.
+    /// The message as the field of a record; `None` where it is empty.
     pub fn told(&self) -> Option<&str> {
         Some(self.message.as_str()).filter(|message| !message.is_empty())
     }

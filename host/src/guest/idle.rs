@@ -59,7 +59,7 @@ impl Drop for Connection {
     }
 }
 
-/// To whom a connection is.
+/// The server at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     encrypted: bool,

@@ -65,7 +65,7 @@ const PROVIDED: [(&str, Generation); 56] = {
     ]
 };
 
-/// What a module of WASI 0.1 imports from.
+/// The name of the module that programs of WASI 0.1 import from.
 pub(super) const PREVIEW_1: &str = "wasi_snapshot_preview1";
 
 /// All that there is of it, by name and parameters: `i` for 32 bits, `I` for 64. Each has one result of 32 bits but for `proc_exit`.

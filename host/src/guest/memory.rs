@@ -20,11 +20,11 @@ pub(super) struct Memory {
     table_elements: usize,
     /// Where memories are mapped, if there is any.
     room: Result<Room, Full>,
-    /// What the guest was refused last.
+    /// The last request that was refused.
     pub(super) refused: Option<Refused>,
 }
 
-/// What a guest wanted and did not get.
+/// A request of a guest that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// So many bytes of memory in all.

@@ -63,7 +63,7 @@ impl Meter {
         })
     }
 
-    /// What the guest may use while its connection moves no byte.
+    /// The CPU time that the guest may use while its connection moves no byte.
     pub(super) fn budget(&self) -> Duration {
         self.budget
     }

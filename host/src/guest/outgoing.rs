@@ -54,7 +54,7 @@ impl Http {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.learner.observable();
-        // One who has too many collections of fields has only empty ones more.
+        // A guest that has too many collections of fields can make only empty ones.
         self.lacks_room_for_fields = !self.has_room_for_large();
         let fields = if self.lacks_room_for_fields { 0 } else { FIELDS_BYTES };
         let denials = || Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);

@@ -35,7 +35,7 @@ fn most_large(resources: usize) -> usize {
     resources.div_ceil(LARGE_PART)
 }
 
-/// What an error of the engine says of this limit, if anything.
+/// The limit that an error of the engine is about, if it is one of these.
 pub(super) fn met(error: &wasmtime::Error, state: &State) -> Option<TooMany> {
     let resources = state.table.max_capacity();
     if let Some(TooMany { what, most, resources }) = error.downcast_ref() {

@@ -62,7 +62,7 @@ pub(super) struct State {
     pub(super) places: Places,
     /// What the guest has of `wasi:http`, made when it first asks.
     pub(super) http: Option<Box<outgoing::Http>>,
-    /// What it has as a program of WASI 0.1, where it is one.
+    /// The state of a program of WASI 0.1, where it is one.
     pub(super) program: Option<Box<Program>>,
     /// Whether the guest had as many large resources as it may when it last asked for anything of `wasi:http`.
     pub(super) lacks_room_for_fields: bool,

@@ -121,7 +121,7 @@ impl LastWords {
                 self.panic = Panic::Told;
                 return;
             }
-            // How to see more of a panic, which is no use to whoever reads a log.
+            // The hint how to see more of a panic is for developers, and of no use in a log.
             (None, Panic::None) if !line.trim_ascii().is_empty() && !line.starts_with(b"note: ") => {
                 self.text.clear();
                 line

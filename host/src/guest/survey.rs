@@ -33,7 +33,7 @@ pub struct Survey {
     pub kind: String,
     /// Why this host does not serve it, where it does not.
     pub refusal: Option<String>,
-    /// What may go wrong with it where it is served.
+    /// A hazard in serving it, with the remedy.
     pub warning: Option<&'static str>,
     /// What it exports, in its order.
     pub exports: Vec<String>,
@@ -146,7 +146,7 @@ impl Survey {
     }
 }
 
-/// Why no engine could compile it, where that is so. What this host's engine supports is for the compiler to say.
+/// Why no engine could compile it, where that is so. The compiler finds out what this host's engine does not support.
 fn invalid(bytes: &[u8]) -> Option<Problem> {
     let found = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).err()?;
     Some(contract::Error::Damaged(found.to_string()).into())

@@ -237,9 +237,9 @@ impl Predecessor {
         self.hears_of_reloads
     }
 
-    /// Reports to it, once this process has given the service back.
-    pub fn report(&self, reporter: &mut Reporter) {
-        reporter.report(&self.channel);
+    /// Reports to it, once this process has given the service back. Returns whether nothing is left to report.
+    pub fn report(&self, reporter: &mut Reporter) -> bool {
+        reporter.report(&self.channel)
     }
 
     /// What it has counted since this was asked last.

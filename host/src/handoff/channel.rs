@@ -167,9 +167,10 @@ impl Channel {
         }
     }
 
-    /// Sends a message without descriptors where there is room for it now. Whether it was sent.
+    /// Sends a message without descriptors. Returns `false` where there is no room for it now; where the other side is gone, the
+    /// message is lost.
     pub fn send_now(&self, message: &Message) -> bool {
-        self.socket.try_send(&message.encode()).is_ok()
+        !matches!(self.socket.try_send(&message.encode()), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The next message. May be dropped and called again.

@@ -40,11 +40,11 @@ pub struct DrainingProcess {
     child: Option<start::Successor>,
     /// The connections that it had at its last report.
     connections: Option<u64>,
-    /// What it has counted, and nobody has been told yet.
+    /// The counts that no event has returned yet.
     counted: Totals,
 }
 
-/// What happens to it.
+/// An event of a process that drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It has counted this since its last report.
@@ -109,7 +109,7 @@ impl DrainingProcess {
         Ok(())
     }
 
-    /// What a successor is offered of it.
+    /// The entries of an offer for it, with their descriptors.
     pub fn entries(&self) -> Vec<(Entry, Arc<dyn AsFd + Send + Sync>)> {
         let Self { generation, rolled_back, pid, .. } = *self;
         let mut entries: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)> = Vec::new();
@@ -148,7 +148,7 @@ impl DrainingProcess {
                         return Event::Reported(mem::take(&mut self.counted));
                     },
                     Err(error) => {
-                        debug!(process = self.pid, %error, "a draining process reports no more");
+                        debug!(process = self.pid, %error, "the reports of a draining process ended");
                         self.reports = None;
                         if self.peer.is_none() {
                             return self.ended().await;
@@ -156,7 +156,7 @@ impl DrainingProcess {
                     }
                 },
                 () = ended(self.peer.as_deref()) => {
-                    // What it reported before it ended, and was not read yet.
+                    // The reports from before its end that were not read yet.
                     while let Some(Ok(Some(received))) = self.reports.as_ref().map(|reports| reports.receive_queued()) {
                         self.has_reported(received.message);
                     }
@@ -206,11 +206,11 @@ async fn ended(peer: Option<&Peer>) {
 
 /// Reports to the process that serves how many connections are open here, and the outcomes of the others.
 ///
-/// It reports what this process has counted itself. What others report goes to the process that serves without a detour.
+/// It reports the counts of this process alone. Other processes report to the process that serves directly.
 #[derive(Debug)]
 pub struct Reporter {
     counters: &'static Counters,
-    /// What is known there.
+    /// The totals that are known there.
     known: Totals,
     /// The number of open connections in the last report.
     open: Option<u64>,
@@ -222,7 +222,7 @@ impl Reporter {
         Self { counters, known, open: None }
     }
 
-    /// What was counted since the offer or the last report, and the snapshot to be marked as known when it has been sent.
+    /// The counts since the offer or the last report, and the snapshot to be marked as known when they have been sent.
     pub fn news(&self) -> (Totals, Totals) {
         let here = self.counters.here();
         (here.since(&self.known), here)
@@ -233,16 +233,59 @@ impl Reporter {
         self.known = here;
     }
 
-    /// Reports what is new. The reader may be busy: where the channel has no room, it is reported the next time.
-    pub fn report(&mut self, channel: &Channel) {
+    /// Reports what is new. Returns `false` where the channel has no room, since nobody reads it during a restart: the next
+    /// report has it all.
+    pub fn report(&mut self, channel: &Channel) -> bool {
         let (counters, here) = self.news();
         let connections = here.open();
         if self.open == Some(connections) && counters.is_nothing() {
-            return;
+            return true;
         }
-        if channel.send_now(&Message::Draining { connections, counters }) {
+        let is_sent = channel.send_now(&Message::Draining { connections, counters });
+        if is_sent {
             self.sent(here);
             self.open = Some(connections);
         }
+        is_sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reports that have arrived on a channel.
+    fn arrived(channel: &Channel) -> (Totals, Option<u64>) {
+        let (mut totals, mut open) = (Totals::default(), None);
+        while let Some(received) = channel.receive_queued().unwrap() {
+            let Message::Draining { connections, counters } = received.message else { panic!("not a report") };
+            (totals, open) = (totals.plus(&counters), Some(connections));
+        }
+        (totals, open)
+    }
+
+    #[tokio::test]
+    async fn a_report_without_room_is_made_later_and_nothing_is_lost() {
+        let (near, far) = Channel::pair().unwrap();
+        let far = Channel::new(far, Side::Successor).unwrap();
+        let counters = Counters::of_the_process();
+        let mut reporter = Reporter::new(counters, Totals::default());
+        counters.accepted();
+        while reporter.report(&near) {
+            counters.accepted();
+        }
+        for _ in 0..counters.here().open() {
+            counters.finished();
+        }
+        assert!(!reporter.report(&near), "there is room again, though nothing was read");
+        let (before, _) = arrived(&far);
+        while !reporter.report(&near) {
+            tokio::task::yield_now().await;
+        }
+        let (after, open) = arrived(&far);
+        assert_eq!((before.plus(&after), open), (counters.here(), Some(0)));
+        drop(far);
+        counters.accepted();
+        assert!(reporter.report(&near), "nobody is left to report to");
     }
 }

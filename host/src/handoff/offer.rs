@@ -301,9 +301,9 @@ impl Successor {
         }
     }
 
-    /// Reports how many connections are open here, and the outcomes of the others.
-    pub fn report(&mut self) {
-        self.reporter.report(&self.channel);
+    /// Reports how many connections are open here, and the outcomes of the others. Returns whether nothing is left to report.
+    pub fn report(&mut self) -> bool {
+        self.reporter.report(&self.channel)
     }
 
     /// Says something that changes nothing where it does not arrive.

@@ -67,8 +67,8 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// This program cannot be executed once more, to start the other.
-    #[error("{}, which this process runs, cannot be executed once more: {source}{}", this_program(), remedy(source))]
+    /// This program cannot be executed again, as is needed to start another.
+    #[error("{}, which this process runs, cannot be executed again: {source}{}", this_program(), remedy(source))]
     Starter {
         /// Why.
         source: io::Error,

@@ -95,12 +95,25 @@ impl Drop for Answering {
     }
 }
 
+/// The body of a response.
+pub(super) struct Answer {
+    content: Content,
+    /// Dropped when the library has queued the response's end, and not before: a connection that looks quiet may be closed.
+    _underway: Underway,
+}
+
 /// What a client gets.
-pub(super) enum Answer {
+pub(super) enum Content {
     /// Nothing, by this host's own word.
     Empty,
     /// What a guest writes.
     Written(Box<Written>),
+}
+
+impl Answer {
+    pub(super) fn new(content: Content, underway: Underway) -> Self {
+        Self { content, _underway: underway }
+    }
 }
 
 /// The body of a guest's response. It ends well only if the guest has finished it; otherwise it breaks off, so that no client takes a
@@ -119,8 +132,6 @@ pub(super) struct Written {
     held: Option<Bytes>,
     /// Dropped with the rest.
     _taken: oneshot::Sender<()>,
-    /// Not for a body that is discarded, whose client has its response already.
-    _underway: Option<Underway>,
 }
 
 /// How far a body is.
@@ -128,7 +139,7 @@ enum Stage {
     Open,
     /// The guest has finished it; these trailers are left.
     Finished(Option<HeaderMap>),
-    /// It is not whole. What was written before that is sent before this is told.
+    /// It is not whole. What was written before is sent first, and then the error.
     Flushing,
     BrokenOff,
 }
@@ -146,19 +157,8 @@ impl Written {
         movement: Arc<Movement>,
         length: Option<u64>,
         taken: oneshot::Sender<()>,
-        underway: Option<Underway>,
     ) -> Self {
-        Self {
-            body,
-            stage: Stage::Open,
-            guest,
-            movement,
-            length,
-            left: length,
-            held: None,
-            _taken: taken,
-            _underway: underway,
-        }
+        Self { body, stage: Stage::Open, guest, movement, length, left: length, held: None, _taken: taken }
     }
 
     /// Has the guest write what its client does not get, as in a response to HEAD: it may not know. Only so much, after which it is
@@ -285,21 +285,21 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Written(written) => written.poll_frame(context),
+        match &mut self.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Written(written) => written.poll_frame(context),
         }
     }
 
     /// That of a guest is not known before it was asked for: it may have failed.
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Empty)
+        matches!(self.content, Content::Empty)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Written(written) => written.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Written(written) => written.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! How a client of HTTP/2 is told to go without the loss of a request.
+//! How a connection of HTTP/2 ends without the loss of a request.
 //!
 //! RFC 9113 (section 6.8) has two GOAWAY frames, a round trip apart: one that rules out no request, so that the client stops, and one
 //! with the last request that came. The library does that. But there are clients that take the first one for the end, and fail the
 //! request that they send when they find it: those that read only while they wait for a response. So the host asks with a PING first.
 //!
 //! * A client that answers before it sends a request reads all the time, and gets the two frames.
-//! * One that sends a request before it answers is let have its response, and is asked again.
+//! * One that sends a request before it answers gets its response, and then another PING.
 //! * One that is silent reads nothing. It gets both frames at once, and then the end: whatever it finds these by, it sends again.
 //!
 //! The library has no such PING, and so its bytes are followed here, in both directions, as far as the ends of frames.
@@ -26,11 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After a response, so that a client that reads only that does not find the PING at its end.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What every client begins with, which is no frame.
+/// The length of the preface that each client begins with, which is not a frame.
 const PREFACE_LENGTH: usize = 24;
 
 const FRAME_HEAD: usize = 9;
 const HEADERS: u8 = 1;
+const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
@@ -43,7 +44,7 @@ const PAYLOAD: [u8; 8] = *b"farewell";
 /// What the first GOAWAY names as the last stream: no request is ruled out.
 const ANY_STREAM: u32 = u32::MAX >> 1;
 
-/// How a client is to be told.
+/// How a client learns that its connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// By the library, with a round trip in between.
@@ -63,6 +64,8 @@ pub(super) struct Frames {
 struct State {
     incoming: Cursor,
     outgoing: Cursor,
+    /// Whether the head of a response has gone in part: its frames must follow each other (RFC 9113, section 6.10).
+    in_outgoing_head: bool,
     /// The last one whose head has come in full.
     last_stream: u32,
     /// Frames of this host's own, to be sent between two of the library's.
@@ -124,8 +127,14 @@ impl Cursor {
 impl Frames {
     pub(super) fn new() -> Arc<Self> {
         let incoming = Cursor { skipped: PREFACE_LENGTH, ..Cursor::default() };
-        let state =
-            State { incoming, outgoing: Cursor::default(), last_stream: 0, own: BytesMut::new(), is_blocked: false };
+        let state = State {
+            incoming,
+            outgoing: Cursor::default(),
+            in_outgoing_head: false,
+            last_stream: 0,
+            own: BytesMut::new(),
+            is_blocked: false,
+        };
         Arc::new(Self { state: Mutex::new(state), answered: Notify::new() })
     }
 
@@ -152,7 +161,7 @@ impl Frames {
         let written = wire.try_write(bytes)?;
         if let Some(count) = written {
             state.is_blocked = false;
-            state.outgoing.advance(bytes.get(..count).unwrap_or(bytes), |_, _, _, _| {});
+            state.sent(bytes.get(..count).unwrap_or(bytes));
         }
         Ok(written)
     }
@@ -168,7 +177,7 @@ impl Frames {
         state.try_flush(wire).ok();
     }
 
-    /// Finds out how the client is to be told. The library has to go on with its work meanwhile.
+    /// Finds out which way suits the client. The library's future has to be polled meanwhile.
     pub(super) async fn way(&self, wire: &Wire, traffic: &Traffic) -> Way {
         // One that reads a response answers a PING whether or not it reads at other times.
         let asked = async {
@@ -190,9 +199,11 @@ impl Frames {
         tokio::select! {
             biased;
             () = traffic.quiet() => {
-                // The last response may not have gone in full.
-                let is_blocked = self.state().is_blocked;
-                if is_blocked { Way::RoundTrip } else { Way::AtOnce }
+                // The end of the last response is queued, perhaps just now by another thread. The library sends it in its next turn,
+                // which comes before this goes on.
+                tokio::task::yield_now().await;
+                let is_free = traffic.is_quiet() && !self.state().is_blocked;
+                if is_free { Way::AtOnce } else { Way::RoundTrip }
             }
             () = time::sleep(PATIENCE) => Way::RoundTrip,
         }
@@ -217,9 +228,22 @@ impl Frames {
 }
 
 impl State {
+    /// The library has sent these.
+    fn sent(&mut self, bytes: &[u8]) {
+        let in_head = &mut self.in_outgoing_head;
+        self.outgoing.advance(bytes, |kind, flags, _, _| {
+            *in_head = matches!(kind, HEADERS | PUSH_PROMISE | CONTINUATION) && flags & END_HEADERS == 0;
+        });
+    }
+
+    /// Whether a frame of this host's own may go now.
+    fn has_gap(&self) -> bool {
+        self.outgoing.is_between() && !self.in_outgoing_head
+    }
+
     /// Whether the library may write: own frames that can go first have gone.
     fn try_flush(&mut self, wire: &Wire) -> io::Result<bool> {
-        while self.outgoing.is_between() && !self.own.is_empty() {
+        while self.has_gap() && !self.own.is_empty() {
             match wire.try_write(&self.own)? {
                 Some(count) => self.own.advance(count),
                 None => return Ok(false),
@@ -254,6 +278,24 @@ mod tests {
             assert_eq!(kinds, [4, HEADERS, HEADERS, CONTINUATION, PING, HEADERS, HEADERS]);
             assert!(cursor.is_between());
             assert_eq!(frames.last_stream(), 5, "the head of 7 has not come in full");
+        }
+    }
+
+    #[test]
+    fn no_frame_of_our_own_goes_into_a_response_head() {
+        let frames = Frames::new();
+        let mut state = frames.state();
+        let head = |kind, flags| [0, 0, 1, kind, flags, 0, 0, 0, 1, 0x88];
+        for (sent, has_gap) in [
+            (SETTINGS, true),
+            (&head(HEADERS, 0)[..5], false),
+            (&head(HEADERS, 0)[5..], false),
+            (&head(CONTINUATION, 0), false),
+            (&head(CONTINUATION, END_HEADERS), true),
+            (&head(HEADERS, END_HEADERS), true),
+        ] {
+            state.sent(sent);
+            assert_eq!(state.has_gap(), has_gap, "{sent:?}");
         }
     }
 }

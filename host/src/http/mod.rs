@@ -64,8 +64,8 @@ const WINDOW: u32 = 1 << 20;
 /// a request that it sends at that moment would be lost, so that those who ask often are told first.
 const LAST_REQUEST: Duration = Duration::from_secs(3);
 
-/// How long a client of HTTP/2 that was told to go may take to acknowledge it, while it has no request open. When it has, it is told
-/// which request was its last one, and the connection ends after that.
+/// How long a client of HTTP/2 may take to acknowledge the first GOAWAY while it has no request open. After the acknowledgement a
+/// second GOAWAY names the client's last request, and the connection ends after its response.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Tasks of the library, one for each request of HTTP/2.

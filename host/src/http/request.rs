@@ -2,10 +2,10 @@
 //! record of one that failed.
 
 use super::{
-    body::{Answer, Answering, Question, Written},
+    body::{Answer, Answering, Content, Question, Written},
     framing::{Head, Length},
     syntax,
-    traffic::{Traffic, Underway},
+    traffic::Traffic,
     turn::Turns,
 };
 use crate::{
@@ -67,7 +67,7 @@ pub(super) struct Responder {
 pub(super) struct Client(watch::Sender<()>);
 
 impl Client {
-    /// Resolves when the client is gone, and with it everybody who could take a response.
+    /// Resolves when the client is gone, so that a response would reach no one.
     fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut gone = self.0.subscribe();
         // Nothing is ever sent: this ends with the sender.
@@ -100,24 +100,24 @@ impl hyper::service::Service<Request<Incoming>> for Asked {
             let (mut response, is_last) = match refusal {
                 // What follows may not be what it looks like.
                 Some(refused) => (empty(refused), true),
-                None => (responder.respond(request, ordinal, underway).await, responder.last.load(Ordering::Relaxed)),
+                None => (responder.respond(request, ordinal).await, responder.last.load(Ordering::Relaxed)),
             };
             if is_last && version <= Version::HTTP_11 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response)
+            Ok(response.map(|content| Answer::new(content, underway)))
         })
     }
 }
 
-fn empty(status: StatusCode) -> Response<Answer> {
-    let mut response = Response::new(Answer::Empty);
+fn empty(status: StatusCode) -> Response<Content> {
+    let mut response = Response::new(Content::Empty);
     *response.status_mut() = status;
     response
 }
 
 impl Responder {
-    async fn respond(&self, mut request: Request<Incoming>, ordinal: u64, underway: Underway) -> Response<Answer> {
+    async fn respond(&self, mut request: Request<Incoming>, ordinal: u64) -> Response<Content> {
         syntax::join_cookies(request.headers_mut());
         match request.uri().authority() {
             // What a whole URI names counts, whatever the field says (RFC 9112, section 3.2.2).
@@ -199,7 +199,7 @@ impl Responder {
         if bodiless || length == Some(0) {
             let length = length.filter(|_| !bodiless);
             // What it writes moves nothing: nobody gets it.
-            let unread = Written::new(body, guest, Arc::default(), length, taken_from_it, None);
+            let unread = Written::new(body, guest, Arc::default(), length, taken_from_it);
             let gone = self.client.gone();
             tokio::spawn(async move {
                 tokio::select! {
@@ -207,11 +207,11 @@ impl Responder {
                     () = gone => {}
                 }
             });
-            return Response::from_parts(head, Answer::Empty);
+            return Response::from_parts(head, Content::Empty);
         }
         self.ends_by_close.store(version < Version::HTTP_11 && length.is_none(), Ordering::Relaxed);
-        let written = Written::new(body, guest, movement, length, taken_from_it, Some(underway));
-        Response::from_parts(head, Answer::Written(Box::new(written)))
+        let written = Written::new(body, guest, movement, length, taken_from_it);
+        Response::from_parts(head, Content::Written(Box::new(written)))
     }
 }
 

@@ -92,7 +92,8 @@ impl Traffic {
         }
     }
 
-    fn is_quiet(&self) -> bool {
+    /// Whether none is being answered.
+    pub(super) fn is_quiet(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }
 

@@ -18,12 +18,18 @@ use tracing::{info, warn};
 /// How often a process that drains reports what is new to the one that serves.
 pub(super) const REPORT: Duration = Duration::from_secs(1);
 
+/// How long a process whose connections have finished waits for room to report the last of them. Nobody reads reports while a
+/// restart is under way.
+const LAST_REPORT: Duration = Duration::from_secs(600);
+
 /// A process that somebody else serves in place of, and that finishes what it had accepted.
 pub(super) struct Draining {
     pub(super) serving: Serving,
     heir: Heir,
     deadline: Option<Instant>,
     told_to_stop: bool,
+    /// Whether every connection has finished, so that only the last report is left.
+    finished: bool,
     exit: Exit,
 }
 
@@ -36,8 +42,8 @@ pub(super) enum Heir {
 }
 
 impl Heir {
-    /// Reports how many connections are open here, and the outcomes of the others.
-    fn report(&mut self) {
+    /// Reports how many connections are open here, and the outcomes of the others. Returns whether nothing is left to report.
+    fn report(&mut self) -> bool {
         match self {
             Self::Successor(successor) => successor.report(),
             Self::Predecessor(predecessor, reporter) => predecessor.report(reporter),
@@ -66,7 +72,7 @@ impl Lifecycle {
     pub(super) fn drain(&mut self, serving: Serving, heir: Heir, exit: Exit) -> State {
         self.waiting.forgo(Outcome::Elsewhere, "this process has handed over; ask again");
         let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
-        State::Draining(Draining { serving, heir, deadline, told_to_stop: false, exit })
+        State::Draining(Draining { serving, heir, deadline, told_to_stop: false, finished: false, exit })
     }
 
     pub(super) async fn stop(&mut self, mut serving: Serving, told: Told) -> State {
@@ -81,15 +87,19 @@ impl Lifecycle {
         State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
     }
 
-    /// What becomes of earlier generations when this process ends. An anchor waits for them itself.
+    /// The fate of earlier generations when this process ends. An anchor waits for them itself.
     fn others(&self) -> Others {
         let is_main = self.config.notify_socket.is_some() || std::process::id() == 1;
         if is_main && !self.config.anchored { Others::EndWithThis } else { Others::GoOn }
     }
 
     pub(super) async fn draining(&mut self, mut draining: Draining) -> State {
-        draining.heir.report();
-        let Draining { serving, heir, deadline, told_to_stop, exit } = &mut draining;
+        let is_reported = draining.heir.report();
+        if draining.finished && is_reported {
+            info!("every connection has finished");
+            return State::Ended(draining.exit);
+        }
+        let Draining { serving, heir, deadline, told_to_stop, finished, exit } = &mut draining;
         tokio::select! {
             biased;
             order = self.orders.next() => {
@@ -111,10 +121,10 @@ impl Lifecycle {
                     Verb::Reload => info!("{word} concerns the log alone: this process has handed over"),
                 }
             }
-            () = serving.finished() => {
-                info!("every connection has finished");
-                heir.report();
-                return State::Ended(*exit);
+            () = serving.finished(), if !*finished => {
+                *finished = true;
+                let last = Instant::now() + LAST_REPORT;
+                *deadline = Some(deadline.map_or(last, |deadline| deadline.min(last)));
             }
             () = expired(*deadline) => {
                 let exit = serving.out_of_time(*exit, Others::GoOn);

@@ -108,7 +108,7 @@ pub(super) enum Shared {
     No,
 }
 
-/// What becomes of earlier generations that still drain when this process ends.
+/// The fate of earlier generations that still drain when this process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Others {
     /// They go on until their connections have finished.

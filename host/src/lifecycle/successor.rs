@@ -275,7 +275,7 @@ impl Lifecycle {
         serving
     }
 
-    /// The predecessor serves again: this process finishes what it has accepted, and reports what it has not told yet.
+    /// The predecessor serves again: this process finishes what it has accepted, and reports what it has not reported yet.
     pub(super) async fn hand_back(
         &mut self,
         mut serving: Serving,
@@ -321,7 +321,7 @@ fn reported(serving: &Serving, predecessor: &mut Predecessor) {
     }
 }
 
-/// Asks the predecessor to serve again. Done once. Returns what it was told of the counters.
+/// Asks the predecessor to serve again. Done once. Returns the counters that were sent to it.
 async fn roll_back(serving: &Serving, predecessor: &Predecessor) -> Totals {
     warn!("rolling back: the predecessor is asked to serve again");
     let counters = serving.connections.counters().here();

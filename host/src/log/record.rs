@@ -1,4 +1,4 @@
-//! What a record looks like: a line of text for people, or a JSON object for machines. Both begin with the process that wrote it.
+//! The form of a record: a line of text for people, or a JSON object for machines. Both begin with the process that wrote it.
 
 use super::GENERATION;
 use nix::unistd::getpid;
@@ -61,7 +61,7 @@ where
 struct Object(Vec<(String, Value)>);
 
 impl Object {
-    /// What every record has, and no field may be named.
+    /// The keys of every record, which no field may have as its name.
     fn begun(time: String, level: &str) -> Self {
         let generation = GENERATION.load(Ordering::Relaxed);
         Self(vec![

@@ -26,7 +26,7 @@ use wasmtime::{Engine, Module, component::Component};
 /// A piece of an entry that is read at once.
 const PIECE: usize = 64 << 10;
 
-/// What an entry ends with: the length of what stands behind the code, and the checksum of all that comes before it.
+/// The end of an entry: the length of the data behind the code, and the checksum of all that comes before it.
 const LENGTH: u64 = size_of::<u32>() as u64;
 const CHECKSUM: u64 = size_of::<u128>() as u64;
 
@@ -163,7 +163,7 @@ impl TrustedDirectory {
     }
 }
 
-/// What stands behind the code of an entry that is undamaged. It is not mapped for this: an error of the disk would end the process.
+/// Reads the data behind the code of an entry that is undamaged. It is not mapped for this: an error of the disk would end the process.
 pub(crate) fn undamaged(entry: &File, length: u64) -> io::Result<Vec<u8>> {
     let damaged = || io::Error::other("it is damaged");
     let end = length.checked_sub(CHECKSUM).ok_or_else(damaged)?;

@@ -1,5 +1,5 @@
-//! The files that TLS needs, read and judged. What is wrong with one is told with the option that names it and the remedy,
-//! in words of this module, and never with a part of the file.
+//! The files that TLS needs, read and judged. An error has the option that names the file, the fault in words of this module, and
+//! the remedy; it never has a part of the file.
 
 use super::{
     CertificateFiles, keys,
@@ -59,7 +59,7 @@ pub enum Problem {
         /// What there is instead, and in which line it begins.
         found: Option<Found>,
     },
-    /// What has the label of a certificate.
+    /// A block with the label of a certificate.
     #[error("has in place {place}, from line {line} on, a certificate that cannot be used: {cause}")]
     Certificate {
         /// Counted from 1.
@@ -74,7 +74,7 @@ pub enum Problem {
     Keys(usize),
     /// A key with a passphrase.
     #[error(
-        "is encrypted, and a host that starts by itself can ask nobody for the passphrase; decrypt it: openssl pkey -in FILE -out NEW-FILE"
+        "is encrypted, and the host cannot ask for the passphrase; decrypt it: openssl pkey -in FILE -out NEW-FILE"
     )]
     Encrypted,
     /// A key of a kind that nobody should use, or none.
@@ -96,7 +96,7 @@ pub enum Problem {
     Refused,
 }
 
-/// What a file is read for.
+/// The content that a file is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Certificates.
@@ -105,7 +105,7 @@ pub enum Wanted {
     Key,
 }
 
-/// What a file has instead.
+/// Other content that a file has instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     kind: Kind,
@@ -195,7 +195,7 @@ fn lacks(wanted: Wanted, found: Option<&Block>) -> Problem {
     Problem::Lacks { wanted, found: found.map(|block| Found { kind: block.kind, line: block.line }) }
 }
 
-/// What a file has instead of what was looked for, and what to do.
+/// The content that a file has instead, and the remedy.
 fn instead(wanted: Wanted, found: Option<Found>) -> String {
     let Some(Found { kind, line }) = found else {
         let label = if wanted == Wanted::Key { "PRIVATE KEY" } else { "CERTIFICATE" };

@@ -61,7 +61,7 @@ pub(super) fn load(kind: Kind, key: &[u8]) -> Result<Arc<dyn SigningKey>, Unusab
         Kind::DsaKey => return Err(Unusable::Named("a DSA key")),
         _ => return Err(Unusable::Unknown),
     };
-    // What the library says is not repeated: it is about the content.
+    // The library's text is not repeated: it is about the content.
     any_supported_type(&borrowed).map_err(|_about_content| unusable(kind, key).unwrap_or(Unusable::Damaged))
 }
 

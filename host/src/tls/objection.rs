@@ -1,7 +1,7 @@
-//! Why a client's certificate is rejected, for the operator who has to tell the client's: in openssl's words, with what to do.
+//! Why a client's certificate is rejected: a sentence for operators, in openssl's words, with the remedy.
 //!
 //! The library has decided already. Here its verdict and the certificates that were shown become a sentence. The names in it are the
-//! client's choice: whoever logs the sentence escapes it.
+//! client's choice: the code that logs the sentence escapes it.
 
 use super::{
     keys::FEWEST_RSA_BITS,
@@ -15,7 +15,7 @@ use webpki::Error as Verdict;
 const ISSUE: &str = "issue one for the client: openssl x509 -req -CA ca.pem -CAkey ca.key -extfile FILE, with basicConstraints=CA:FALSE \
                      and extendedKeyUsage=clientAuth in that file";
 
-/// Said of a client that has shown no certificate.
+/// The objection to a client that has shown no certificate.
 pub(super) const NONE_SHOWN: &str = "the client showed no certificate, and --client-ca asks for one; give the client its certificate and \
                                      key, as curl --cert and --key do (openssl clients show none, too, if their key is of a kind that is \
                                      not accepted here)";
@@ -173,7 +173,7 @@ impl<'c> Shown<'c> {
         (at_fault, format!("expired{on}, before it begins to be valid; issue a new one"))
     }
 
-    /// Of a chain that ends at nobody who is known.
+    /// For a chain that ends at an unknown issuer.
     fn of_stranger(&self) -> String {
         let Some(own) = self.chain.first() else { return "cannot be read; issue it again".into() };
         if own.is_self_issued() {

@@ -7,18 +7,18 @@
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// What stands between a BEGIN and an END line.
+/// The data between a BEGIN and an END line.
 pub(super) struct Block {
     pub(super) kind: Kind,
     /// The line of its BEGIN, from 1.
     pub(super) line: usize,
     /// Whether a passphrase protects it, as a header says.
     pub(super) encrypted: bool,
-    /// What the base64 encodes; empty for kinds that nothing here reads.
+    /// The decoded base64; empty for kinds that nothing here reads.
     pub(super) der: Zeroizing<Vec<u8>>,
 }
 
-/// What a block is, by its BEGIN line.
+/// The kind of a block, by its BEGIN line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Certificate,
@@ -35,7 +35,7 @@ pub(super) enum Kind {
     DsaKey,
     PublicKey,
     Parameters,
-    /// What nobody here knows. Its label is not kept: it is content.
+    /// A kind without an entry in `LABELS`. Its label is not kept: it is content.
     Other,
 }
 
@@ -249,7 +249,7 @@ fn decode(base64: &[u8]) -> Zeroizing<Vec<u8>> {
     der
 }
 
-/// The six bits of a character. What takes how long does not depend on which it is.
+/// The six bits of a character, in a time that does not depend on the character.
 fn sextet(byte: u8) -> Option<u8> {
     let byte = i32::from(byte);
     // The value plus one within the range, else 0.

@@ -46,7 +46,7 @@ pub enum HandshakeError {
     /// The two do not agree, or the peer speaks something else.
     #[error("TLS handshake: {0}")]
     Refused(#[from] rustls::Error),
-    /// The client has shown no certificate that is accepted. What is in it the client had a part in.
+    /// The client has shown no certificate that is accepted. The text has names that the client has chosen.
     #[error("TLS handshake: {0}")]
     Certificate(String),
     /// The peer has closed its side.

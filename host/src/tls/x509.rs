@@ -1,5 +1,5 @@
 //! What the host reads of a certificate itself: to tell an operator, in openssl's words, what is wrong with it. The library
-//! alone decides which certificates are accepted. What cannot be read here is not told.
+//! alone decides which certificates are accepted. A field that cannot be read here is left out of messages.
 
 use super::{
     der::{self, BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET},
@@ -24,7 +24,7 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 /// `keyCertSign` in the first byte of a key usage.
 const SIGNS_CERTIFICATES: u8 = 0x04;
 
-/// The longest name that is told, in characters: clients choose theirs.
+/// The longest name in a message, in characters: clients choose theirs.
 const LONGEST_NAME: usize = 100;
 
 /// A certificate in DER, as far as it is read.
@@ -67,12 +67,12 @@ impl<'c> X509<'c> {
         Some(Self { version, validity: Validity::of(validity), algorithm, issuer, subject, key, extensions })
     }
 
-    /// Whom it is for, as openssl writes it.
+    /// Its subject, as openssl writes it.
     pub(super) fn subject(&self) -> String {
         name(self.subject)
     }
 
-    /// Who has issued it.
+    /// Its issuer, as openssl writes it.
     pub(super) fn issuer(&self) -> String {
         name(self.issuer)
     }

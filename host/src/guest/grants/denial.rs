@@ -1,4 +1,4 @@
-//! What guests were denied, for operators who wonder why a plugin fails: records at debug level that name the missing grant.
+//! Denials of access to guests: records at debug level that name the missing grant, for operators of a plugin that fails.
 
 use crate::{
     guest::ConnectionId,

@@ -44,7 +44,7 @@ fn read() -> Result<Arc<ClientConfig>, Trust> {
     Ok(Arc::new(config))
 }
 
-/// What the library says of a file's content is not repeated: the variable that names the file may name any.
+/// The library's text about a file's content is not repeated: the variable that names the file may name any.
 fn told(error: &ErrorKind) -> String {
     match error {
         ErrorKind::Io { inner, path } => format!("{} cannot be read: {inner}", Shown::path(path)),
@@ -58,7 +58,7 @@ mod tests {
     use rustls::pki_types::pem;
 
     #[test]
-    fn nothing_of_a_file_is_told() {
+    fn no_content_of_a_file_is_repeated() {
         let error = ErrorKind::Pem(pem::Error::MissingSectionEnd { end_marker: b"PRIVATE KEY".to_vec() });
         assert!(!told(&error).contains("80") && told(&error).contains("SSL_CERT_FILE"), "{}", told(&error));
     }

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_is_told_once_whatever_the_buffer() {
+    fn each_entry_is_listed_once_with_any_buffer() {
         let files = tempfile::tempdir().unwrap();
         let mut expected: Vec<String> = (0..300).map(|number| format!("f{number}")).collect();
         expected.iter().for_each(|name| drop(File::create(files.path().join(name)).unwrap()));

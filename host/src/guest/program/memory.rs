@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_range_is_a_fault() {
+    fn an_address_out_of_range_is_a_fault() {
         let mut memory = [0_u8; 16];
         let mut view = View::new(&mut memory);
         assert_eq!(view.bytes(Span { at: 0, length: 16 }).unwrap().len(), 16);

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_are_told_as_c_has_them() {
+    fn strings_are_stored_as_c_has_them() {
         let strings = Strings::of(["name".to_owned(), String::new(), "a=b".to_owned()]);
         let mut memory = [0xff_u8; 64];
         let mut view = View::new(&mut memory);

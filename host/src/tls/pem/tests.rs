@@ -15,7 +15,7 @@ fn kinds(text: &str) -> Result<Vec<(Kind, usize)>, String> {
 }
 
 #[test]
-fn what_openssl_reads_is_read() {
+fn files_that_openssl_reads_are_read() {
     let one = block("CERTIFICATE");
     for (text, lines) in [
         (one.clone(), vec![1]),
@@ -100,7 +100,7 @@ fn a_passphrase_is_seen_in_both_formats() {
 
 /// No text makes it panic, and what it says of one has nothing of it.
 #[test]
-fn whatever_happens_to_a_file_nothing_of_it_is_told() {
+fn no_damage_to_a_file_reveals_any_of_its_content() {
     let mut dice = Dice::new(14);
     let good = format!("text\n{}{}", block("PRIVATE KEY"), block("EC PARAMETERS"));
     for _ in 0..20_000 {
