@@ -31,6 +31,8 @@ const SUPERVISORS: [&str; 16] = [
 pub enum Supervision {
     /// This is process 1, and its pid namespace (its container) ends with it.
     FirstProcess,
+    /// The parent is outside of the pid namespace, as that of the main process of a container that shares its namespace with others.
+    Outside,
     /// The parent supervises this very process.
     Parent {
         /// Its name.
@@ -46,17 +48,20 @@ impl Supervision {
     pub(super) fn of_this() -> Option<Self> {
         let parent = parent_id();
         let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
-        let told = env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
-        Self::known(process::id(), parent, name.trim_end(), told)
+        let notified = env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
+        Self::known(process::id(), parent, name.trim_end(), notified)
     }
 
-    fn known(pid: u32, parent: u32, name: &str, told: bool) -> Option<Self> {
+    fn known(pid: u32, parent: u32, name: &str, notified: bool) -> Option<Self> {
         if pid == 1 {
             return Some(Self::FirstProcess);
         }
-        // A parent in another pid namespace, as of `docker exec`, is 0.
-        let supervises = parent == 1 || SUPERVISORS.contains(&name);
-        (supervises && !told).then(|| Self::Parent { name: name.to_owned(), pid: parent })
+        match parent {
+            _ if notified => None,
+            0 => Some(Self::Outside),
+            1 => Some(Self::Parent { name: name.to_owned(), pid: parent }),
+            _ => SUPERVISORS.contains(&name).then(|| Self::Parent { name: name.to_owned(), pid: parent }),
+        }
     }
 }
 
@@ -64,6 +69,9 @@ impl fmt::Display for Supervision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FirstProcess => f.write_str("this process is pid 1, and its container ends when it ends"),
+            Self::Outside => f.write_str(
+                "this process was started from outside of its pid namespace, as the main process of a container is, and its container ends when it ends",
+            ),
             Self::Parent { name, pid } => {
                 write!(
                     f,
@@ -81,7 +89,7 @@ mod tests {
     #[test]
     fn supervisors_of_one_process_are_recognised() {
         let parent = |name: &str, pid| Some(Supervision::Parent { name: name.to_owned(), pid });
-        for (pid, by, name, told, expected) in [
+        for (pid, by, name, notified, expected) in [
             (1, 0, "", false, Some(Supervision::FirstProcess)),
             (1, 0, "", true, Some(Supervision::FirstProcess)),
             (7, 1, "tini", false, parent("tini", 1)),
@@ -92,9 +100,10 @@ mod tests {
             (700, 600, "supervise-daemo", false, parent("supervise-daemo", 600)),
             (700, 600, "systemd", true, None),
             (700, 600, "bash", false, None),
-            (700, 0, "", false, None),
+            (700, 0, "", false, Some(Supervision::Outside)),
+            (700, 0, "", true, None),
         ] {
-            assert_eq!(Supervision::known(pid, by, name, told), expected, "{pid} {by} {name} {told}");
+            assert_eq!(Supervision::known(pid, by, name, notified), expected, "{pid} {by} {name} {notified}");
         }
         assert!(SUPERVISORS.iter().all(|name| name.len() <= 15));
     }
