@@ -43,7 +43,7 @@ enum Ownership {
 
 /// Why there can be no pidfile.
 #[derive(Debug, thiserror::Error)]
-#[error("--pidfile {}: {problem}", path.display())]
+#[error("--pidfile {}: {problem}", crate::secret::Shown::bare(path))]
 pub struct Error {
     path: PathBuf,
     problem: Problem,

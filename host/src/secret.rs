@@ -1,6 +1,6 @@
 //! How messages show a value that may be a secret in the wrong place, such as a key in the variable for its path.
 
-use std::{fmt, path::Path};
+use std::{borrow::Cow, fmt, path::Path};
 
 /// Longer than any name of a file that the system takes.
 const LONGEST_NAME: usize = 255;
@@ -9,28 +9,39 @@ const LONGEST_NAME: usize = 255;
 /// 256 bits has 43.
 const SHORTEST_CONTENT: usize = 40;
 
-/// A value in quotes, or in its place that it is not shown.
-pub struct Shown<'v>(std::borrow::Cow<'v, str>);
+/// A value, or the note that it is not shown.
+pub struct Shown<'v> {
+    value: Cow<'v, str>,
+    quoted: bool,
+}
 
 impl<'v> Shown<'v> {
-    /// A value.
+    /// A value, in quotes.
     pub fn of(value: &'v str) -> Self {
-        Self(value.into())
+        Self { value: value.into(), quoted: true }
     }
 
-    /// A path.
+    /// A path, in quotes.
     pub fn path(path: &'v Path) -> Self {
-        Self(path.to_string_lossy())
+        Self { value: path.to_string_lossy(), quoted: true }
+    }
+
+    /// A path, without quotes.
+    pub fn bare(path: &'v Path) -> Self {
+        Self { value: path.to_string_lossy(), quoted: false }
     }
 }
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_content(&self.0) {
-            let length = self.0.len();
+        let Self { value, quoted } = self;
+        if is_content(value) {
+            let length = value.len();
             write!(f, "(not shown, since its {length} bytes look like the content of a file and not like its path)")
+        } else if *quoted {
+            write!(f, "{value:?}")
         } else {
-            write!(f, "{:?}", self.0)
+            f.write_str(value)
         }
     }
 }
@@ -43,13 +54,16 @@ pub fn is_content(value: &str) -> bool {
         || value.split(['/', ',', ' ', ':', '=']).any(|name| name.len() > LONGEST_NAME)
         || value.split(|character: char| !is_base64(character)).any(is_random)
         || is_encoded(value)
+        // A relative path is made absolute before it is used.
+        || value.match_indices('/').any(|(slash, _)| value.get(slash + 1..).is_some_and(is_encoded))
 }
 
 /// Whether it is all base64, slashes included, and begins as DER or the dashes of PEM do.
 fn is_encoded(value: &str) -> bool {
-    let begins = value.starts_with("MI") || value.starts_with("LS0t");
+    // A sequence of DER by its length: the shortest keys, then those of up to 127 bytes, then longer ones. Then the dashes.
+    let begins = ["MC", "ME", "MF", "MG", "MH", "MI", "LS0t"].iter().any(|beginning| value.starts_with(beginning));
     let rest = value.trim_end_matches('=');
-    begins && value.len() >= SHORTEST_CONTENT && rest.chars().all(|character| is_base64(character) || character == '/')
+    begins && is_random(rest) && rest.chars().all(|character| is_base64(character) || character == '/')
 }
 
 fn is_base64(character: char) -> bool {
@@ -78,6 +92,8 @@ mod tests {
             "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2",
             "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hBZ0VBTUJNR0J5cUdTTTQ5",
             &"x".repeat(256),
+            "MHcCAQEEIA0b1C2d3E4f/5G6h7I8j9K0l/1M2n3O4p5Q6r7S8t/9U0v1W2x",
+            "/run/app/MC4CAQAwBQYDK2VwBCIEIA0b/1C2d3E4f5G6h7I8j/9K0l1M2n3O4p=",
         ] {
             assert!(is_content(content), "{content}");
             assert!(!Shown::of(content).to_string().contains(&content[..content.len().min(20)]));
@@ -87,10 +103,12 @@ mod tests {
             "C:\\keys\\site.pem",
             "/nix/store/5rnfzla9kcx4mj5zdc7nlnv8na1najvg-host-0.1.0/etc/host.toml",
             "/var/lib/0d6c8a4b2f1e7c5d9b3a6f8e4d2c1b0a9f8e7d6c5b4a39281706f5e4d3c2b1a0/key",
+            "/srv/MIT/courses/algorithms/lectures/recordings/part1/video1/high2",
             "",
         ] {
             assert!(!is_content(path), "{path}");
             assert_eq!(Shown::of(path).to_string(), format!("{path:?}"));
+            assert_eq!(Shown::bare(Path::new(path)).to_string(), path);
         }
     }
 }

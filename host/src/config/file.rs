@@ -60,8 +60,8 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            0 => write!(f, "{}", self.file.display()),
-            line => write!(f, "{}, line {line}", self.file.display()),
+            0 => Shown::bare(&self.file).fmt(f),
+            line => write!(f, "{}, line {line}", Shown::bare(&self.file)),
         }
     }
 }

@@ -50,7 +50,7 @@ pub enum KeepError {
     )]
     Nowhere,
     /// Nobody should load machine code from there.
-    #[error("--cache-dir {}: {problem}", .dir.display())]
+    #[error("--cache-dir {}: {problem}", crate::secret::Shown::bare(.dir))]
     Untrusted {
         /// The directory.
         dir: PathBuf,

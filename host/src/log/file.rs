@@ -25,7 +25,7 @@ pub(super) struct LogFile {
 
 /// It cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("--log-file {}: {source}{remedy}", path.display(), remedy = remedy(source))]
+#[error("--log-file {}: {source}{remedy}", crate::secret::Shown::bare(path), remedy = remedy(source))]
 pub struct Error {
     path: PathBuf,
     source: io::Error,
