@@ -8,19 +8,19 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// What stands between a BEGIN and an END line.
-pub(super) struct Block {
-    pub(super) kind: Kind,
+pub(crate) struct Block {
+    pub(crate) kind: Kind,
     /// The line of its BEGIN, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// Whether a passphrase protects it, as a header says.
-    pub(super) encrypted: bool,
+    pub(crate) encrypted: bool,
     /// What the base64 encodes; empty for kinds that nothing here reads.
-    pub(super) der: Zeroizing<Vec<u8>>,
+    pub(crate) der: Zeroizing<Vec<u8>>,
 }
 
 /// What a block is, by its BEGIN line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Certificate,
     /// OpenSSL's own format, with trust settings after the certificate.
     TrustedCertificate,
@@ -100,7 +100,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const DASHES: &[u8] = b"-----";
 
 /// All blocks of a file, in their order. Other text may stand before, between and after them.
-pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
+pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
     let text = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
     let mut blocks = Vec::new();
     let mut open: Option<Open<'_>> = None;
@@ -263,11 +263,19 @@ fn sextet(byte: u8) -> Option<u8> {
 
 impl Kind {
     /// Whether it is a private key, of a kind that can be used or not.
-    pub(super) fn is_key(self) -> bool {
+    pub(crate) fn is_key(self) -> bool {
         matches!(
             self,
             Self::Pkcs8Key | Self::Pkcs1Key | Self::Sec1Key | Self::EncryptedKey | Self::OpenSshKey | Self::DsaKey
         )
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Kind {
+    /// The usual label of it.
+    pub(crate) fn label(self) -> Option<&'static str> {
+        LABELS.iter().find(|(_, kind)| *kind == self).map(|(label, _)| *label)
     }
 }
 
