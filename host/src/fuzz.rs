@@ -282,7 +282,8 @@ pub fn http_framing(bytes: &[u8]) {
 fn passed_on(bytes: &[u8], piece: usize) -> (Vec<(usize, bool)>, Vec<u8>) {
     let head = Head::default();
     let mut framing = Framing::new(&head);
-    let (mut heads, mut text, mut begin) = (Vec::new(), Vec::new(), 0);
+    // Since the end of the last head there is its body, and then the next.
+    let (mut heads, mut text, mut last) = (Vec::new(), Vec::new(), (0, Length::Known(0)));
     let mut waiting = Vec::new();
     for piece in bytes.chunks(piece) {
         waiting.extend_from_slice(piece);
@@ -293,39 +294,67 @@ fn passed_on(bytes: &[u8], piece: usize) -> (Vec<(usize, bool)>, Vec<u8>) {
             if lacks_cr {
                 waiting.insert(0, b'\r');
             }
-            match following(text.get(begin..).unwrap_or_default()) {
-                Some((length, _)) if framing.is_behind_head() => {
-                    heads.push((text.len(), head.has_fragment()));
-                    head.is_followed_by(length);
-                    begin = text.len();
-                }
-                _ => {}
+            if framing.is_behind_head() {
+                let (end, length) = last;
+                let behind = text.get(end..).unwrap_or_default();
+                let Some(length) = without_body(behind, length).and_then(following) else { continue };
+                heads.push((text.len(), head.has_fragment()));
+                head.is_followed_by(length);
+                last = (text.len(), length);
             }
         }
     }
     (heads, text)
 }
 
-/// What follows a head, where it is whole, and whether this host refuses the request.
-fn following(head: &[u8]) -> Option<(Length, bool)> {
+/// What comes behind a body, where that is valid.
+fn without_body(text: &[u8], length: Length) -> Option<&[u8]> {
+    match length {
+        Length::Known(length) => text.get(usize::try_from(length).ok()?..),
+        Length::Chunked => {
+            let mut rest = text;
+            loop {
+                let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(rest) else {
+                    return None;
+                };
+                rest = rest.get(line..)?;
+                if size == 0 {
+                    break;
+                }
+                rest = rest.get(usize::try_from(size).ok()?..)?.strip_prefix(b"\r\n")?;
+            }
+            let mut trailers = [httparse::EMPTY_HEADER; 100];
+            let Ok(httparse::Status::Complete((end, _))) = httparse::parse_headers(rest, &mut trailers) else {
+                return None;
+            };
+            rest.get(end..)
+        }
+    }
+}
+
+/// What follows a whole head, where it is valid.
+fn following(head: &[u8]) -> Option<Length> {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut parsed = httparse::Request::new(&mut fields);
-    if !parsed.parse(head).ok()?.is_complete() {
+    let httparse::Status::Complete(end) = parsed.parse(head).ok()? else {
+        panic_on(&format!("the parser waits for more of {:?}", String::from_utf8_lossy(head)));
         return None;
-    }
-    let mut request = Request::builder().method(parsed.method?).uri(parsed.path?).version(match parsed.version? {
-        0 => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    });
+    };
+    assert_eq!(end, head.len(), "the parser has found another end of {:?}", String::from_utf8_lossy(head));
+    let version = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    let mut request = Request::builder().method(parsed.method?).uri(parsed.path?).version(version);
     let mut length = Length::Known(0);
     for field in &*parsed.headers {
-        let text = str::from_utf8(field.value).unwrap_or_default();
         if field.name.eq_ignore_ascii_case("transfer-encoding") {
             length = Length::Chunked;
         } else if field.name.eq_ignore_ascii_case("content-length") && length != Length::Chunked {
-            length = Length::Known(text.parse().unwrap_or(0));
+            let digits = str::from_utf8(field.value).unwrap_or_default();
+            length = Length::Known(digits.parse().unwrap_or(0));
         }
         request = request.header(field.name, field.value);
     }
-    Some((length, request.body(()).is_ok_and(|request| syntax::refusal(&request).is_some())))
+    // A refused request is the last of its connection, but what was read of it decides that, and not the framing.
+    let refusal = request.body(()).ok().and_then(|request| syntax::refusal(&request));
+    assert!(refusal.is_none_or(|status| status.is_client_error() || status.is_server_error()), "{refusal:?}");
+    Some(length)
 }

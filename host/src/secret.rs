@@ -5,6 +5,9 @@ use std::{fmt, path::Path};
 /// Longer than any name of a file that the system takes.
 const LONGEST_NAME: usize = 255;
 
+/// Longer than any path that the system takes.
+const LONGEST_PATH: usize = 4096;
+
 /// The fewest characters of base64 in a row, digits, capital and small letters among them, that are taken for content: a key of
 /// 256 bits has 43.
 const SHORTEST_CONTENT: usize = 40;
@@ -40,6 +43,7 @@ pub fn is_content(value: &str) -> bool {
     value.contains("-----BEGIN")
         || value.contains("-----END")
         || value.chars().any(|character| character.is_control())
+        || value.len() > LONGEST_PATH
         || value.split(['/', ',', ' ', ':', '=']).any(|name| name.len() > LONGEST_NAME)
         || value.split(|character: char| !is_base64(character)).any(is_random)
         || is_encoded(value)
@@ -78,6 +82,7 @@ mod tests {
             "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2",
             "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JR0hBZ0VBTUJNR0J5cUdTTTQ5",
             &"x".repeat(256),
+            &"a/".repeat(2049),
         ] {
             assert!(is_content(content), "{content}");
             assert!(!Shown::of(content).to_string().contains(&content[..content.len().min(20)]));

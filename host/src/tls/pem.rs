@@ -105,8 +105,10 @@ pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
     let mut blocks = Vec::new();
     let mut open: Option<Open<'_>> = None;
     let mut lines = 0;
+    let mut rest = text;
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let number = index + 1;
+        rest = rest.get(line.len() + 1..).unwrap_or_default();
         let line = line.trim_ascii_end();
         let fault = |form| Fault { line: number, form };
         if !line.is_empty() {
@@ -114,7 +116,7 @@ pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
         }
         match (&mut open, parse(line)) {
             (None, Line::Other) => {}
-            (None, Line::Begin(label)) => open = Some(Open::new(number, label, text.len())),
+            (None, Line::Begin(label)) => open = Some(Open::new(number, label, until_end(rest))),
             (None, Line::End(_)) => return Err(fault(Form::NoBegin)),
             (Some(block), Line::Begin(_)) => return Err(fault(Form::NoEnd { begin: block.line })),
             (Some(block), Line::End(label)) if label != block.label => {
@@ -129,6 +131,13 @@ pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
         Some(block) => Err(Fault { line: lines, form: Form::NoEnd { begin: block.line } }),
         None => Ok(blocks),
     }
+}
+
+/// The most that a block can have whose lines begin here. Not all of the rest: a file may have thousands of blocks, and the room of
+/// each is wiped.
+fn until_end(rest: &[u8]) -> usize {
+    const END: &[u8] = b"-----END";
+    rest.windows(END.len()).position(|window| window == END).unwrap_or(rest.len())
 }
 
 fn parse(line: &[u8]) -> Line<'_> {
