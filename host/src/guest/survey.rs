@@ -253,7 +253,6 @@ impl Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::kind::Generation;
 
     fn survey(text: &str) -> Survey {
         Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, 1 << 20).unwrap()
