@@ -194,6 +194,14 @@ impl Arguments {
     }
 }
 
+/// What there is where nothing was typed and no variable is set.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn nothing_typed() -> Option<Arguments> {
+    let matches = CommandLine::command().mut_args(|option| option.env(None::<&str>)).try_get_matches_from([""]);
+    let CommandLine { options, .. } = CommandLine::from_arg_matches(&matches.ok()?).ok()?;
+    Some(Arguments { command: None, options, given: Vec::new() })
+}
+
 /// The variables of the environment that options have, each with the option's long name.
 pub fn variables() -> Vec<(String, String)> {
     let command = CommandLine::command();

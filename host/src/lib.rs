@@ -34,6 +34,8 @@ mod dice;
 pub mod drain;
 pub mod exit;
 pub mod fault;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod guest;
 pub mod handoff;
 mod http;

@@ -14,7 +14,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The longest header that is read, extensions included: what nginx takes, and far more than proxies send.
-const LONGEST: usize = 4096;
+pub(crate) const LONGEST: usize = 4096;
 
 /// Whom a connection is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ fn take(socket: &OwnedFd, taken: &mut Vec<u8>) -> io::Result<Result<Option<Heade
 /// # Errors
 ///
 /// Where no header begins like this: as soon as that is certain.
-fn decode(bytes: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
     let begins_as = |start: &[u8]| bytes.iter().zip(start).all(|(byte, wanted)| byte == wanted);
     if begins_as(&v2::START) {
         v2::decode(bytes)

@@ -5,6 +5,9 @@ use std::{borrow::Cow, fmt, path::Path};
 /// Longer than any name of a file that the system takes.
 const LONGEST_NAME: usize = 255;
 
+/// Longer than any path that the system takes.
+const LONGEST_PATH: usize = 4096;
+
 /// The fewest characters of base64 in a row, digits, capital and small letters among them, that are taken for content: a key of
 /// 256 bits has 43.
 const SHORTEST_CONTENT: usize = 40;
@@ -51,6 +54,7 @@ pub fn is_content(value: &str) -> bool {
     value.contains("-----BEGIN")
         || value.contains("-----END")
         || value.chars().any(|character| character.is_control())
+        || value.len() > LONGEST_PATH
         || value.split(['/', ',', ' ', ':', '=']).any(|name| name.len() > LONGEST_NAME)
         || value.split(|character: char| !is_base64(character)).any(is_random)
         || is_encoded(value)
@@ -94,6 +98,7 @@ mod tests {
             &"x".repeat(256),
             "MHcCAQEEIA0b1C2d3E4f/5G6h7I8j9K0l/1M2n3O4p5Q6r7S8t/9U0v1W2x",
             "/run/app/MC4CAQAwBQYDK2VwBCIEIA0b/1C2d3E4f5G6h7I8j/9K0l1M2n3O4p=",
+            &"a/".repeat(2049),
         ] {
             assert!(is_content(content), "{content}");
             assert!(!Shown::of(content).to_string().contains(&content[..content.len().min(20)]));

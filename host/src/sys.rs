@@ -3,6 +3,8 @@
 
 mod artifact;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use artifact::undamaged;
 pub(crate) use artifact::{Artifact, TrustedDirectory};
 
 use nix::{

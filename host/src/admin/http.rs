@@ -158,7 +158,7 @@ async fn answer(request: &Request, reach: Reach, desk: &Desk) -> Response {
 }
 
 /// Whether the name by which this was reached is one that only this machine has.
-fn is_this_machine(host: &str) -> bool {
+pub(crate) fn is_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

@@ -9,17 +9,17 @@ const LONGEST_HEAD: usize = 16 << 10;
 const MOST_HEADERS: usize = 64;
 
 /// A request.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) target: String,
+    pub(crate) target: String,
     headers: Vec<(String, Vec<u8>)>,
 }
 
 /// Why there is no request.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("the connection ended before the request did")]
     Ended,
     #[error("not a request of HTTP/1: {0}")]
@@ -43,19 +43,19 @@ impl Request {
             if let Some(request) = Self::parse(&bytes)? {
                 return Ok(request);
             }
-            if bytes.len() >= LONGEST_HEAD {
-                return Err(Error::TooLong);
-            }
         }
     }
 
     /// `None` where there is more to come.
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, Error> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, Error> {
+        // What is behind the longest head does not count, however much of it came with the last piece.
+        let bytes = bytes.get(..LONGEST_HEAD).unwrap_or(bytes);
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
             Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Ok(None),
+            Ok(httparse::Status::Partial) if bytes.len() < LONGEST_HEAD => return Ok(None),
+            Ok(httparse::Status::Partial) => return Err(Error::TooLong),
             Err(httparse::Error::TooManyHeaders) => return Err(Error::TooLong),
             Err(error) => return Err(Error::Malformed(error)),
         }
@@ -72,7 +72,7 @@ impl Request {
     }
 
     /// The value of a field that is there once, and is text.
-    pub(super) fn only(&self, name: &str) -> Option<&str> {
+    pub(crate) fn only(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         match (found.next(), found.next()) {
             (Some((_, value)), None) => str::from_utf8(value).ok(),
@@ -147,5 +147,16 @@ mod tests {
         }
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(MOST_HEADERS + 1));
         assert!(matches!(Request::parse(many.as_bytes()), Err(Error::TooLong)));
+    }
+
+    #[test]
+    fn the_longest_head_is_the_same_in_however_many_pieces_it_comes() {
+        let head = |length: usize| format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(length - 23)).into_bytes();
+        assert_eq!(head(LONGEST_HEAD).len(), LONGEST_HEAD);
+        assert!(Request::parse(&head(LONGEST_HEAD)).unwrap().is_some());
+        let longer = head(LONGEST_HEAD + 1);
+        assert!(matches!(Request::parse(&longer), Err(Error::TooLong)), "as one piece");
+        assert!(matches!(Request::parse(&longer[..LONGEST_HEAD]), Err(Error::TooLong)), "before its last byte");
+        assert!(Request::parse(&longer[..LONGEST_HEAD - 1]).unwrap().is_none());
     }
 }

@@ -155,16 +155,20 @@ impl File {
         if found.len() > LARGEST {
             return Err(whole.problem(Problem::TooLarge(found.len())));
         }
-        let text = Zeroizing::new(fs::read(path).map_err(unreadable)?);
-        let text = str::from_utf8(&text).map_err(|_not_utf8| whole.problem(Problem::NotText))?;
-        // Some editors put a byte order mark first.
-        Self::parse(text.strip_prefix('\u{feff}').unwrap_or(text), &whole)
+        Self::parse(&Zeroizing::new(fs::read(path).map_err(unreadable)?), path)
     }
 
-    fn parse(text: &str, whole: &Place) -> Result<Self, FileError> {
+    /// Reads the content of one.
+    pub(super) fn parse(content: &[u8], path: &Path) -> Result<Self, FileError> {
+        let whole = &Place { file: path.into(), line: 0 };
+        let text = str::from_utf8(content).map_err(|_not_utf8| whole.problem(Problem::NotText))?;
+        // Some editors put a byte order mark first.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        // Found once: a file may have thousands of entries, and each has its line.
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
         let at = |span: &Range<usize>| {
-            let before = text.get(..span.start).unwrap_or_default();
-            Place { file: Arc::clone(&whole.file), line: before.matches('\n').count() + 1 }
+            let line = ends.partition_point(|end| *end < span.start) + 1;
+            Place { file: Arc::clone(&whole.file), line }
         };
         let table = DeTable::parse(text).map_err(|error| {
             let place = error.span().map_or_else(|| whole.clone(), |span| at(&span));

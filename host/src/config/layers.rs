@@ -90,6 +90,18 @@ impl Layers {
     ///
     /// Where it is no configuration.
     pub fn read(typed: Arguments) -> Result<Self, Error> {
+        let file = typed.options.config.as_deref().map(File::read).transpose()?;
+        Self::over(file, typed)
+    }
+
+    /// As [`Self::read`], of a file with this content.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of(content: &[u8], typed: Arguments) -> Result<Self, Error> {
+        let file = File::parse(content, Path::new("host.toml"))?;
+        Self::over(Some(file), typed)
+    }
+
+    fn over(file: Option<File>, typed: Arguments) -> Result<Self, Error> {
         let mut layers = Self {
             options: typed.options.clone(),
             origins: typed
@@ -100,8 +112,7 @@ impl Layers {
             listeners: Vec::new(),
             typed,
         };
-        if let Some(path) = &layers.typed.options.config {
-            let File { entries, listeners } = File::read(path)?;
+        if let Some(File { entries, listeners }) = file {
             if let (Some(section), Some(entry)) = (listeners.first(), entries.iter().find(|entry| entry.key == "bind"))
             {
                 return Err(entry.place.problem(Problem::TwoWaysToBind(section.place.clone())).into());

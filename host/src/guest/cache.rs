@@ -99,7 +99,7 @@ pub(super) struct Entry {
 
 /// What else is known of it then, so that its file need not be read for that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Known {
+pub(crate) struct Known {
     pub(super) digest: Digest,
     pub(super) declared: Declared,
     /// What a guest of it takes, which only code that was loaded tells.

@@ -10,6 +10,7 @@ use super::{
     program,
     reading::Reading,
 };
+use crate::log;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use wasmparser::{
@@ -19,9 +20,9 @@ use wasmparser::{
 
 /// What a plugin says of itself.
 #[derive(Debug)]
-pub(super) struct Contract {
+pub(crate) struct Contract {
     /// How it is to be served.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// The package of what it exports, with its full version; of a module, that of what it imports.
     pub(super) built_for: String,
     /// What it imports that this host does not have.
@@ -93,7 +94,7 @@ pub enum Error {
         exports: Vec<String>,
     },
     /// Another version.
-    #[error("was built for {export}, of which this host serves the releases 0.2 and 0.3: build it for one of these")]
+    #[error("was built for {}, of which this host serves the releases 0.2 and 0.3: build it for one of these", shown(.export))]
     OtherVersion {
         /// What it exports.
         export: String,
@@ -106,15 +107,29 @@ pub enum Error {
 /// The first of them; a file may have thousands.
 fn list(names: &[String]) -> String {
     const MOST: usize = 8;
-    match names.get(..MOST) {
+    let first: Vec<_> = names.iter().take(MOST).map(|name| shown(name)).collect();
+    match names.len().checked_sub(MOST) {
         _ if names.is_empty() => "nothing".to_owned(),
-        Some(first) if names.len() > MOST => format!("{} and {} more", first.join(", "), names.len() - MOST),
-        _ => names.join(", "),
+        Some(more @ 1..) => format!("{} and {more} more", first.join(", ")),
+        _ => first.join(", "),
     }
 }
 
+/// A name as a file has it, which may be anything: without control characters, and cut where it is longer than names are.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 200;
+    let safe = log::escaped(name);
+    match safe.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", safe.get(..end).unwrap_or_default()),
+        None => safe,
+    }
+}
+
+/// The parser's message is a paragraph for some files, and may quote names.
 fn damaged(error: BinaryReaderError) -> Error {
-    Error::Damaged(error.to_string())
+    let message = error.to_string();
+    let words: Vec<_> = message.split_whitespace().collect();
+    Error::Damaged(log::escaped(&words.join(" ")))
 }
 
 /// The form of a file.
@@ -128,7 +143,7 @@ pub(super) enum Form {
 
 /// What a file declares, of which follows what it can be served as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Declared {
+pub(crate) struct Declared {
     is_component: bool,
     /// Whether it is a module with a function of that name.
     starts: bool,
@@ -147,7 +162,7 @@ pub(super) struct Declared {
 
 impl Declared {
     /// Reads a file.
-    pub(super) fn by(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn by(bytes: &[u8]) -> Result<Self, Error> {
         if !bytes.starts_with(b"\0asm") {
             let text = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with('('));
             return Err(if text { Error::Text } else { Error::NotWasm });
@@ -236,7 +251,7 @@ impl Declared {
     }
 
     /// What it can be served as: of the kind that is `wanted`, or of the first that it is.
-    pub(super) fn contract(&self, wanted: Option<Kind>) -> Result<Contract, Error> {
+    pub(crate) fn contract(&self, wanted: Option<Kind>) -> Result<Contract, Error> {
         let made_by = |kind: Kind| match kind {
             Kind::Module => self.starts.then_some(program::START),
             kind if self.is_component => self.exports.iter().map(String::as_str).find(|export| kind.is_made_by(export)),

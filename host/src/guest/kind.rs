@@ -46,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them. Where a file is several, it is the first.
-    pub(super) const ALL: [Self; 7] = {
+    pub(crate) const ALL: [Self; 7] = {
         use Generation::{Wasi02, Wasi03};
         [
             Self::Handler(Wasi03),

@@ -12,7 +12,7 @@ use std::sync::{
 
 /// What follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(crate) enum Length {
     /// So many bytes.
     Known(u64),
     /// Chunks, the last of which is empty, and a trailer section.
@@ -21,7 +21,7 @@ pub(super) enum Length {
 
 /// What is known of the head that was passed on last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Head(Arc<HeadState>);
+pub(crate) struct Head(Arc<HeadState>);
 
 #[derive(Debug, Default)]
 struct HeadState {
@@ -31,7 +31,7 @@ struct HeadState {
 
 impl Head {
     /// The library has read it: this follows.
-    pub(super) fn is_followed_by(&self, length: Length) {
+    pub(crate) fn is_followed_by(&self, length: Length) {
         *self.0.length.lock().unwrap_or_else(PoisonError::into_inner) = Some(length);
     }
 
@@ -40,14 +40,14 @@ impl Head {
     }
 
     /// Whether its target has a fragment, which no request has (RFC 9112, section 3.2), and which the library leaves out.
-    pub(super) fn has_fragment(&self) -> bool {
+    pub(crate) fn has_fragment(&self) -> bool {
         self.0.has_fragment.load(Ordering::Relaxed)
     }
 }
 
 /// Follows the messages of one connection.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     head: Head,
     place: Place,
 }
@@ -75,20 +75,20 @@ enum Place {
 
 /// What may be passed on of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Passed {
+pub(crate) struct Passed {
     /// So many.
-    pub(super) count: usize,
+    pub(crate) count: usize,
     /// Then a CR, which is missing before the next.
-    pub(super) lacks_cr: bool,
+    pub(crate) lacks_cr: bool,
 }
 
 impl Framing {
-    pub(super) fn new(head: &Head) -> Self {
+    pub(crate) fn new(head: &Head) -> Self {
         Self { head: head.clone(), place: Place::Head { lines: 0, empty: true } }
     }
 
     /// What the library may have now of bytes of which it has none yet. To be asked about the rest again when it wants more.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Passed {
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Passed {
         let mut count = 0;
         while let Some(byte) = bytes.get(count).copied() {
             self.place = match self.place {
@@ -115,6 +115,12 @@ impl Framing {
             };
         }
         Passed { count, lacks_cr: false }
+    }
+
+    /// Whether the head that was passed on last is whole, and what follows it is not known yet.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn is_behind_head(&self) -> bool {
+        self.place == Place::Behind
     }
 
     /// Where the byte after this one is.

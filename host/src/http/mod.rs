@@ -11,10 +11,10 @@
 
 mod body;
 mod farewell;
-mod framing;
+pub(crate) mod framing;
 mod request;
 mod socket;
-mod syntax;
+pub(crate) mod syntax;
 mod traffic;
 mod turn;
 mod version;

@@ -12,7 +12,7 @@ use std::net::Ipv6Addr;
 const MOST_FIELDS: usize = 100;
 
 /// How a request is refused that is not what it must be.
-pub(super) fn refusal<B>(request: &Request<B>) -> Option<StatusCode> {
+pub(crate) fn refusal<B>(request: &Request<B>) -> Option<StatusCode> {
     if request.method() == Method::CONNECT {
         // No proxy, and no tunnel.
         return Some(StatusCode::NOT_IMPLEMENTED);

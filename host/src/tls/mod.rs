@@ -9,7 +9,7 @@ mod der;
 mod files;
 mod keys;
 mod objection;
-mod pem;
+pub(crate) mod pem;
 mod session;
 mod settings;
 mod tickets;

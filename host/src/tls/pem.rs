@@ -8,19 +8,19 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// The data between a BEGIN and an END line.
-pub(super) struct Block {
-    pub(super) kind: Kind,
+pub(crate) struct Block {
+    pub(crate) kind: Kind,
     /// The line of its BEGIN, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// Whether a passphrase protects it, as a header says.
-    pub(super) encrypted: bool,
+    pub(crate) encrypted: bool,
     /// The decoded base64; empty for kinds that nothing here reads.
-    pub(super) der: Zeroizing<Vec<u8>>,
+    pub(crate) der: Zeroizing<Vec<u8>>,
 }
 
 /// The kind of a block, by its BEGIN line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Certificate,
     /// OpenSSL's own format, with trust settings after the certificate.
     TrustedCertificate,
@@ -100,13 +100,15 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const DASHES: &[u8] = b"-----";
 
 /// All blocks of a file, in their order. Other text may stand before, between and after them.
-pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
+pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
     let text = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
     let mut blocks = Vec::new();
     let mut open: Option<Open<'_>> = None;
     let mut lines = 0;
+    let mut rest = text;
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let number = index + 1;
+        rest = rest.get(line.len() + 1..).unwrap_or_default();
         let line = line.trim_ascii_end();
         let fault = |form| Fault { line: number, form };
         if !line.is_empty() {
@@ -114,7 +116,7 @@ pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
         }
         match (&mut open, parse(line)) {
             (None, Line::Other) => {}
-            (None, Line::Begin(label)) => open = Some(Open::new(number, label, text.len())),
+            (None, Line::Begin(label)) => open = Some(Open::new(number, label, until_end(rest))),
             (None, Line::End(_)) => return Err(fault(Form::NoBegin)),
             (Some(block), Line::Begin(_)) => return Err(fault(Form::NoEnd { begin: block.line })),
             (Some(block), Line::End(label)) if label != block.label => {
@@ -129,6 +131,13 @@ pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
         Some(block) => Err(Fault { line: lines, form: Form::NoEnd { begin: block.line } }),
         None => Ok(blocks),
     }
+}
+
+/// The most that a block can have whose lines begin here. Not all of the rest: a file may have thousands of blocks, and the room of
+/// each is wiped.
+fn until_end(rest: &[u8]) -> usize {
+    const END: &[u8] = b"-----END";
+    rest.windows(END.len()).position(|window| window == END).unwrap_or(rest.len())
 }
 
 fn parse(line: &[u8]) -> Line<'_> {
@@ -263,11 +272,19 @@ fn sextet(byte: u8) -> Option<u8> {
 
 impl Kind {
     /// Whether it is a private key, of a kind that can be used or not.
-    pub(super) fn is_key(self) -> bool {
+    pub(crate) fn is_key(self) -> bool {
         matches!(
             self,
             Self::Pkcs8Key | Self::Pkcs1Key | Self::Sec1Key | Self::EncryptedKey | Self::OpenSshKey | Self::DsaKey
         )
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Kind {
+    /// The usual label of it.
+    pub(crate) fn label(self) -> Option<&'static str> {
+        LABELS.iter().find(|(_, kind)| *kind == self).map(|(label, _)| *label)
     }
 }
 

@@ -10,6 +10,21 @@ fn component(body: &str) -> Vec<u8> {
     wat::parse_str(format!("(component {body})")).unwrap()
 }
 
+#[test]
+fn each_reason_is_one_short_line_whatever_the_names_of_the_file() {
+    let noisy = |count: usize| "\\1b[31m\\0a".repeat(count);
+    let module = format!(r#"(module (func (export "{}")))"#, noisy(3000));
+    let version = r#"(component (instance $h) (export "wasi:cli/run@0.4.0" (instance $h)))"#;
+    let mut version = wat::parse_str(version).unwrap();
+    let at = version.windows(5).position(|window| window == b"0.4.0").unwrap();
+    version[at + 1] = b'\n';
+    let bad_magic = b"\0asm\x0d\0\x01\0\x01\x0a\0\x7f\0\x60\0\0\0\0\0\0".to_vec();
+    for file in [wat::parse_str(module).unwrap(), version, bad_magic] {
+        let told = read(&file, None).unwrap_err().to_string();
+        assert!(told.len() < 1000 && !told.contains(char::is_control), "{told:?}");
+    }
+}
+
 const HANDLER_0_2: &str = r#"(instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h))"#;
 
 /// An item of each package and generation, so that a whole package that is listed and not linked is found.

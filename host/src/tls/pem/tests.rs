@@ -121,3 +121,11 @@ fn no_damage_to_a_file_reveals_any_of_its_content() {
         }
     }
 }
+
+/// It took time that grew with the square of the file: each block had room for the whole file, all of which was wiped.
+#[test]
+fn a_file_of_many_blocks_has_room_for_each_alone() {
+    let one = block("X509 CRL");
+    let many = one.repeat((4 << 20) / one.len());
+    assert_eq!(blocks(many.as_bytes()).unwrap().len(), many.len() / one.len());
+}
