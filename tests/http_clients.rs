@@ -2,7 +2,7 @@
 
 use crate::{
     frames::{DATA, END_HEADERS, HEADERS, PREFACE, await_frame, head, write_frame},
-    harness::{Host, Setup, Stream},
+    harness::{Host, PATIENCE, Setup, Stream, wait_for},
     http::{VERSIONS, curl, response},
 };
 use std::{
@@ -110,6 +110,7 @@ fn a_guest_that_answers_nothing_ends_with_its_client() {
 #[test]
 fn requests_that_a_guest_sends_on_end_with_its_client() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    upstream.set_nonblocking(true).unwrap();
     let address = upstream.local_addr().unwrap();
     let host = Setup::serving("http-async").option("--guest-connect", address.to_string()).start();
     for is_whole in [true, false] {
@@ -122,7 +123,9 @@ fn requests_that_a_guest_sends_on_end_with_its_client() {
             // Until the host takes no more.
             while sending.write_all(&[b'x'; 64 << 10]).is_ok() {}
         });
-        let (mut server, _) = upstream.accept().unwrap();
+        let (mut server, _) = wait_for("the guest's request", || upstream.accept().ok());
+        server.set_nonblocking(false).unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
         server.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n").unwrap();
         if is_whole {
             server.write_all(b"0\r\n\r\n").unwrap();

@@ -46,7 +46,8 @@ fn a_client_that_takes_nothing_of_a_response_is_closed() {
     let host = Setup::serving("http-wasi").option("--idle-timeout", "300ms").start();
     let mut stream = host.connect();
     stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    host.logged(&["request failed", "reason=idle", "path=\"/big\""]);
+    // On a busy machine the guest may still fill buffers when the connection's time is over: the request then ends with that.
+    host.logged(&["request failed", "path=\"/big\""]);
     host.logged(&["connection failed", "reason=idle"]);
 }
 
