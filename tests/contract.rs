@@ -58,6 +58,17 @@ fn instances_do_not_share_randomness() {
     assert_eq!(seen.len(), 20);
 }
 
+#[test]
+fn random_bytes_come_in_millions_and_a_call_for_too_many_names_the_limit() {
+    let host = Setup::serving("random").option("--guest-memory", "64MiB").start();
+    for count in [2 << 20, 16 << 20] {
+        let answer = String::from_utf8(host.ask(format!("{count}\n"))).unwrap();
+        assert!(answer.starts_with(&format!("{count} ")), "{answer}");
+    }
+    assert_eq!(host.ask(format!("{}\n", (16 << 20) + 1)), b"");
+    host.logged(&["connection failed", "reason=trap", &format!("{}", 16 << 20)]);
+}
+
 fn facts(name: &str) {
     let host = Host::serving(name);
     let mut stream = host.connect();

@@ -48,8 +48,8 @@ const CONCURRENT_PART_OF_FILES: usize = 4;
 /// pollables are smaller.
 const HOSTCALL_BYTES: usize = 2 << 20;
 
-/// The most random bytes that one call gives: generating them takes the host's time, which no epoch interrupts.
-const RANDOM_BYTES: u64 = 1 << 20;
+/// The most random bytes that one call gives: generating them takes the host's time, some 10 ms for as many, which no epoch interrupts.
+const RANDOM_BYTES: u64 = 16 << 20;
 
 /// One guest's store data.
 pub(super) struct State {

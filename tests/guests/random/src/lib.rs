@@ -1,7 +1,8 @@
-//! Answers with 8 random bytes in hexadecimal: no two instances may answer the same.
+//! Takes as many random bytes in one call as its peer asks for, 8 if it asks for none, and answers with their number and the first 8 in
+//! hexadecimal: no two instances may answer the same.
 #![allow(missing_docs, reason = "generated bindings")]
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 
 use uninterruptible_guest::Connection;
 use wasi::random::random::get_random_bytes;
@@ -14,6 +15,9 @@ wit_bindgen::generate!({
 
 #[uninterruptible_guest::handler]
 fn handle_request(mut connection: Connection) -> io::Result<()> {
-    let hex: String = get_random_bytes(8).iter().map(|byte| format!("{byte:02x}")).collect();
-    writeln!(connection, "{hex}")
+    let mut line = String::new();
+    connection.read_line(&mut line)?;
+    let bytes = get_random_bytes(line.trim().parse().unwrap_or(8));
+    let hex: String = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    writeln!(connection, "{} {hex}", bytes.len())
 }
