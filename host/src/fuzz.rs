@@ -162,7 +162,9 @@ pub fn configuration(bytes: &[u8]) {
             .filter(|word| secret::is_content(word));
         for content in contents {
             let mut pieces = (0..content.len() - TELLING).filter_map(|at| content.get(at..at + TELLING));
-            assert!(!pieces.any(|piece| message.contains(piece)), "{message} repeats a part of {content}");
+            // A key that is shown may have the same letters, and then they stand in the file twice.
+            let repeated = |piece| message.contains(piece) && text.matches(piece).nth(1).is_none();
+            assert!(!pieces.any(repeated), "{message} repeats a part of {content}");
         }
     }
 }

@@ -128,4 +128,6 @@ fn a_file_of_many_blocks_has_room_for_each_alone() {
     let one = block("X509 CRL");
     let many = one.repeat((4 << 20) / one.len());
     assert_eq!(blocks(many.as_bytes()).unwrap().len(), many.len() / one.len());
+    let begin = one.find('\n').unwrap() + 1;
+    assert_eq!(until_end(&many.as_bytes()[begin..]), BODY.len());
 }
