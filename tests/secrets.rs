@@ -342,6 +342,7 @@ fn no_certificate_is_left_out_silently() {
     for good in [
         format!("{site}{intermediate}"),
         format!("\u{feff}{site}{intermediate}"),
+        format!("{site}\u{feff}{intermediate}"),
         format!("{site}{intermediate}").replace('\n', "\r\n"),
         format!("subject=CN = a\n{site}\n# between ----- two\n{}", intermediate.trim_end()),
         format!("{site}{}{intermediate}", server.key),
@@ -354,7 +355,15 @@ fn no_certificate_is_left_out_silently() {
     let told = format!("line {lines}: an END line and a BEGIN line stand on one line");
     assert!(err.contains("--tls-certificate") && err.contains(&told), "{err}");
     for (bad, line) in [
-        (format!("{site}\u{feff}{intermediate}"), lines + 1),
+        (format!("{site}{}", intermediate.replace("CERTIFICATE", "Certificate")), lines + 1),
+        (format!("{site}{}", intermediate.replace("CERTIFICATE", "CERTIFCATE")), lines + 1),
+        (
+            format!(
+                "{site}{}",
+                intermediate.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n")
+            ),
+            lines + 1,
+        ),
         (format!("{site} {intermediate}"), lines + 1),
         (format!("{site}{}", intermediate.replace("-----BEGIN", "----BEGIN")), lines + 1),
     ] {
