@@ -112,7 +112,11 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ),
         (
             "backlog = 1.5\n",
-            "--config FILE, line 1: backlog is a fraction; it takes a text, a number, true, false or a list",
+            "--config FILE, line 1: backlog is a fraction; it takes a text, a whole number, true, false or a list",
+        ),
+        (
+            "workers = 0x10\n",
+            "--config FILE, line 1: workers is a number that is not decimal; it takes a text, a whole number, true, false or a list",
         ),
         (
             "disable-wasi-0-3 = \"yes\"\n",
@@ -262,6 +266,14 @@ fn a_file_that_cannot_be_one_is_named() {
         (2, true),
         "{err}"
     );
+    for (path, why) in [
+        ("~/host.toml", "nothing here expands ~"),
+        ("absent/host.toml", "the working directory, to which relative paths belong"),
+    ] {
+        let (code, _, err) = Setup::bare().option("--config", path).run();
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(&format!("--config {path}: ")) && err.contains(why), "{err}");
+    }
     let (code, _, err) = Setup::bare().option("--config", directory.path()).run();
     assert_eq!((code, err.contains("is not a regular file")), (2, true), "{err}");
 }

@@ -4,7 +4,7 @@
 //! of them is gets judged when it is adopted, as what a predecessor offers is. No variable is read here: `config` does that.
 
 use super::Key;
-use crate::sys;
+use crate::{secret::Shown, sys};
 use std::{
     fmt,
     os::fd::{OwnedFd, RawFd},
@@ -66,13 +66,13 @@ pub struct Variables {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody knows whom they are for.
-    #[error("LISTEN_PID {0:?}: is no process id; unset it, or leave it to the service manager")]
+    #[error("LISTEN_PID {}: is no process id; unset it, or leave it to the service manager", Shown::of(.0))]
     Pid(String),
     /// Nobody knows how many there are.
-    #[error("LISTEN_FDS {0:?}: is no number from 0 to {MOST}; unset it, or leave it to the service manager")]
+    #[error("LISTEN_FDS {}: is no number from 0 to {MOST}; unset it, or leave it to the service manager", Shown::of(.0))]
     Count(String),
     /// Nobody knows what one is called.
-    #[error("LISTEN_FDNAMES {names:?}: {problem}")]
+    #[error("LISTEN_FDNAMES {names}: {problem}", names = Shown::of(names))]
     Name {
         /// All names.
         names: String,
@@ -80,7 +80,7 @@ pub enum Error {
         problem: String,
     },
     /// Nobody knows which is called what.
-    #[error("LISTEN_FDNAMES {names:?}: does not name {count} descriptors, which LISTEN_FDS says there are")]
+    #[error("LISTEN_FDNAMES {names}: does not name {count} descriptors, which LISTEN_FDS says there are", names = Shown::of(names))]
     Names {
         /// The names.
         names: String,

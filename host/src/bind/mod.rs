@@ -77,6 +77,11 @@ impl FromStr for Bind {
 
 /// The probable meaning of an address without its scheme, or with another one.
 fn with_scheme(address: &str) -> String {
+    // With fewer slashes than it takes, or none.
+    if let Some(rest) = ["unix:", "tcp:"].iter().find_map(|scheme| address.strip_prefix(scheme)) {
+        let path = rest.trim_start_matches('/');
+        return if address.starts_with("unix:") { format!("unix:///{path}") } else { with_scheme(path) };
+    }
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let rest =
         rest.split_once('/').filter(|(authority, _)| !authority.is_empty()).map_or(rest, |(authority, _)| authority);
@@ -231,6 +236,11 @@ mod tests {
             (":9000", "as in tcp://0.0.0.0:9000"),
             ("http://localhost:9000/", "as in tcp://localhost:9000"),
             ("/run/other.sock", "as in unix:///run/other.sock"),
+            ("unix:/run/other.sock", "as in unix:///run/other.sock"),
+            ("unix:run/other.sock", "as in unix:///run/other.sock"),
+            ("tcp:127.0.0.1:9000", "as in tcp://127.0.0.1:9000"),
+            ("tcp:/127.0.0.1:9000", "as in tcp://127.0.0.1:9000"),
+            ("tcp:9000", "as in tcp://127.0.0.1:9000"),
             ("::1", "as in tcp://[::1]:7000"),
             ("tcp://:80", "has no host"),
             ("tcp://*:80", "0.0.0.0 is every IPv4 address"),

@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     bind::{ActivationError, Bind},
-    secret::Shown,
+    secret::{Shown, without_words_of},
     tls,
 };
-use std::{ffi::OsString, fmt::Display, io};
+use std::{ffi::OsString, fmt::Display, io, path::Path};
 
 /// A configuration that cannot be served, as one line that names the option, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,8 @@ pub enum Error {
     Gem,
     /// What a predecessor should have left is no descriptor.
     #[error(
-        "UNINTERRUPTIBLE_HANDOFF_FD {0:?}: is no descriptor; it is set by a host that starts its successor, and by nobody else: unset it"
+        "UNINTERRUPTIBLE_HANDOFF_FD {number}: is no descriptor; it is set by a host that starts its successor, and by nobody else: unset it",
+        number = Shown::path(Path::new(.0))
     )]
     Channel(OsString),
     /// The boot directory is gone, or cannot be named.
@@ -59,7 +60,7 @@ pub enum Error {
         first: Place,
     },
     /// A value does not parse.
-    #[error("{option} {value}{}: {remedy}", .origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default(), value = Shown::of(value))]
+    #[error("{option} {value}{}: {remedy}", .origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default(), value = Shown::of(value), remedy = without_words_of(value, remedy))]
     Value {
         /// The option.
         option: &'static str,

@@ -1,7 +1,7 @@
 //! The configuration file: TOML whose keys are the options' long names, and a `[[listener]]` table for each listener that has
 //! options of its own. What is read here has the form of a configuration; whether it means anything is not judged here.
 
-use super::{layers::ALIKE, slip::Slip};
+use super::{layers::ALIKE, paths, slip::Slip};
 use crate::{
     cli,
     secret::{Shown, is_content},
@@ -78,6 +78,8 @@ pub struct FileError {
 pub(super) enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
+    #[error("{0}")]
+    Missing(String),
     #[error("is not UTF-8 text; is it the right file?")]
     NotText,
     #[error("is not a regular file")]
@@ -146,7 +148,8 @@ impl File {
     /// Reads one.
     pub(super) fn read(path: &Path) -> Result<Self, FileError> {
         let whole = Place { file: path.into(), line: 0 };
-        let unreadable = |error| whole.problem(Problem::Unreadable(error));
+        let unreadable =
+            |error| whole.problem(paths::missing(path, None).map_or(Problem::Unreadable(error), Problem::Missing));
         // Opening a pipe would wait for its writer.
         let found = fs::metadata(path).map_err(unreadable)?;
         if !found.is_file() {
@@ -243,9 +246,9 @@ fn entry(place: Place, key: &str, value: &DeValue<'_>) -> Result<Entry, FileErro
             });
             Value::List(words.collect::<Result<_, _>>()?)
         }
-        other => {
-            Value::Word(word(other).ok_or_else(|| kind(&place, key, other, "a text, a number, true, false or a list"))?)
-        }
+        other => Value::Word(
+            word(other).ok_or_else(|| kind(&place, key, other, "a text, a whole number, true, false or a list"))?,
+        ),
     };
     Ok(Entry { place, key: key.to_owned(), value })
 }
@@ -273,6 +276,7 @@ fn kind(place: &Place, key: &str, found: &DeValue<'_>, takes: &'static str) -> F
 fn named(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
+        DeValue::Integer(number) if number.radix() != 10 => "a number that is not decimal",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a fraction",
         DeValue::Boolean(_) => "true or false",

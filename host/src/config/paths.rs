@@ -47,23 +47,39 @@ fn leads_somewhere(
     origins: &Origins,
     file: Option<&Path>,
 ) -> Result<(), Error> {
-    let text = path.to_string_lossy();
-    let is_unexpanded = text.starts_with(['~', '%']) || text.split('/').any(|part| part.starts_with('$'));
-    let is_missing = || {
-        let error = path.symlink_metadata().err().map(|error| error.kind());
-        matches!(error, Some(ErrorKind::NotFound | ErrorKind::InvalidFilename))
-    };
-    if !(is_unexpanded || must == Must::Exist) || !is_missing() {
+    if must == Must::Nothing && !is_unexpanded(path) {
         return Ok(());
     }
-    let remedy = if is_unexpanded {
+    match missing(path, file) {
+        Some(why) => Err(Error::value(option, path.to_string_lossy(), why).located(origins)),
+        None => Ok(()),
+    }
+}
+
+fn is_unexpanded(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.starts_with(['~', '%']) || text.split('/').any(|part| part.starts_with('$'))
+}
+
+/// Why nothing is there, if nothing is. `file` is the configuration beside which it may have been meant.
+pub(super) fn missing(path: &Path, file: Option<&Path>) -> Option<String> {
+    let error = path.symlink_metadata().err().map(|error| error.kind());
+    if !matches!(error, Some(ErrorKind::NotFound | ErrorKind::InvalidFilename)) {
+        return None;
+    }
+    Some(if is_unexpanded(path) {
         "is taken as it is written: nothing here expands ~, $VARIABLE or % as a shell or systemd does; write the whole path, as in \
          /home/me/FILE"
             .to_owned()
     } else if path.is_absolute() {
         "cannot be read: No such file or directory".to_owned()
     } else {
-        let directory = boot_directory().map_err(Error::Directory)?;
+        let directory = match boot_directory() {
+            Ok(directory) => directory,
+            Err(error) => {
+                return Some(format!("cannot be found from the working directory ({error}); write the whole path"));
+            }
+        };
         let beside = file.and_then(Path::parent).map(|directory| directory.join(path)).filter(|path| path.exists());
         let beside = beside.map(|path| format!(" ({} is there, beside the configuration)", path.display()));
         format!(
@@ -71,6 +87,5 @@ fn leads_somewhere(
             directory.display(),
             beside.unwrap_or_default()
         )
-    };
-    Err(Error::value(option, text, remedy).located(origins))
+    })
 }

@@ -4,7 +4,9 @@ use super::{
     Error,
     layers::{Layers, Listener, Origins, Route, words},
 };
+use crate::secret::Shown;
 use serde_json::{Map, Value as Json};
+use std::path::Path;
 use toml::{Table, Value};
 
 /// Where a comment begins, in columns: most lines are shorter.
@@ -58,7 +60,16 @@ fn lines(words: &Map<String, Json>, origins: &Origins) -> Result<String, Error> 
 }
 
 fn line(name: &str, word: &Json) -> Result<String, Error> {
-    let value = Value::try_from(word).map_err(|error| Error::Bug(error.to_string()))?;
+    let value = Value::try_from(without_content(word)).map_err(|error| Error::Bug(error.to_string()))?;
     let table = Table::from_iter([(name.to_owned(), value)]);
     Ok(table.to_string().trim_end().to_owned())
+}
+
+/// The word, or in its place a note where it looks like the content of a file: a key, say, in the variable for a path.
+fn without_content(word: &Json) -> Json {
+    match word {
+        Json::String(text) => Shown::bare(Path::new(text)).to_string().into(),
+        Json::Array(words) => words.iter().map(without_content).collect(),
+        other => other.clone(),
+    }
 }

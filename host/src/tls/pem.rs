@@ -81,6 +81,8 @@ enum Form {
     NoEnd { begin: usize },
     OtherEnd { begin: usize },
     NoBegin,
+    Bare,
+    Misspelt,
     NotBase64,
     Spaces,
     Cut { begin: usize },
@@ -101,21 +103,22 @@ const DASHES: &[u8] = b"-----";
 
 /// All blocks of a file, in their order. Other text may stand before, between and after them.
 pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
-    let text = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
     let mut blocks = Vec::new();
     let mut open: Option<Open<'_>> = None;
     let mut lines = 0;
-    let mut rest = text;
-    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+    let mut rest = file;
+    for (index, line) in file.split(|&byte| byte == b'\n').enumerate() {
         let number = index + 1;
         rest = rest.get(line.len() + 1..).unwrap_or_default();
-        let line = line.trim_ascii_end();
+        let line = without_marks(line).trim_ascii_end();
         let fault = |form| Fault { line: number, form };
         if !line.is_empty() {
             lines = number;
         }
         match (&mut open, parse(line)) {
+            (None, Line::Other) if is_bare(line) => return Err(fault(Form::Bare)),
             (None, Line::Other) => {}
+            (None, Line::Begin(label)) if is_misspelt(label) => return Err(fault(Form::Misspelt)),
             (None, Line::Begin(label)) => open = Some(Open::new(number, label, until_end(rest))),
             (None, Line::End(_)) => return Err(fault(Form::NoBegin)),
             (Some(block), Line::Begin(_)) => return Err(fault(Form::NoEnd { begin: block.line })),
@@ -131,6 +134,30 @@ pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
         Some(block) => Err(Fault { line: lines, form: Form::NoEnd { begin: block.line } }),
         None => Ok(blocks),
     }
+}
+
+/// Without the byte order marks before it: files that begin with one are joined, too.
+fn without_marks(mut line: &[u8]) -> &[u8] {
+    while let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK) {
+        line = rest;
+    }
+    line
+}
+
+/// Whether a line outside of all blocks is a full line of base64 that begins as certificates and keys do: its BEGIN line is lost.
+fn is_bare(line: &[u8]) -> bool {
+    const FULL: usize = 64;
+    line.len() >= FULL && line.starts_with(b"MI") && line.iter().all(|&byte| sextet(byte).is_some())
+}
+
+/// Whether a label is a known one but for a letter, or for capitals: what it names would be left out silently.
+fn is_misspelt(label: &[u8]) -> bool {
+    const LONGEST: usize = 40;
+    let Ok(label) = str::from_utf8(label) else { return false };
+    let capitals = label.trim().to_ascii_uppercase();
+    label.len() <= LONGEST
+        && LABELS.iter().all(|(known, _)| *known != label)
+        && LABELS.iter().any(|(known, _)| strsim::osa_distance(known, &capitals) <= 1)
 }
 
 /// The most that a block can have whose lines begin here. Not all of the rest: a file may have thousands of blocks, and the room of
@@ -337,6 +364,11 @@ impl fmt::Display for Form {
                 write!(f, "the END line does not name the same as the BEGIN in line {begin}")
             }
             Self::NoBegin => f.write_str("an END line has no BEGIN line before it"),
+            Self::Bare => f.write_str("is base64 that no BEGIN line stands before; was that line lost? Copy the file again"),
+            Self::Misspelt => f.write_str(
+                "the BEGIN line is not written as it must be; write it as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----, \
+                 and the END line alike",
+            ),
             Self::NotBase64 => f.write_str("is not base64, between a BEGIN and an END line"),
             Self::Spaces => f.write_str("has spaces within base64, as when a shell joins lines by spaces; write the file again"),
             Self::Cut { begin } => {
