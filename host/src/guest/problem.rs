@@ -11,7 +11,7 @@ pub(super) const LARGEST: u64 = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file.
-    #[error("--plugin {}: {problem}", .path.display())]
+    #[error("--plugin {}: {problem}", crate::secret::Shown::bare(.path))]
     Plugin {
         /// Where it is.
         path: PathBuf,

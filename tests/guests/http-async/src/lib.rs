@@ -133,9 +133,8 @@ fn past() -> Response {
         task::{Context, Poll, Waker},
     };
     use wasip3::clocks::monotonic_clock::{now, wait_for, wait_until};
-    let is_ready = |wait: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>| {
-        wait(&mut Context::from_waker(Waker::noop())).is_ready()
-    };
+    let is_ready =
+        |wait: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>| wait(&mut Context::from_waker(Waker::noop())).is_ready();
     let (mut long_ago, mut just_now, mut no_time) = (pin!(wait_until(0)), pin!(wait_until(now())), pin!(wait_for(0)));
     let ready = [
         is_ready(&mut |context| long_ago.as_mut().poll(context)),
