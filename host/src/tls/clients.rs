@@ -33,7 +33,7 @@ pub(super) struct Clients {
 /// The library's verifier, whose objections are kept as sentences.
 #[derive(Debug)]
 struct Verifier {
-    library: Arc<dyn ClientCertVerifier>,
+    verifier: Arc<dyn ClientCertVerifier>,
     authorities: Vec<Vec<u8>>,
 }
 
@@ -60,12 +60,12 @@ impl Clients {
                 added.map_err(|_about_content| files::unusable(certificate))?;
             }
             let authorities = Arc::new(authorities);
-            let library = WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities), Arc::clone(provider))
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities), Arc::clone(provider))
                 .build()
                 .map_err(|_about_content| Problem::Refused)?;
             certificates.iter().for_each(|certificate| warn_of_doubts(file, certificate));
             let verifier = Verifier {
-                library,
+                verifier,
                 authorities: certificates.into_iter().map(|certificate| certificate.der.to_vec()).collect(),
             };
             let algorithms = provider.signature_verification_algorithms;
@@ -125,7 +125,7 @@ impl Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.library.root_hint_subjects()
+        self.verifier.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -134,7 +134,7 @@ impl ClientCertVerifier for Verifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.library.verify_client_cert(own, others, now);
+        let verified = self.verifier.verify_client_cert(own, others, now);
         verified.map_err(|error| self.kept(error, own, others, |shown, error| shown.objection(error)))
     }
 
@@ -144,7 +144,7 @@ impl ClientCertVerifier for Verifier {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = self.library.verify_tls12_signature(message, own, signed);
+        let verified = self.verifier.verify_tls12_signature(message, own, signed);
         verified.map_err(|error| self.kept(error, own, &[], |shown, error| shown.objection_to_signature(error)))
     }
 
@@ -154,12 +154,12 @@ impl ClientCertVerifier for Verifier {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = self.library.verify_tls13_signature(message, own, signed);
+        let verified = self.verifier.verify_tls13_signature(message, own, signed);
         verified.map_err(|error| self.kept(error, own, &[], |shown, error| shown.objection_to_signature(error)))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.library.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 
