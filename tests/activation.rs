@@ -189,7 +189,7 @@ fn variables_that_contradict_the_descriptors_are_named() {
         &passed().environment("LISTEN_FDS", "2").environment("LISTEN_FDNAMES", "a:b"),
         &["descriptor 4 is not open"],
     );
-    refused(&passed().environment("LISTEN_FDS", "many"), &["LISTEN_FDS \"many\": is no number from 0 to 200"]);
+    refused(&passed().environment("LISTEN_FDS", "many"), &["LISTEN_FDS \"many\": is not a number from 0 to 200"]);
     refused(&passed().environment("LISTEN_FDNAMES", "a:b"), &["LISTEN_FDNAMES \"a:b\": does not name 1 descriptors"]);
 }
 

@@ -238,7 +238,7 @@ fn entry(code: &[u8], behind: &[u8]) -> Vec<u8> {
     entry
 }
 
-/// What a file declares is found in every valid component and module, and each reason why a file is no plugin is one short line.
+/// The declarations are found in every valid component and module, and each reason why a file is not a plugin is one short line.
 pub fn plugin(bytes: &[u8]) {
     match Declared::by(bytes) {
         Ok(declared) => {

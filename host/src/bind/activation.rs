@@ -66,10 +66,10 @@ pub struct Variables {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody knows whom they are for.
-    #[error("LISTEN_PID {}: is no process id; unset it, or leave it to the service manager", Shown::of(.0))]
+    #[error("LISTEN_PID {}: is not a process id; unset it, or leave it to the service manager", Shown::of(.0))]
     Pid(String),
     /// Nobody knows how many there are.
-    #[error("LISTEN_FDS {}: is no number from 0 to {MOST}; unset it, or leave it to the service manager", Shown::of(.0))]
+    #[error("LISTEN_FDS {}: is not a number from 0 to {MOST}; unset it, or leave it to the service manager", Shown::of(.0))]
     Count(String),
     /// Nobody knows what one is called.
     #[error("LISTEN_FDNAMES {names}: {problem}", names = Shown::of(names))]
@@ -189,10 +189,10 @@ mod tests {
     fn what_cannot_be_understood_is_named() {
         // Far from any descriptor of this process, since nothing is taken before all is understood.
         for (pid, count, names, problem) in [
-            ("", "1", None, "LISTEN_PID \"\": is no process id"),
+            ("", "1", None, "LISTEN_PID \"\": is not a process id"),
             ("0", "1", None, "LISTEN_PID \"0\""),
             ("+7", "1", None, "LISTEN_PID \"+7\""),
-            ("7", "", None, "LISTEN_FDS \"\": is no number from 0 to 200"),
+            ("7", "", None, "LISTEN_FDS \"\": is not a number from 0 to 200"),
             ("7", "-1", None, "LISTEN_FDS \"-1\""),
             ("7", "201", None, "LISTEN_FDS \"201\""),
             ("7", "1", Some("a:b"), "LISTEN_FDNAMES \"a:b\": does not name 1 descriptors"),

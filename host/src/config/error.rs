@@ -21,9 +21,9 @@ pub enum Error {
          --handoff-socket and --take-over where the successor is not started by this process"
     )]
     Gem,
-    /// What a predecessor should have left is no descriptor.
+    /// The value that a predecessor should have set is not a descriptor.
     #[error(
-        "UNINTERRUPTIBLE_HANDOFF_FD {number}: is no descriptor; it is set by a host that starts its successor, and by nobody else: unset it",
+        "UNINTERRUPTIBLE_HANDOFF_FD {number}: is not a descriptor; only a host that starts its successor sets it: unset it",
         number = Shown::path(Path::new(.0))
     )]
     Channel(OsString),

@@ -347,7 +347,7 @@ pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         });
         Box::pin(async move {
             let period = Duration::from_nanos(mark.saturating_sub(now?));
-            // A mark that has passed is no wait at all; the timer's least is a millisecond.
+            // A mark in the past is ready at once; the timer would wait for a millisecond.
             if !period.is_zero() {
                 tokio::time::sleep(period).await;
             }
