@@ -22,7 +22,7 @@ mod commands;
 mod configuration;
 mod connections;
 mod contract;
-#[path = "../host/src/dice.rs"]
+#[path = "../host/src/system/dice.rs"]
 mod dice;
 mod documentation;
 mod examples;
@@ -44,6 +44,7 @@ mod http_limits;
 mod http_outgoing;
 mod http_unfinished;
 mod inspect;
+mod invariants;
 mod isolation;
 mod kv;
 mod limits;
@@ -65,6 +66,7 @@ mod records;
 mod reload;
 mod restrict;
 mod room;
+mod rooms;
 mod secrets;
 mod secure;
 mod service;
