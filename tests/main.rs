@@ -25,6 +25,7 @@ mod contract;
 #[path = "../host/src/system/dice.rs"]
 mod dice;
 mod documentation;
+mod documents;
 mod examples;
 mod exhaustion;
 mod failures;
