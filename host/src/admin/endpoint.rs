@@ -114,7 +114,7 @@ impl Drop for Endpoint {
         if !self.handed_over
             && let Err(error) = self.listener.unlink()
         {
-            warn!(address = %self.address, %error, "the admin endpoint's path could not be removed");
+            warn!(address = %self.address, %error, "admin socket removal failed");
         }
     }
 }
@@ -133,19 +133,19 @@ async fn accept(incoming: Incoming, desk: Desk) {
             Ok((socket, _peer)) => {
                 silent.retain(|one| !one.asked.load(Ordering::Relaxed) && !one.task.is_finished());
                 let Some(place) = place(&desk, &mut silent).await else {
-                    debug!("nobody more is heard at the admin endpoint: {MOST_CONNECTIONS} wait for an outcome");
+                    debug!(waiting = MOST_CONNECTIONS, "admin endpoint: connection limit reached");
                     continue;
                 };
                 let asked = Arc::new(AtomicBool::new(false));
                 match serve(socket, incoming.address(), &desk, &asked, place) {
                     Ok(Some(task)) => silent.push_back(Silent { task, asked }),
                     Ok(None) => {}
-                    Err(error) => debug!(%error, "somebody at the admin endpoint could not be heard"),
+                    Err(error) => debug!(%error, "admin endpoint: connection failed"),
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
-                warn!(%error, "nobody can be heard at the admin endpoint");
+                warn!(%error, "admin endpoint: accept failed");
                 time::sleep(PAUSE).await;
             }
         }
@@ -158,7 +158,7 @@ async fn place(desk: &Desk, silent: &mut VecDeque<Silent>) -> Option<OwnedSemaph
     if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
         return Some(place);
     }
-    debug!("somebody at the admin endpoint has asked nothing, and gives way to the next");
+    debug!("admin endpoint: idle connection closed");
     silent.pop_front()?.task.abort();
     time::timeout(GIVE_WAY, places.acquire_owned()).await.ok()?.ok()
 }
@@ -175,7 +175,7 @@ fn serve(
         ListenerAddress::Unix(_) => {
             let peer = getsockopt(&socket, PeerCredentials)?;
             if peer.uid() != geteuid().as_raw() && peer.uid() != 0 {
-                debug!(uid = peer.uid(), process = peer.pid(), "another user was turned away at the admin endpoint");
+                debug!(uid = peer.uid(), process = peer.pid(), "admin endpoint: user rejected");
                 return Ok(None);
             }
             tokio::spawn(http::serve(Stream::new(socket)?, Reach::Owner, desk, asked, place))

@@ -68,11 +68,11 @@ pub(super) async fn serve(
             (Response::text(status, format!("{error}\n")), false)
         }
         Ok(Err(error)) => {
-            debug!(error = log::escaped(&error.to_string()), "somebody at the admin endpoint has asked nothing");
+            debug!(error = log::escaped(&error.to_string()), "admin endpoint: invalid request");
             return;
         }
         Err(_elapsed) => {
-            debug!("somebody at the admin endpoint was too slow to ask");
+            debug!("admin endpoint: request timed out");
             return;
         }
     };
@@ -83,8 +83,8 @@ pub(super) async fn serve(
     };
     match time::timeout(PATIENCE, send).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "somebody at the admin endpoint was gone before the answer"),
-        Err(_elapsed) => debug!("somebody at the admin endpoint does not take the answer"),
+        Ok(Err(error)) => debug!(%error, "admin endpoint: client disconnected"),
+        Err(_elapsed) => debug!("admin endpoint: response timed out"),
     }
     drop(place);
 }
@@ -187,7 +187,7 @@ fn shown(asked: &Asked, desk: &Desk) -> Response {
 }
 
 async fn ordered(verb: Verb, desk: &Desk) -> Response {
-    info!("{verb} was asked for at the admin endpoint");
+    info!(command = %verb, "admin endpoint: command received");
     let (asker, answer) = Asker::waiting();
     let gone = || Answer { outcome: Outcome::Elsewhere, detail: "this process ends; ask again".into() };
     let answer = match time::timeout(PATIENCE, desk.orders.send(Order { verb, asker })).await {

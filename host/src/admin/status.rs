@@ -40,7 +40,7 @@ pub struct Snapshot {
     pub reload: Option<Past>,
 }
 
-/// A state of the process, as the table in docs/operations.md has them.
+/// A state of the process, as the table in docs/monitoring.md has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {

@@ -27,10 +27,10 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
     let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
     log::check(&config.log)?;
     for (found, meant) in config::slips() {
-        warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
+        warn!(variable = found, suggestion = meant, "unknown environment variable");
     }
     if let Some(lowered) = &config.lowered {
-        info!("{lowered}");
+        info!(detail = %lowered, "max-connections lowered");
     }
     Services::load(&config.plans(), config.max_connections, &Arc::default())?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
@@ -47,7 +47,7 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
     }
     // Last, since it is for good: what is left is what the next generation will be able to do.
     if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
-        reopen::troubles(&config).iter().for_each(|trouble| warn!("{trouble}"));
+        reopen::troubles(&config).iter().for_each(|trouble| warn!(detail = %trouble, "next generation may fail"));
     }
     let resolved = config.as_file()?;
     Ok(command::say(&resolved))

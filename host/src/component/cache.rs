@@ -115,7 +115,7 @@ impl Cache {
         match TrustedDirectory::prepare(dir) {
             Ok(dir) => Self(Some(dir)),
             Err(problem) => {
-                warn!(dir = %dir.display(), "compiled plugins are not kept: {problem}");
+                warn!(dir = %dir.display(), error = %problem, "plugin cache disabled");
                 Self(None)
             }
         }
@@ -138,7 +138,7 @@ impl Cache {
                 return Ok(Some(entry));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => warn!(entry = %path.display(), "a compiled plugin is not trusted and is made anew: {error}"),
+            Err(error) => warn!(entry = %path.display(), %error, "cached plugin rejected, recompiling"),
         }
         Ok(None)
     }
@@ -151,12 +151,12 @@ impl Cache {
         digest: Digest,
         declared: Declared,
     ) -> Result<Entry, Problem> {
-        info!("compiling the plugin");
+        info!("compiling plugin");
         let entry = compile(engine, plugin, digest, declared)?;
         if let Some(dir) = &self.0 {
             let name = entry_name(&blake3::hash(plugin))?;
             if let Err(error) = write(dir, &name, &entry) {
-                warn!(entry = %dir.path().join(name).display(), "the compiled plugin could not be kept: {error}");
+                warn!(entry = %dir.path().join(name).display(), %error, "plugin cache write failed");
             }
         }
         Ok(entry)

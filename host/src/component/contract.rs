@@ -51,7 +51,7 @@ impl fmt::Display for Contract {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not WebAssembly.
-    #[error("is no WebAssembly component, and no WebAssembly at all: build one as docs/plugins.md shows")]
+    #[error("is no WebAssembly component, and no WebAssembly at all: build one as docs/getting-started.md shows")]
     NotWasm,
     /// WebAssembly text.
     #[error("is WebAssembly text: turn it into a component first, with `wasm-tools parse`")]

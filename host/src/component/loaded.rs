@@ -73,7 +73,7 @@ impl Loaded {
             && Code::load(&entry.artifact, compiler(&contract)?, form).is_err()
         {
             // A file system that forbids execution, for example.
-            warn!("the compiled plugin cannot be loaded and is made anew: {}", one_line(error));
+            warn!(error = one_line(error), "cached plugin unusable, recompiling");
             let bytes = file.bytes()?;
             if Digest::of(&bytes) != *digest {
                 return Err(Problem::Changing);

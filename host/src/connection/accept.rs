@@ -57,12 +57,12 @@ pub async fn retire(listener: Arc<Listener>, connections: Connections, service: 
     let mut acceptor = Acceptor::new(&address, connections, service);
     // First the path: nobody else takes it for as long as the socket answers, so it is still ours to remove.
     if let Err(error) = listener.unlink() {
-        warn!(%address, %error, "the socket's path could not be removed");
+        warn!(%address, %error, "socket removal failed");
     }
     let overflowed = listener.has_overflowed();
     if let Err(error) = listener.stop_arrivals() {
         // Without the filter peers may go on arriving; what follows ends at the first moment without one.
-        warn!(%address, %error, "new arrivals could not be stopped before the listener was closed");
+        warn!(%address, %error, "listener closed with arrivals");
     }
     match address {
         ListenerAddress::Tcp(_) => acceptor.take_rest_and_handshakes(&listener, overflowed).await,
@@ -166,22 +166,20 @@ impl Acceptor {
         if self.fullness.pass().is_some() {
             warn!(
                 listener = %self.address, open = self.connections.open(),
-                "as many connections are open as --max-connections allows; further ones wait in the kernel's queue"
-            );
+                "max-connections reached, connections queue");
         }
     }
 
     /// Waits as long as the error asks for.
     async fn failed(&mut self, error: &io::Error) {
         if concerns_one_connection(error) {
-            debug!(listener = %self.address, %error, "a connection was gone before it was accepted");
+            debug!(listener = %self.address, %error, "connection gone before accept");
             return;
         }
         if self.burst.replace(time::Instant::now()).is_none() {
             warn!(
                 listener = %self.address, %error, open = self.connections.open(),
-                "cannot accept; connections wait in the kernel's queue{}", remedy(error)
-            );
+                remedy = remedy(error), "accept failed, retrying");
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
@@ -217,10 +215,12 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error().map(nix::errno::Errno::from_raw) {
-        Some(nix::errno::Errno::EMFILE) => "; raise the limit (ulimit -n, or LimitNOFILE=) or lower --max-connections",
-        Some(nix::errno::Errno::ENFILE) => "; the whole system is out of descriptors: raise fs.file-max",
-        _ => "",
+        Some(nix::errno::Errno::EMFILE) => {
+            Some("raise the limit (ulimit -n, or LimitNOFILE=) or lower --max-connections")
+        }
+        Some(nix::errno::Errno::ENFILE) => Some("the whole system is out of descriptors: raise fs.file-max"),
+        _ => None,
     }
 }

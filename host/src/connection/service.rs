@@ -165,7 +165,7 @@ impl Services {
             services.insert(plan.listener.clone(), Arc::new(service));
         }
         if let Some(shortage) = Plugin::shortage(plugins.iter().map(|(_, plugin)| plugin), max_connections) {
-            warn!("{shortage}");
+            warn!(detail = %shortage, "memory mappings insufficient");
         }
         Ok(Self(services))
     }

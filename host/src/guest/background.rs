@@ -35,7 +35,7 @@ fn threads() -> Option<&'static Handle> {
         match runtime {
             // Another thread may have been first.
             Ok(runtime) => drop(THREADS.set(runtime).map_err(Runtime::shutdown_background)),
-            Err(error) => error!("guests that compute delay others: there are no threads for them: {error}"),
+            Err(error) => error!(%error, "background threads unavailable"),
         }
     }
     THREADS.get().map(Runtime::handle)

@@ -119,7 +119,7 @@ impl Plugin {
             warn!(plugin = %plugin.voice.plugin, cause = warning, "plugin may overwrite its memory");
         }
         if let Some(advice) = advice {
-            info!(plugin = %plugin.voice.plugin, "{advice}");
+            info!(plugin = %plugin.voice.plugin, detail = %advice, "guest memory partly kept");
         }
         Ok(plugin)
     }

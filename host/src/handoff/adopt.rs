@@ -235,7 +235,7 @@ impl Predecessor {
                 return Err(Error::Parts { part, parts, expected });
             }
             if part == 1 {
-                debug!(predecessor = generation, release = log::escaped(&release), parts, "offered");
+                debug!(predecessor = generation, release = log::escaped(&release), parts, "handoff offer received");
             }
             offered.generation = Generation::new(generation);
             self.counted = self.counted.plus(&counters);
@@ -291,7 +291,7 @@ impl Predecessor {
     /// Says something that changes nothing where it does not arrive.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
-            debug!(sent = message.name(), %error, "a message to the predecessor was lost");
+            debug!(sent = message.name(), %error, "message to predecessor failed");
         }
     }
 
@@ -308,10 +308,10 @@ impl Predecessor {
                         self.connections = Some(connections);
                         return Event::Reported;
                     }
-                    message => debug!(received = message.name(), "the predecessor says what is not due; it is ignored"),
+                    message => debug!(received = message.name(), "unexpected message from predecessor ignored"),
                 },
                 Err(error) => {
-                    debug!(%error, "the predecessor says no more");
+                    debug!(%error, "predecessor channel closed");
                     return match self.inherit().await {
                         Ok(_) => Event::Gone,
                         Err(_) => Event::Silent,

@@ -125,7 +125,7 @@ impl Door {
     /// Removes it from the file system, where it is this process's to remove and still this one.
     pub fn remove(&self) {
         if let Some(Err(error)) = self.file.as_ref().filter(|_| self.owns_path).map(SocketFile::remove) {
-            warn!(path = %self.path, %error, "the handoff socket could not be removed");
+            warn!(path = %self.path, %error, "handoff socket removal failed");
         }
     }
 
@@ -137,21 +137,21 @@ impl Door {
                 biased;
                 heard = heard(&mut self.visitors) => match heard {
                     Ok(visitor) => return visitor,
-                    Err(error) => debug!(%error, "somebody at the handoff socket has nothing to say"),
+                    Err(error) => debug!(%error, "handoff socket: connection failed"),
                 },
                 accepted = self.socket.async_io(Interest::READABLE, |socket| {
                     Ok(accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
                 }) => match accepted.and_then(admit) {
                     Ok(Some(channel)) => {
                         if self.visitors.len() == MOST_VISITORS {
-                            debug!("somebody at the handoff socket has said nothing, and gives way to the next");
+                            debug!("handoff socket: idle connection closed");
                             self.visitors.pop_front();
                         }
                         self.visitors.push_back(Box::pin(listen(channel)));
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        warn!(%error, "nobody can be heard at the handoff socket");
+                        warn!(%error, "handoff socket: accept failed");
                         time::sleep(PAUSE).await;
                     }
                 },
@@ -180,7 +180,7 @@ async fn heard(
 fn admit(socket: OwnedFd) -> io::Result<Option<Channel>> {
     let peer = getsockopt(&socket, PeerCredentials)?;
     if peer.uid() != geteuid().as_raw() && peer.uid() != 0 {
-        debug!(uid = peer.uid(), process = peer.pid(), "another user was turned away at the handoff socket");
+        debug!(uid = peer.uid(), process = peer.pid(), "handoff socket: user rejected");
         return Ok(None);
     }
     Channel::new(socket, Side::Predecessor).map(Some)
@@ -199,8 +199,8 @@ impl Visitor {
     pub async fn refuse(self, reason: &str) {
         let refused = Message::Refused { reason: reason.to_owned() };
         match self.channel.send(&refused, &[]).await {
-            Ok(()) => debug!(reason, "a successor was refused"),
-            Err(error) => debug!(reason, %error, "a successor was refused, and is gone"),
+            Ok(()) => debug!(reason, "successor rejected"),
+            Err(error) => debug!(reason, %error, "successor rejected and gone"),
         }
     }
 }

@@ -152,7 +152,7 @@ impl DrainingProcess {
                         return Event::Reported(mem::take(&mut self.counted));
                     },
                     Err(error) => {
-                        debug!(process = self.pid, %error, "the reports of a draining process ended");
+                        debug!(process = self.pid, %error, "draining reports ended");
                         self.reports = None;
                         if self.peer.is_none() {
                             return self.ended().await;
@@ -178,7 +178,7 @@ impl DrainingProcess {
                 true
             }
             message => {
-                debug!(process = self.pid, received = message.name(), "a draining process sent an unexpected message");
+                debug!(process = self.pid, received = message.name(), "unexpected message from draining generation");
                 false
             }
         }

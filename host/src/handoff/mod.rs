@@ -1,4 +1,4 @@
-//! A hot restart: the exchange between the process that serves and the one that takes over. docs/handoff.md is its
+//! A hot restart: the exchange between the process that serves and the one that takes over. docs/reference/handoff-protocol.md is its
 //! specification; this is both sides of it.
 //!
 //! ```text

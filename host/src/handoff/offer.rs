@@ -287,11 +287,11 @@ impl Successor {
                 Ok(message) => warn!(
                     successor = self.pid(),
                     received = message.name(),
-                    "the successor says what is not due; it is ignored"
+                    "unexpected message from successor ignored"
                 ),
                 Err(error) => {
                     // Its end, if this is it, shows by itself.
-                    debug!(successor = self.pid(), %error, "the successor says no more");
+                    debug!(successor = self.pid(), %error, "successor channel closed");
                     self.progress = Progress::Silent;
                 }
             }
@@ -313,7 +313,7 @@ impl Successor {
     /// Says something that changes nothing where it does not arrive.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
-            debug!(successor = self.pid(), sent = message.name(), %error, "a message to the successor was lost");
+            debug!(successor = self.pid(), sent = message.name(), %error, "message to successor failed");
         }
     }
 

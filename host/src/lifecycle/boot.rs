@@ -101,7 +101,7 @@ impl Lifecycle {
         }
         serving.door = opened.door.take();
         if let Some((listener, address)) = opened.endpoint.take() {
-            info!(%address, "operators are answered here");
+            info!(%address, "admin endpoint listening");
             serving.endpoint = Some(Endpoint::new(listener, address, self.desk.clone()));
             // Before anybody asks; what fails now is tried again by and by.
             self.show_serving(phase, &serving, None);
@@ -142,13 +142,13 @@ pub(super) async fn adopt(
                 if let Some(process) = draining.iter_mut().find(|process| process.pid() == pid)
                     && let Err(error) = process.reports_offered(descriptor, connections)
                 {
-                    warn!(process = pid, %error, "the reports of a draining generation cannot be read");
+                    warn!(process = pid, %error, "draining reports unavailable");
                 }
             }
             Entry::TicketKeys {} => {
                 // Without them sessions begin anew, which is no reason not to serve.
                 if let Err(error) = ticket_keys.take_over(descriptor) {
-                    warn!("sessions of the predecessor will not be resumed: {error}");
+                    warn!(%error, "TLS ticket keys not adopted");
                 }
             }
             Entry::Admin { key, file } => endpoints.push((key, file, descriptor)),
@@ -271,8 +271,8 @@ fn become_user(config: &Config) -> Result<(), Error> {
     if let Some(identity) = &config.identity
         && identity.assume()?
     {
-        info!("this process is {identity} from here on");
-        reopen::troubles(config).iter().for_each(|trouble| warn!("{trouble}"));
+        info!(%identity, "privileges dropped");
+        reopen::troubles(config).iter().for_each(|trouble| warn!(detail = %trouble, "next generation may fail"));
     }
     Ok(())
 }
@@ -298,11 +298,11 @@ fn announce(addresses: Vec<ListenerAddress>) {
         let mut out = io::stdout().lock();
         for address in addresses {
             if let Err(error) = writeln!(out, "listening {address}").and_then(|()| out.flush()) {
-                warn!(%error, "the ready line could not be written to standard output");
+                warn!(%error, "ready line not written");
             }
         }
     };
     if let Err(error) = thread::Builder::new().name("ready-line".into()).spawn(write) {
-        warn!(%error, "the ready line could not be written to standard output");
+        warn!(%error, "ready line not written");
     }
 }

@@ -34,7 +34,7 @@ impl Lifecycle {
                     State::Serving(serving)
                 }
                 admin::Verb::Rollback => {
-                    warn!("rollback is refused: no restart is under way or within its window");
+                    warn!(command = "rollback", detail = "no restart is under way or within its window", "command rejected");
                     asker.refused("there is nothing to roll back: no restart is under way or within its window");
                     State::Serving(serving)
                 }
@@ -111,7 +111,7 @@ impl Lifecycle {
         match self.ticket_keys.hand_over() {
             Ok(file) => Some(Arc::new(file)),
             Err(error) => {
-                warn!("the successor gets no ticket keys, and sessions will not be resumed: {error}");
+                warn!(%error, "TLS ticket keys not handed over");
                 None
             }
         }
@@ -121,7 +121,7 @@ impl Lifecycle {
         // Before anything can fail: a service manager that has sent the signal waits for both words.
         self.notifier.reloading(&self.status("serves, and gets a successor ready"));
         if let Some(reason) = self.ends_with_this_process().or_else(|| self.too_many(&serving)) {
-            error!("the restart is refused: {reason}");
+            error!(command = "restart", detail = %reason, "command rejected");
             self.restart_refused(&serving, &reason);
             self.notifier.ready(&self.status("serves; its last restart was refused"));
             return State::Serving(serving);
@@ -129,11 +129,11 @@ impl Lifecycle {
         let estate = serving.estate(self.generation, self.ticket_keys(&serving));
         match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
             Ok(successor) => {
-                info!(successor = successor.pid(), "restarting: a successor was started");
+                info!(successor = successor.pid(), "restarting: successor started");
                 State::Offering(serving, successor, Deferred::default())
             }
             Err(failure) => {
-                error!("the restart failed, this process serves on: {failure}");
+                error!(error = %failure, "restart failed, still serving");
                 self.restart_failed(&serving, &format!("generation {} serves on: {failure}", self.generation));
                 self.notifier.ready(&self.status("serves; its last restart failed"));
                 State::Serving(serving)
@@ -143,19 +143,19 @@ impl Lifecycle {
 
     pub(super) async fn visited(&mut self, serving: Serving, visitor: Visitor) -> State {
         if let Some(reason) = self.too_many(&serving) {
-            error!("the restart is refused: {reason}");
+            error!(command = "restart", detail = %reason, "command rejected");
             self.restart_refused(&serving, &reason);
             visitor.refuse(&reason).await;
             return State::Serving(serving);
         }
         match Successor::came(visitor, serving.estate(self.generation, self.ticket_keys(&serving))) {
             Ok(successor) => {
-                info!(successor = successor.pid(), "restarting: a successor asks for the service");
+                info!(successor = successor.pid(), "restarting: successor connected");
                 State::Offering(serving, successor, Deferred::default())
             }
             Err(refused) => {
                 let (failure, visitor) = *refused;
-                warn!("a successor is refused: {failure}");
+                warn!(error = %failure, "successor rejected");
                 self.restart_refused(&serving, &failure.to_string());
                 visitor.refuse(&failure.to_string()).await;
                 State::Serving(serving)

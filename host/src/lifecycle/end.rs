@@ -75,12 +75,12 @@ impl Lifecycle {
     }
 
     pub(super) async fn stop(&mut self, mut serving: Serving, told: Told) -> State {
-        info!(open = serving.connections.open(), "stopping: no new arrivals, waiting for connections to finish");
+        info!(open = serving.connections.open(), "stopping, draining connections");
         self.notifier.stopping(&self.status("stops, and waits for connections to finish"));
         self.waiting.forgo(Outcome::Failed, "this process stops");
         let generations = serving.draining().join(", ");
         if self.others() == Others::EndWithThis && !generations.is_empty() {
-            info!(generations, "waiting for earlier generations too: they would be killed when this process ends");
+            info!(generations, "waiting for draining generations");
         }
         serving.stop().await;
         State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
@@ -95,7 +95,7 @@ impl Lifecycle {
     pub(super) async fn draining(&mut self, mut draining: Draining) -> State {
         let is_reported = draining.heir.report();
         if draining.finished && is_reported {
-            info!("every connection has finished");
+            info!("all connections finished");
             return State::Ended(draining.exit);
         }
         let Draining { serving, heir, deadline, told_to_stop, finished, exit } = &mut draining;
@@ -108,16 +108,16 @@ impl Lifecycle {
                     // Who has asked at the endpoint has meant whoever serves.
                     _ if !asker.is_nobody() => asker.elsewhere("this process has handed over; ask again"),
                     Verb::Stop if *told_to_stop => {
-                        warn!(open = serving.connections.open(), "stopped at once by a second signal");
+                        warn!(open = serving.connections.open(), "stopped by a second signal");
                         draining.close_all();
                         return State::Ended(Exit::CutShort);
                     }
                     Verb::Stop => {
-                        info!(open = serving.connections.open(), "no longer the service: waiting for connections to finish all the same; a second signal cuts");
+                        info!(open = serving.connections.open(), "stop received, still draining");
                         *told_to_stop = true;
                     }
-                    Verb::Restart(_) | Verb::Rollback => warn!("{word} is refused: this process has handed over"),
-                    Verb::Reload => info!("{word} concerns the log alone: this process has handed over"),
+                    Verb::Restart(_) | Verb::Rollback => warn!(command = word, detail = "this process has handed over", "command rejected"),
+                    Verb::Reload => info!(command = word, detail = "this process has handed over", "only the log reopens"),
                 }
             }
             () = serving.finished(), if !*finished => {
@@ -146,27 +146,27 @@ impl Lifecycle {
                 let open = serving.connections.open();
                 match verb {
                     Verb::Stop if told == Told::ByPredecessor => {
-                        info!(open, "stopping already, as the predecessor was told to; a second signal cuts");
+                        info!(open, "already stopping");
                         asker.done(format!("stopping already; {open} connections are open, and a second stop cuts them"));
                         told = Told::BySignal;
                     }
                     Verb::Stop => {
-                        warn!(open, "stopped at once by a second signal");
+                        warn!(open, "stopped by a second signal");
                         asker.done(format!("stopped at once: {open} connections were cut"));
                         return State::Ended(Exit::CutShort);
                     }
                     Verb::Restart(_) | Verb::Rollback => {
-                        warn!("{word} is refused: stopping");
+                        warn!(command = word, detail = "this process is stopping", "command rejected");
                         asker.refused("this process stops");
                     }
                     Verb::Reload => {
-                        info!("{word} concerns the log alone: stopping");
+                        info!(command = word, detail = "this process is stopping", "only the log reopens");
                         asker.refused("this process stops; only its log file was opened anew");
                     }
                 }
             }
             () = serving.all_finished(others) => {
-                info!("every connection has finished");
+                info!("all connections finished");
                 return State::Ended(Exit::Finished);
             }
             () = time::sleep_until(deadline) => {

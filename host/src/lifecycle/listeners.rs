@@ -67,7 +67,7 @@ impl Given {
         if let Some((passed, _)) = self.sockets.get(&key)
             && !is_same(passed, &socket)
         {
-            warn!(listener = %key, "the socket that was passed is not the predecessor's, which is served instead: stop and start to change it");
+            warn!(listener = %key, detail = "the predecessor's listener is served instead; stop and start the host to change it", "passed socket ignored");
         }
         self.sockets.insert(key, (socket, Giver::Predecessor(file)));
     }
@@ -103,7 +103,7 @@ impl Given {
                     }
                 };
                 if !listener.is_where_it_says() {
-                    warn!(address = %listener.address(), "the path leads to something else by now: clients do not come here until it is bound anew, by a stop and a start");
+                    warn!(address = %listener.address(), detail = "clients do not reach this listener until the host is stopped and started", "socket path was replaced");
                 }
                 listeners.push(Opening::Ready(ready(listener, wanted.clone(), shared)?));
             }
@@ -158,7 +158,7 @@ impl Given {
     /// On a restart: what the predecessor offers and nobody takes.
     pub(super) fn unclaimed(self) -> Vec<Key> {
         for key in self.sockets.keys().filter(|key| key.is_passed()) {
-            warn!(listener = %key, "no --bind takes this socket: connections to it wait until somebody serves it, or the service manager closes it");
+            warn!(listener = %key, detail = "no --bind serves it; connections to it wait until the service manager closes it", "passed socket not served");
         }
         let offered = self.sockets.into_iter().filter(|(_, (_, giver))| matches!(giver, Giver::Predecessor(_)));
         offered.map(|(key, _closed)| key).collect()

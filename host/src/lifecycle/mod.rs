@@ -80,7 +80,7 @@ const LET_GO: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How many events a worker takes from the reactor at once. Those that it has taken wait while the system runs something else on its
-/// processor; the others go to whichever worker asks next (docs/costs.md).
+/// processor; the others go to whichever worker asks next (docs/internals/costs.md).
 const EVENTS_AT_ONCE: usize = 16;
 
 /// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
@@ -100,13 +100,13 @@ pub fn run(
     inheritance: Option<Inheritance>,
 ) -> Result<Exit, Error> {
     for (found, meant) in config::slips() {
-        warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
+        warn!(variable = found, suggestion = meant, "unknown environment variable");
     }
     if let Some(supervision) = &config.supervision {
-        warn!("hot restarts are refused: {supervision}; start the host with --anchor (or without --anchor=never)");
+        warn!(detail = %supervision, remedy = "start the host with --anchor, or without --anchor=never", "hot restarts disabled");
     }
     if let Some(lowered) = &config.lowered {
-        info!("{lowered}");
+        info!(detail = %lowered, "max-connections lowered");
     }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
@@ -263,7 +263,7 @@ impl Lifecycle {
 
 fn bug(event: Event) -> State {
     if let Event::Bug(bug) = event {
-        error!("a bug in uninterruptible-host: {bug}");
+        error!(detail = bug, "bug in uninterruptible-host");
     }
     State::Ended(Exit::Bug)
 }

@@ -147,7 +147,7 @@ impl Notifier {
         match self.connected().and_then(|supervisor| supervisor.send(message.as_bytes())) {
             Ok(_) => true,
             Err(error) => {
-                debug!(socket = %socket.display(), %error, "the supervisor was not told {:?}", message.trim_end());
+                debug!(socket = %socket.display(), %error, notification = message.trim_end(), "supervisor notification failed");
                 false
             }
         }

@@ -145,7 +145,7 @@ impl Drop for PidFile {
             && self.place.names(&self.file)
             && content(&self.file).is_ok_and(|holder| holder == Holder::this_process());
         if ours && let Err(error) = fs::remove_file(&self.place.path) {
-            warn!(path = %self.place.path.display(), %error, "the pidfile could not be removed");
+            warn!(path = %self.place.path.display(), %error, "pidfile removal failed");
         }
     }
 }
@@ -228,7 +228,7 @@ impl Place {
             if self.names(&old) {
                 // Whoever else finds it stale waits for this lock, and then finds that the path names another file.
                 fs::rename(&draft.name.0, &self.path)?;
-                info!(path = %self.path.display(), stale = %holder, "a stale pidfile is replaced");
+                info!(path = %self.path.display(), stale = %holder, "stale pidfile replaced");
                 return Ok(draft.publish(self));
             }
             last = holder;
@@ -283,7 +283,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                warn!(path = %self.0.display(), %error, "a temporary file could not be removed");
+                warn!(path = %self.0.display(), %error, "temporary file removal failed");
             }
             _ => {}
         }

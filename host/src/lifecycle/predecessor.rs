@@ -19,7 +19,7 @@ use crate::{
 };
 use std::time::Duration;
 use tokio::time::{self, Instant};
-use tracing::{error, info, warn};
+use tracing::{error, field, info, warn};
 
 /// How long the service manager may take to take notice of its new main process.
 ///
@@ -59,7 +59,7 @@ impl Lifecycle {
             order = self.orders.next() => match order.verb {
                 admin::Verb::Stop => {
                     order.asker.done(stops(&serving));
-                    info!(successor = successor.pid(), "the restart is called off by a signal to stop");
+                    info!(successor = successor.pid(), "restart aborted by a stop");
                     successor.discard("the service was told to stop", ABORT).await;
                     self.restart_failed(&serving, "called off: the service was told to stop");
                     return self.stop(serving, Told::BySignal).await;
@@ -104,8 +104,8 @@ impl Lifecycle {
             biased;
             order = self.orders.next() => match order.verb {
                 admin::Verb::Stop => {
-                    info!("stopping when the restart under way is done");
-                    order.asker.done("stopping when the restart under way is done");
+                    info!("stop deferred until the restart ends");
+                    order.asker.done("the stop is deferred until the restart ends");
                     deferred.stop = true;
                 }
                 // In a moment it is the successor's to ask for it.
@@ -121,7 +121,7 @@ impl Lifecycle {
                 if let Some(endpoint) = serving.endpoint.as_mut().filter(|_| successor.takes_admin()) {
                     endpoint.pause();
                 }
-                info!(successor = successor.pid(), "the successor serves");
+                info!(successor = successor.pid(), "successor serving");
                 let told = self.successor_serves(&successor);
                 self.waiting.restart_is(Until::Serving, Outcome::Done, &told);
                 self.waiting.later_reload_is(Outcome::Elsewhere, &format!("{told}; ask again"));
@@ -158,7 +158,7 @@ impl Lifecycle {
         let pid = successor.pid();
         let status = successor.discard(&failure.to_string(), failure.grace()).await;
         let status = status.map_or_else(String::new, |status| format!(" ({status})"));
-        error!(successor = pid, "the restart failed, this process serves on: {failure}{status}");
+        error!(successor = pid, error = format!("{failure}{status}"), "restart failed, still serving");
         self.restart_failed(&serving, &format!("generation {} serves on: {failure}{status}", self.generation));
         self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
@@ -193,7 +193,7 @@ impl Lifecycle {
                 admin::Verb::Stop => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await,
                 admin::Verb::Restart(_) => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Restart)).await,
                 admin::Verb::Reload => {
-                    info!("HUP is forwarded to the successor");
+                    info!("HUP forwarded to the successor");
                     serving.reopen_earlier_logs();
                     serving.reload_with_successor = true;
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
@@ -204,7 +204,7 @@ impl Lifecycle {
             },
             event = successor.event() => match event {
                 offer::Event::Leaving(verb) => {
-                    info!(successor = successor.pid(), "the successor was told to {verb}");
+                    info!(successor = successor.pid(), command = %verb, "command forwarded to the successor");
                     self.settle(serving, successor, claimed, Asked::OfSuccessor(verb)).await
                 }
                 offer::Event::Yield(counted) => self.resume(serving, successor, counted).await,
@@ -244,11 +244,8 @@ impl Lifecycle {
         self.accept_again(&mut serving);
         let pid = successor.pid();
         let status = successor.discard("", Duration::ZERO).await;
+        error!(successor = pid, status = status.as_ref().map(field::display), "successor died, serving again");
         let status = status.map_or_else(String::new, |status| format!(" ({status})"));
-        error!(
-            successor = pid,
-            "the successor died within the rollback window{status}; this process serves again, and what the successor had accepted is lost"
-        );
         let why = format!(
             "the successor died within the rollback window{status}; generation {} serves again",
             self.generation
@@ -263,10 +260,7 @@ impl Lifecycle {
     pub(super) async fn resume(&mut self, mut serving: Serving, successor: Successor, counted: Totals) -> State {
         self.accept_again(&mut serving);
         successor.tell(Message::Resumed {}).await;
-        warn!(
-            successor = successor.pid(),
-            "rolled back: this process serves again, and the successor finishes what it has accepted"
-        );
+        warn!(successor = successor.pid(), "rolled back, serving again");
         self.restart_failed(&serving, &format!("rolled back: generation {} serves again", self.generation));
         self.notifier.ready(&self.status("serves again; its successor was rolled back"));
         self.catch_up(&mut serving);
@@ -277,7 +271,7 @@ impl Lifecycle {
 
     pub(super) fn accept_again(&mut self, serving: &mut Serving) {
         if let Err(error) = serving.accept() {
-            error!(%error, "cannot accept on every listener yet; trying again");
+            error!(%error, "accept failed, retrying");
         }
     }
 
@@ -296,7 +290,7 @@ impl Lifecycle {
             let status = format!("generation {} serves", self.generation.next());
             self.notifier.ready_as(successor.pid().unsigned_abs(), &status);
             if let Err(error) = self.notifier.barrier(NOTICE).await {
-                warn!("the service manager has not taken notice of its new main process: {error}");
+                warn!(%error, "main process not confirmed");
             }
         }
         // The last look: after this there is no way back.
@@ -329,11 +323,7 @@ impl Lifecycle {
             successor.tell(Message::Forward { verb }).await;
         }
         successor.tell(Message::Settled {}).await;
-        info!(
-            successor = successor.pid(),
-            open = serving.connections.open(),
-            "handed over: waiting for connections to finish"
-        );
+        info!(successor = successor.pid(), open = serving.connections.open(), "handed over, draining connections");
         let told = format!("{}, and there is no way back", self.successor_serves(&successor));
         self.waiting.restart_is(Until::Settled, Outcome::Done, &told);
         self.drain(serving, Heir::Successor(successor), Exit::Finished)
@@ -342,7 +332,7 @@ impl Lifecycle {
 
 impl Lifecycle {
     fn join_restart(&mut self, order: Order) {
-        info!("{} is part of the restart under way", name(&order));
+        info!(command = name(&order), "command joins the restart");
         if let admin::Verb::Restart(until) = order.verb {
             self.waiting.for_restart(until, order.asker);
         }
@@ -351,7 +341,7 @@ impl Lifecycle {
     /// Whoever has asked at the endpoint is told whom to ask, should the restart come to be: that one tells what comes of it.
     fn defer_reload(&mut self, serving: &mut Serving, order: Order, deferred: &mut Deferred) {
         serving.reopen_earlier_logs();
-        info!("{} waits for the outcome of the restart under way", name(&order));
+        info!(command = name(&order), "command deferred until the restart ends");
         if order.asker.is_nobody() {
             deferred.reload = true;
         } else {

@@ -177,7 +177,7 @@ impl Serving {
         self.acceptors.shutdown().await;
         for Open { listener, wanted, .. } in self.open.drain(..) {
             if listener.key().is_passed() {
-                info!(address = %listener.address(), "listener closed here; what is queued there waits for whoever serves it next");
+                info!(address = %listener.address(), "passed listener closed");
                 continue;
             }
             self.retired.push(Arc::downgrade(&listener));
@@ -221,22 +221,16 @@ impl Serving {
         };
         match (self.connections.open(), self.queued(), elsewhere) {
             (0, 0, 0) => {
-                info!("every connection has finished");
+                info!("all connections finished");
                 well
             }
             (open, queued, 0) => {
-                warn!(open, queued, "drain timeout passed: closing what is left");
+                warn!(open, queued, "drain timed out, closing connections");
                 Exit::CutShort
             }
             (open, queued, elsewhere) => {
                 let generations = self.draining().join(", ");
-                warn!(
-                    open,
-                    queued,
-                    elsewhere,
-                    generations,
-                    "drain timeout passed: closing what is left; the earlier generations end with this process"
-                );
+                warn!(open, queued, elsewhere, generations, "drain timed out, closing connections");
                 Exit::CutShort
             }
         }
@@ -278,7 +272,7 @@ impl Serving {
             if *shared == Shared::WithPredecessor
                 && let Err(error) = listener.settled(&wanted.bind, backlog)
             {
-                warn!(address = %listener.address(), %error, "the backlog or the mode of a listener stays as the predecessor had it");
+                warn!(address = %listener.address(), %error, "listener options not applied");
             }
             *shared = Shared::No;
         }
@@ -286,7 +280,7 @@ impl Serving {
             door.settled();
         }
         if let Some(Err(error)) = self.endpoint.as_ref().map(Endpoint::settled) {
-            warn!(%error, "the mode of the admin endpoint stays as the predecessor had it");
+            warn!(%error, "admin socket mode not applied");
         }
         for mut door in self.unclaimed_doors.drain(..) {
             door.settled();

@@ -62,7 +62,7 @@ impl Lifecycle {
         tokio::select! {
             biased;
             order = self.orders.next() => if is_stop_while_starting(&order) {
-                info!("stopped before anything was served");
+                info!("stopped before serving");
                 if let Some(predecessor) = predecessor {
                     predecessor.fail(Stage::Loading, "it was told to stop").await;
                 }
@@ -80,7 +80,7 @@ impl Lifecycle {
                     return Ok(State::Adopting(services, predecessor));
                 }
                 if let Some(path) = &self.config.handoff.take_over {
-                    info!(%path, "nobody hands over there: starting cold");
+                    info!(%path, "no predecessor, starting cold");
                 }
                 return self.start_cold(&services).map(State::Serving);
             }
@@ -109,7 +109,7 @@ impl Lifecycle {
                 return Err(failure);
             }
             None => {
-                info!("stopped before anything was served");
+                info!("stopped before serving");
                 predecessor.fail(Stage::Adopting, "it was told to stop").await;
                 return Ok(State::Ended(Exit::Finished));
             }
@@ -124,7 +124,7 @@ impl Lifecycle {
         let serving = self.accept(adopted, Some(&mut predecessor), phase);
         Ok(match consent {
             adopt::Consent::Commit => {
-                info!("serving; the predecessor watches");
+                info!("serving, predecessor watching");
                 State::Probation(serving, predecessor)
             }
             adopt::Consent::Inherited => State::Serving(self.settled(serving, predecessor, LetGo::Dead)),
@@ -243,7 +243,7 @@ impl Lifecycle {
             match PidFile::take_over(path) {
                 Ok(pidfile) => serving.pidfile = Some(pidfile),
                 Err(error) => {
-                    error!("the pidfile still names the predecessor, and is tried again by and by: {error}");
+                    error!(%error, "pidfile write failed, retrying");
                     serving.unwritten = Some(path.clone());
                 }
             }
@@ -257,9 +257,9 @@ impl Lifecycle {
         let done = format!("generation {} took over", self.generation);
         self.waiting.last_restart = Some(Past::now(Outcome::Done, done));
         match how {
-            LetGo::Said => info!("settled: this process is the service"),
-            LetGo::Silent => warn!("settled without the predecessor's word, for which there was no more time"),
-            LetGo::Dead => warn!("the predecessor is gone before it let go; serving alone"),
+            LetGo::Said => info!("restart settled"),
+            LetGo::Silent => warn!("restart settled, predecessor timed out"),
+            LetGo::Dead => warn!("predecessor ended early, serving alone"),
         }
         reported(&serving, &mut predecessor);
         let mut draining = predecessor.draining(self.before());
@@ -275,7 +275,7 @@ impl Lifecycle {
         predecessor: Predecessor,
         yielded: Option<Totals>,
     ) -> State {
-        info!(open = serving.connections.open(), "handed back: the predecessor serves again");
+        info!(open = serving.connections.open(), "handed back, draining connections");
         self.waiting.rollback_is(Outcome::Done, &format!("rolled back: generation {} serves again", self.before()));
         serving.hand_back().await;
         let reporter = Reporter::new(serving.connections.counters(), yielded.unwrap_or_default());
@@ -300,8 +300,14 @@ impl Lifecycle {
 fn is_stop_while_starting(order: &Order) -> bool {
     match order.verb {
         admin::Verb::Stop => return true,
-        admin::Verb::Restart(_) | admin::Verb::Rollback => warn!("{} is refused: still starting", name(order)),
-        admin::Verb::Reload => info!("{} is ignored: still starting, the configuration is fresh", name(order)),
+        admin::Verb::Restart(_) | admin::Verb::Rollback => {
+            warn!(command = name(order), detail = "this process is starting", "command rejected")
+        }
+        admin::Verb::Reload => info!(
+            command = name(order),
+            detail = "this process is starting, with a fresh configuration",
+            "command ignored"
+        ),
     }
     false
 }
@@ -316,7 +322,7 @@ fn reported(serving: &Serving, predecessor: &mut Predecessor) {
 
 /// Asks the predecessor to serve again. Done once. Returns the counters that were sent to it.
 async fn roll_back(serving: &Serving, predecessor: &Predecessor) -> Totals {
-    warn!("rolling back: the predecessor is asked to serve again");
+    warn!("rolling back");
     let counters = serving.connections.counters().here();
     predecessor.tell(Message::Yield { counters }).await;
     counters

@@ -145,7 +145,7 @@ impl Watcher {
                 }
                 Woken::Quiet => {
                     if let Some(reason) = wrong.take() {
-                        error!("the reload failed, everything stays as it was: {reason}");
+                        error!(error = %reason, "reload failed, nothing changed");
                     }
                 }
                 Woken::Ended => return,
@@ -172,10 +172,7 @@ impl Watcher {
                 Woken::Quiet if writing => {
                     told = true;
                     let path = self.paths.get(index).map(|path| path.display());
-                    info!(
-                        path = path.map(field::display),
-                        "a plugin is still open for writing; it is loaded when it is closed"
-                    );
+                    info!(path = path.map(field::display), "plugin file still open, waiting");
                 }
                 Woken::Quiet => {}
                 Woken::Ended => return None,
@@ -224,7 +221,7 @@ impl Watcher {
 
     fn look_again(&mut self, why: &str) {
         if self.looked.is_none() {
-            warn!("--watch: plugins cannot be watched here, and are looked at twice a second instead: {why}");
+            warn!(error = %why, "inotify unavailable, polling plugins");
             self.looked = Some(self.paths.iter().map(|path| Stamp::of(path)).collect());
         }
     }

@@ -69,7 +69,7 @@ impl Drop for PathLock {
         if leads_to(&self.path, &self.file)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            warn!(path = %self.path.display(), %error, "the lock on a socket's path could not be removed");
+            warn!(path = %self.path.display(), %error, "socket lock removal failed");
         }
     }
 }

@@ -159,7 +159,7 @@ impl Drop for Removal {
         if let Some(file) = &self.0
             && let Err(error) = file.remove()
         {
-            warn!(path = %file.path, %error, "a socket that was bound in vain could not be removed");
+            warn!(path = %file.path, %error, "socket removal failed");
         }
     }
 }

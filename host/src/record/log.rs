@@ -179,8 +179,8 @@ impl Sink {
     fn reopen(&mut self) {
         let Self::File(file) = self else { return };
         match file.reopen() {
-            Ok(()) => info!("the log file is opened anew"),
-            Err(error) => error!("the log file cannot be opened anew, and the one that is open is written to: {error}"),
+            Ok(()) => info!("log file reopened"),
+            Err(error) => error!(%error, "log file reopen failed"),
         }
     }
 }
@@ -216,10 +216,7 @@ impl Queue {
                         Ok(()) => {
                             told = counted.swap(0, Ordering::Relaxed);
                             if told > 0 {
-                                warn!(
-                                    dropped = told,
-                                    "log records were dropped: their reader was too slow, or the disk was full"
-                                );
+                                warn!(dropped = told, "log records dropped");
                             }
                         }
                         Err(_lost) => {

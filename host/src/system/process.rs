@@ -76,7 +76,7 @@ impl Process {
     /// Sends it HUP, where it can be signalled.
     pub fn hang_up(&self) {
         if let Err(error) = pidfd_send_signal(self, Signal::HUP) {
-            debug!(process = self.pid, %error, "an earlier generation could not be signalled");
+            debug!(process = self.pid, %error, "draining generation not signalled");
         }
     }
 

@@ -154,7 +154,7 @@ impl Name {
         // The one look that an operator can have at what the name is trusted for from here on.
         let homes: Vec<String> = found.scopes.iter().map(Scope::to_string).collect();
         let addresses: Vec<String> = found.with_known(|known| known.answer.iter().map(IpAddr::to_string).collect());
-        info!(name, addresses = addresses.join(" "), "guests connect to a name that lives {}", homes.join(" and "));
+        info!(name, addresses = addresses.join(" "), networks = homes.join(" and "), "granted name resolved");
         Ok(Arc::new(found))
     }
 
@@ -207,10 +207,10 @@ impl Name {
             (mem::take(&mut known.failed), moved, mem::replace(&mut known.strange, strange) != strange)
         });
         if recovered {
-            info!(name = %self.name, "a name that guests connect to is resolved again");
+            info!(name = %self.name, "granted name resolves again");
         }
         if moved {
-            debug!(name = %self.name, "a name that guests connect to has other addresses");
+            debug!(name = %self.name, "granted name has new addresses");
         }
         if let Some(address) = strange.filter(|_| news) {
             let place = Scope::of(address).map_or_else(|| "nowhere".to_owned(), |scope| scope.to_string());
@@ -229,7 +229,7 @@ impl Name {
             !mem::replace(&mut known.failed, true)
         });
         if first {
-            warn!(name = %self.name, %error, "a name that guests connect to is no longer resolved; its last addresses stay");
+            warn!(name = %self.name, %error, "granted name resolution failed");
         }
     }
 

@@ -64,7 +64,7 @@ impl Drop for Speech {
     fn drop(&mut self) {
         let suppressed = self.own.suppressed();
         if suppressed > 0 && self.shared.pass().is_some() {
-            info!(plugin = %self.plugin, connection = %self.connection, suppressed, "the guest said more than is logged");
+            info!(plugin = %self.plugin, connection = %self.connection, suppressed, "guest output suppressed");
         }
     }
 }

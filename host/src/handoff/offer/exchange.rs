@@ -19,7 +19,7 @@ impl Successor {
         if !versions.contains(&VERSION) {
             return Err(Error::Version { theirs: versions.iter().copied().take(MOST_VERSIONS_TOLD).collect() });
         }
-        debug!(?hello.sender, release = log::escaped(release), "the successor is ready for what it is offered");
+        debug!(?hello.sender, release = log::escaped(release), "successor ready for the offer");
         self.greeter = hello.sender.pid;
         self.peer = hello.sender.pid.and_then(|pid| Process::hold(pid).ok()).filter(Process::can_be_signalled);
         if let Progress::Starting(estate) = &self.progress {

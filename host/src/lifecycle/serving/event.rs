@@ -67,7 +67,7 @@ impl Serving {
                 },
                 () = time::sleep(ACCEPT_AGAIN), if self.incomplete => {
                     if self.accept().is_ok() {
-                        info!("accepting on every listener again");
+                        info!("accepting again");
                     }
                 }
                 () = time::sleep(WRITE_AGAIN), if self.unwritten.is_some() => self.write_pidfile(),
@@ -91,7 +91,7 @@ impl Serving {
 
     fn write_pidfile(&mut self) {
         if let Some(Ok(pidfile)) = self.unwritten.as_deref().map(PidFile::take_over) {
-            info!("the pidfile names this process now");
+            info!("pidfile written");
             self.pidfile = Some(pidfile);
             self.unwritten = None;
         }

@@ -58,8 +58,7 @@ impl Serving {
         if lost > 0 {
             warn!(
                 draining = %generation, process = pid, lost,
-                "a draining generation ended with open connections; they count as failed with the reason host"
-            );
+                "draining generation died");
         } else {
             info!(draining = %generation, process = pid, "draining generation finished");
         }

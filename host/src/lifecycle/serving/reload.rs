@@ -49,7 +49,7 @@ impl Serving {
             }
             None => {
                 let changed = saved.as_ref().map(|saved| field::display(saved.path.display()));
-                info!(changed, "reloading what the listeners get");
+                info!(changed, "reloading");
                 let (config, ticket_keys) = (Arc::clone(config), Arc::clone(ticket_keys));
                 let (served, keys) = (Arc::clone(&config), Arc::clone(&ticket_keys));
                 let loading = tokio::task::spawn_blocking(move || Fresh::read(&served, &keys));
@@ -71,13 +71,13 @@ impl Serving {
                 self.watch = fresh.watch.take();
                 let ms_since_saved =
                     saved.map(|saved| u64::try_from(saved.at.elapsed().as_millis()).unwrap_or(u64::MAX));
-                info!(ms_since_saved, "reloaded: new connections get what was read");
+                info!(ms_since_saved, "reloaded");
                 Some(Ok(()))
             }
             Err(reason) => {
                 match saved {
                     Some(saved) => saved.failed(reason.clone()),
-                    None => error!("the reload failed, everything stays as it was: {reason}"),
+                    None => error!(error = %reason, "reload failed, nothing changed"),
                 }
                 Some(Err(reason))
             }
@@ -90,10 +90,10 @@ impl Serving {
         for Open { listener, wanted, acceptor, .. } in &mut self.open {
             let address = listener.address();
             if let Some(bind) = binds.get(&wanted.key).filter(|bind| **bind != wanted.bind) {
-                warn!(%address, %bind, "this listener's mode is another one by now; it is in force from the next restart (USR1) on");
+                warn!(%address, %bind, "mode change needs a restart");
             }
             let Some(fresh) = services.of(&wanted.key) else {
-                warn!(%address, "this listener is configured no more; it goes on as it was until the next restart (USR1)");
+                warn!(%address, "removed listener needs a restart");
                 continue;
             };
             wanted.service = Arc::clone(fresh);
@@ -106,7 +106,7 @@ impl Serving {
                     }
                     // Nobody is let in by what no longer holds: whoever comes waits in the kernel's queue.
                     Err(error) => {
-                        error!(%address, %error, "cannot accept on this listener yet; trying again");
+                        error!(%address, %error, "accept failed, retrying");
                         acceptor.abort();
                         incomplete.push(listener.key().clone());
                     }
@@ -118,10 +118,10 @@ impl Serving {
             open.acceptor = None;
         }
         for key in services.listeners().filter(|key| self.open.iter().all(|open| open.wanted.key != **key)) {
-            warn!(address = %key, "this listener is new in the configuration; it is opened at the next restart (USR1)");
+            warn!(address = %key, "new listener needs a restart");
         }
         if !differing.is_empty() {
-            warn!("changed, and in force from the next restart (USR1) on: {}", differing.join(", "));
+            warn!(options = differing.join(", "), "changed options need a restart");
         }
     }
 }

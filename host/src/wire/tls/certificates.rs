@@ -109,10 +109,10 @@ fn warn_of_expiry(file: &Path, chain: &[CertificateDer<'static>]) {
     match validity.now() {
         Standing::Valid => {}
         Standing::Expired => {
-            warn!(%file, "--tls-certificate: it has expired, and clients will refuse it; renew it, then reload")
+            warn!(%file, remedy = "renew it, then reload", "TLS certificate has expired")
         }
         Standing::NotYet => {
-            warn!(%file, "--tls-certificate: it is not valid yet, and clients will refuse it; is the clock right?");
+            warn!(%file, remedy = "check the clock of this machine", "TLS certificate not yet valid");
         }
     }
 }

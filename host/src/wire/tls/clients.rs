@@ -168,7 +168,7 @@ fn warn_of_doubts(file: &Path, Placed { line, der, .. }: &Placed) {
     let Some(authority) = X509::of(der) else { return };
     let (file, subject) = (file.display(), log::escaped(&authority.subject()));
     for doubt in doubts(&authority) {
-        warn!(%file, line, subject, "--client-ca: {doubt}");
+        warn!(%file, line, subject, detail = %doubt, "client CA looks wrong");
     }
 }
 
