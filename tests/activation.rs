@@ -54,7 +54,7 @@ fn a_passed_socket_is_served_and_what_is_queued_outlives_the_host() {
     assert_eq!(host.addresses[0].tcp(), address, "the ready line has the real address");
     assert_eq!(ask(address), "Hello bob!\n");
     assert_eq!(host.terminate(), 0);
-    host.logged(&["listener closed here", &address.to_string()]);
+    host.logged(&["passed listener closed", &address.to_string()]);
 
     let mut waiting = TcpStream::connect(address).unwrap();
     waiting.write_all(b"bob\n").unwrap();
@@ -114,8 +114,8 @@ fn a_socket_that_a_restart_drops_is_left_to_the_service_manager() {
 
     let service = Service::start(setup("tcp://127.0.0.1:0").passed(socket.try_clone().unwrap(), "web"));
     service.restart();
-    service.host.logged(&["no --bind takes this socket", "systemd:web#0"]);
-    service.host.logged(&["listener closed here"]);
+    service.host.logged(&["passed socket not served", "systemd:web#0"]);
+    service.host.logged(&["passed listener closed"]);
     TcpStream::connect(address).unwrap();
 }
 
@@ -131,14 +131,14 @@ fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
         setup.passed(socket.try_clone().unwrap(), "web")
     };
     let mut first = unit(&socket).start();
-    first.logged(&["nobody hands over there: starting cold"]);
+    first.logged(&["no predecessor, starting cold"]);
     let mut second = unit(&socket).start();
-    second.logged(&["settled: this process is the service"]);
+    second.logged(&["restart settled"]);
     assert_eq!(first.exit_code(), 0);
     assert!(!second.log().contains("WARN"), "{}", second.log());
     let third = unit(&other).start();
-    third.logged(&["WARN", "the socket that was passed is not the predecessor's, which is served instead"]);
-    third.logged(&["settled: this process is the service"]);
+    third.logged(&["WARN", "passed socket ignored"]);
+    third.logged(&["restart settled"]);
     assert_eq!(second.exit_code(), 0);
     assert_eq!(third.addresses[0].tcp(), address);
     assert_eq!(ask(address), "Hello bob!\n");
@@ -204,7 +204,7 @@ fn an_anchor_passes_sockets_on_and_keeps_none() {
     let held = held.filter_map(|descriptor| fs::read_link(descriptor.unwrap().path()).ok());
     assert_eq!(held.filter(|held| *held == inode).count(), 0);
     host.signal(Signal::SIGUSR1);
-    host.logged(&["settled: this process is the service"]);
+    host.logged(&["restart settled"]);
     assert_eq!(ask(address), "Hello bob!\n");
 }
 

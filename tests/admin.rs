@@ -163,7 +163,7 @@ fn another_user_is_not_heard() {
         return;
     };
     assert!(output.stdout.is_empty() && !output.status.success(), "{output:?}");
-    operated.service.host.logged(&["another user was turned away at the admin endpoint", "uid=65534"]);
+    operated.service.host.logged(&["admin endpoint: user rejected", "uid=65534"]);
     assert_eq!(operated.operator.status()["state"], "serving");
 }
 

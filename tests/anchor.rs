@@ -50,7 +50,7 @@ fn signal(pid: i32, signal: Signal) {
 
 /// The generation that said last that it is the service.
 fn current(host: &Host) -> Option<Generation> {
-    host.log().lines().rev().find(|line| line.contains("settled: this process is the service")).map(writer)
+    host.log().lines().rev().find(|line| line.contains("restart settled")).map(writer)
 }
 
 /// Restarts by way of the anchor until so many generations have followed, and returns the last.
@@ -251,11 +251,11 @@ fn a_restart_that_would_end_the_container_is_refused_with_the_reason() {
     for (setup, reason) in [(first_process, "this process is pid 1"), (under_an_init(), "was started by sh (pid 1)")] {
         let Some(setup) = setup else { return };
         let mut host = setup.argument("--anchor=never").start();
-        host.logged(&["WARN", "hot restarts are refused", reason, "--anchor"]);
+        host.logged(&["WARN", "hot restarts disabled", reason, "--anchor"]);
         let serving = host.logged(&["listening"]);
         let below = if reason.contains("sh") { started_by_init(&host) } else { generation(host.pid()) };
         signal(below, Signal::SIGUSR1);
-        host.logged(&["ERROR", "the restart is refused", reason, "--anchor"]);
+        host.logged(&["ERROR", "command rejected command=\"restart\"", reason, "--anchor"]);
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{serving}");
         signal(below, Signal::SIGTERM);
         assert_eq!(host.exit_code(), 0);
@@ -384,7 +384,7 @@ fn a_successor_whose_predecessor_is_killed_within_the_window_is_the_service() {
     let mut host = Setup::serving("hello").argument("--anchor=always").option("--rollback-window", "1h").start();
     let first = writer(&host.logged(&["listening", "/1]"]));
     host.signal(Signal::SIGUSR1);
-    host.logged(&["serving; the predecessor watches"]);
+    host.logged(&["serving, predecessor watching"]);
     // Nobody has told the anchor yet who comes next.
     kill(Pid::from_raw(first.pid), Signal::SIGKILL).unwrap();
     host.logged(&["serving alone"]);

@@ -38,7 +38,7 @@ fn growing(first: &str, others: &[String]) -> Service {
 
 /// The successor, once it has stopped where it was told to.
 fn stopped_successor(service: &Service) -> i32 {
-    let record = service.host.logged(&["a successor was started"]);
+    let record = service.host.logged(&["successor started"]);
     let pid = record.rsplit_once("successor=").unwrap().1.parse().unwrap();
     wait_for("a successor that has stopped", || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -74,7 +74,7 @@ fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
     assert_eq!(TcpListener::bind(address).unwrap_err().kind(), ErrorKind::AddrInUse, "it is taken all the same");
     assert!(wants(&path).contains("another process is about to listen there"));
     send(successor, Signal::SIGKILL);
-    service.host.logged(&["the restart failed"]);
+    service.host.logged(&["restart failed"]);
     drop(TcpListener::bind(address).unwrap());
 
     // What it has left behind is replaced by the next, which gets as far as it is certain.
@@ -118,7 +118,7 @@ fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
     });
     let before = fs::metadata(&path).unwrap().permissions();
     service.restart();
-    service.host.logged(&["WARN", "the path leads to something else by now", "host.sock"]);
+    service.host.logged(&["WARN", "socket path was replaced", "host.sock"]);
     assert_eq!(service.host.exit_code(), 0);
     service.stops();
     assert_eq!(fs::metadata(&path).unwrap().permissions(), before);

@@ -222,10 +222,10 @@ fn a_variable_that_was_probably_meant_for_an_option_is_told() {
     for said in [host.log(), err] {
         for (slip, meant) in [("BACKLGO", "UNINTERRUPTIBLE_BACKLOG"), ("PIDFILE", "PID_FILE")] {
             let told =
-                format!("UNINTERRUPTIBLE_{slip} is in the environment, and no option has it; did you mean {meant}?");
+                format!("unknown environment variable variable=\"UNINTERRUPTIBLE_{slip}\" suggestion=\"{meant}\"");
             assert!(said.contains(&told), "{said}");
         }
-        assert_eq!(said.matches("no option has it").count(), 2, "{said}");
+        assert_eq!(said.matches("unknown environment variable").count(), 2, "{said}");
     }
 }
 

@@ -33,11 +33,11 @@ fn served(setup: &Setup) -> String {
 fn a_second_start_compiles_nothing() {
     let dir = directory();
     let cache = dir.path().join("made/when/missing");
-    assert!(served(&setup(&cache)).contains("compiling the plugin"));
+    assert!(served(&setup(&cache)).contains("compiling plugin"));
     assert_eq!(entries(&cache).len(), 1);
     assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
     let log = served(&setup(&cache));
-    assert!(log.contains("compiled plugin found") && !log.contains("compiling the plugin"), "{log}");
+    assert!(log.contains("compiled plugin found") && !log.contains("compiling plugin"), "{log}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_damaged_entry_is_made_anew() {
         fs::set_permissions(&entry, fs::Permissions::from_mode(0o600)).unwrap();
         let log = served(&setup(dir.path()));
         assert!(
-            log.contains("is not trusted and is made anew") && log.contains("compiling the plugin"),
+            log.contains("cached plugin rejected, recompiling") && log.contains("compiling plugin"),
             "{damage}: {log}"
         );
         assert!(fs::read(&entry).unwrap() == sound, "{damage}: the entry is whole again");
@@ -86,14 +86,14 @@ fn an_entry_that_others_can_write_is_made_anew() {
     served(&setup(dir.path()));
     let entry = entries(dir.path()).remove(0);
     fs::set_permissions(&entry, fs::Permissions::from_mode(0o666)).unwrap();
-    assert!(served(&setup(dir.path())).contains("is not trusted and is made anew"));
+    assert!(served(&setup(dir.path())).contains("cached plugin rejected, recompiling"));
 
     // An entry that is a link to somewhere else is as bad.
     let elsewhere = directory();
     let moved = elsewhere.path().join("entry");
     fs::rename(&entry, &moved).unwrap();
     symlink(&moved, &entry).unwrap();
-    assert!(served(&setup(dir.path())).contains("is not trusted and is made anew"));
+    assert!(served(&setup(dir.path())).contains("cached plugin rejected, recompiling"));
     assert!(fs::symlink_metadata(&entry).unwrap().is_file());
 }
 
@@ -104,7 +104,7 @@ fn a_directory_that_others_can_write_is_not_used() {
     fs::create_dir(&cache).unwrap();
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
     let log = served(&setup(&cache));
-    assert!(log.contains("compiled plugins are not kept") && log.contains("chmod go-w"), "{log}");
+    assert!(log.contains("plugin cache disabled") && log.contains("chmod go-w"), "{log}");
     assert!(entries(&cache).is_empty());
 
     // Nor one below it, where others could put another in its place.
@@ -116,7 +116,7 @@ fn a_directory_that_others_can_write_is_not_used() {
 #[test]
 fn a_cache_that_cannot_be_written_is_no_error() {
     let log = served(&setup(Path::new("/proc/nowhere")));
-    assert!(log.contains("compiled plugins are not kept"), "{log}");
+    assert!(log.contains("plugin cache disabled"), "{log}");
 }
 
 #[test]
@@ -144,13 +144,13 @@ fn a_cache_that_forbids_execution_is_no_error() {
         eprintln!("skipped: a mount that forbids execution needs root and unshare(1): {may_mount:?}");
         return;
     }
-    assert!(served(&setup(dir.path())).contains("compiling the plugin"));
+    assert!(served(&setup(dir.path())).contains("compiling plugin"));
     let entry = entries(dir.path()).remove(0);
     let forbidden = setup(dir.path())
         .by_way_of(["unshare", "-m", "sh", "-c", &format!(r#"{forbid} && exec "$@""#)])
         .by_way_of([dir.path().as_os_str()]);
     let log = served(&forbidden);
     assert!(log.contains("compiled plugin found"), "{log}");
-    assert!(log.contains("WARN") && log.contains("cannot be loaded and is made anew"), "{log}");
+    assert!(log.contains("WARN") && log.contains("cached plugin unusable, recompiling"), "{log}");
     assert_eq!(entries(dir.path()), [entry]);
 }

@@ -204,7 +204,7 @@ fn a_predecessor_that_is_dead_and_buried_when_its_offer_is_read_has_handed_over(
     let mut service = Service::start(Setup::serving("hello"));
     service.order("successor after-receiving offer stop");
     service.signal(Signal::SIGUSR1);
-    let record = service.host.logged(&["a successor was started"]);
+    let record = service.host.logged(&["successor started"]);
     let successor: i32 = record.rsplit_once("successor=").unwrap().1.parse().unwrap();
     wait_for("a stop", || is_stopped(successor).then_some(()));
     service.order("");
@@ -285,7 +285,7 @@ fn generations_that_drain_are_limited_and_named() {
         service.restart();
     }
     service.signal(Signal::SIGUSR1);
-    let record = service.host.logged(&["the restart is refused"]);
+    let record = service.host.logged(&["command rejected command=\"restart\""]);
     assert!(record.contains("--max-draining 3") && record.contains(&draining.join(", ")), "{record}");
     clients.goes_on(20);
     let (oldest, generation) = idle.remove(0);
@@ -306,7 +306,7 @@ fn generations_that_drain_are_limited_and_named() {
     wait_for("an end of the restarts", || {
         let log = service.host.log();
         let count = |what| log.lines().filter(|line| line.contains(what)).count();
-        (count("a successor was started") == count("settled: this process is the service")).then_some(())
+        (count("successor started") == count("restart settled")).then_some(())
     });
     assert!(service.current().number > last.number);
     calm.write_all(b"bob\n").unwrap();
@@ -327,8 +327,8 @@ fn a_signal_within_the_window_ends_it() {
         let predecessor = service.current();
         let clients = Clients::start(service.host.addresses[0], 4);
         service.signal(Signal::SIGUSR1);
-        service.host.logged(&["the successor serves"]);
-        let successor = generation(&service.host.logged(&["serving; the predecessor watches"]));
+        service.host.logged(&["successor serving"]);
+        let successor = generation(&service.host.logged(&["serving, predecessor watching"]));
         clients.goes_on(20);
         let told = if to_successor { successor } else { predecessor };
         kill(Pid::from_raw(told.pid), signal).unwrap();
@@ -344,7 +344,7 @@ fn a_signal_within_the_window_ends_it() {
         // The third generation is watched by the second, until that is told to let go as well.
         let third = wait_for("a third generation", || {
             let log = service.host.log();
-            let mut watched = log.lines().filter(|line| line.contains("serving; the predecessor watches"));
+            let mut watched = log.lines().filter(|line| line.contains("serving, predecessor watching"));
             watched.nth(1).map(generation)
         });
         assert_eq!(third.number, 3);
@@ -374,7 +374,7 @@ fn a_plugin_that_is_written_while_it_is_read_is_served_whole_or_not_at_all() {
         for _ in 0..12 {
             let outcomes = || {
                 let log = service.host.log();
-                let what = ["settled: this process is the service", "the restart failed"];
+                let what = ["restart settled", "restart failed"];
                 log.lines().filter(|line| what.iter().any(|what| line.contains(what))).count()
             };
             let before = outcomes();
@@ -383,7 +383,7 @@ fn a_plugin_that_is_written_while_it_is_read_is_served_whole_or_not_at_all() {
         }
         done.store(true, Ordering::Relaxed);
     });
-    for failure in service.host.log().lines().filter(|line| line.contains("the restart failed")) {
+    for failure in service.host.log().lines().filter(|line| line.contains("restart failed")) {
         assert!(failure.contains("loading: ") && failure.contains("plugin.wasm"), "{failure}");
     }
     scripted.works();

@@ -60,7 +60,7 @@ fn environment_and_arguments_are_what_was_given_and_no_more() {
     assert_eq!(old.tell("environment"), given);
     fs::remove_file(&secret).unwrap();
     host.signal(Signal::SIGHUP);
-    host.logged(&["the reload failed", "--guest-env", "TOKEN=@", "cannot be read"]);
+    host.logged(&["reload failed", "--guest-env", "TOKEN=@", "cannot be read"]);
     assert!(Guest::of(&host).tell("environment").contains(r#"("TOKEN", "changed")"#));
 }
 
@@ -255,7 +255,7 @@ fn another_plugin_than_the_one_that_was_meant_is_refused() {
     fs::copy(plugin("echo"), &draft).unwrap();
     fs::rename(draft, &path).unwrap();
     host.signal(Signal::SIGHUP);
-    host.logged(&["the reload failed", &hello, &echo]);
+    host.logged(&["reload failed", &hello, &echo]);
     let mut stream = host.connect();
     stream.write_all(b"bob\n").unwrap();
     assert_eq!(read_to_end(&mut stream), b"Hello bob!\n");

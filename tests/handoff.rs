@@ -110,14 +110,14 @@ fn a_link_that_is_flipped_starts_the_new_release() {
 fn a_predecessor_that_wakes_late_obeys_the_stop_that_its_successor_was_told() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "1h"));
     service.signal(Signal::SIGUSR1);
-    let successor = generation(&service.host.logged(&["serving; the predecessor watches"]));
+    let successor = generation(&service.host.logged(&["serving, predecessor watching"]));
     service.host.signal(Signal::SIGSTOP);
     kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
     // It goes without a word from the predecessor, and has retired what both have.
-    service.host.logged(&["settled without the predecessor's word"]);
-    service.host.logged(&[&format!("[{}/2]", successor.pid), "every connection has finished"]);
+    service.host.logged(&["restart settled, predecessor timed out"]);
+    service.host.logged(&[&format!("[{}/2]", successor.pid), "all connections finished"]);
     service.host.signal(Signal::SIGCONT);
-    service.host.logged(&[&format!("[{}/1]", service.host.pid()), "every connection has finished"]);
+    service.host.logged(&[&format!("[{}/1]", service.host.pid()), "all connections finished"]);
     service.ends(successor.pid);
 }
 
@@ -151,13 +151,13 @@ fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
     // The predecessor hangs before it commits; its successor has bound by then.
     service.order("predecessor before-sending commit stop");
     service.signal(Signal::SIGUSR1);
-    let successor = generation(&service.host.logged(&["offered", "predecessor=1"]));
+    let successor = generation(&service.host.logged(&["handoff offer received", "predecessor=1"]));
     wait_for("a new socket", || socket.exists().then_some(()));
     kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
-    service.host.logged(&["stopped before anything was served"]);
+    service.host.logged(&["stopped before serving"]);
     wait_for("the end of the socket", || (!socket.exists()).then_some(()));
     service.order("");
     service.host.signal(Signal::SIGCONT);
-    let record = service.host.logged(&["the restart failed"]);
+    let record = service.host.logged(&["restart failed"]);
     assert!(record.contains("it was told to stop"), "{record}");
 }

@@ -41,10 +41,10 @@ fn records_are_appended_to_the_file_and_nothing_is_on_standard_error() {
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
         assert_eq!(host.terminate(), 0);
         let mark = format!("[{}/1] ", host.pid());
-        logged(&path, &[&mark, "every connection has finished"]);
+        logged(&path, &[&mark, "all connections finished"]);
         assert_eq!(host.log(), "");
         let log = fs::read_to_string(&path).unwrap();
-        assert_eq!(log.matches("every connection has finished").count(), generation);
+        assert_eq!(log.matches("all connections finished").count(), generation);
         assert!(log.lines().all(|line| line.starts_with('[')), "{log}");
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777 & !0o640, 0);
@@ -59,7 +59,7 @@ fn every_generation_follows_a_rotation() {
     let mut open = host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
     host.signal(Signal::SIGUSR1);
-    let settled = logged(&path, &["/2]", "settled: this process is the service"]);
+    let settled = logged(&path, &["/2]", "restart settled"]);
     logged(&path, &[&format!("[{}/1]", host.pid()), "handed over"]);
     let serves: i32 = fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
     assert!(settled.starts_with(&format!("[{serves}/2]")), "{settled}");
@@ -67,7 +67,10 @@ fn every_generation_follows_a_rotation() {
     let first = rotate(&path, 1);
     kill(Pid::from_raw(serves), Signal::SIGHUP).unwrap();
     logged(&path, &[&format!("[{serves}/2]"), "reloaded"]);
-    logged(&path, &[&format!("[{}/1]", host.pid()), "HUP concerns the log alone: this process has handed over"]);
+    logged(
+        &path,
+        &[&format!("[{}/1]", host.pid()), "only the log reopens command=\"HUP\" detail=\"this process has handed over"],
+    );
     let size = fs::metadata(&first).unwrap().len();
 
     let mut last = host.connect();
@@ -76,17 +79,17 @@ fn every_generation_follows_a_rotation() {
     assert_eq!(read_to_end(&mut open), b"you said: bye\n");
     drop(open);
     assert_eq!(host.exit_code(), 0);
-    logged(&path, &[&format!("[{}/1]", host.pid()), "every connection has finished"]);
+    logged(&path, &[&format!("[{}/1]", host.pid()), "all connections finished"]);
 
     kill(Pid::from_raw(serves), Signal::SIGTERM).unwrap();
-    logged(&path, &["stopping: no new arrivals"]);
+    logged(&path, &["stopping, draining connections"]);
     rotate(&path, 2);
     kill(Pid::from_raw(serves), Signal::SIGHUP).unwrap();
-    logged(&path, &["HUP concerns the log alone: stopping"]);
+    logged(&path, &["only the log reopens command=\"HUP\" detail=\"this process is stopping"]);
     last.write_all(b"bye\n").unwrap();
     assert_eq!(read_to_end(&mut last), b"you said: bye\n");
     drop(last);
-    logged(&path, &[&format!("[{serves}/2]"), "every connection has finished"]);
+    logged(&path, &[&format!("[{serves}/2]"), "all connections finished"]);
     assert_eq!(fs::metadata(&first).unwrap().len(), size, "nobody writes to what was moved away");
 }
 
@@ -100,16 +103,16 @@ fn a_log_is_opened_anew_while_a_plugin_is_broken_and_a_log_that_cannot_be_opened
     fs::remove_file(&served).unwrap();
     let first = rotate(&path, 1);
     host.signal(Signal::SIGHUP);
-    logged(&path, &["the reload failed, everything stays as it was"]);
+    logged(&path, &["reload failed, nothing changed"]);
 
     let second = rotate(&path, 2);
     fs::create_dir(&path).unwrap();
     host.signal(Signal::SIGHUP);
-    logged(&second, &["the log file cannot be opened anew", path.to_str().unwrap(), "name a file"]);
+    logged(&second, &["log file reopen failed", path.to_str().unwrap(), "name a file"]);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     fs::remove_dir(&path).unwrap();
     host.signal(Signal::SIGHUP);
-    logged(&path, &["the log file is opened anew"]);
+    logged(&path, &["log file reopened"]);
     assert!(!fs::read_to_string(first).unwrap().contains("anew"));
 }
 
@@ -150,7 +153,7 @@ fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
     assert!(full(), "the test needs more than fits");
     fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
-    let record = logged(&path, &["log records were dropped"]);
+    let record = logged(&path, &["log records dropped"]);
     let dropped = record.rsplit_once("dropped=").unwrap().1.split_whitespace().next().unwrap();
     assert!(dropped.parse::<u32>().unwrap() > 10, "{record}");
     let log = fs::read_to_string(&path).unwrap();

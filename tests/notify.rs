@@ -46,7 +46,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     let mut open = service.host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
     service.signal(Signal::SIGUSR1);
-    let watched = generation(&service.host.logged(&["serving; the predecessor watches"])).pid;
+    let watched = generation(&service.host.logged(&["serving, predecessor watching"])).pid;
     let starter = parent(watched);
     assert_eq!(
         parent(starter),
@@ -73,7 +73,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
 fn a_starter_that_is_killed_ends_nothing() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "60s"));
     service.signal(Signal::SIGUSR1);
-    let watched = generation(&service.host.logged(&["serving; the predecessor watches"])).pid;
+    let watched = generation(&service.host.logged(&["serving, predecessor watching"])).pid;
     let starter = Pid::from_raw(parent(watched));
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGINT] {
         kill(starter, signal).unwrap();
@@ -83,7 +83,7 @@ fn a_starter_that_is_killed_ends_nothing() {
     kill(starter, Signal::SIGKILL).unwrap();
     wait_for("its end", || (parent(watched) != starter.as_raw()).then_some(()));
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
-    assert!(!service.host.log().contains("the successor died"));
+    assert!(!service.host.log().contains("successor died"));
     service.forgo_window();
 }
 
@@ -106,7 +106,7 @@ fn a_supervisor_that_does_not_listen_harms_nothing() {
     let socket = dir.path().join("notify");
     let host = supervised("hello", &socket).start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
-    host.logged(&["the supervisor was not told", "READY=1"]);
+    host.logged(&["supervisor notification failed", "READY=1"]);
 }
 
 /// The supervisor that these tests have is what systemd's own tool takes it for.
@@ -174,8 +174,8 @@ fn a_reload_within_the_window_is_announced_by_the_main_process() {
     let service = Service::start(setup.option("--rollback-window", "60s"));
     let first = service.host.pid();
     service.signal(Signal::SIGUSR1);
-    service.host.logged(&["the successor serves"]);
-    let second = generation(&service.host.logged(&["serving; the predecessor watches"])).pid;
+    service.host.logged(&["successor serving"]);
+    let second = generation(&service.host.logged(&["serving, predecessor watching"])).pid;
     assert_eq!(reloads(&supervisor, first).0, 1, "of the restart");
     for (count, signalled) in [(2, first), (3, second)] {
         kill(Pid::from_raw(signalled), Signal::SIGHUP).unwrap();
@@ -200,14 +200,14 @@ fn a_main_process_that_stops_waits_for_earlier_generations() {
     assert_eq!(read_line(&mut client), "ready\n");
     let second = service.restart();
     service.signal(Signal::SIGTERM);
-    service.host.logged(&[&format!("[{}/", second.pid), "waiting for earlier generations too"]);
+    service.host.logged(&[&format!("[{}/", second.pid), "waiting for draining generations"]);
     client.write_all(b"x\n").unwrap();
     assert_eq!(read_to_end(&mut client), b"you said: x\n");
     assert_eq!(exit_code(second.pid), Some(0));
     let log = service.host.log();
     let lines: Vec<_> = log.lines().filter(|line| line.starts_with(&format!("[{}/", second.pid))).collect();
     let position = |words: &str| lines.iter().position(|line| line.contains(words));
-    assert!(position("draining generation finished") < position("every connection has finished"), "{lines:#?}");
+    assert!(position("draining generation finished") < position("all connections finished"), "{lines:#?}");
     service.ends(second.pid);
 }
 
@@ -220,7 +220,7 @@ fn a_main_process_waits_for_earlier_generations_until_the_drain_timeout() {
     assert_eq!(read_line(&mut client), "ready\n");
     let second = service.restart();
     service.signal(Signal::SIGTERM);
-    let record = service.host.logged(&[&format!("[{}/", second.pid), "drain timeout passed"]);
+    let record = service.host.logged(&[&format!("[{}/", second.pid), "drain timed out"]);
     assert!(record.contains("elsewhere=1") && record.contains("generations=\"1 (pid "), "{record}");
     assert_eq!(exit_code(second.pid), Some(1));
     client.write_all(b"x\n").unwrap();

@@ -20,7 +20,7 @@ fn watched() -> Setup {
 }
 
 fn successor(operated: &Operated) -> i32 {
-    generation(&operated.service.host.logged(&["serving; the predecessor watches"])).pid
+    generation(&operated.service.host.logged(&["serving, predecessor watching"])).pid
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn restarts_that_are_asked_for_at_once_are_one() {
     operated.service.order("successor before-sending hello stop");
     let first = operated.operator.subcommand(&["restart"]);
     let pid: i32 = {
-        let record = operated.service.host.logged(&["a successor was started"]);
+        let record = operated.service.host.logged(&["successor started"]);
         record.rsplit_once("successor=").unwrap().1.parse().unwrap()
     };
     let second = operated.operator.subcommand(&["restart"]);
-    operated.service.host.logged(&["restart is part of the restart under way"]);
+    operated.service.host.logged(&["command joins the restart"]);
     assert_eq!(operated.operator.status()["state"], "offering");
     operated.service.order("");
     kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
@@ -192,7 +192,7 @@ fn a_reload_during_a_restart_is_the_successors_and_in_the_window_too() {
     let status = operated.operator.reaches("offering");
     let pid: i32 = status["successor"].as_i64().unwrap().try_into().unwrap();
     let reload = operated.operator.subcommand(&["reload"]);
-    operated.service.host.logged(&["reload waits for the outcome of the restart under way"]);
+    operated.service.host.logged(&["command deferred until the restart ends"]);
     operated.service.order("");
     kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
     assert_eq!(told(restart).0, 0);
@@ -253,7 +253,7 @@ fn a_stop_in_the_window_is_the_successors_and_its_predecessor_goes_first() {
     assert_eq!(operated.operator.run(&["restart"]).0, 0);
     let pid = successor(&operated);
     assert_eq!(operated.operator.run(&["stop"]).0, 0);
-    operated.service.host.logged(&["the successor was told to stop"]);
+    operated.service.host.logged(&["command forwarded to the successor"]);
     operated.service.ends(pid);
 }
 
@@ -347,7 +347,7 @@ fn a_successor_with_another_endpoint_leaves_the_old_one_until_it_is_settled() {
     assert!(code == 409 && outcome == "refused" && detail.contains("another admin endpoint"), "{code}: {detail}");
     let pid = successor(&operated);
     kill(Pid::from_raw(operated.service.host.pid()), Signal::SIGUSR1).unwrap();
-    operated.service.host.logged(&[&format!("[{pid}/2]"), "settled: this process is the service"]);
+    operated.service.host.logged(&[&format!("[{pid}/2]"), "restart settled"]);
     let old = operated.operator.uri.strip_prefix("unix://").unwrap().to_owned();
     wait_for("the end of the old path", || (!fs::exists(&old).unwrap()).then_some(()));
     wait_for("the third generation", || Some(other.status()).filter(|status| status["generation"] == 3));

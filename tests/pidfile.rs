@@ -46,7 +46,7 @@ fn a_live_hosts_is_refused_and_a_dead_ones_replaced() {
     first.await_end();
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{dead}\n"), "nobody was left to remove it");
     let second = setup.start();
-    second.logged(&["a stale pidfile is replaced", &format!("stale=process {dead}")]);
+    second.logged(&["stale pidfile replaced", &format!("stale=process {dead}")]);
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", second.pid()));
 }
 

@@ -287,7 +287,7 @@ fn named_successor(service: &Service, predecessor: Generation, failures: usize) 
     let log = service.host.log();
     let mut starts = log
         .lines()
-        .filter(|line| line.contains("restarting: a successor was started") && generation(line).pid == predecessor.pid);
+        .filter(|line| line.contains("restarting: successor started") && generation(line).pid == predecessor.pid);
     // Each one before has failed, as far as this process has started any.
     let failed = log.lines().filter(|line| is_failure(line) && generation(line).pid == predecessor.pid).count();
     let before = failed.min(failures);
@@ -300,8 +300,7 @@ fn failures(service: &Service) -> usize {
 }
 
 fn is_failure(record: &str) -> bool {
-    record.contains("the restart failed, this process serves on")
-        || record.contains("the successor died within the rollback window")
+    record.contains("restart failed, still serving") || record.contains("successor died, serving again")
 }
 
 /// Waits for the end of a process of a service, and reaps it: after a kill, or else after it has finished well.

@@ -118,7 +118,7 @@ fn nothing_of_root_is_left_in_any_thread_nor_of_what_was_made_when_it_ends() {
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
     assert_eq!(host.terminate(), 0);
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("this process is --user nobody from here on") && !log.contains("will fail"), "{log}");
+    assert!(log.contains("privileges dropped identity=--user nobody") && !log.contains("will fail"), "{log}");
     assert!([&socket, &door, &pidfile].iter().all(|path| !path.exists()));
 }
 
@@ -142,8 +142,8 @@ fn every_generation_after_the_first_starts_without_root() {
         wait_for("a pidfile that names the successor", named);
     }
     let log = service.host.log();
-    assert_eq!(log.matches("from here on").count(), 1, "only the first has anything to give up:\n{log}");
-    for trouble in ["stays as the predecessor had it", "could not be removed", "will fail"] {
+    assert_eq!(log.matches("privileges dropped").count(), 1, "only the first has anything to give up:\n{log}");
+    for trouble in ["not applied", "removal failed", "will fail"] {
         assert!(!log.contains(trouble), "{log}");
     }
     let mut host = service;
@@ -176,7 +176,7 @@ fn what_a_later_generation_cannot_open_is_told_and_true() {
     }
     assert!(has(&["WARN", "host.sock will be left behind when this host stops"]), "{}", said());
     host.signal(nix::sys::signal::Signal::SIGUSR1);
-    wait_for("a restart that fails", || has(&["the restart failed, this process serves on"]).then_some(()));
+    wait_for("a restart that fails", || has(&["restart failed, still serving"]).then_some(()));
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert_eq!(host.terminate(), 0);
     let mut left: Vec<_> = fs::read_dir(&closed).unwrap().map(|file| file.unwrap().file_name()).collect();
@@ -212,7 +212,7 @@ fn whoever_is_that_user_already_stays_as_it_is() {
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert!(status(host.pid(), "Groups").iter().all(|groups| groups == "7 9"));
     assert!(status(host.pid(), "Gid").iter().all(|groups| groups == "8 8 8 8"));
-    assert!(!host.log().contains("from here on"), "{}", host.log());
+    assert!(!host.log().contains("privileges dropped"), "{}", host.log());
 
     let another = home.setup().option("--bind", "tcp://127.0.0.1:0").option("--user", "root");
     for (setup, identity) in [(another, "--user root"), (bound().option("--group", "7"), "--user nobody --group 7")] {
@@ -250,7 +250,7 @@ fn an_anchor_keeps_leading_generations_that_are_somebody_else() {
     let setup = home.setup().option("--bind", "tcp://127.0.0.1:0").option("--user", NOBODY).argument("--anchor");
     let mut host = setup.start();
     host.signal(nix::sys::signal::Signal::SIGUSR1);
-    let record = host.logged(&["/2]", "settled: this process is the service"]);
+    let record = host.logged(&["/2]", "restart settled"]);
     let pid = crate::service::generation(&record).pid;
     assert_is(pid, home.user.uid.as_raw(), home.user.gid.as_raw());
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
@@ -268,9 +268,9 @@ fn root_takes_over_from_one_that_is_somebody_else_and_becomes_it_too() {
     };
     let mut first = setup().start();
     let second = setup().option("--take-over", &door).start();
-    second.logged(&["settled: this process is the service"]);
+    second.logged(&["restart settled"]);
     // Though it cannot be signalled, and so not be watched, it has a name.
-    first.logged(&["a successor asks for the service", &format!("successor={}", second.pid())]);
+    first.logged(&["successor connected", &format!("successor={}", second.pid())]);
     assert_eq!(first.exit_code(), 0);
     assert_is(second.pid(), home.user.uid.as_raw(), home.user.gid.as_raw());
     assert_eq!(second.ask("bob\n"), b"Hello bob!\n");

@@ -145,7 +145,7 @@ fn play_successor(name: &str, window: &str, form: Form) {
         if side == Side::Successor {
             player.say(&form.of(&recorded));
             if recorded["message"] == "serving" {
-                host.logged(&["the successor serves"]);
+                host.logged(&["successor serving"]);
             }
             continue;
         }
@@ -166,12 +166,12 @@ fn play_successor(name: &str, window: &str, form: Form) {
     match name {
         "rollback" => assert_eq!(host.ask("bob\n"), b"Hello bob!\n"),
         "failed" => {
-            host.logged(&["the restart failed, this process serves on: adopting: --bind tcp://127.0.0.1:"]);
+            host.logged(&["restart failed, still serving", "error=adopting: --bind tcp://127.0.0.1:"]);
             assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
         }
         "refused" => {
             drop(busy_with);
-            host.logged(&["the restart failed, this process serves on"]);
+            host.logged(&["restart failed, still serving"]);
             assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
         }
         _ => assert_eq!(host.exit_code(), 0),
@@ -266,7 +266,7 @@ fn play_predecessor(name: &str, form: Form) {
         match recorded["message"].as_str().unwrap() {
             "yield" => fs::write(&faults, "successor rollback\n").unwrap(),
             "leaving" => {
-                host.logged(&["serving; the predecessor watches"]);
+                host.logged(&["serving, predecessor watching"]);
                 host.signal(Signal::SIGTERM);
             }
             _ => {}
@@ -280,7 +280,7 @@ fn play_predecessor(name: &str, form: Form) {
     }
     let code = match name {
         "handover" | "reload-forwarded" => {
-            host.logged(&["settled: this process is the service"]);
+            host.logged(&["restart settled"]);
             host.terminate()
         }
         _ => host.exit_code(),
@@ -347,7 +347,7 @@ fn what_is_no_process_is_no_earlier_generation() {
 #[test]
 fn what_are_no_ticket_keys_is_closed_and_told() {
     let log = takes_over_in_spite_of(json!({ "role": "ticket-keys", "key": 7 }));
-    assert!(log.contains("WARN sessions of the predecessor will not be resumed"), "{log}");
+    assert!(log.contains("WARN TLS ticket keys not adopted"), "{log}");
 }
 
 /// A real successor is offered a pipe for something, and has to close it. Returns what it said.
@@ -365,7 +365,7 @@ fn takes_over_in_spite_of(entry: Value) -> String {
     predecessor.say(r#"{"message":"commit"}"#, &[]);
     assert_eq!(predecessor.hear().unwrap()["message"], "serving");
     predecessor.say(r#"{"message":"settled"}"#, &[]);
-    host.logged(&["settled: this process is the service"]);
+    host.logged(&["restart settled"]);
     assert_eq!(host.terminate(), 0);
     host.log()
 }
@@ -455,7 +455,7 @@ fn versions_are_agreed_upon_or_the_successor_is_refused() {
     let offer = player.hear().unwrap();
     assert_eq!((&offer["message"], &offer["version"]), (&json!("offer"), &json!(1)));
     player.say(r#"{"message":"failed","stage":"dreaming","reason":"it was only a test"}"#);
-    host.logged(&["the restart failed, this process serves on: another stage: it was only a test"]);
+    host.logged(&["restart failed, still serving", "error=another stage: it was only a test"]);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
 }
 
@@ -486,7 +486,7 @@ fn a_successor_that_breaks_the_protocol_changes_nothing() {
         assert_eq!(player.hear().unwrap()["message"], "abort");
         drop(player);
         let failures =
-            || host.log().lines().filter(|line| line.contains("the restart failed")).nth(count).map(str::to_owned);
+            || host.log().lines().filter(|line| line.contains("restart failed")).nth(count).map(str::to_owned);
         let record = harness::wait_for("a restart that fails", failures);
         assert!(record.contains(needle), "{record}");
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");

@@ -49,8 +49,8 @@ impl Changing {
     }
 }
 
-const DONE: &str = "reloaded: new connections get what was read";
-const FAILED: &str = "the reload failed, everything stays as it was";
+const DONE: &str = "reloaded";
+const FAILED: &str = "reload failed, nothing changed";
 
 /// As a deployment does it: whole at any instant.
 fn replace(path: &Path, name: &str) {
@@ -244,7 +244,7 @@ fn a_supervisor_hears_of_each_restart_that_fails_and_of_its_end() {
         supervised(&supervisor, setup).option("--start-command", "/absent/uninterruptible-host")
     });
     changing.host.signal(Signal::SIGUSR1);
-    changing.host.logged(&["the restart failed", "/absent/uninterruptible-host"]);
+    changing.host.logged(&["restart failed", "/absent/uninterruptible-host"]);
     heard(&supervisor, changing.host.pid(), &["READY=1", "RELOADING=1", "READY=1"]);
 }
 

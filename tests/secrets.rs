@@ -315,8 +315,7 @@ fn a_damaged_file_of_tls_is_refused_by_reload_and_restart_without_its_content() 
             secret.is_not_in(&format!("{loader}: reloads"), &everything());
             write(files.of(loader), server.key.replace('\n', " ").as_bytes());
             service.host.signal(Signal::SIGHUP);
-            let failed =
-                |log: &str| log.matches("the reload failed").count() + log.matches("the restart failed").count();
+            let failed = |log: &str| log.matches("reload failed").count() + log.matches("restart failed").count();
             let before = failed(&service.host.log());
             let (_, out, err) = operator.run(&["restart"]);
             wait_for("a restart that fails", || (failed(&service.host.log()) > before).then_some(()));

@@ -50,7 +50,7 @@ impl Service {
     pub fn current(&self) -> Generation {
         let log = self.host.log();
         let says_so = |line: &&str| {
-            ["settled: this process is the service", "settled without", "this process serves again", "serving alone"]
+            ["restart settled", "serving again", "serving alone"]
                 .iter()
                 .any(|word| line.contains(word))
         };
@@ -82,7 +82,7 @@ impl Service {
     /// USR1, and waits until that has failed. Returns the record that says why.
     pub fn restart_that_fails(&self) -> String {
         let failures = |log: &str| {
-            log.lines().filter(|line| line.contains("the restart failed")).map(str::to_owned).collect::<Vec<_>>()
+            log.lines().filter(|line| line.contains("restart failed")).map(str::to_owned).collect::<Vec<_>>()
         };
         let before = failures(&self.host.log()).len();
         self.signal(Signal::SIGUSR1);
@@ -106,7 +106,7 @@ impl Service {
 
     /// Ends a service whose last successor is still watched: whoever watches forwards the stop to it.
     pub fn forgo_window(mut self) {
-        const SERVES: &str = "serving; the predecessor watches";
+        const SERVES: &str = "serving, predecessor watching";
         self.over = true;
         let served = |line: &&str| line.contains(SERVES);
         // Whoever has asked for the restart is told of it without waiting for the log.

@@ -61,7 +61,7 @@ fn the_drain_deadline_cuts_and_says_so() {
     let mut stream = host.connect();
     assert_eq!(read_line(&mut stream), "ready\n");
     assert_eq!(host.terminate(), 1);
-    host.logged(&["drain timeout passed", "open=1"]);
+    host.logged(&["drain timed out", "open=1"]);
     host.logged(&["connection failed", "reason=drain"]);
 }
 

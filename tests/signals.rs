@@ -59,7 +59,7 @@ fn said(service: &Service, pid: i32, what: &str) -> String {
 
 /// The first successor, once it is started.
 fn successor(service: &Service) -> i32 {
-    let record = service.host.logged(&["a successor was started"]);
+    let record = service.host.logged(&["successor started"]);
     record.rsplit_once("successor=").unwrap().1.parse().unwrap()
 }
 
@@ -77,8 +77,8 @@ fn held(service: &Service, moment: &str) -> i32 {
 fn under_watch(service: &Service) -> i32 {
     service.signal(Signal::SIGUSR1);
     let pid = successor(service);
-    said(service, pid, "serving; the predecessor watches");
-    said(service, service.host.pid(), "the successor serves");
+    said(service, pid, "serving, predecessor watching");
+    said(service, service.host.pid(), "successor serving");
     pid
 }
 
@@ -165,12 +165,12 @@ fn starting_knows_no_restart_and_no_reload_and_ends_at_once() {
         let mut host = setup.spawn();
         has_handlers(host.pid());
         host.signal(Signal::SIGUSR1);
-        host.logged(&["USR1 is refused: still starting"]);
+        host.logged(&["command rejected command=\"USR1\" detail=\"this process is starting"]);
         host.signal(Signal::SIGHUP);
         host.logged(&["HUP is ignored: still starting"]);
         host.signal(stop);
         assert_eq!(host.exit_code(), 0);
-        host.logged(&["stopped before anything was served"]);
+        host.logged(&["stopped before serving"]);
         assert_eq!(host.line_or_end(), None, "it never listened");
     }
 }
@@ -186,11 +186,11 @@ fn a_successor_that_starts_says_that_it_was_told_to_stop() {
     let pid = successor(&service);
     has_handlers(pid);
     send(pid, Signal::SIGUSR1);
-    said(&service, pid, "USR1 is refused: still starting");
+    said(&service, pid, "command rejected command=\"USR1\" detail=\"this process is starting");
     send(pid, Signal::SIGHUP);
     said(&service, pid, "HUP is ignored: still starting");
     send(pid, Signal::SIGTERM);
-    let record = service.host.logged(&["the restart failed"]);
+    let record = service.host.logged(&["restart failed"]);
     assert!(record.contains("it was told to stop") && record.contains("exit status: 0"), "{record}");
     assert!(is_gone(pid));
     load.goes_on(20);
@@ -208,8 +208,8 @@ fn a_stop_calls_a_restart_off_whose_successor_starts() {
     let pid = successor(&service);
     has_handlers(pid);
     clients.stop(service.host.pid(), Signal::SIGTERM);
-    service.host.logged(&["called off by a signal to stop"]);
-    service.host.logged(&["stopping: no new arrivals"]);
+    service.host.logged(&["restart aborted by a stop"]);
+    service.host.logged(&["stopping, draining connections"]);
     assert!(is_gone(pid), "it is reaped before the service stops");
     clients.end();
     assert_eq!(service.host.exit_code(), 0);
@@ -226,14 +226,14 @@ fn adopting_knows_no_restart_and_no_reload_and_says_that_it_was_told_to_stop() {
         service.order("");
         let pid = successor(&service);
         send(pid, Signal::SIGUSR1);
-        said(&service, pid, "USR1 is refused: still starting");
+        said(&service, pid, "command rejected command=\"USR1\" detail=\"this process is starting");
         send(pid, Signal::SIGHUP);
         said(&service, pid, "HUP is ignored: still starting");
         send(pid, stop);
-        said(&service, pid, "stopped before anything was served");
+        said(&service, pid, "stopped before serving");
         in_state(pid, 'Z');
         service.host.signal(Signal::SIGCONT);
-        let record = service.host.logged(&["the restart failed"]);
+        let record = service.host.logged(&["restart failed"]);
         assert!(record.contains("it was told to stop") && record.contains("exit status: 0"), "{record}");
         assert!(is_gone(pid));
         load.goes_on(20);
@@ -248,17 +248,17 @@ fn offering_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() {
     let pid = held(&service, "before-sending prepared");
     let predecessor = service.host.pid();
     service.signal(Signal::SIGUSR1);
-    said(&service, predecessor, "USR1 is part of the restart under way");
+    said(&service, predecessor, "command joins the restart");
     service.signal(Signal::SIGHUP);
     said(&service, predecessor, "HUP waits for the outcome");
     load.goes_on(20);
     send(pid, Signal::SIGCONT);
     said(&service, pid, "reloaded");
-    said(&service, pid, "settled: this process is the service");
+    said(&service, pid, "restart settled");
     load.goes_on(20);
     load.stop();
     let log = service.host.log();
-    assert_eq!(log.matches("a successor was started").count(), 1, "one restart:\n{log}");
+    assert_eq!(log.matches("successor started").count(), 1, "one restart:\n{log}");
     assert_eq!(log.matches("reloaded:").count(), 1, "one reload:\n{log}");
 }
 
@@ -272,7 +272,7 @@ fn a_reload_during_a_restart_that_fails_is_done_by_the_predecessor() {
         service.host.logged(&["HUP waits for the outcome"]);
         load.goes_on(20);
         send(pid, Signal::SIGKILL);
-        service.host.logged(&["the restart failed", "signal: 9"]);
+        service.host.logged(&["restart failed", "signal: 9"]);
         said(&service, service.host.pid(), "reloaded");
         assert!(is_gone(pid));
         load.goes_on(20);
@@ -287,8 +287,8 @@ fn a_stop_while_offering_calls_the_restart_off_at_once() {
         let clients = Clients::of(&service);
         let pid = held(&service, "before-sending prepared");
         clients.stop(service.host.pid(), stop);
-        service.host.logged(&["called off by a signal to stop"]);
-        service.host.logged(&["stopping: no new arrivals"]);
+        service.host.logged(&["restart aborted by a stop"]);
+        service.host.logged(&["stopping, draining connections"]);
         assert!(is_gone(pid), "it is reaped before the service stops");
         clients.end();
         assert_eq!(service.host.exit_code(), 0);
@@ -302,17 +302,17 @@ fn committed_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() 
     let pid = held(&service, "before-sending serving");
     let predecessor = service.host.pid();
     service.signal(Signal::SIGUSR1);
-    said(&service, predecessor, "USR1 is part of the restart under way");
+    said(&service, predecessor, "command joins the restart");
     service.signal(Signal::SIGHUP);
     said(&service, predecessor, "HUP waits for the outcome");
     load.goes_on(20);
     send(pid, Signal::SIGCONT);
     said(&service, pid, "reloaded");
-    said(&service, pid, "settled: this process is the service");
+    said(&service, pid, "restart settled");
     load.goes_on(20);
     load.stop();
     let log = service.host.log();
-    assert_eq!(log.matches("a successor was started").count(), 1, "one restart:\n{log}");
+    assert_eq!(log.matches("successor started").count(), 1, "one restart:\n{log}");
 }
 
 #[test]
@@ -322,9 +322,9 @@ fn a_stop_while_committed_waits_for_the_successor_and_stops_it() {
         let clients = Clients::of(&service);
         let pid = held(&service, "before-sending serving");
         clients.stop(service.host.pid(), stop);
-        service.host.logged(&["stopping when the restart under way is done"]);
+        service.host.logged(&["stop deferred until the restart ends"]);
         send(pid, Signal::SIGCONT);
-        said(&service, pid, "stopping: no new arrivals");
+        said(&service, pid, "stopping, draining connections");
         clients.end();
         service.ends(pid);
     }
@@ -336,9 +336,9 @@ fn a_stop_while_committed_is_done_when_the_successor_fails() {
     let clients = Clients::of(&service);
     let pid = held(&service, "before-sending serving");
     clients.stop(service.host.pid(), Signal::SIGTERM);
-    service.host.logged(&["stopping when the restart under way is done"]);
+    service.host.logged(&["stop deferred until the restart ends"]);
     send(pid, Signal::SIGKILL);
-    service.host.logged(&["the restart failed"]);
+    service.host.logged(&["restart failed"]);
     clients.end();
     assert!(is_gone(pid));
     assert_eq!(service.host.exit_code(), 0);
@@ -351,7 +351,7 @@ fn a_successor_that_was_told_to_stop_before_it_served_serves_and_leaves() {
     let pid = held(&service, "before-sending serving");
     clients.stop(pid, Signal::SIGTERM);
     send(pid, Signal::SIGCONT);
-    service.host.logged(&["the successor was told to stop"]);
+    service.host.logged(&["command forwarded to the successor"]);
     clients.end();
     service.ends(pid);
 }
@@ -363,8 +363,8 @@ fn a_stop_while_watching_is_the_successors() {
         let clients = Clients::of(&service);
         let pid = under_watch(&service);
         clients.stop(service.host.pid(), stop);
-        said(&service, pid, "settled: this process is the service");
-        said(&service, pid, "stopping: no new arrivals");
+        said(&service, pid, "restart settled");
+        said(&service, pid, "stopping, draining connections");
         clients.end();
         service.ends(pid);
     }
@@ -378,10 +378,10 @@ fn a_stop_that_was_forwarded_is_not_the_first_of_two_signals() {
     let (mut finishing, mut cut) = (service.host.connect(), service.host.connect());
     assert_eq!((read_line(&mut finishing), read_line(&mut cut)), ("ready\n".into(), "ready\n".into()));
     service.host.signal(Signal::SIGTERM);
-    said(&service, pid, "stopping: no new arrivals");
+    said(&service, pid, "stopping, draining connections");
     assert_eq!(service.host.exit_code(), 0);
     send(pid, Signal::SIGTERM);
-    said(&service, pid, "stopping already");
+    said(&service, pid, "already stopping");
     finishing.write_all(b"bye\n").unwrap();
     assert_eq!(read_to_end(&mut finishing), b"you said: bye\n");
     send(pid, Signal::SIGTERM);
@@ -396,7 +396,7 @@ fn a_restart_while_watching_is_the_successors() {
     let load = load(&service);
     let pid = under_watch(&service);
     service.host.signal(Signal::SIGUSR1);
-    let third = service.host.logged(&["/3]", "serving; the predecessor watches"]);
+    let third = service.host.logged(&["/3]", "serving, predecessor watching"]);
     assert_eq!(service.host.exit_code(), 0);
     assert_eq!(service.current().pid, pid, "the second watches the third: {third}");
     load.goes_on(20);
@@ -410,7 +410,7 @@ fn a_reload_while_watching_is_the_successors() {
     let load = load(&service);
     let pid = under_watch(&service);
     service.host.signal(Signal::SIGHUP);
-    service.host.logged(&["HUP is forwarded to the successor"]);
+    service.host.logged(&["HUP forwarded to the successor"]);
     said(&service, pid, "reloaded");
     load.goes_on(20);
     load.stop();
@@ -425,9 +425,9 @@ fn a_stop_on_probation_lets_the_predecessor_go_first() {
         let clients = Clients::of(&service);
         let pid = under_watch(&service);
         clients.stop(pid, stop);
-        service.host.logged(&["the successor was told to stop"]);
-        said(&service, pid, "settled: this process is the service");
-        said(&service, pid, "stopping: no new arrivals");
+        service.host.logged(&["command forwarded to the successor"]);
+        said(&service, pid, "restart settled");
+        said(&service, pid, "stopping, draining connections");
         clients.end();
         service.ends(pid);
     }
@@ -439,9 +439,9 @@ fn a_restart_on_probation_lets_the_predecessor_go_first() {
     let load = load(&service);
     let pid = under_watch(&service);
     send(pid, Signal::SIGUSR1);
-    service.host.logged(&["the successor was told to restart"]);
-    said(&service, pid, "settled: this process is the service");
-    service.host.logged(&["/3]", "serving; the predecessor watches"]);
+    service.host.logged(&["command forwarded to the successor"]);
+    said(&service, pid, "restart settled");
+    service.host.logged(&["/3]", "serving, predecessor watching"]);
     assert_eq!(service.host.exit_code(), 0);
     load.goes_on(20);
     load.stop();
@@ -473,9 +473,9 @@ fn draining_takes_no_orders_and_only_the_second_stop_cuts() {
         service.host.signal(Signal::SIGUSR1);
         said(&service, predecessor, "USR1 is refused");
         service.host.signal(Signal::SIGHUP);
-        said(&service, predecessor, "HUP concerns the log alone: this process has handed over");
+        said(&service, predecessor, "only the log reopens command=\"HUP\" detail=\"this process has handed over");
         service.host.signal(stop);
-        said(&service, predecessor, "waiting for connections to finish all the same");
+        said(&service, predecessor, "stop received, still draining");
         finishing.write_all(b"bye\n").unwrap();
         assert_eq!(read_to_end(&mut finishing), b"you said: bye\n");
         service.host.signal(stop);
@@ -496,15 +496,15 @@ fn a_successor_that_was_rolled_back_finishes_what_it_has_whatever_it_is_told_onc
     let mut open = service.host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
     service.order("successor rollback");
-    service.host.logged(&["rolled back: this process serves again"]);
+    service.host.logged(&["rolled back, serving again"]);
     said(&service, pid, "handed back");
     service.order("");
     send(pid, Signal::SIGUSR1);
     said(&service, pid, "USR1 is refused");
     send(pid, Signal::SIGHUP);
-    said(&service, pid, "HUP concerns the log alone: this process has handed over");
+    said(&service, pid, "only the log reopens command=\"HUP\" detail=\"this process has handed over");
     send(pid, Signal::SIGTERM);
-    said(&service, pid, "waiting for connections to finish all the same");
+    said(&service, pid, "stop received, still draining");
     open.write_all(b"bye\n").unwrap();
     assert_eq!(read_to_end(&mut open), b"you said: bye\n");
     drop(open);
@@ -518,14 +518,14 @@ fn stopping_takes_no_orders_and_the_second_stop_cuts() {
         let mut open = service.host.connect();
         assert_eq!(read_line(&mut open), "ready\n");
         service.host.signal(Signal::SIGTERM);
-        service.host.logged(&["stopping: no new arrivals"]);
+        service.host.logged(&["stopping, draining connections"]);
         service.host.signal(Signal::SIGUSR1);
-        service.host.logged(&["USR1 is refused: stopping"]);
+        service.host.logged(&["command rejected command=\"USR1\" detail=\"this process is stopping"]);
         service.host.signal(Signal::SIGHUP);
-        service.host.logged(&["HUP concerns the log alone: stopping"]);
+        service.host.logged(&["only the log reopens command=\"HUP\" detail=\"this process is stopping"]);
         service.host.signal(stop);
         assert_eq!(service.host.exit_code(), 1);
-        service.host.logged(&["stopped at once by a second signal"]);
+        service.host.logged(&["stopped by a second signal"]);
         assert_eq!(read_to_end(&mut open), b"");
     }
 }
@@ -537,7 +537,7 @@ fn the_drain_timeout_of_a_handoff_cuts_and_says_so() {
     assert_eq!(read_line(&mut open), "ready\n");
     let successor = service.restart();
     let predecessor = service.host.pid();
-    let record = said(&service, predecessor, "drain timeout passed");
+    let record = said(&service, predecessor, "drain timed out");
     assert!(record.contains("open=1"), "{record}");
     assert_eq!(service.host.exit_code(), 1);
     assert_eq!(read_to_end(&mut open), b"");

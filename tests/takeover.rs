@@ -72,7 +72,7 @@ fn load(host: &Host) -> Load {
 /// Starts a host that takes over, and waits until it is the service.
 fn taken_over(setup: &Setup) -> Host {
     let host = setup.start();
-    host.logged(&["settled: this process is the service"]);
+    host.logged(&["restart settled"]);
     host
 }
 
@@ -88,7 +88,7 @@ fn one_command_line_starts_cold_and_takes_over_again_and_again() {
     let place = Place::new();
     let unit = place.unit("50ms");
     let mut serving = unit.start();
-    serving.logged(&["INFO", "nobody hands over there: starting cold"]);
+    serving.logged(&["INFO", "no predecessor, starting cold"]);
     let bound = fs::metadata(place.door()).unwrap();
     assert!(bound.file_type().is_socket());
     let load = load(&serving);
@@ -105,7 +105,7 @@ fn one_command_line_starts_cold_and_takes_over_again_and_again() {
     assert_eq!(serving.terminate(), 0);
     assert!(!place.door().exists());
     serving = unit.start();
-    serving.logged(&["nobody hands over there: starting cold"]);
+    serving.logged(&["no predecessor, starting cold"]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_dead_socket_is_nobody() {
     let mut dead = place.unit("0").start();
     dead.kill();
     assert!(place.door().exists());
-    place.unit("0").start().logged(&["nobody hands over there: starting cold"]);
+    place.unit("0").start().logged(&["no predecessor, starting cold"]);
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn the_path_is_removed_by_who_owns_it_and_only_then() {
     let mut first = place.unit("60s").start();
     // One that dies, or is rolled back, within the window has never owned the path.
     let mut second = place.unit("60s").start();
-    second.logged(&["the predecessor watches"]);
+    second.logged(&["predecessor watching"]);
     second.kill();
-    first.logged(&["the successor died within the rollback window"]);
+    first.logged(&["successor died, serving again"]);
     assert!(place.door().exists());
     // A path of its own is a successor's to remove, whichever way it goes.
     let elsewhere = place.0.path().join("elsewhere.sock");
@@ -166,7 +166,7 @@ fn the_path_is_removed_by_who_owns_it_and_only_then() {
     assert!(place.door().exists() && !elsewhere.exists());
     place.order("");
     let mut fourth = other("60s").start();
-    fourth.logged(&["the predecessor watches"]);
+    fourth.logged(&["predecessor watching"]);
     // TERM to the predecessor settles, and stops the successor.
     first.signal(Signal::SIGTERM);
     assert_eq!((first.exit_code(), fourth.exit_code()), (0, 0));
@@ -222,17 +222,17 @@ fn a_take_over_during_another_is_refused() {
     let (code, err) = turned_away(&place.unit("60s"));
     assert!(code == 75 && err.contains("the predecessor refuses: another restart is under way"), "{code} {err}");
     drop(player);
-    host.logged(&["the restart failed, this process serves on: it ended before its \"prepared\""]);
+    host.logged(&["restart failed, still serving", "error=it ended before its \"prepared\""]);
 
     let mut next = place.unit("60s").start();
-    next.logged(&["the predecessor watches"]);
+    next.logged(&["predecessor watching"]);
     // Whoever of the two hears it.
     let (code, err) = turned_away(&place.unit("60s"));
     assert!(code == 75 && err.contains("the predecessor refuses: "), "{code} {err}");
     load.goes_on(50);
     load.stop();
     next.kill();
-    host.logged(&["the successor died within the rollback window"]);
+    host.logged(&["successor died, serving again"]);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
 }
 
@@ -243,19 +243,19 @@ fn a_successor_that_is_rolled_back_finishes_what_it_has() {
     let load = load(&host);
     for _ in 0..3 {
         let mut next = place.unit("60s").start();
-        next.logged(&["the predecessor watches"]);
+        next.logged(&["predecessor watching"]);
         load.goes_on(50);
         let mut held = connect(host.addresses[0]);
         held.write_all(b"b").unwrap();
         load.goes_on(50);
         place.order("successor rollback\n");
-        next.logged(&["handed back: the predecessor serves again"]);
+        next.logged(&["handed back"]);
         place.order("");
         load.goes_on(50);
         held.write_all(b"ob\n").unwrap();
         assert_eq!(read_to_end(&mut held), b"Hello bob!\n");
         assert_eq!(next.exit_code(), 75, "it said:\n{}", next.log());
-        host.logged(&["rolled back: this process serves again"]);
+        host.logged(&["rolled back, serving again"]);
     }
     load.stop();
 }
@@ -270,7 +270,7 @@ fn what_is_queued_while_a_successor_serves_badly_is_served_after_its_yield() {
     player.say(r#"{"message":"prepared","claimed":["tcp://127.0.0.1:0#0"],"unclaimed":[]}"#);
     assert_eq!(player.hear().unwrap()["message"], "commit");
     player.say(r#"{"message":"serving"}"#);
-    host.logged(&["the successor serves"]);
+    host.logged(&["successor serving"]);
     let mut queued: Vec<_> = (0..8).map(|_| host.connect()).collect();
     for client in &mut queued {
         client.write_all(b"bob\n").unwrap();
@@ -304,10 +304,7 @@ fn strangers_change_nothing() {
         assert!(is_closed(&stranger), "{count}");
         wait_for_descriptors(host.pid(), before);
     }
-    host.logged(&[
-        "somebody at the handoff socket has nothing to say",
-        "descriptors come with a message that has none",
-    ]);
+    host.logged(&["handoff socket: connection failed", "descriptors come with a message that has none"]);
 
     let load = load(&host);
     let silent: Vec<_> = (0..200).map(|_| place.stranger().unwrap()).collect();
@@ -317,7 +314,7 @@ fn strangers_change_nothing() {
     load.stop();
     drop(silent);
     assert_eq!(host.exit_code(), 0);
-    assert_eq!(host.log().matches("a successor asks for the service").count(), 1);
+    assert_eq!(host.log().matches("successor connected").count(), 1);
     drop(next);
 }
 
@@ -352,8 +349,8 @@ fn another_user_gets_nothing() {
     fs::set_permissions(place.door(), fs::Permissions::from_mode(0o666)).unwrap();
     let mut turned_away = Player::connect_by_way_of(&nobody, &place.door());
     assert_eq!(turned_away.hear(), None);
-    host.logged(&["another user was turned away at the handoff socket", "uid=65534"]);
-    assert!(!host.log().contains("asks for the service"));
+    host.logged(&["handoff socket: user rejected", "uid=65534"]);
+    assert!(!host.log().contains("successor connected"));
 
     // And a host of that user, which cannot even reach the socket, does not start cold.
     fs::set_permissions(place.door(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -397,7 +394,7 @@ fn a_successor_in_another_pid_namespace_takes_over() {
     // Seen from inside, the third is no process at all, so that it could not be watched: the second settles at once, though its
     // window is the same.
     let third = taken_over(&place.unit("60s"));
-    second.logged(&["the successor serves successor=0"]);
+    second.logged(&["successor serving successor=0"]);
     load.goes_on(50);
     load.stop();
     assert_eq!(second.exit_code(), 0);

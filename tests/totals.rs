@@ -121,7 +121,7 @@ fn connections_of_a_draining_generation_that_is_killed_count_as_failed() {
     operated.service.host.kill();
     becomes(&operated, Sums { accepted: 3, failed: 3, ..Sums::default() });
     assert_eq!(operated.operator.status()["connections"]["failed"]["host"], 3);
-    operated.service.host.logged(&["a draining generation ended with open connections", "draining=1", "lost=3"]);
+    operated.service.host.logged(&["draining generation died", "draining=1", "lost=3"]);
     drop(clients);
 }
 

@@ -158,7 +158,8 @@ impl Lifecycle {
         let pid = successor.pid();
         let status = successor.discard(&failure.to_string(), failure.grace()).await;
         let status = status.map_or_else(String::new, |status| format!(" ({status})"));
-        error!(successor = pid, error = format!("{failure}{status}"), "restart failed, still serving");
+        let told = format!("{failure}{status}");
+        error!(successor = pid, error = %told, "restart failed, still serving");
         self.restart_failed(&serving, &format!("generation {} serves on: {failure}{status}", self.generation));
         self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {

@@ -42,13 +42,13 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
             load.goes_on(CLIENTS as u64 * ANSWERS)?;
             let predecessor = service.current();
             let restart = service.restart()?;
-            let line = service.log().await_line(Some(predecessor), "restarting: a successor was started", PATIENCE)?;
+            let line = service.log().await_line(Some(predecessor), "restarting: successor started", PATIENCE)?;
             started.push(since(restart.asked, &line));
             load.goes_on(CLIENTS as u64 * ANSWERS)?;
             load.expect_refusals();
             let current = service.current();
             let asked = service.signal(Signal::SIGTERM)?;
-            let line = service.log().await_line(Some(current), "stopping: no new arrivals", PATIENCE)?;
+            let line = service.log().await_line(Some(current), "stopping, draining connections", PATIENCE)?;
             stopping.push(since(asked, &line));
             let line = service.log().await_line(Some(current), "listener closed", PATIENCE)?;
             closed.push(since(asked, &line));

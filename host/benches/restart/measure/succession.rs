@@ -47,7 +47,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
             load.take_answers();
             let restart = service.restart()?;
             let said =
-                service.log().await_line(Some(restart.successor), "settled: this process is the service", PATIENCE)?;
+                service.log().await_line(Some(restart.successor), "restart settled", PATIENCE)?;
             let first = first_answer(&service, &load, restart.successor)?;
             answered.push(first.duration_since(restart.asked).as_secs_f64());
             settled.push(said.arrived.duration_since(restart.asked).as_secs_f64());

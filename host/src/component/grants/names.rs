@@ -214,11 +214,8 @@ impl Name {
         }
         if let Some(address) = strange.filter(|_| news) {
             let place = Scope::of(address).map_or_else(|| "nowhere".to_owned(), |scope| scope.to_string());
-            warn!(
-                name = %self.name, %address,
-                "an address of a name that guests connect to is left out: it is {place}, where the name had none when the plugin was \
-                 loaded; reload where that is right"
-            );
+            let detail = format!("it is {place}, and the name had no address there at load; reload to allow it");
+            warn!(name = %self.name, %address, detail, "resolved address rejected");
         }
     }
 
