@@ -422,7 +422,7 @@ fn a_reload_reads_the_file_anew_and_says_what_waits_for_a_restart() {
     assert_eq!([ask(&host, 0), ask(&host, 1)], ["bob\n", "Hello bob!\n"]);
     let log = host.log();
     for told in [
-        "in force from the next restart (USR1) on: --backlog",
+        "changed options need a restart options=\"--backlog\"",
         "removed listener needs a restart",
         "new listener needs a restart",
     ] {

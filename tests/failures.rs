@@ -77,6 +77,7 @@ impl Scripted {
             assert!(record.contains(reason), "no {reason:?} in {record}");
         }
         if let Some((_, successor)) = record.rsplit_once("successor=") {
+            let successor = successor.split_once(' ').map_or(successor, |(pid, _)| pid);
             assert!(!fs::exists(format!("/proc/{successor}")).unwrap(), "a zombie is left: {record}");
             let left = processes_of_group(successor.parse().unwrap());
             assert!(left.is_empty(), "of its group there are left {left:?}: {record}");
