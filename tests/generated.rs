@@ -103,7 +103,7 @@ fn the_man_pages_are_up_to_date() {
     };
     for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
         let name = format!("{NAME}-{}", subcommand.get_name());
-        page(subcommand.clone().name(name.clone()).version(env!("CARGO_PKG_VERSION")), &name);
+        page(subcommand.clone(), &name);
     }
     page(command, NAME);
 }

@@ -22,22 +22,19 @@ pub struct Options {
     #[arg(long, env = "UNINTERRUPTIBLE_WATCH", help_heading = "Plugin")]
     pub watch: bool,
 
+    /// Directory for compiled plugins, which only this user may write, or `none` [default:
+    /// uninterruptible-host in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR", help_heading = "Plugin")]
-    #[arg(
-        help = "Directory for compiled plugins, which only this user may write, or `none` [default: uninterruptible-host in \
-                   $XDG_CACHE_HOME or ~/.cache]"
-    )]
     pub cache_dir: Option<PathBuf>,
 
     /// Reject plugins that use WASI 0.3, whose support in the engine is young.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
 
+    /// Address to listen on: tcp://HOST:PORT, unix:///PATH?mode=0660, or systemd:NAME for sockets
+    /// from a socket unit. Repeatable [default: tcp://0.0.0.0:$PORT if PORT is set, else
+    /// tcp://127.0.0.1:7000]
     #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_BIND", value_delimiter = ',', help_heading = "Listeners")]
-    #[arg(
-        help = "Address to listen on: tcp://HOST:PORT, unix:///PATH?mode=0660, or systemd:NAME for sockets from a socket unit. \
-                   Repeatable [default: tcp://0.0.0.0:$PORT if PORT is set, else tcp://127.0.0.1:7000]"
-    )]
     pub bind: Vec<String>,
 
     /// Length of the kernel's queue for each listener. The kernel caps it at net.core.somaxconn.
@@ -50,21 +47,18 @@ pub struct Options {
     )]
     pub backlog: String,
 
+    /// Connections that are served at once; further ones wait in the kernel's queue [default: 4096,
+    /// or less if the descriptor limit is low]
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_MAX_CONNECTIONS", help_heading = "Limits")]
-    #[arg(
-        help = "Connections that are served at once; further ones wait in the kernel's queue [default: 4096, or less if the \
-                   descriptor limit is low]"
-    )]
     pub max_connections: Option<String>,
 
+    /// Threads that serve connections [default: one per processor]
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]
-    #[arg(help = "Threads that serve connections [default: one per processor]")]
     pub workers: Option<String>,
 
+    /// Command that starts the successor, split into words without a shell [default: the command that
+    /// started this host]
     #[arg(long, value_name = "WORDS", env = "UNINTERRUPTIBLE_START_COMMAND", help_heading = "Hot restart")]
-    #[arg(
-        help = "Command that starts the successor, split into words without a shell [default: the command that started this host]"
-    )]
     pub start_command: Option<String>,
 
     /// Time for a successor to get ready. After that the restart fails and the old process continues.
@@ -151,15 +145,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
 
+    /// Address of the admin endpoint, which has status, metrics and commands over HTTP: unix:///PATH
+    /// for this user and root, or a loopback tcp://ADDRESS:PORT
     #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_ADMIN", help_heading = "Operations")]
-    #[arg(
-        help = "Address of the admin endpoint, which has status, metrics and commands over HTTP: unix:///PATH for this user and \
-                root, or a loopback tcp://ADDRESS:PORT"
-    )]
     pub admin: Option<String>,
 
+    /// Log file. HUP reopens it, for rotation [default: standard error]
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_LOG_FILE", help_heading = "Logs")]
-    #[arg(help = "Log file. HUP reopens it, for rotation [default: standard error]")]
     pub log_file: Option<PathBuf>,
 
     /// Least severe records to log: `error`, `warn`, `info`, `debug` or `trace`.
@@ -245,8 +237,8 @@ pub struct ListenerOptions {
     #[arg(long, value_name = "FILE", env = "TLS_KEY", hide_env_values = true, help_heading = "TLS")]
     pub tls_key: Vec<PathBuf>,
 
+    /// Oldest TLS version to accept, 1.2 or 1.3 [default: 1.2]
     #[arg(long, value_name = "VERSION", env = "TLS_VERSION", help_heading = "TLS")]
-    #[arg(help = "Oldest TLS version to accept, 1.2 or 1.3 [default: 1.2]")]
     pub tls_min_version: Option<String>,
 
     /// Application protocol to offer in ALPN, the preferred one first. Repeatable.
