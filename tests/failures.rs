@@ -156,7 +156,10 @@ fn a_successor_that_cannot_start_changes_nothing() {
         scripted.start_with(&start);
         scripted.fails(&reasons);
     }
-    assert!(scripted.service.host.log().contains("closes what it does not know"), "it says what closes descriptors");
+    assert!(
+        scripted.service.host.log().contains("closes descriptors that it does not know"),
+        "it says what closes descriptors"
+    );
     clients.goes_on(20);
     scripted.works();
     clients.goes_on(20);

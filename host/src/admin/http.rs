@@ -160,7 +160,7 @@ async fn answer(request: &Asked, reach: Reach, desk: &Desk) -> Answered {
         ("/reload", _) => Target::Verb(Verb::Reload),
         ("/stop", _) => Target::Verb(Verb::Stop),
         _ => {
-            let why = "there are /, /status and /metrics to GET, and /restart, /rollback, /reload and /stop to POST\n";
+            let why = "not found: GET /, /status or /metrics, or POST /restart, /rollback, /reload or /stop\n";
             return text(StatusCode::NOT_FOUND, why);
         }
     };

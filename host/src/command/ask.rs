@@ -35,15 +35,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("nobody answers there ({0}): is the host running, with the same --admin?")]
+    #[error("no host answers there ({0}): is it running, with the same --admin?")]
     Nobody(io::Error),
-    #[error("{0}: the endpoint is for the user of the host, and root")]
+    #[error("{0}: only the user of the host and root may connect")]
     Forbidden(io::Error),
-    #[error("nobody answered within {}", humantime::format_duration(*.0))]
+    #[error("no answer within {}", humantime::format_duration(*.0))]
     Late(Duration),
-    #[error("the connection broke before an answer came ({0})")]
+    #[error("the connection closed before the answer ({0})")]
     Broken(String),
-    #[error("what answers there is no host of this program ({0})")]
+    #[error("the server there is not an uninterruptible-host ({0})")]
     Strange(String),
 }
 
@@ -111,7 +111,7 @@ impl Asking {
                     let told = format!("generation {} serves (process {})", generation(&status), status["pid"]);
                     return match self.what {
                         What::Restart | What::RestartUntilSettled => Ok((Exit::Finished, told)),
-                        _ => Ok((Exit::CutShort, format!("the process that was asked is gone; {told}"))),
+                        _ => Ok((Exit::CutShort, format!("the process ended before it answered; {told}"))),
                     };
                 }
                 Ok(_) if Instant::now() < until => {}
