@@ -52,7 +52,7 @@ fn port_is_for_all_of_ipv4_where_nothing_else_says_where_to_listen() {
     }
     for port in ["", "99999", "-1", "+80", "0x50", "80 ", "http", "0.0.0.0:80"] {
         let setup = bare().environment("PORT", port);
-        refused(&setup, &[&format!("PORT {port:?}: is no number from 0 to 65535"), "--bind"]);
+        refused(&setup, &[&format!("PORT {port:?}: is not a number from 0 to 65535"), "--bind"]);
     }
 }
 
@@ -96,21 +96,21 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--max-connections", "0", "is not a whole number from 1"),
         ("--max-connections", "many", "is not a whole number from 1"),
         ("--guest-memory", "64", "is not a whole number with its unit"),
-        ("--guest-memory", "0MiB", "is no memory at all"),
+        ("--guest-memory", "0MiB", "is zero; a small guest"),
         ("--guest-memory", "5GiB", "is more than 4GiB"),
-        ("--guest-memory-kept", "some", "auto goes by the plugin and the memory"),
+        ("--guest-memory-kept", "some", "auto depends on the plugin and the memory"),
         ("--guest-memory-kept", "5GiB", "is more than 4GiB"),
         ("--guest-cpu-time", "10", "is not a time with its unit"),
-        ("--guest-cpu-time", "0s", "is no time at all"),
+        ("--guest-cpu-time", "0s", "is zero; give at least"),
         ("--connection-timeout", "soon", "is not a time with its unit"),
         ("--idle-timeout", "-5s", "is not a time with its unit"),
         ("--idle-timeout", "99999years", "is longer than a year"),
         ("--drain-timeout", "", "is not a time with its unit"),
         ("--workers", "1.5", "is not a whole number"),
-        ("--plugin-kind", "http", "none of auto, handler-0.3, handler-0.2, http-0.3"),
-        ("--guest-start", "later", "none of auto, accept, first-byte"),
-        ("--log-level", "loud", "none of error, warn"),
-        ("--log-format", "xml", "none of text, json"),
+        ("--plugin-kind", "http", "not one of auto, handler-0.3, handler-0.2, http-0.3"),
+        ("--guest-start", "later", "not one of auto, accept, first-byte"),
+        ("--log-level", "loud", "not one of error, warn"),
+        ("--log-format", "xml", "not one of text, json"),
     ] {
         // With an equals sign, so that a value may begin with a dash.
         let setup = Setup::serving("hello").argument(format!("{option}={value}"));

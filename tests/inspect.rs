@@ -127,7 +127,7 @@ fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
         "no: it is no HTTP handler of WASI 0.3, as --plugin-kind http-0.3 says; it exports wasi:cli/run@0.2.0,";
     assert!(value(&page, "served").starts_with(refusal), "{page}");
     let (code, _, err) = inspect(&path, &["--plugin-kind", "program"]);
-    assert!(code == 2 && err.contains("is none of auto, handler-0.3"), "{err}");
+    assert!(code == 2 && err.contains("is not one of auto, handler-0.3"), "{err}");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_plugin_is_compiled_ahead_of_time() {
         assert!(Path::new(&entry).is_file());
         let (code, out, _) = compile(name);
         assert_eq!(code, 0);
-        assert!(out.contains("was compiled already") && out.trim_end().ends_with(&entry), "{out}");
+        assert!(out.contains("is already compiled") && out.trim_end().ends_with(&entry), "{out}");
         let (_, page, _) =
             Setup::bare().argument("inspect").argument(plugin(name)).option("--cache-dir", cache.path()).run();
         assert_eq!(value(&page, "compiled"), entry);

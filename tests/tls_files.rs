@@ -57,11 +57,11 @@ fn options_that_do_not_go_together_are_refused() {
 fn malformed_values_are_named_with_a_remedy() {
     for (option, value, remedy) in [
         ("--tls-min-version", "TLSv1_1", "RFC 8996"),
-        ("--tls-min-version", "1.4", "none of 1.2, 1.3"),
-        ("--tls-min-version", "", "none of 1.2, 1.3"),
+        ("--tls-min-version", "1.4", "not one of 1.2, 1.3"),
+        ("--tls-min-version", "", "not one of 1.2, 1.3"),
         ("--tls-alpn", ",", "names no protocol"),
-        ("--verify-client-certificate", "yes", "none of true, false"),
-        ("--verify-client-certificate", "\"true\"", "none of true, false"),
+        ("--verify-client-certificate", "yes", "not one of true, false"),
+        ("--verify-client-certificate", "\"true\"", "not one of true, false"),
         ("--handshake-timeout", "10", "not a time with its unit"),
         ("--handshake-timeout", "none", "not a time with its unit"),
     ] {

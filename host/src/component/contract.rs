@@ -275,7 +275,7 @@ impl Declared {
         })
     }
 
-    /// Why it is none of the kinds, or not the one that was asked for.
+    /// Why it is not one of the kinds, or not the one that was asked for.
     fn refused(&self, wanted: Option<Kind>) -> Error {
         let (exports, is_component) = (self.exports.clone(), self.is_component);
         if let Some(wanted) = wanted {

@@ -80,7 +80,7 @@ pub struct Memories {
     pub count: usize,
     /// Bytes at the start, all together.
     pub initial: u64,
-    /// Bytes at the most, all together; `None` where one has no bound of its own.
+    /// Bytes at the most, all together; `None` where one has no limit of its own.
     pub maximum: Option<u64>,
 }
 

@@ -39,7 +39,9 @@ impl FromStr for SocketName {
             return Err(format!("has a name that is {} bytes long; give it one of at most {LONGEST_NAME}", name.len()));
         }
         if name.starts_with('/') || !name.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b':') {
-            return Err("has a name that is none of a socket unit, as in systemd:web for FileDescriptorName=web".into());
+            return Err(
+                "has a name that is not one of a socket unit, as in systemd:web for FileDescriptorName=web".into()
+            );
         }
         Ok(Self(name.into()))
     }
@@ -90,7 +92,7 @@ pub enum Error {
     /// One is missing.
     #[error(
         "LISTEN_FDS {count}: descriptor {number} is not open here: something between the service manager and this program (sudo, an \
-         interpreter) closes what it does not know; start it without"
+         interpreter) closes descriptors that it does not know; start it without"
     )]
     Closed {
         /// How many there should be.
@@ -198,7 +200,7 @@ mod tests {
             ("7", "1", Some("a:b"), "LISTEN_FDNAMES \"a:b\": does not name 1 descriptors"),
             ("7", "2", Some("a"), "does not name 2 descriptors"),
             ("7", "1", Some(""), "LISTEN_FDNAMES \"\": has an empty name"),
-            ("7", "1", Some("a\n"), "has a name that is none of a socket unit"),
+            ("7", "1", Some("a\n"), "has a name that is not one of a socket unit"),
         ] {
             let error = Activation::take(&variables(pid, count, names), &[7]).unwrap_err().to_string();
             assert!(error.contains(problem), "{pid} {count} {names:?}: {error}");

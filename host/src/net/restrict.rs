@@ -177,7 +177,7 @@ fn network(text: &str) -> Result<IpNet, String> {
             .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|digits| digits.parse().ok())
             .filter(|prefix| *prefix <= bits)
-            .ok_or_else(|| format!("has a prefix that is no number from 0 to {bits}"))?,
+            .ok_or_else(|| format!("has a prefix that is not a number from 0 to {bits}"))?,
     };
     let (address, prefix) = match address.to_canonical() {
         IpAddr::V4(mapped) if address.is_ipv6() && prefix >= 96 => (IpAddr::V4(mapped), prefix - 96),

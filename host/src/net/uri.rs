@@ -117,7 +117,7 @@ fn tcp(authority: &str) -> Result<SocketAddr, String> {
     // `parse` alone would take a sign.
     let port =
         Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
-    let port: u16 = port.ok_or("has a port that is no number from 0 to 65535")?;
+    let port: u16 = port.ok_or("has a port that is not a number from 0 to 65535")?;
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(literal) => ipv6(literal, port),
         None if host.is_empty() => Err("has no host; tcp://0.0.0.0:PORT listens on every IPv4 address".into()),

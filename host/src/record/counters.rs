@@ -70,13 +70,13 @@ pub struct Service {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Totals {
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub accepted: u64,
     /// Connections that were closed because their peers may not connect.
     pub refused: u64,
-    /// Connections that ended well.
+    /// Connections that finished without an error.
     pub finished: u64,
-    /// Requests of HTTP that guests were made for.
+    /// HTTP requests served by guests.
     pub requests: u64,
     /// Connections that ended otherwise.
     pub failed: Failed,

@@ -54,7 +54,7 @@ impl FromStr for Target {
             port => Ports::One(
                 // A sign would parse.
                 port.parse().ok().filter(|_| port.starts_with(|first: char| first.is_ascii_digit())).ok_or(
-                    "has a port that is no number from 1 to 65535 and not *; give the option once for each port",
+                    "has a port that is not a number from 1 to 65535 and not *; give the option once for each port",
                 )?,
             ),
         };

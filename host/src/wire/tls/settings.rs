@@ -167,7 +167,7 @@ impl FromStr for Version {
             "1.0" | "1.1" | "TLSv1" | "TLSv1.0" | "TLSv1_0" | "TLSv1.1" | "TLSv1_1" | "SSLv2" | "SSLv3" | "SSLv23" => {
                 Err("can be broken, and must not be spoken any more (RFC 8996, RFC 7568); give 1.2 or 1.3")
             }
-            _ => Err("is none of 1.2, 1.3"),
+            _ => Err("is not one of 1.2, 1.3"),
         }
     }
 }
