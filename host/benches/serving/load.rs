@@ -6,6 +6,7 @@ pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod idle;
 pub(crate) mod outcome;
+mod threads;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -28,7 +29,10 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
         Shape::Handshakes { server, handshake, ref certificate, clients, seconds } => {
             runtime.block_on(handshakes::load(server, clients, seconds, certificate, handshake))?
         }
-        Shape::Hello { server, clients, seconds } => runtime.block_on(hello::load(server, clients, seconds))?,
+        Shape::Hello { server, clients, seconds, threads: false } => {
+            runtime.block_on(hello::load(server, clients, seconds))?
+        }
+        Shape::Hello { server, clients, seconds, threads: true } => threads::load(server, clients, seconds)?,
         Shape::Http { server, clients, seconds, keep_alive: false } => {
             runtime.block_on(http::load(server, clients, seconds))?
         }

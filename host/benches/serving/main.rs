@@ -23,6 +23,7 @@ mod alternatives;
 mod cores;
 mod encryption;
 mod generations;
+mod lean;
 mod load;
 #[path = "../machine.rs"]
 mod machine;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let outcome = match command_line.role {
         Some(Role::Native(options)) => native::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Role::Lean(options)) => lean::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Role::Load(options)) => load::run(&options).map(|()| ExitCode::SUCCESS),
         None if !command_line.bench => {
             println!("nothing measured: this is a benchmark, run it with `cargo bench --bench serving`");
@@ -77,6 +79,7 @@ fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     for part in options.parts() {
         eprintln!("measuring {part}");
         let section: Section = match part {
+            Part::Claim => measure::claim::section(&bench),
             Part::Hello => measure::hello::section(&bench),
             Part::Saturated => measure::hello::saturated(&bench),
             Part::Syscalls => measure::syscalls::section(&bench),

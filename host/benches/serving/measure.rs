@@ -1,6 +1,7 @@
 //! How each part is measured: servers take turns, and only one of them is busy at a time.
 
 pub(crate) mod alternatives;
+pub(crate) mod claim;
 pub(crate) mod echo;
 pub(crate) mod handshakes;
 pub(crate) mod hello;
@@ -42,7 +43,9 @@ const SPARE_DESCRIPTORS: usize = 80;
 /// Which server does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The native server, with which all others are compared.
+    /// The native server that a person would write first.
+    Lean,
+    /// The native server that does all that the host does. All others are compared with it.
     Native,
     /// The host, with the plugin on WASI 0.2.
     Host,
@@ -51,11 +54,12 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// In the order in which they take turns.
-    pub(crate) const ALL: [Self; 3] = [Self::Native, Self::Host, Self::HostAsync];
+    /// Those of most tables, in the order in which they take turns.
+    pub(crate) const USUAL: [Self; 3] = [Self::Native, Self::Host, Self::HostAsync];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Lean => "lean native",
             Self::Native => "native",
             Self::Host => "host, 0.2",
             Self::HostAsync => "host, 0.3",
@@ -109,12 +113,14 @@ impl<'a> Bench<'a> {
 
     /// How to start one side for `work`, with room for `connections` open ones.
     fn launch(&self, side: Side, work: Work, connections: usize) -> anyhow::Result<Launch> {
-        let name = match side {
-            Side::Native => return Launch::native(work, connections + SPARE_CONNECTIONS),
-            Side::Host => work.name().to_owned(),
-            Side::HostAsync => format!("{}-async", work.name()),
+        let host = |name: &str| Ok(self.host(connections)?.plugin(&plugin(name)?, 1));
+        let launch = match side {
+            Side::Lean => Launch::lean(),
+            Side::Native => Launch::native(work, connections + SPARE_CONNECTIONS),
+            Side::Host => host(work.name()),
+            Side::HostAsync => host(&format!("{}-async", work.name())),
         };
-        Ok(self.host(connections)?.plugin(&plugin(&name)?, 1))
+        Ok(launch?.option("--workers", self.cores.get().of_server().to_string()))
     }
 
     /// How to start the host with something else, with room for `connections` open ones.
@@ -128,13 +134,10 @@ impl<'a> Bench<'a> {
         Ok(Launch::host(&self.options.host, &self.cache("cache")?))
     }
 
-    /// Starts all sides for `work`.
-    fn start_all(&self, work: Work, connections: usize) -> anyhow::Result<Vec<Contestant>> {
+    /// Starts these sides for `work`.
+    fn start_all(&self, sides: &[Side], work: Work, connections: usize) -> anyhow::Result<Vec<Contestant>> {
         let start = |side| self.start(self.launch(side, work, connections)?);
-        Side::ALL
-            .into_iter()
-            .map(|side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? }))
-            .collect()
+        sides.iter().map(|&side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? })).collect()
     }
 
     fn cache(&self, name: &str) -> anyhow::Result<PathBuf> {

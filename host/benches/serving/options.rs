@@ -32,6 +32,9 @@ pub(crate) enum Role {
     /// The native server.
     #[command(hide = true)]
     Native(NativeOptions),
+    /// The lean native server.
+    #[command(hide = true)]
+    Lean(LeanOptions),
     /// The load.
     #[command(hide = true)]
     Load(LoadOptions),
@@ -110,6 +113,7 @@ impl Options {
 /// A part of the benchmark, measured on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
+    Claim,
     Hello,
     Saturated,
     Syscalls,
@@ -127,6 +131,7 @@ pub(crate) enum Part {
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Claim => "two loads against two native servers",
             Self::Hello => "hello",
             Self::Saturated => "hello with the server's core saturated",
             Self::Syscalls => "system calls",
@@ -163,11 +168,19 @@ impl Work {
 #[derive(Debug, Args)]
 pub(crate) struct NativeOptions {
     pub(crate) work: Work,
+    #[arg(long)]
+    pub(crate) workers: usize,
     /// Most connections that are open at once; above that the kernel's queue holds them, as with the host.
     #[arg(long)]
     pub(crate) max_connections: usize,
     #[command(flatten)]
     pub(crate) tls: Option<Files>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LeanOptions {
+    #[arg(long)]
+    pub(crate) workers: usize,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +195,9 @@ pub(crate) enum Shape {
     /// One short connection after the other, for a time.
     Hello {
         server: SocketAddr,
+        /// Each client is a thread that blocks, instead of a task of a runtime.
+        #[arg(long)]
+        threads: bool,
         #[arg(long)]
         clients: usize,
         #[arg(long, value_parser = seconds)]

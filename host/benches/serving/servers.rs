@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::cores::Cores;
 use crate::encryption::Files;
+use crate::native::BACKLOG;
 use crate::options::{Work, root};
 use crate::process::{Process, wait_for};
 
@@ -39,16 +40,26 @@ enum Ready {
 impl Launch {
     /// The native server of this benchmark.
     pub(crate) fn native(work: Work, max_connections: usize) -> anyhow::Result<Self> {
+        let launch = Self::this_program("native", &["native", work.name()])?;
+        Ok(launch.option("--max-connections", max_connections.to_string()))
+    }
+
+    /// The lean native server of this benchmark.
+    pub(crate) fn lean() -> anyhow::Result<Self> {
+        Self::this_program("lean native", &["lean"])
+    }
+
+    fn this_program(name: &'static str, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(["native", work.name()]).arg("--max-connections").arg(max_connections.to_string());
-        Ok(Self { name: "native", command, ready: Ready::Says(1) })
+        command.args(arguments);
+        Ok(Self { name, command, ready: Ready::Says(1) })
     }
 
     /// The host, with a folder where it keeps what it has compiled. Where it listens, and with which plugin, is still to
     /// be said.
     pub(crate) fn host(binary: &Path, cache: &Path) -> Self {
         let mut command = Command::new(binary);
-        command.arg("--cache-dir").arg(cache);
+        command.arg("--cache-dir").arg(cache).args(["--backlog", &BACKLOG.to_string()]);
         Self { name: "host", command, ready: Ready::Says(1) }
     }
 

@@ -53,13 +53,7 @@ const TUNED: [&str; 7] = [
 /// Servers that start a process for each connection, with the handler natively compiled.
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let handler = handler(bench.folder())?;
-    let mut contestants = Vec::new();
-    for side in [Side::Native, Side::Host] {
-        contestants.push(Contestant {
-            name: side.name().to_owned(),
-            server: bench.start(bench.launch(side, Work::Hello, MOST_PROCESSES)?)?,
-        });
-    }
+    let mut contestants = bench.start_all(&[Side::Native, Side::Host], Work::Hello, MOST_PROCESSES)?;
     let mut text = "Servers that start a process for each connection, which does on its standard streams what `hello` does: a native \
                     program, and nothing loaded but the C library. Rates and latencies as with short connections; CPU is that of \
                     the server and of all that it has started."

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::series::Series;
-use super::{Bench, Contestant, Round, Section};
+use super::{Bench, Contestant, Round, Section, Side};
 use crate::aims::Bound;
 use crate::options::Work;
 use crate::report::{grouped, microseconds, milliseconds};
@@ -15,7 +15,8 @@ const MEBIBYTE: u64 = 1024 * 1024;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let options = bench.options;
-    let contestants = bench.start_all(Work::Echo, options.echo_clients.iter().copied().max().unwrap_or(1))?;
+    let contestants =
+        bench.start_all(&Side::USUAL, Work::Echo, options.echo_clients.iter().copied().max().unwrap_or(1))?;
     let total = options.echo_mebibytes;
     let mut section = Section::new("Bulk: `echo`")
         .text(format!(

@@ -168,7 +168,7 @@ fn row(state: State, side: Side, point: Point, is_last: bool, samples: &[Sample]
 
 /// All sides in turn.
 fn samples(bench: &Bench<'_>, state: State, steps: &[usize]) -> anyhow::Result<Vec<(Side, Vec<Sample>)>> {
-    let mut all: Vec<(Side, Vec<Sample>)> = Side::ALL.into_iter().map(|side| (side, Vec::new())).collect();
+    let mut all: Vec<(Side, Vec<Sample>)> = Side::USUAL.into_iter().map(|side| (side, Vec::new())).collect();
     for _ in 0..bench.options.rounds.min(MOST_ROUNDS) {
         for (side, samples) in &mut all {
             samples.push(sample(bench, state, *side, steps)?);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 
-use super::{Bench, Contestant, Section};
+use super::{Bench, Contestant, Section, Side};
 use crate::alternatives::installed;
 use crate::options::Work;
 use crate::process::{Process, wait_for};
@@ -22,7 +22,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let Some(strace) = installed("strace") else {
         return Ok(section.text("Not measured: this needs `strace` (Debian: `apt-get install strace`)."));
     };
-    let contestants = bench.start_all(Work::Hello, 1)?;
+    let contestants = bench.start_all(&Side::USUAL, Work::Hello, 1)?;
     let mut calls: BTreeMap<String, [f64; 3]> = BTreeMap::new();
     for (index, contestant) in contestants.iter().enumerate() {
         for (name, count) in counts(bench, &strace, contestant)? {
