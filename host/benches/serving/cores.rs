@@ -34,7 +34,7 @@ impl Cores {
         Ok(Self { all, server, load })
     }
 
-    /// How many cores the server has: as many worker threads serve, whichever server it is.
+    /// How many cores the server has.
     pub(crate) fn of_server(&self) -> usize {
         (0..CpuSet::count()).filter(|&core| self.server.is_set(core).unwrap_or(false)).count()
     }

@@ -113,25 +113,30 @@ impl<'a> Bench<'a> {
 
     /// How to start one side for `work`, with room for `connections` open ones.
     fn launch(&self, side: Side, work: Work, connections: usize) -> anyhow::Result<Launch> {
-        let host = |name: &str| Ok(self.host(connections)?.plugin(&plugin(name)?, 1));
-        let launch = match side {
-            Side::Lean => Launch::lean(),
-            Side::Native => Launch::native(work, connections + SPARE_CONNECTIONS),
-            Side::Host => host(work.name()),
-            Side::HostAsync => host(&format!("{}-async", work.name())),
+        let name = match side {
+            Side::Lean => return Launch::lean(self.workers()),
+            Side::Native => return Launch::native(self.workers(), work, connections + SPARE_CONNECTIONS),
+            Side::Host => work.name().to_owned(),
+            Side::HostAsync => format!("{}-async", work.name()),
         };
-        Ok(launch?.option("--workers", self.cores.get().of_server().to_string()))
+        Ok(self.host(connections)?.plugin(&plugin(&name)?, 1))
     }
 
     /// How to start the host with something else, with room for `connections` open ones.
     fn host(&self, connections: usize) -> anyhow::Result<Launch> {
         let most = (connections + SPARE_CONNECTIONS).to_string();
-        Ok(self.host_with_defaults()?.option("--max-connections", most))
+        let launch = self.host_with_defaults()?.option("--max-connections", most);
+        Ok(launch.option("--workers", self.workers().to_string()))
     }
 
     /// How to start the host as it is without `--max-connections`.
     fn host_with_defaults(&self) -> anyhow::Result<Launch> {
         Ok(Launch::host(&self.options.host, &self.cache("cache")?))
+    }
+
+    /// As many threads serve in each server as it has cores.
+    fn workers(&self) -> usize {
+        self.cores.get().of_server()
     }
 
     /// Starts these sides for `work`.

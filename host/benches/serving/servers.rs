@@ -39,19 +39,19 @@ enum Ready {
 
 impl Launch {
     /// The native server of this benchmark.
-    pub(crate) fn native(work: Work, max_connections: usize) -> anyhow::Result<Self> {
-        let launch = Self::this_program("native", &["native", work.name()])?;
+    pub(crate) fn native(workers: usize, work: Work, max_connections: usize) -> anyhow::Result<Self> {
+        let launch = Self::this_program("native", &["native", work.name()], workers)?;
         Ok(launch.option("--max-connections", max_connections.to_string()))
     }
 
     /// The lean native server of this benchmark.
-    pub(crate) fn lean() -> anyhow::Result<Self> {
-        Self::this_program("lean native", &["lean"])
+    pub(crate) fn lean(workers: usize) -> anyhow::Result<Self> {
+        Self::this_program("lean native", &["lean"], workers)
     }
 
-    fn this_program(name: &'static str, arguments: &[&str]) -> anyhow::Result<Self> {
+    fn this_program(name: &'static str, arguments: &[&str], workers: usize) -> anyhow::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(arguments);
+        command.args(arguments).args(["--workers", &workers.to_string()]);
         Ok(Self { name, command, ready: Ready::Says(1) })
     }
 

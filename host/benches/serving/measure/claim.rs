@@ -68,7 +68,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
 }
 
 fn text(bench: &Bench<'_>) -> String {
-    let workers = bench.cores.get().of_server();
+    let workers = bench.workers();
     format!(
         "Each client connects, sends `bob` and a newline, reads `Hello bob!` to the end of the connection, and begins again. \
          The load is a process of its own, and server and load share all cores.\n\n\

@@ -20,9 +20,9 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let total = options.echo_mebibytes;
     let mut section = Section::new("Bulk: `echo`")
         .text(format!(
-            "The clients of a round share {total} MiB: each sends its part over one connection and reads it back at \
-             the same time, and compares every byte. Throughput counts each byte once. Time is from connecting to the \
-             end of a connection. CPU is time of the server's process for each MiB, in user mode and in the kernel.",
+            "The clients of a round share {total} MiB. Each sends its part over one connection, reads it back at the same \
+             time, and compares every byte. Throughput counts each byte once. Time runs from connecting to the end of a \
+             connection. CPU is the time of the server's process for each MiB, in user mode and in the kernel.",
         ))
         .columns(["Clients", "Server", "MiB/s", "÷ native", "time, ms", "user, µs", "system, µs", "CPU ÷ native"]);
     for &clients in &options.echo_clients {

@@ -10,7 +10,7 @@ use crate::plot::{Curve, Plot, Scale};
 use crate::report::grouped;
 use crate::statistics::{Ratio, median};
 
-/// With how many clients the aims are about.
+/// The number of clients in the aims.
 const AIMED_AT: usize = 64;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
@@ -41,14 +41,14 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
         }
     }
     let section = Section::new("Short connections: `hello`").text(format!(
-        "Each client connects, sends `bob` and a newline, reads `Hello bob!` to the end of the connection, and begins \
-         again; server and load share all cores. Latency is from connecting to the end. CPU is time of the server's \
-         process for each connection, in user mode and in the kernel.\n\n{plot}"
+        "Tasks of a tokio runtime are the clients, and server and load share all cores, as in the first half of the claim. \
+         Latency runs from connecting to the end of the connection. CPU is the time of the server's process for each \
+         connection, in user mode and in the kernel.\n\n{plot}"
     ));
     Ok(fill(section, &rows))
 }
 
-/// The server has one core, the load the others: what a server can do, not what the machine can.
+/// The server has one core and the load has the others. This shows the limit of the server, not of the machine.
 pub(crate) fn saturated(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let section = Section::new("The same with the server's core saturated");
     let cores = match Cores::pinned() {
@@ -75,14 +75,14 @@ pub(crate) fn saturated(bench: &Bench<'_>) -> anyhow::Result<Section> {
         }
     }
     let section = section.text(
-        "The server has the first core for itself and the load has all others. What the load and the kernel do for it \
-         does not count here: it is what a server costs that is compared.",
+        "The server has the first core for itself, and the load has all others. So the load's own cost does not count \
+         here.",
     );
     Ok(fill(section, &rows))
 }
 
-/// What a guest takes from being made to being gone, with all that it does: the time of a connection in user mode less the native
-/// server's. The kernel's is left out, since the two do not send as many packets.
+/// The cost of a guest's whole life: the host's user time for a connection less the native server's. Kernel time is
+/// left out, since the two do not send the same number of packets.
 fn life(native: &Series, host: &Series) -> f64 {
     median(host.user_time().iter().zip(native.user_time()).map(|(host, native)| host - native))
 }

@@ -17,7 +17,7 @@ use crate::resources::{Memory, descriptors, memory};
 use crate::servers::Server;
 use crate::statistics::median;
 
-/// A round starts all servers anew, and memory varies much less than time does.
+/// Each round starts new servers, and memory varies much less than time does.
 const MOST_ROUNDS: u32 = 2;
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -61,16 +61,17 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let most = bench.most_connections(wanted)?;
     let steps: Vec<usize> = [16, 8, 4, 2, 1].into_iter().map(|part| most / part).filter(|step| *step > 0).collect();
     let mut text = format!(
-        "Up to {} connections are open at the same time, to a server that was started for this and warmed up. Before \
-         the first byte: they have sent nothing. In the middle of the line: one byte each, so that there is a guest for \
-         each, which waits for the rest. Told is how much the server's memory has grown for each (kB are 1,000 bytes): \
-         RSS, the usual figure, counts a page once for each mapping, PSS counts it once. What the kernel keeps for a \
-         socket is in neither. At the end all of them send what is left of their line at once.",
+        "Up to {} connections are open at the same time, to a fresh server that was warmed up.\n\n\
+         * *before the first byte*: they have sent nothing.\n\
+         * *in the middle of the line*: each has sent one byte, so that a guest waits for the rest.\n\n\
+         The table shows how much the server's memory has grown for each connection (a kB is 1,000 bytes). RSS, the usual \
+         figure, counts a page once for each mapping; PSS counts it once. Neither includes the kernel's memory for a \
+         socket. At the end all clients send the rest of their line at once.",
         grouped(most as f64),
     );
     if most < wanted {
         text += &format!(
-            " {} were wanted, but a process may have {} descriptors here (`ulimit -Hn`) and {} mappings \
+            " The run asked for {}, but this system limits a process to {} descriptors (`ulimit -Hn`) and {} mappings \
              (`vm.max_map_count`).",
             grouped(wanted as f64),
             grouped(descriptor_limit()? as f64),
@@ -89,8 +90,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
             judge(bench, state, side, &points, &samples);
             if let Some(lost) = samples.iter().find_map(Sample::lost_at) {
                 text += &format!(
-                    " Of the {} guests of {} not all could be kept: each takes several mappings, and a process may have {} \
-                     here (`vm.max_map_count`).",
+                    " {1} could not keep all of the {0} guests: each takes several mappings, and this system limits a process \
+                     to {2} (`vm.max_map_count`).",
                     grouped(lost as f64),
                     side.name(),
                     grouped(mapping_limit()? as f64),

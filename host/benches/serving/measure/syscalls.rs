@@ -14,7 +14,7 @@ use crate::options::Work;
 use crate::process::{Process, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Less than one in so many connections is left out: it belongs to no connection.
+/// A call that is rarer than this does not belong to a connection, and is left out.
 const RARE: f64 = 0.02;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
@@ -33,9 +33,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
 
     let mut section = section
         .text(
-            "What one client that asks one question after the other makes each server ask of the kernel, for each connection, as \
-             `strace -c` counts it. A server that is traced is slow, so that it waits where it would have found something \
-             to do: there are more calls to wait and to wake than under load.",
+            "System calls for each connection, counted by `strace -c`, with one client that asks one question after the other. \
+             A traced server is slow, so it waits more often than it does under load: expect more calls that wait and wake.",
         )
         .columns(["Call", "native", "host, 0.2", "host, 0.3"]);
     let total = calls.values().fold([0.0; 3], |sum, counts| std::array::from_fn(|index| sum[index] + counts[index]));
