@@ -1,15 +1,28 @@
-//! docs/plugins.md: every command on the way from nothing to production, as it stands there, one after the other.
+//! The commands of the documents, as they stand there, one after the other: README.md, and the way from nothing to production in
+//! docs/getting-started.md, in each language.
 
 use crate::{
     harness::{Setup, directory, root},
     project::UNAVAILABLE,
 };
-use std::{env, fs, net::TcpListener, path::Path, process::Command};
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
 
-/// The indented blocks below a heading, up to the next one of its rank.
+const GETTING_STARTED: &str = "docs/getting-started.md";
+
+/// Waits for a listener; the user at the keyboard waits as well.
+const SERVES: &str = "serves() { for _ in $(seq 600); do (: </dev/tcp/127.0.0.1/$1) 2>/dev/null && return; sleep 0.1; done; \
+                      echo in vain; exit 9; }\n";
+
+/// The indented blocks of a document below a heading, up to the next heading.
 fn commands(page: &str, heading: &str) -> Vec<String> {
-    let mut lines = page.lines().skip_while(|line| *line != heading).skip(1).peekable();
-    assert!(lines.peek().is_some(), "no {heading:?}");
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let mut lines = text.lines().skip_while(|line| *line != heading).skip(1).peekable();
+    assert!(lines.peek().is_some(), "{page}: no {heading:?}");
     let section = lines.take_while(|line| !line.starts_with('#'));
     // What is shown, and not typed.
     let typed = section.filter_map(|line| line.strip_prefix("    ")).filter(|line| !line.starts_with("WARN "));
@@ -27,8 +40,22 @@ fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Runs a script with the host on its path.
+fn typed(script: &str, directory: &Path, environment: &[(&str, &str)]) -> Output {
+    let host = Path::new(env!("CARGO_BIN_EXE_uninterruptible-host")).parent().unwrap();
+    let path = format!("{}:{}", host.display(), env::var("PATH").unwrap());
+    Command::new("timeout")
+        .args(["1200", "bash", "-c", script])
+        .current_dir(directory)
+        .env("PATH", path)
+        .env("UNINTERRUPTIBLE_CACHE_DIR", crate::harness::shared_cache())
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
 /// The commands of a language, then those that are the same for all.
-fn goes_all_the_way(language: &str, tools: &[&'static str], fetches: bool) {
+fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: bool) {
     if let Some(tool) = missing(tools).or_else(|| missing(&["nc", "sha256sum"])) {
         eprintln!("skipped: {tool} is not installed");
         return;
@@ -37,78 +64,86 @@ fn goes_all_the_way(language: &str, tools: &[&'static str], fetches: bool) {
         eprintln!("skipped: its tools are fetched from the language's registry; set PROJECTS_MAY_FETCH to have them");
         return;
     }
-    let page = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
-    let port = port();
-    let mut script = String::from(
-        "set -euo pipefail\n\
-         serves() { for _ in $(seq 600); do (: </dev/tcp/127.0.0.1/PORT) 2>/dev/null && return; sleep 0.1; done; echo in vain; exit 9; }\n\
+    let (first, second) = (port().to_string(), port().to_string());
+    let mut script = format!(
+        "set -euo pipefail\n{SERVES}\
          trap 'kill $(jobs -p) $(cat host.pid) 2>/dev/null || :' EXIT\n",
     );
-    for heading in [&format!("### {language}"), "### Serve it while you write it", "### Put it into production"] {
-        let commands = commands(&page, heading);
-        assert!(!commands.is_empty(), "{heading}");
+    let headings = [
+        language,
+        (GETTING_STARTED, "## Serve it while you write it"),
+        (GETTING_STARTED, "## Put it into production"),
+        (GETTING_STARTED, "## Roll it back"),
+    ];
+    for (page, heading) in headings {
+        let commands = commands(page, heading);
+        assert!(!commands.is_empty(), "{page}: {heading}");
         for command in commands {
             // That the packages are there is what was looked for first.
             if command.starts_with("apt-get ") {
                 continue;
             }
             script.push_str(&command);
-            // Whoever types has to wait for it as well.
-            script.push_str(if command.ends_with(" &") { "\nfirst=$!\nserves\n" } else { "\n" });
+            script.push('\n');
+            if command.ends_with(" &") {
+                let port = if command.contains("7001") { "7001" } else { "7000" };
+                script.push_str(&format!("last=$!\nserves {port}\n"));
+            }
+        }
+        if heading == "## Put it into production" {
+            // The restart that was asked for last has its successor named.
+            script.push_str("for _ in $(seq 600); do [ \"$(cat host.pid)\" != $last ] && break; sleep 0.1; done\n");
+            script.push_str("[ \"$(cat host.pid)\" != $last ]\nprintf 'alice\\n' | nc -N 127.0.0.1 7000\n");
+            script.push_str("unset UNINTERRUPTIBLE_ROLLBACK_WINDOW\n");
         }
     }
-    // The restart that was asked for last has its successor named.
-    script.push_str("for _ in $(seq 600); do [ \"$(cat host.pid)\" != $first ] && break; sleep 0.1; done\n");
-    script.push_str("[ \"$(cat host.pid)\" != $first ]\nprintf 'alice\\n' | nc -N 127.0.0.1 7000\n");
-    let script = script.replace("7000", &port.to_string()).replace("PORT", &port.to_string());
+    let script = script.replace("7000", &first).replace("7001", &second);
     let directory = directory();
-    let host = Path::new(env!("CARGO_BIN_EXE_uninterruptible-host")).parent().unwrap();
-    let path = format!("{}:{}", host.display(), env::var("PATH").unwrap());
-    let output = Command::new("timeout")
-        .args(["1200", "bash", "-c", &script])
-        .current_dir(directory.path())
-        .env("PATH", path)
-        .env("UNINTERRUPTIBLE_BIND", format!("tcp://127.0.0.1:{port}"))
-        .env("UNINTERRUPTIBLE_ROLLBACK_WINDOW", "100ms")
-        .env("UNINTERRUPTIBLE_CACHE_DIR", crate::harness::shared_cache())
-        .output()
-        .unwrap();
+    let bind = format!("tcp://127.0.0.1:{first}");
+    let environment = [("UNINTERRUPTIBLE_BIND", bind.as_str()), ("UNINTERRUPTIBLE_ROLLBACK_WINDOW", "100ms")];
+    let output = typed(&script, directory.path(), &environment);
     if output.status.code() == Some(UNAVAILABLE) {
         eprintln!("skipped: its tools could not be fetched");
         return;
     }
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{script}\n{out}\n{err}", output.status);
-    for answer in ["Hello bob!", "Hello alice!", "served     yes"] {
+    let answers = [
+        "Hello bob!",
+        "Hello alice!",
+        "served     yes",
+        "generation 2 serves",
+        "rolled back: generation 1 serves again",
+    ];
+    for answer in answers {
         assert!(out.contains(answer), "{answer}\n{out}\n{err}");
     }
 }
 
 #[test]
 fn a_handler_in_c_goes_from_nothing_to_production() {
-    goes_all_the_way("C", &["clang-22", "rustc"], false);
+    goes_all_the_way(("docs/plugins/languages.md", "### C"), &["clang-22", "rustc"], false);
 }
 
 #[test]
 fn a_handler_in_rust_goes_from_nothing_to_production() {
-    goes_all_the_way("Rust", &["cargo", "rustc"], true);
+    goes_all_the_way((GETTING_STARTED, "## Write a plugin"), &["cargo", "rustc"], true);
 }
 
 #[test]
 fn a_handler_in_javascript_goes_from_nothing_to_production() {
-    goes_all_the_way("JavaScript", &["node", "npm"], true);
+    goes_all_the_way(("docs/plugins/languages.md", "### JavaScript"), &["node", "npm"], true);
 }
 
 #[test]
 fn a_handler_in_python_goes_from_nothing_to_production() {
-    goes_all_the_way("Python", &["python3"], true);
+    goes_all_the_way(("docs/plugins/languages.md", "### Python"), &["python3"], true);
 }
 
 /// The program that the page shows, built as it says there.
 #[test]
 fn the_program_of_the_documentation_serves() {
-    let page = fs::read_to_string(root().join("docs/plugins.md")).unwrap();
-    let source = commands(&page, "## Programs that read standard input").join("\n");
+    let source = commands("docs/plugins/programs.md", "## An example").join("\n");
     let build = source.lines().next().unwrap().split_once("; ").unwrap().1;
     let target = build.split_once("--target ").unwrap().1;
     let libraries = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
@@ -131,4 +166,59 @@ fn the_program_of_the_documentation_serves() {
     assert!(output.status.success(), "{build}: {}", String::from_utf8_lossy(&output.stderr));
     let host = Setup::serving_file(&directory.path().join(format!("target/{target}/release/greeter.wasm"))).start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
+}
+
+/// Copies a folder of sources.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), &to).unwrap();
+        }
+    }
+}
+
+/// The README's commands, in a copy of what they build. The host is the one under test.
+#[test]
+fn the_readme_serves_and_upgrades_under_load() {
+    let run = commands("README.md", "## Run it");
+    let [run, asked, ..] = &run[..] else { panic!("{run:?}") };
+    let (build, options) = run.split_once(" && ").unwrap();
+    let (_, options) = options.split_once(" -- ").expect("the host's options follow cargo's");
+    let upgrade = commands("README.md", "## Upgrade it under load");
+    let [load, change @ .., signal] = &upgrade[..] else { panic!("{upgrade:?}") };
+    assert!(load.ends_with(" &") && signal.starts_with("kill -USR1 "), "{upgrade:?}");
+    assert!(change.iter().any(|command| command == build), "{build:?} builds the new version too: {upgrade:?}");
+
+    let directory = directory();
+    for folder in ["plugins", "guest-sdk", "wit", "host"] {
+        copy(&root().join(folder), &directory.path().join(folder));
+    }
+    fs::copy(root().join("Cargo.toml"), directory.path().join("Cargo.toml")).unwrap();
+    let asked = asked.strip_prefix("$ ").unwrap();
+    let script = format!(
+        "set -euo pipefail\n{SERVES}\
+         trap 'kill $(jobs -p) $(cat /tmp/host.pid) 2>/dev/null || :' EXIT\n\
+         {build}\nuninterruptible-host {options} &\nserves 7000\n{asked}\n\
+         {{ {} wait; }} >load &\n{}\n{signal}\n\
+         for _ in $(seq 600); do {asked} | grep -q ^Welcome && break; sleep 0.1; done\n{asked}\n\
+         kill \"$(cat /tmp/host.pid)\"\nwait\ncat load\n",
+        load,
+        change.join("\n"),
+    );
+    let pidfile = directory.path().join("host.pid");
+    let port = port().to_string();
+    let script = script.replace("/tmp/host.pid", pidfile.to_str().unwrap()).replace("7000", &port);
+    let (bind, target) = (format!("tcp://127.0.0.1:{port}"), root().join("target"));
+    let environment = [("UNINTERRUPTIBLE_BIND", bind.as_str()), ("CARGO_TARGET_DIR", target.to_str().unwrap())];
+    let output = typed(&script, directory.path(), &environment);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{script}\n{out}\n{err}", output.status);
+    let answers: Vec<_> = out.lines().filter(|line| line.ends_with("bob!")).map(str::trim).collect();
+    let [first, last, before, after] = answers[..] else { panic!("{out}\n{err}") };
+    assert_eq!((first, last), ("Hello bob!", "Welcome bob!"), "{out}\n{err}");
+    assert!(before.ends_with(" Hello bob!") && after.ends_with(" Welcome bob!"), "{out}\n{err}");
 }

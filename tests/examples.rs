@@ -108,11 +108,11 @@ fn greets_as_a_program(name: &str) {
 
 #[test]
 fn every_example_that_was_built_is_tested_and_every_folder_in_the_documentation() {
-    let page = fs::read_to_string(root().join("docs/languages.md")).unwrap();
+    let page = fs::read_to_string(root().join("docs/plugins/languages.md")).unwrap();
     let folder = |name: &'static str| name.rsplit_once("-0.").map_or(name, |(folder, _)| folder);
     for folder in HANDLERS.iter().chain(PROGRAMS).map(|name| folder(name)) {
         assert!(root().join("examples").join(folder).join("build").exists(), "there is no examples/{folder}/build");
-        assert!(page.contains(&format!("`examples/{folder}`")), "docs/languages.md does not mention {folder}");
+        assert!(page.contains(&format!("`examples/{folder}`")), "docs/plugins/languages.md does not mention {folder}");
     }
     let Ok(built) = fs::read_dir(root().join("target/examples")) else { return };
     for file in built.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {

@@ -22,9 +22,10 @@ mod commands;
 mod configuration;
 mod connections;
 mod contract;
-#[path = "../host/src/dice.rs"]
+#[path = "../host/src/system/dice.rs"]
 mod dice;
 mod documentation;
+mod documents;
 mod examples;
 mod exhaustion;
 mod failures;
@@ -44,6 +45,7 @@ mod http_limits;
 mod http_outgoing;
 mod http_unfinished;
 mod inspect;
+mod invariants;
 mod isolation;
 mod kv;
 mod limits;
@@ -65,6 +67,7 @@ mod records;
 mod reload;
 mod restrict;
 mod room;
+mod rooms;
 mod secrets;
 mod secure;
 mod service;

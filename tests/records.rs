@@ -1,4 +1,4 @@
-//! Records as machines read them: unique keys, and the fields that docs/operations.md promises. And what they say of failures.
+//! Records as machines read them: unique keys, and the fields that docs/monitoring.md promises. And what they say of failures.
 
 use crate::{
     harness::{Host, Setup, root},
@@ -47,7 +47,7 @@ fn records(log: &str) -> Vec<BTreeMap<String, Value>> {
 
 /// The rows of the documents' tables whose first cell has a name in backticks: each name with its other cells.
 fn documented(heading: &str) -> BTreeMap<String, Vec<String>> {
-    let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/monitoring.md")).unwrap();
     let table = text.split(&format!("\n| {heading} |")).nth(1).unwrap_or_else(|| panic!("no table {heading}"));
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let mut found = BTreeMap::new();

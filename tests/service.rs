@@ -38,7 +38,7 @@ impl Service {
         Self { host, faults, over: false, _directory: directory }
     }
 
-    /// Orders faults for what happens from here on; see host/src/fault.rs.
+    /// Orders faults for what happens from here on; see host/src/handoff/fault.rs.
     pub fn order(&self, faults: &str) {
         // Whole or not at all: processes read it at any time.
         let draft = self.faults.with_extension("draft");

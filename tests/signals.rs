@@ -1,4 +1,4 @@
-//! Each signal in each state of a process, to the predecessor and to the successor: the table in docs/operations.md, row by row.
+//! Each signal in each state of a process, to the predecessor and to the successor: the table in docs/restart.md, row by row.
 
 use crate::{
     boot::spinning,

@@ -18,41 +18,18 @@
 //! ones use as types. The binary is all that is meant to be used: this library exists so that the parts can be tested and
 //! documented.
 
-pub mod accept;
 pub mod admin;
-pub mod admission;
-pub mod anchor;
-pub mod bind;
-pub mod check;
-pub mod cli;
 pub mod command;
+pub mod component;
 pub mod config;
 pub mod connection;
-pub mod counters;
-#[cfg(test)]
-mod dice;
-pub mod drain;
-pub mod exit;
-pub mod fault;
 #[cfg(any(test, fuzzing))]
+#[path = "../../tests/fuzz/promises.rs"]
 pub mod fuzz;
 pub mod guest;
 pub mod handoff;
-mod http;
-mod inspect;
 pub mod lifecycle;
-pub mod log;
-pub mod notify;
-pub mod pidfile;
-pub mod privilege;
-pub mod project;
-pub mod proxy_header;
-pub mod quota;
-pub mod restrict;
-pub mod secret;
-pub mod service;
-pub mod signals;
-mod sys;
-pub mod tls;
-pub mod watch;
+pub mod net;
+pub mod record;
+pub mod system;
 pub mod wire;

@@ -7,16 +7,12 @@ use std::{
     thread,
 };
 use uninterruptible_host::{
-    anchor,
-    cli::Arguments,
     command,
-    config::{self, Config, Layers},
-    exit::Exit,
-    fault,
-    handoff::{adopt::Inheritance, starter},
-    lifecycle, log,
-    notify::Notifier,
-    signals,
+    config::{self, Config, Layers, cli::Arguments},
+    handoff::{adopt::Inheritance, fault, starter},
+    lifecycle::{self, anchor, notify::Notifier},
+    record::{exit::Exit, log},
+    system::signals,
 };
 
 fn main() -> ExitCode {
@@ -30,8 +26,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<ExitCode, lifecycle::Failure> {
-    let handlers = signals::install().map_err(lifecycle::Failure::Signals)?;
+fn run() -> Result<ExitCode, lifecycle::Error> {
+    let handlers = signals::install().map_err(lifecycle::Error::Signals)?;
     if let Some(order) = config::starting() {
         return Ok(starter::run(order));
     }
@@ -56,13 +52,13 @@ fn run() -> Result<ExitCode, lifecycle::Failure> {
     if let Some(launch) = launch.filter(|_| inheritance.is_none()) {
         return Ok(anchor::run(&launch, handlers)?);
     }
-    let signals = handlers.deliver().map_err(lifecycle::Failure::Signals)?;
+    let signals = handlers.deliver().map_err(lifecycle::Error::Signals)?;
     let activation = config::activation().map_err(config::Error::from).inspect_err(|error| fail(error))?;
     let config = Config::resolve(layers, activation.sockets.len()).inspect_err(|error| fail(error))?;
     let _flush_on_exit = log::start(&config.log).inspect_err(|error| fail(error))?;
     let anchor = Notifier::new(config.notify_socket.as_deref().filter(|_| config.anchored));
     let outcome = lifecycle::run(config, activation, signals, inheritance);
-    anchor.ending(outcome.as_ref().map_or_else(lifecycle::Failure::exit, |exit| *exit).code());
+    anchor.ending(outcome.as_ref().map_or_else(lifecycle::Error::exit, |exit| *exit).code());
     outcome.map(ExitCode::from)
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH", value_parser = from_root())]
     pub(crate) large_plugin: Option<PathBuf>,
     /// Where the report is written.
-    #[arg(long, value_name = "PATH", default_value = "docs/benchmarks-restart.md", value_parser = from_root())]
+    #[arg(long, value_name = "PATH", default_value = "docs/internals/restarts.md", value_parser = from_root())]
     pub(crate) output: PathBuf,
 }
 

@@ -78,7 +78,7 @@ pub(crate) struct Options {
     /// The host to measure, instead of the one that was built from this source.
     #[arg(long, value_name = "PATH", default_value = BUILT_HOST, hide_default_value = true, value_parser = from_root())]
     pub(crate) host: PathBuf,
-    /// Where the report is written, and its pictures beside it [default: docs/performance.md].
+    /// Where the report is written, and its pictures beside it [default: docs/internals/performance.md].
     #[arg(long, value_name = "PATH", value_parser = from_root())]
     output: Option<PathBuf>,
 }
@@ -92,7 +92,7 @@ impl Options {
 
     /// Where to write the report. A partial or a quick one replaces the complete one only where somebody says so.
     pub(crate) fn output_path(&self) -> Option<PathBuf> {
-        let default = || (self.only.is_empty() && !self.quick).then(|| root().join("docs/performance.md"));
+        let default = || (self.only.is_empty() && !self.quick).then(|| root().join("docs/internals/performance.md"));
         self.output.clone().or_else(default)
     }
 

@@ -1,6 +1,6 @@
 //! Where the endpoint is: a unix socket of the owner's, or a port that this machine alone reaches.
 
-use crate::bind::{Bind, Key, Mode};
+use crate::net::{Bind, Key, Mode};
 use std::{fmt, str::FromStr};
 
 /// A bind that only this machine can reach.

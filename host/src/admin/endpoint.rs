@@ -4,12 +4,12 @@
 //! by a task of its own, so that whatever happens here concerns nobody else.
 
 use super::{
-    Address,
+    address::Address,
     desk::{Desk, MOST_CONNECTIONS},
     http::{self, Reach},
-    socket::Socket,
+    stream::Stream,
 };
-use crate::bind::{FileId, Incoming, Key, Listener, ListenerAddress};
+use crate::net::{FileId, Incoming, Key, Listener, ListenerAddress};
 use nix::{
     sys::socket::{getsockopt, sockopt::PeerCredentials},
     unistd::geteuid,
@@ -178,9 +178,9 @@ fn serve(
                 debug!(uid = peer.uid(), process = peer.pid(), "another user was turned away at the admin endpoint");
                 return Ok(None);
             }
-            tokio::spawn(http::serve(Socket::new(socket)?, Reach::Owner, desk, asked, place))
+            tokio::spawn(http::serve(Stream::new(socket)?, Reach::Owner, desk, asked, place))
         }
-        ListenerAddress::Tcp(_) => tokio::spawn(http::serve(Socket::new(socket)?, Reach::Machine, desk, asked, place)),
+        ListenerAddress::Tcp(_) => tokio::spawn(http::serve(Stream::new(socket)?, Reach::Machine, desk, asked, place)),
     };
     Ok(Some(task.abort_handle()))
 }

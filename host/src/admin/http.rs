@@ -10,9 +10,9 @@ use super::{
     metrics,
     order::{Answer, Asker, Order, Outcome, Until, Verb},
     page,
-    socket::Socket,
+    stream::Stream,
 };
-use crate::log;
+use crate::record::log;
 use std::{
     net::IpAddr,
     sync::{
@@ -52,7 +52,7 @@ pub(super) enum Reach {
 
 /// Serves one request.
 pub(super) async fn serve(
-    socket: Socket,
+    socket: Stream,
     reach: Reach,
     desk: Desk,
     asked: Arc<AtomicBool>,

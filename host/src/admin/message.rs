@@ -1,6 +1,6 @@
 //! The heads of HTTP messages, as far as one request a connection, without a body, needs them. The parser is `httparse`.
 
-use super::socket::Socket;
+use super::stream::Stream;
 use std::{io, str};
 
 /// The longest head of a request, in bytes.
@@ -27,12 +27,12 @@ pub(crate) enum Error {
     #[error("its head is longer than {LONGEST_HEAD} bytes, or has more than {MOST_HEADERS} fields")]
     TooLong,
     #[error(transparent)]
-    Socket(#[from] io::Error),
+    Stream(#[from] io::Error),
 }
 
 impl Request {
     /// Reads the head of one.
-    pub(super) async fn read(socket: &Socket) -> Result<Self, Error> {
+    pub(super) async fn read(socket: &Stream) -> Result<Self, Error> {
         let mut bytes = Vec::new();
         let mut piece = [0; 2048];
         loop {
@@ -82,7 +82,7 @@ impl Request {
 }
 
 /// Reads a response to its end, in at most so many bytes: its status and its body.
-pub(super) async fn response(socket: &Socket, longest: usize) -> Result<(u16, Vec<u8>), Error> {
+pub(crate) async fn response(socket: &Stream, longest: usize) -> Result<(u16, Vec<u8>), Error> {
     let mut bytes = Vec::new();
     let mut piece = [0; 16 << 10];
     while let read @ 1.. = socket.read(&mut piece).await? {

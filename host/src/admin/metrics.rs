@@ -1,7 +1,7 @@
 //! The status as Prometheus reads it: text, version 0.0.4. Names, kinds and units are an interface.
 
 use super::status::{Phase, Status};
-use crate::guest::Reason;
+use crate::record::failure::Reason;
 use std::{fmt::Display, time::SystemTime};
 
 /// What is written so far.

@@ -11,7 +11,6 @@
 //! the lifecycle has published. One request a connection, so that none outlives the process that was asked.
 
 mod address;
-pub mod client;
 mod desk;
 mod endpoint;
 pub(crate) mod http;
@@ -19,9 +18,9 @@ pub(crate) mod message;
 mod metrics;
 mod order;
 mod page;
-mod process;
-mod socket;
 mod status;
+pub(crate) mod stream;
+mod usage;
 
 pub use address::Address;
 pub use desk::{Desk, Inbox, open};

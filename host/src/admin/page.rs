@@ -4,7 +4,7 @@ use super::{
     order::Outcome,
     status::{Done, Past, Phase, Status, written},
 };
-use crate::guest::Reason;
+use crate::record::failure::Reason;
 use std::{fmt::Write as _, time::Duration};
 
 const STYLE: &str = include_str!("page.css");

@@ -1,12 +1,14 @@
 //! What there is to know of a process that serves. The lifecycle publishes what it alone knows whenever that changes; what changes
 //! with each connection is read when somebody asks.
 
-use super::{order::Outcome, process::Process};
+use super::{order::Outcome, usage::Usage};
 use crate::{
-    counters::{Service, Totals},
-    drain::Connections,
+    connection::drain::Connections,
     guest::About,
-    handoff::Generation,
+    record::{
+        counters::{Service, Totals},
+        generation::Generation,
+    },
 };
 use serde::Serialize;
 use std::{
@@ -162,7 +164,7 @@ pub(super) struct Status {
     pub(super) draining: Vec<Draining>,
     pub(super) successor: Option<i32>,
     #[serde(skip)]
-    pub(super) process: Process,
+    pub(super) process: Usage,
 }
 
 /// A plugin that is served.
@@ -195,7 +197,7 @@ pub(super) struct Connected {
     pub(super) accepted: u64,
     pub(super) refused: u64,
     pub(super) finished: u64,
-    pub(super) failed: crate::counters::Failed,
+    pub(super) failed: crate::record::counters::Failed,
     /// What guests were made for on those that speak HTTP.
     pub(super) requests: u64,
 }
@@ -263,7 +265,7 @@ impl Status {
             reloads: Done { done: reloads, failed: reloads_failed, last: snapshot.reload.clone() },
             draining: draining.collect(),
             successor: snapshot.successor,
-            process: Process::this(),
+            process: Usage::this(),
         }
     }
 }

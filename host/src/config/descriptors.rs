@@ -1,7 +1,7 @@
 //! How many connections the descriptor limit leaves room for.
 
 use super::{
-    Error,
+    error::Error,
     value::{Count, parse},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -1,24 +1,40 @@
 //! What a process finds where it was started, beside the variables of options: what a service manager, an anchor, a predecessor or a
 //! platform has left for it.
 
-use super::{Error, Layers, program::absolute, supervision::Supervision, value::parse};
+use super::{error::Error, layers::Layers, program::absolute, supervision::Supervision, value::parse};
 use crate::{
-    anchor::{self, Launch},
-    bind::{Activation, ActivationError, Bind, Variables},
     handoff::{
         start,
         starter::{self, Order},
     },
-    sys,
+    net::{Activation, ActivationError, Bind, Variables},
+    system::kernel,
 };
 use std::{
     env,
+    ffi::OsString,
     net::{Ipv4Addr, SocketAddr},
     os::{fd::RawFd, unix::process::parent_id},
     path::{Path, PathBuf},
     process,
     str::FromStr,
 };
+
+/// The variable by which generations know that there is an anchor. It holds the anchor's process id.
+pub const ANCHORED_VARIABLE: &str = "UNINTERRUPTIBLE_ANCHORED_BY";
+
+/// What the anchor needs to know.
+#[derive(Debug)]
+pub struct Launch {
+    /// This program, by the path by which it was started.
+    pub program: PathBuf,
+    /// The arguments that it was started with.
+    pub arguments: Vec<OsString>,
+    /// Where the anchor's own supervisor listens.
+    pub notify_socket: Option<OsString>,
+    /// How many descriptors the service manager has passed, for the first generation.
+    pub passed: usize,
+}
 
 /// Where tests order faults.
 pub(super) const FAULTS_VARIABLE: &str = "UNINTERRUPTIBLE_FAULTS";
@@ -72,7 +88,7 @@ impl FromStr for Anchored {
 
 /// Whether an anchor has started this process, or one that came before it.
 pub(super) fn is_anchored() -> bool {
-    env::var_os(anchor::ANCHORED_VARIABLE).is_some()
+    env::var_os(ANCHORED_VARIABLE).is_some()
 }
 
 /// The supervision of this process, where neither an anchor nor a predecessor stands in between.
@@ -87,7 +103,7 @@ pub(super) fn supervision() -> Option<Supervision> {
 ///
 /// Where its variables cannot be understood.
 pub fn activation() -> Result<Activation, ActivationError> {
-    let anchor = env::var(anchor::ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
+    let anchor = env::var(ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
     let parent = anchor.filter(|anchor| *anchor == parent_id());
     let recipients: Vec<u32> = [process::id()].into_iter().chain(parent).collect();
     Activation::take(&passed_sockets(), &recipients)
@@ -131,8 +147,8 @@ pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
 pub fn starting() -> Option<Order> {
     let mut words = env::args_os();
     words.next().filter(|name| name == starter::NAME)?;
-    let line = sys::inherited(words.next()?.to_str()?.parse().ok()?, |_| true)?;
-    let channel = sys::inherited(handoff_channel().ok()??, |_| true)?;
+    let line = kernel::inherited(words.next()?.to_str()?.parse().ok()?, |_| true)?;
+    let channel = kernel::inherited(handoff_channel().ok()??, |_| true)?;
     let program = PathBuf::from(words.next()?);
     Some(Order { line: line.into(), channel, program, arguments: words.collect() })
 }

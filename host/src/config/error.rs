@@ -6,9 +6,9 @@ use super::{
     listener::LONGEST_KEYS,
 };
 use crate::{
-    bind::{ActivationError, Bind},
-    secret::{Shown, without_words_of},
-    tls,
+    net::{ActivationError, Bind},
+    record::secret::{Shown, without_words_of},
+    wire::tls,
 };
 use std::{ffi::OsString, fmt::Display, io, path::Path};
 

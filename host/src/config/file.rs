@@ -1,11 +1,8 @@
 //! The configuration file: TOML whose keys are the options' long names, and a `[[listener]]` table for each listener that has
 //! options of its own. What is read here has the form of a configuration; whether it means anything is not judged here.
 
-use super::{layers::ALIKE, paths, slip::Slip};
-use crate::{
-    cli,
-    secret::{Shown, is_content},
-};
+use super::{cli, layers::ALIKE, paths, slip::Slip};
+use crate::record::secret::{Shown, is_content};
 use std::{fmt, fs, io, ops::Range, path::Path, sync::Arc};
 use toml::{
     Spanned,

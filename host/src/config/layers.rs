@@ -4,10 +4,13 @@
 //! Nothing here knows what an option means: words are laid over words, and where each came from is kept for whoever finds it wrong.
 
 use super::{
-    Error,
+    cli::{
+        Arguments, Given,
+        options::{HandlerOptions, ListenerOptions, Options},
+    },
+    error::Error,
     file::{Entry, File, FileError, Place, Problem, Section, Value},
 };
-use crate::cli::{Arguments, Given, HandlerOptions, ListenerOptions, Options};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json};
 use std::{collections::HashMap, fmt, path::Path};

@@ -1,23 +1,23 @@
 //! The listeners as they were meant: where each listens, who may connect, and what serves a connection.
 
 use super::{
-    Error, GuestStart,
+    cli::options::{HandlerOptions, ListenerOptions},
     environment::default_bind,
+    error::Error,
     layers::{Layers, Origins, Route as RouteLayer},
     value::{Count, distinct, duration, kept_memory, optional_duration, parse, parse_all, plugin_kind, size, truth},
 };
 use crate::{
-    admission::Policy,
-    bind::{Bind, Key},
-    cli::{HandlerOptions, ListenerOptions},
-    guest::{Digest, Failure, Grants, Kind, Reason, grants},
-    restrict::{Proxies, Rules},
-    tls,
+    component::{Grants, GuestStart, Kind, Limits, grants},
+    connection::{admission::Policy, timeouts::Timeouts},
+    net::{
+        Bind, Key,
+        restrict::{Proxies, Rules},
+    },
+    record::digest::Digest,
+    wire::tls,
 };
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 /// What the listeners' keys may take, in bytes: they go into one message of a handoff, which has room for 32 KiB.
 pub(super) const LONGEST_KEYS: usize = 28 << 10;
@@ -41,32 +41,6 @@ pub struct Listener {
     pub routes: Vec<Route>,
 }
 
-/// How long a connection may last.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// In all.
-    pub connection: Option<Duration>,
-    /// While it moves no byte.
-    pub idle: Option<Duration>,
-}
-
-impl Timeouts {
-    /// The failure of what has met one of them: which, how long that is, and the option that sets it.
-    pub(crate) fn failure(&self, reason: Reason) -> Failure {
-        let of = |what: &str, timeout: Option<Duration>, option: &str| {
-            timeout.map_or_else(String::new, |timeout| {
-                format!("{what} for {} ({option})", humantime::format_duration(timeout))
-            })
-        };
-        let message = match reason {
-            Reason::WallTime => of("open", self.connection, "--connection-timeout"),
-            Reason::Idle => of("no byte moved", self.idle, "--idle-timeout"),
-            _ => String::new(),
-        };
-        Failure { reason, message }
-    }
-}
-
 /// A plugin, and what its guests get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
@@ -82,19 +56,6 @@ pub struct Handler {
     pub guest_start: GuestStart,
     /// What one may use.
     pub limits: Limits,
-}
-
-/// The bounds of a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of memory it may have, over all its linear memories.
-    pub guest_memory: usize,
-    /// Bytes of it that stay with the host when it is gone, where that was said.
-    pub guest_memory_kept: Option<usize>,
-    /// CPU time it may use while its connection moves no byte.
-    pub guest_cpu_time: Duration,
-    /// Resources it may hold: streams, pollables, bodies, descriptors.
-    pub guest_resources: u32,
 }
 
 /// A handler for the connections that ask for it in their TLS handshake.

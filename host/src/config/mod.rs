@@ -1,6 +1,7 @@
 //! What was meant: every option parsed into a type that needs no further check. The only room that reads the
 //! environment (clap reads the variables that `cli` names, this module the rest).
 
+pub mod cli;
 mod descriptors;
 mod environment;
 mod error;
@@ -10,6 +11,7 @@ mod listener;
 mod paths;
 mod printed;
 mod program;
+pub mod project;
 mod slip;
 mod slips;
 mod subcommand;
@@ -17,35 +19,37 @@ mod supervision;
 mod value;
 
 pub use descriptors::Lowered;
-pub use environment::{activation, anchor, fault_orders, handoff_channel, starting};
+pub use environment::{ANCHORED_VARIABLE, Launch, activation, anchor, fault_orders, handoff_channel, starting};
 pub use error::Error;
 pub use file::{FileError, Place};
 pub use layers::Layers;
-pub use listener::{Handler, Limits, Listener, Route, Timeouts};
+pub use listener::{Handler, Listener, Route};
 pub use slips::slips;
-pub use subcommand::{Looking, asking, project};
+pub use subcommand::{Asking, Looking, What, asking, project};
 pub use supervision::Supervision;
 
+use self::{
+    environment::{Anchored, is_anchored, supervision},
+    program::{boot_directory, start_command},
+    value::{Count, duration, optional_duration, parse},
+};
 use crate::{
     admin,
-    bind::{Bind, SocketPath},
-    guest::Source,
+    component::{Source, Wasi03},
+    connection::service::{self, Plan},
     handoff::start::StartCommand,
-    log,
-    privilege::Identity,
+    net::{Bind, SocketPath},
+    record::log,
+    system::privilege::Identity,
 };
-use environment::{Anchored, is_anchored, supervision};
-use program::{boot_directory, start_command};
 use std::{
     env,
     ffi::OsString,
     num::NonZeroU32,
     path::{self, Path, PathBuf},
-    str::FromStr,
     thread,
     time::Duration,
 };
-use value::{Count, duration, optional_duration, parse};
 
 /// More threads than any machine that this runs on has processors.
 const MOST_WORKERS: u32 = 1024;
@@ -110,26 +114,6 @@ pub struct Handoff {
     pub socket: Option<SocketPath>,
     /// Where to ask for the service.
     pub take_over: Option<SocketPath>,
-}
-
-/// When the guest of a connection starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuestStart {
-    /// As soon as the connection is accepted.
-    Accept,
-    /// When the peer has sent something, or has closed its side.
-    FirstByte,
-    /// At the first byte where the plugin's first guest did nothing before it, else at accept.
-    Auto,
-}
-
-/// Whether plugins of WASI 0.3 are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wasi03 {
-    /// They are.
-    Served,
-    /// They are refused at boot.
-    Disabled,
 }
 
 impl Config {
@@ -253,8 +237,26 @@ impl Config {
         self.listeners.iter().flat_map(Listener::handlers).map(|handler| handler.plugin.as_path())
     }
 
+    /// What the connections of each listener are to get.
+    pub fn plans(&self) -> Vec<Plan> {
+        let route = |route: &Route| service::Route {
+            server_name: route.server_name.clone(),
+            alpn: route.alpn.clone(),
+            source: self.source(&route.handler),
+        };
+        let plan = |listener: &Listener| Plan {
+            listener: listener.key.clone(),
+            policy: listener.policy.clone(),
+            tls: listener.tls.clone(),
+            timeouts: listener.timeouts,
+            source: self.source(&listener.handler),
+            routes: listener.routes.iter().map(route).collect(),
+        };
+        self.listeners.iter().map(plan).collect()
+    }
+
     /// How a handler's plugin is to be loaded.
-    pub fn source(&self, handler: &Handler) -> Source {
+    fn source(&self, handler: &Handler) -> Source {
         Source {
             path: handler.plugin.clone(),
             digest: handler.plugin_sha256,
@@ -295,19 +297,6 @@ impl Config {
             ("max-connections", self.max_connections.to_string().into()),
             ("workers", self.workers.to_string().into()),
         ])
-    }
-}
-
-impl FromStr for GuestStart {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "accept" => Ok(Self::Accept),
-            "first-byte" => Ok(Self::FirstByte),
-            "auto" => Ok(Self::Auto),
-            _ => Err("is none of auto, accept, first-byte"),
-        }
     }
 }
 

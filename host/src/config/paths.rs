@@ -1,7 +1,7 @@
 //! Paths that lead nowhere because of how they are written: a shell would have expanded them, or they are relative to another
 //! directory than was thought.
 
-use super::{Config, Error, layers::Origins, listener::Listener, program::boot_directory};
+use super::{Config, error::Error, layers::Origins, listener::Listener, program::boot_directory};
 use std::{io::ErrorKind, path::Path};
 
 /// Finds the first such path. Other faults of a file are reported by the code that reads it.

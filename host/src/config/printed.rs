@@ -1,10 +1,10 @@
 //! A resolved configuration as a file that says the same, with where each word came from beside it.
 
 use super::{
-    Error,
+    error::Error,
     layers::{Layers, Listener, Origins, Route, words},
 };
-use crate::secret::Shown;
+use crate::record::secret::Shown;
 use serde_json::{Map, Value as Json};
 use std::path::Path;
 use toml::{Table, Value};

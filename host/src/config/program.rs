@@ -1,6 +1,6 @@
 //! By what name this program was started, from where, and so how a successor is.
 
-use super::Error;
+use super::error::Error;
 use crate::handoff::start::StartCommand;
 use std::{
     env,

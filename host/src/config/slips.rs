@@ -1,14 +1,14 @@
 //! Variables of the environment that nobody reads, though somebody has probably meant them for this program.
 
-use super::layers::ALIKE;
-use crate::{anchor, cli, handoff::start};
+use super::{cli, layers::ALIKE};
+use crate::handoff::start;
 use std::env;
 
 /// What the names of this program's own variables begin with.
 const PREFIX: &str = "UNINTERRUPTIBLE_";
 
 /// Variables that processes of this program set for each other, or tests for them.
-const INTERNAL: [&str; 3] = [start::CHANNEL_VARIABLE, anchor::ANCHORED_VARIABLE, super::environment::FAULTS_VARIABLE];
+const INTERNAL: [&str; 3] = [start::CHANNEL_VARIABLE, super::ANCHORED_VARIABLE, super::environment::FAULTS_VARIABLE];
 
 /// Each with the one that it is taken for. Others of the same prefix are somebody else's: an orchestrator makes such of the name of a
 /// service.

@@ -1,16 +1,60 @@
 //! What the subcommands were asked for.
 
+use super::project::Project;
 use super::{
-    Error, Wasi03, cache_dir, layers,
+    cache_dir,
+    cli::{NewProject, PluginFile, RunningHost},
+    error::Error,
+    layers,
     value::{duration, parse, plugin_kind, size},
 };
 use crate::{
-    admin::client::{Asking, What},
-    cli::{NewProject, PluginFile, RunningHost},
-    guest::Kind,
-    project::Project,
+    admin::Address,
+    component::{Kind, Wasi03},
 };
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// What is asked of a host, and where.
+#[derive(Debug)]
+pub struct Asking {
+    /// Where.
+    pub address: Address,
+    /// What.
+    pub what: What,
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// How it is, in words.
+    Status,
+    /// How it is, as it says so itself.
+    StatusAsJson,
+    /// A restart, and whether the successor serves.
+    Restart,
+    /// A restart, and whether its window is over.
+    RestartUntilSettled,
+    /// The predecessor again.
+    Rollback,
+    /// A reload, and whether it took effect.
+    Reload,
+    /// The end.
+    Stop,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Status | Self::StatusAsJson => "status",
+            Self::Restart | Self::RestartUntilSettled => "restart",
+            Self::Rollback => "rollback",
+            Self::Reload => "reload",
+            Self::Stop => "stop",
+        })
+    }
+}
 
 /// Where a host that runs is asked: at the address that is given, or that its configuration file has.
 ///

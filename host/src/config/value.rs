@@ -1,7 +1,7 @@
 //! Words turned into values: counts, times, sizes. Each refusal names the option, the word and what it takes.
 
-use super::Error;
-use crate::guest::Kind;
+use super::error::Error;
+use crate::component::Kind;
 use std::{fmt::Display, num::NonZeroU32, str::FromStr, time::Duration};
 
 pub(super) fn parse<T: FromStr<Err: Display>>(option: &'static str, text: &str) -> Result<T, Error> {

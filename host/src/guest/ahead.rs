@@ -1,9 +1,9 @@
 //! Compiling ahead of time: into the cache, so that a start or a reload finds what it needs.
 
-use super::{
-    cache, code::Code, contract::Declared, engine, file::PluginFile, kind::Kind, loaded, plugin, problem::Problem,
+use super::link;
+use crate::component::{
+    Kind, Problem, Wasi03, cache, code::Code, contract::Declared, engine, file::PluginFile, loaded,
 };
-use crate::config::Wasi03;
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -38,6 +38,6 @@ pub fn compile(
     let took = entry.artifact.is_fresh().then(|| started.elapsed());
     let form = entry.known.declared.form();
     let code = Code::load(&entry.artifact, compiler, form).map_err(Problem::of_compiler)?;
-    plugin::link(compiler, &code, &contract)?;
+    link::link(compiler, &code, &contract)?;
     Ok(Compiled { entry: path, took })
 }

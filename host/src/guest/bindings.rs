@@ -9,7 +9,7 @@ pub(super) mod wasi_0_2 {
         exports: { default: async },
         with: {
             "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
-            "uninterruptible:server/types.connection": crate::guest::facts::Facts,
+            "uninterruptible:server/types.connection": crate::guest::io::facts::Facts,
         },
     });
 }
@@ -24,7 +24,7 @@ pub(super) mod wasi_0_3 {
             "uninterruptible:server/types.[method]connection.input-end": store | trappable,
         },
         with: {
-            "uninterruptible:server/types.connection": crate::guest::facts::Facts,
+            "uninterruptible:server/types.connection": crate::guest::io::facts::Facts,
         },
     });
 }

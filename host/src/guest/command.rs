@@ -1,11 +1,13 @@
 //! Commands: programs that know nothing of this host, and have the connection as their standard input and output.
 
 use super::{
-    concurrent_streams,
-    engine::Concurrency,
+    io::{
+        concurrent_streams,
+        streams::{self, Tenure},
+    },
     state::State,
-    streams::{self, Tenure},
 };
+use crate::component::engine::Concurrency;
 use std::io;
 use wasmtime::component::{FutureReader, Linker, StreamReader};
 use wasmtime_wasi::{I32Exit, p3::bindings::cli::types::ErrorCode};

@@ -1,18 +1,24 @@
 //! An HTTP request that a fresh guest answers, and what whoever sends the answer has to know of that guest.
 //!
-//! Here is what both generations of `wasi:http` have in common with the connection; the protocol itself is `crate::http`'s.
+//! Here is what both generations of `wasi:http` have in common with the connection; the protocol itself is `connection/http`'s.
 
 use super::{
     background::Movable,
-    facts::ConnectionId,
-    failure::{Failure, Reason},
     judgement::Judgement,
     late_start::Learner,
+    link::Handler,
     meter::{Meter, Metered},
-    plugin::{Handler, Plugin},
+    plugin::Plugin,
     state::State,
 };
-use crate::{drain::Draining, log, wire::Movement};
+use crate::{
+    record::connection_id::ConnectionId,
+    record::{
+        failure::{Failure, Reason},
+        log,
+    },
+    wire::{Movement, draining::Draining},
+};
 use futures::future::Shared;
 use http::{Request, Response, uri::Scheme};
 use std::{

@@ -1,14 +1,16 @@
 //! Why a guest has failed, by what its engine and its store tell.
 
-use super::{
-    backtrace::{self, Symbols},
-    failure::{Failure, Reason},
-    mappings,
-    meter::Meter,
-    resources,
-    state::State,
+use super::{meter::Meter, resources, state::State};
+use crate::{
+    component::{
+        backtrace::{self, Symbols},
+        mappings,
+    },
+    record::{
+        failure::{Failure, Reason},
+        log,
+    },
 };
-use crate::log;
 use std::sync::Arc;
 use wasmtime::Store;
 

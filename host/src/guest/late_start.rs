@@ -5,7 +5,7 @@
 //! start when there is input. Reading a clock or random numbers does not count, since runtimes seed their hash tables so;
 //! waiting for a clock does.
 
-use crate::config::GuestStart;
+use crate::component::GuestStart;
 use std::sync::{Arc, OnceLock};
 
 /// What is known of a plugin.

@@ -1,6 +1,6 @@
 //! The bound on a guest's memory: the sum over all its linear memories and tables, however many modules it is made of.
 
-use super::mappings::{Full, Room};
+use crate::component::mappings::{Full, Room};
 use std::fmt;
 use wasmtime::ResourceLimiter;
 
@@ -110,7 +110,7 @@ impl ResourceLimiter for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::{
+    use crate::component::{
         engine::Concurrency,
         mappings::{Holding, Mappings},
     };

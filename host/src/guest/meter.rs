@@ -3,7 +3,11 @@
 //! The engine's epoch advances once a [`TICK`]. A guest that is still running then is interrupted for a look at the clock. After
 //! a [`SLICE`] in which its connection has moved no byte it yields at each tick, and after [`HEAVY`] it goes on in the `background`.
 
-use crate::wire::Movement;
+use super::late_start::Learner;
+use crate::{
+    component::engine::{Clock, TICK},
+    wire::Movement,
+};
 use nix::time::{ClockId, clock_gettime};
 use std::{
     pin::Pin,
@@ -15,11 +19,6 @@ use std::{
     time::{Duration, Instant},
 };
 use wasmtime::UpdateDeadline;
-
-use super::{
-    engine::{Clock, TICK},
-    late_start::Learner,
-};
 
 /// What a guest may use while its connection moves no byte before it lets others run in between. Waits do not help it.
 const SLICE: Duration = TICK.saturating_mul(2);

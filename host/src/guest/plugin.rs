@@ -2,35 +2,28 @@
 
 use super::{
     background::Movable,
-    backtrace::Symbols,
-    bindings::{wasi_0_2, wasi_0_3},
-    code::Code,
     command,
-    contract::Contract,
-    digest::Digest,
-    engine::Concurrency,
-    facts::{ConnectionId, Facts},
-    failure::{Failure, Reason},
-    file::PluginFile,
-    grants::{Granted, Grants},
+    io::Facts,
     judgement::Judgement,
-    kind::{Generation, Kind},
     late_start::{LateStart, Learner, Start},
-    loaded::Loaded,
-    mappings::Shortage,
+    link::{Handler, link},
     memory::{Memory, Refused},
     meter::{Meter, Metered},
-    outgoing,
-    pool::Pool,
-    problem::{LoadError, Problem, one_line},
-    program::ProgramPre,
-    state::{self, State, Voice},
+    state::{State, Voice},
+    wasi::idle::Idle,
 };
 use crate::{
-    config::{GuestStart, Limits, Wasi03},
-    drain::Draining,
-    log::{self, Limiter},
-    wire::Wire,
+    component::{
+        Kind, Limits, LoadError, Problem, Shortage, Source, backtrace::Symbols, engine::Concurrency, file::PluginFile,
+        grants::Granted, loaded::Loaded, pool::Pool, problem::one_line,
+    },
+    record::connection_id::ConnectionId,
+    record::{
+        digest::Digest,
+        failure::{Failure, Reason},
+        log::{self, Limiter},
+    },
+    wire::{Wire, draining::Draining},
 };
 use std::{
     num::NonZeroU32,
@@ -41,12 +34,7 @@ use std::{
 };
 use tokio::time;
 use tracing::{info, warn};
-use wasmtime::{
-    Engine, Store,
-    component::{InstancePre, Linker, StreamReader},
-};
-use wasmtime_wasi::{p2::bindings as p2, p3::bindings as p3};
-use wasmtime_wasi_http::{p2::bindings as http_0_2, p3::bindings as http_0_3};
+use wasmtime::{Store, component::StreamReader};
 
 /// What all guests of a plugin together may say in the log: at once, and a second after that.
 const SPEECH_BURST: u32 = 1000;
@@ -54,29 +42,6 @@ const SPEECH_RATE: u32 = 100;
 
 /// How long the first instance may take, at boot: a start function might wait for ever.
 const LONGEST_START: Duration = Duration::from_secs(60);
-
-/// How a plugin is to be loaded and its guests to be run.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    /// What it must be, where that was said.
-    pub digest: Option<Digest>,
-    /// What kind it is taken for, where that was said.
-    pub kind: Option<Kind>,
-    /// What its guests are granted.
-    pub grants: Grants,
-    /// Where its compiled form is kept.
-    pub cache_dir: Option<PathBuf>,
-    /// When its guests start.
-    pub start: GuestStart,
-    /// Whether it may be of WASI 0.3.
-    pub wasi_0_3: Wasi03,
-    /// What its guests may use.
-    pub limits: Limits,
-    /// How many of them there are at most.
-    pub max_connections: NonZeroU32,
-}
 
 /// A plugin that is ready to serve.
 pub struct Plugin {
@@ -86,6 +51,7 @@ pub struct Plugin {
     pub(super) limits: Limits,
     voice: Voice,
     granted: Arc<Granted>,
+    idle: Arc<Idle>,
     /// Whether its guests can make collections of fields.
     imports_http: bool,
     about: Arc<About>,
@@ -108,17 +74,6 @@ pub struct About {
     pub digest: Digest,
     /// When that was.
     pub loaded: SystemTime,
-}
-
-/// What a plugin exports, linked and found.
-pub(super) enum Handler {
-    Wasi02(wasi_0_2::PluginPre<State>),
-    Wasi03(wasi_0_3::PluginAsyncPre<State>),
-    Command02(p2::CommandPre<State>),
-    Command03(p3::CommandPre<State>),
-    Http02(http_0_2::ProxyPre<State>),
-    Http03(http_0_3::ServicePre<State>),
-    Program(ProgramPre),
 }
 
 impl Plugin {
@@ -145,6 +100,7 @@ impl Plugin {
             late_start: LateStart::new(source.start),
             limits: source.limits,
             granted: Arc::new(granted),
+            idle: Arc::default(),
             imports_http: contract.imports_http,
             about: Arc::new(About {
                 name: name.into(),
@@ -249,6 +205,7 @@ impl Plugin {
             self.voice.clone(),
             self.late_start.learner(),
             Arc::clone(&self.granted),
+            Arc::clone(&self.idle),
             self.imports_http,
             self.limits.guest_resources as usize,
         )
@@ -369,46 +326,5 @@ impl Guest {
     /// Ends it in the middle of whatever it does. When this returns, it is gone.
     pub async fn stop(self) {
         self.call.stop().await;
-    }
-}
-
-pub(super) fn link(engine: &Engine, code: &Code, contract: &Contract) -> Result<Handler, Problem> {
-    let linked = match code {
-        Code::Module(module) => ProgramPre::new(engine, module).map(Handler::Program),
-        Code::Component(component) => {
-            linker(engine, contract).and_then(|linker| handler(linker.instantiate_pre(component)?, contract.kind))
-        }
-    };
-    linked.map_err(|error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) })
-}
-
-/// All that a component of this kind may import.
-fn linker(engine: &Engine, contract: &Contract) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    state::link_wasi_0_2(&mut linker)?;
-    if contract.imports_http {
-        outgoing::link_wasi_0_2(&mut linker)?;
-    }
-    if contract.concurrency == Concurrency::Concurrent {
-        state::link_wasi_0_3(&mut linker)?;
-        if contract.imports_http {
-            outgoing::link_wasi_0_3(&mut linker)?;
-        }
-    }
-    if matches!(contract.kind, Kind::Command(_)) {
-        command::link(&mut linker, contract.concurrency)?;
-    }
-    Ok(linker)
-}
-
-fn handler(pre: InstancePre<State>, kind: Kind) -> wasmtime::Result<Handler> {
-    match kind {
-        Kind::Handler(Generation::Wasi02) => wasi_0_2::PluginPre::new(pre).map(Handler::Wasi02),
-        Kind::Handler(Generation::Wasi03) => wasi_0_3::PluginAsyncPre::new(pre).map(Handler::Wasi03),
-        Kind::Command(Generation::Wasi02) => p2::CommandPre::new(pre).map(Handler::Command02),
-        Kind::Command(Generation::Wasi03) => p3::CommandPre::new(pre).map(Handler::Command03),
-        Kind::Http(Generation::Wasi02) => http_0_2::ProxyPre::new(pre).map(Handler::Http02),
-        Kind::Http(Generation::Wasi03) => http_0_3::ServicePre::new(pre).map(Handler::Http03),
-        Kind::Module => Err(wasmtime::Error::msg("it is not a core module")),
     }
 }

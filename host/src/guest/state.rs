@@ -1,42 +1,35 @@
 //! What belongs to one guest inside its store, and how the engine's interfaces find it there.
 
 use super::{
-    concurrent_files, concurrent_streams,
-    facts::{ConnectionId, Facts},
-    files,
-    grants::{Denials, Granted},
+    io::{
+        Facts, concurrent_streams,
+        stdio::{Lines, Speech},
+        streams::{self, Tenure},
+        ucspi,
+    },
     late_start::Learner,
     memory::Memory,
     meter::Meter,
-    outgoing,
-    places::Places,
     program::Program,
-    resources, sockets,
-    stdio::{Lines, Speech},
-    streams::{self, Tenure},
-    ucspi,
+    wasi::{idle::Idle, outgoing},
 };
-use crate::{drain::Draining, log::Limiter, wire::Wire};
-use std::{sync::Arc, time::Duration};
+use crate::{
+    component::{
+        grants::{Denials, Granted},
+        places::Places,
+    },
+    record::connection_id::ConnectionId,
+    record::log::Limiter,
+    wire::{Wire, draining::Draining},
+};
+use std::sync::Arc;
 use wasmtime::{
     Engine, Store,
-    component::{Linker, Resource, ResourceTable},
+    component::{Resource, ResourceTable},
 };
-use wasmtime_wasi::{
-    WasiCtx, WasiCtxView, WasiView,
-    cli::WasiCli,
-    clocks::WasiClocks,
-    p2::{
-        Pollable,
-        bindings::{cli, clocks, random},
-        subscribe,
-    },
-    random::WasiRandom,
-};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_io::{
-    IoView, async_trait,
-    bindings::wasi::io::poll::HostPollable,
-    poll::DynPollable,
+    IoView,
     streams::{DynInputStream, DynOutputStream},
 };
 
@@ -59,6 +52,8 @@ pub(super) struct State {
     /// What the guest said through `fail`, first.
     pub(super) declared_failure: Option<String>,
     pub(super) granted: Arc<Granted>,
+    /// The plugin's idle connections to other servers.
+    pub(super) idle: Arc<Idle>,
     pub(super) places: Places,
     /// What the guest has of `wasi:http`, made when it first asks.
     pub(super) http: Option<Box<outgoing::Http>>,
@@ -67,7 +62,7 @@ pub(super) struct State {
     /// Whether the guest had as many large resources as it may when it last asked for anything of `wasi:http`.
     pub(super) lacks_room_for_fields: bool,
     pub(super) connection: ConnectionId,
-    draining: Draining,
+    pub(super) draining: Draining,
     /// Where the guest has the connection for itself.
     facts: Option<Facts>,
     meter: Arc<Meter>,
@@ -108,6 +103,7 @@ impl State {
         voice: Voice,
         learner: Learner,
         granted: Arc<Granted>,
+        idle: Arc<Idle>,
         imports_http: bool,
         resources: usize,
     ) -> Store<Self> {
@@ -126,6 +122,7 @@ impl State {
                 learner,
                 declared_failure: None,
                 granted,
+                idle,
                 places: Places::default(),
                 http: None,
                 program: None,
@@ -232,7 +229,7 @@ impl State {
     }
 
     /// WASI, for calls whose answer depends on nothing but the configuration, or that count as such (`late_start`).
-    fn quiet(&mut self) -> WasiCtxView<'_> {
+    pub(super) fn quiet(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
             let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
             let mut builder = WasiCtx::builder();
@@ -257,127 +254,4 @@ impl WasiView for State {
         self.learner.observable();
         self.quiet()
     }
-}
-
-struct Drained(Draining);
-
-#[async_trait]
-impl Pollable for Drained {
-    async fn ready(&mut self) {
-        self.0.wait().await;
-    }
-}
-
-/// Links all of WASI 0.2 and our contract's imports of that generation.
-pub(super) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    // Streams and pollables need the table only.
-    wasmtime_wasi_io::add_to_linker_async(linker)?;
-    // What does not keep a guest from starting late.
-    random::random::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
-    random::insecure::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
-    random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
-    clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, quiet_clocks)?;
-    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, quiet_clocks)?;
-    cli::environment::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    cli::stdin::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    cli::stdout::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    cli::stderr::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    cli::terminal_stdin::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    cli::terminal_stdout::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    cli::terminal_stderr::add_to_linker::<State, WasiCli>(linker, quiet_cli)?;
-    files::link_wasi_0_2(linker)?;
-    resources::link_files(linker)?;
-    sockets::link_wasi_0_2(linker)?;
-    // A timer is more than a look at the clock.
-    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
-    clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| {
-        store.data_mut().learner.observable();
-        let mut clocks = quiet_clocks(store.data_mut());
-        Ok((clocks::monotonic_clock::Host::subscribe_instant(&mut clocks, when)?,))
-    })?;
-    clock.func_wrap("subscribe-duration", |mut store, (period,): (u64,)| {
-        store.data_mut().learner.observable();
-        let mut clocks = quiet_clocks(store.data_mut());
-        Ok((clocks::monotonic_clock::Host::subscribe_duration(&mut clocks, period)?,))
-    })?;
-    // So is a look at whether there is something to wait for.
-    linker.instance("wasi:io/poll@0.2.12")?.func_wrap_async("[method]pollable.ready", |mut store, (pollable,)| {
-        Box::new(async move {
-            let state: &mut State = store.data_mut();
-            state.learner.observable();
-            Ok((HostPollable::ready(&mut state.table, pollable).await?,))
-        })
-    })?;
-    super::bindings::wasi_0_2::uninterruptible::server::types::add_to_linker::<
-        State,
-        wasmtime::component::HasSelf<State>,
-    >(linker, |state| state)?;
-    linker.instance("uninterruptible:server/drain@0.2.0")?.func_wrap("subscribe", |mut store, (): ()| {
-        let state = store.data_mut();
-        state.learner.observable();
-        let drained = state.table.push(Drained(state.draining.clone()))?;
-        let pollable: Resource<DynPollable> = subscribe(&mut state.table, drained)?;
-        Ok((pollable,))
-    })?;
-    Ok(())
-}
-
-/// Links all of WASI 0.3 and our contract's imports of that generation, beside what [`link_wasi_0_2`] has linked.
-pub(super) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p3::add_to_linker(linker)?;
-    concurrent_files::link_wasi_0_3(linker)?;
-    sockets::link_wasi_0_3(linker)?;
-    // As in 0.2, a timer is more than a look at the clock; the engine's own does not ask the state, which would notice.
-    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.3.0")?;
-    clock.func_wrap_concurrent("wait-for", |accessor, (period,): (u64,)| {
-        accessor.with(|mut store| store.get().learner.observable());
-        Box::pin(async move {
-            if period > 0 {
-                tokio::time::sleep(Duration::from_nanos(period)).await;
-            }
-            Ok(())
-        })
-    })?;
-    clock.func_wrap_concurrent("wait-until", |accessor, (mark,): (u64,)| {
-        let now = accessor.with(|mut store| {
-            store.get().learner.observable();
-            wasmtime_wasi::p3::bindings::clocks::monotonic_clock::Host::now(&mut quiet_clocks(store.get()))
-        });
-        Box::pin(async move {
-            let period = Duration::from_nanos(mark.saturating_sub(now?));
-            // A mark in the past is ready at once; the timer would wait for a millisecond.
-            if !period.is_zero() {
-                tokio::time::sleep(period).await;
-            }
-            Ok(())
-        })
-    })?;
-    super::bindings::wasi_0_3::uninterruptible::server::types::add_to_linker::<
-        State,
-        wasmtime::component::HasSelf<State>,
-    >(linker, |state| state)?;
-    linker.instance("uninterruptible:server/drain@0.3.0")?.func_wrap_concurrent("wait", |accessor, (): ()| {
-        let drained = accessor.with(|mut store| {
-            let state = store.get();
-            state.learner.observable();
-            state.draining.wait()
-        });
-        Box::pin(async move {
-            drained.await;
-            Ok(())
-        })
-    })?;
-    Ok(())
-}
-
-fn quiet_clocks(state: &mut State) -> wasmtime_wasi::clocks::WasiClocksCtxView<'_> {
-    let WasiCtxView { ctx, table } = state.quiet();
-    wasmtime_wasi::clocks::WasiClocksCtxView { ctx: ctx.clocks(), table }
-}
-
-fn quiet_cli(state: &mut State) -> wasmtime_wasi::cli::WasiCliCtxView<'_> {
-    let WasiCtxView { ctx, table } = state.quiet();
-    wasmtime_wasi::cli::WasiCliCtxView { ctx: ctx.cli(), table }
 }

@@ -1,13 +1,19 @@
 //! The successor's side: what it is offered, what it takes of that, and what becomes of it when its predecessor goes away.
 
+mod error;
+
+pub use error::Error;
+
 use super::{
-    Generation,
     channel::{self, Channel, MESSAGE_TIMEOUT, Received, Side, in_time},
     draining::{DrainingProcess, Reporter},
     message::{Entry, Message, Stage, VERSION, Verb},
-    peer::Peer,
 };
-use crate::{bind::SocketPath, counters::Totals, log, sys};
+use crate::{
+    net::SocketPath,
+    record::{counters::Totals, generation::Generation, log},
+    system::{kernel, process::Process},
+};
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -40,7 +46,7 @@ pub enum Origin {
 pub struct Predecessor {
     channel: Channel,
     /// Known since its first message; `None` where it cannot be seen from here.
-    peer: Option<Arc<Peer>>,
+    peer: Option<Arc<Process>>,
     /// It was dead, and its number free again, when its first message was read.
     dead: bool,
     origin: Origin,
@@ -58,66 +64,6 @@ pub struct Offered {
     pub generation: Generation,
     /// Each entry with its descriptor.
     pub things: Vec<(Entry, OwnedFd)>,
-}
-
-/// Why this process does not take over.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// What was to be inherited is not there.
-    #[error(
-        "the channel to the predecessor, descriptor {descriptor}, is not open here: something between the two (sudo, an interpreter) \
-         closes what it does not know. Start the successor without it, or use --handoff-socket and --take-over"
-    )]
-    NotInherited {
-        /// Its number.
-        descriptor: RawFd,
-    },
-    /// Nobody hands over there, but not for want of a process.
-    #[error("--take-over {path}: {source}; name the --handoff-socket of the host that serves")]
-    Unreachable {
-        /// The socket.
-        path: SocketPath,
-        /// Why.
-        source: io::Error,
-    },
-    /// The predecessor does not want.
-    #[error("the predecessor refuses: {0}")]
-    Refused(String),
-    /// The predecessor has called it off.
-    #[error("the predecessor has called the handoff off: {0}")]
-    Aborted(String),
-    /// The predecessor is gone, and had not offered all.
-    #[error("the predecessor ended before it had offered what it has")]
-    Orphaned,
-    /// The predecessor lives and has closed the channel.
-    #[error("the predecessor has closed the channel without a word")]
-    Abandoned,
-    /// It speaks another version.
-    #[error("the predecessor speaks version {0} of the handoff, this program {VERSION}")]
-    Version(u32),
-    /// Its offer does not add up.
-    #[error("part {part} of {parts} of the offer, where {expected} was due")]
-    Parts {
-        /// What came.
-        part: usize,
-        /// Of how many.
-        parts: usize,
-        /// What was due.
-        expected: usize,
-    },
-    /// The channel failed.
-    #[error(transparent)]
-    Channel(#[from] channel::Error),
-    /// The system refused.
-    #[error("the handoff fails: {0}")]
-    System(io::Error),
-}
-
-impl Error {
-    /// Whether this process might have served, had its predecessor wanted.
-    pub fn is_refusal_of_the_predecessor(&self) -> bool {
-        !matches!(self, Self::NotInherited { .. } | Self::Unreachable { .. } | Self::System(_))
-    }
 }
 
 /// Whether there is still someone to hand over.
@@ -161,7 +107,7 @@ impl Inheritance {
             let set_apart = getsockopt(&socket, sockopt::SockType) == Ok(SockType::SeqPacket);
             set_apart && rustix::io::ioctl_fionbio(socket, true).is_ok()
         };
-        sys::inherited(descriptor, is_channel).map(Self).ok_or(Error::NotInherited { descriptor })
+        kernel::inherited(descriptor, is_channel).map(Self).ok_or(Error::NotInherited { descriptor })
     }
 
     /// Says that this process cannot even begin.
@@ -253,7 +199,7 @@ impl Predecessor {
     }
 
     /// Its process, where it can be seen.
-    pub fn peer(&self) -> Option<Arc<Peer>> {
+    pub fn peer(&self) -> Option<Arc<Process>> {
         self.peer.clone()
     }
 
@@ -408,7 +354,7 @@ impl Predecessor {
 
     fn met(&mut self, pid: Option<i32>) {
         let Some(pid) = pid.filter(|_| self.peer.is_none()) else { return };
-        match Peer::hold(pid) {
+        match Process::hold(pid) {
             Ok(peer) => self.peer = Some(Arc::new(peer)),
             Err(error) => self.dead = error.raw_os_error() == Some(Errno::ESRCH as i32),
         }

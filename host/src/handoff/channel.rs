@@ -4,8 +4,11 @@
 //! end of the exchange. Descriptors are taken by the successor only; whatever anyone sends to the predecessor is closed by the
 //! kernel before it counts against its limit.
 
-use super::message::{Garbled, LONGEST, MOST_DESCRIPTORS, Message};
-use crate::{fault, sys};
+use super::{
+    fault,
+    message::{Garbled, LONGEST, MOST_DESCRIPTORS, Message},
+};
+use crate::system::kernel;
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, setsockopt, shutdown, socketpair, sockopt};
 use sendfd::SendWithFd;
 use std::{
@@ -197,11 +200,11 @@ impl Channel {
         }
     }
 
-    fn take(&self) -> io::Result<(Vec<u8>, sys::Packet)> {
+    fn take(&self) -> io::Result<(Vec<u8>, kernel::Packet)> {
         // One byte more than the longest message has tells one that is longer.
         let mut bytes = vec![0; LONGEST + 1];
         loop {
-            match sys::receive(&self.socket, &mut bytes, self.most_descriptors()) {
+            match kernel::receive(&self.socket, &mut bytes, self.most_descriptors()) {
                 // The other side closed before it had read everything. This is told once, before what it sent and before its end.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 Err(error) => return Err(error),
@@ -213,14 +216,14 @@ impl Channel {
         }
     }
 
-    fn read(&self, (bytes, packet): (Vec<u8>, sys::Packet)) -> Result<Received, Error> {
+    fn read(&self, (bytes, packet): (Vec<u8>, kernel::Packet)) -> Result<Received, Error> {
         match bytes.len() {
             0 => return Err(Error::Closed),
             1..=LONGEST => {}
             _ => return Err(Error::TooLong),
         }
         let message = Message::decode(&bytes)?;
-        let sys::Packet { descriptors, lost_descriptors, sender, .. } = packet;
+        let kernel::Packet { descriptors, lost_descriptors, sender, .. } = packet;
         let announced = message.descriptors();
         if lost_descriptors && announced == 0 {
             return Err(Error::Uninvited);

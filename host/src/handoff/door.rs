@@ -7,8 +7,8 @@ use super::{
     message::Message,
 };
 use crate::{
-    bind::{Claim, FileId, Mode, Obstacle, SocketFile, SocketPath},
-    sys,
+    net::{Claim, FileId, Mode, Obstacle, SocketFile, SocketPath},
+    system::kernel,
 };
 use futures::future::BoxFuture;
 use nix::{
@@ -98,7 +98,7 @@ impl Door {
     }
 
     fn on(socket: OwnedFd, path: &SocketPath, file: Option<SocketFile>, owns_path: bool) -> io::Result<Self> {
-        let socket = Arc::new(sys::watched(socket)?);
+        let socket = Arc::new(kernel::watched(socket)?);
         Ok(Self { socket, path: path.clone(), file, owns_path, visitors: VecDeque::new() })
     }
 

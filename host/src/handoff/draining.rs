@@ -6,14 +6,18 @@
 //! the restart has settled, and what is sent in between waits in the channel.
 
 use super::{
-    Generation,
     channel::{Channel, Error, Side},
     message::{Entry, Message},
     offer::Successor,
-    peer::Peer,
     start,
 };
-use crate::counters::{Counters, DrainingId, Totals};
+use crate::{
+    record::{
+        counters::{Counters, DrainingId, Totals},
+        generation::Generation,
+    },
+    system::process::Process,
+};
 use std::{
     future::pending,
     io, mem,
@@ -33,7 +37,7 @@ pub struct DrainingProcess {
     pub rolled_back: bool,
     pid: i32,
     /// `None` where it cannot be seen from here.
-    peer: Option<Arc<Peer>>,
+    peer: Option<Arc<Process>>,
     /// Where its reports arrive; `None` once they have ended.
     reports: Option<Arc<Channel>>,
     /// Where this process started it.
@@ -57,7 +61,7 @@ impl DrainingProcess {
     /// The process that has handed over to this one.
     pub fn predecessor(
         generation: Generation,
-        peer: Option<Arc<Peer>>,
+        peer: Option<Arc<Process>>,
         reports: Channel,
         connections: Option<u64>,
     ) -> Self {
@@ -82,7 +86,7 @@ impl DrainingProcess {
     ///
     /// Where the descriptor does not belong to that process, or the reactor cannot watch it.
     pub fn offered(generation: Generation, rolled_back: bool, pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
-        let peer = Some(Arc::new(Peer::held(pid, pidfd)?));
+        let peer = Some(Arc::new(Process::held(pid, pidfd)?));
         let counted = Totals::default();
         Ok(Self {
             id: None,
@@ -134,7 +138,7 @@ impl DrainingProcess {
     }
 
     /// The process, where it can be seen.
-    pub fn peer(&self) -> Option<&Arc<Peer>> {
+    pub fn peer(&self) -> Option<&Arc<Process>> {
         self.peer.as_ref()
     }
 
@@ -197,7 +201,7 @@ async fn received(reports: Option<&Channel>) -> Result<Message, Error> {
     }
 }
 
-async fn ended(peer: Option<&Peer>) {
+async fn ended(peer: Option<&Process>) {
     match peer {
         Some(peer) => peer.ended().await,
         None => pending().await,

@@ -5,9 +5,8 @@
 //! none is ever sent that the agreed version does not have.
 
 use crate::{
-    bind::{FileId, Key, SocketPath},
-    counters::Totals,
-    log,
+    net::{FileId, Key, SocketPath},
+    record::{counters::Totals, log},
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};

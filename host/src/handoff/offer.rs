@@ -1,22 +1,26 @@
 //! The predecessor's side: a successor is started or comes by itself, is offered what there is, and is watched until there is
 //! no way back.
 
-mod estate;
-mod failure;
+mod error;
+pub(crate) mod estate;
+mod exchange;
 
+pub use error::Error;
 pub use estate::Estate;
-pub use failure::Failure;
 
+use self::estate::Part;
 use super::{
     channel::{self, Channel, MESSAGE_TIMEOUT, Received},
     door::Visitor,
     draining::Reporter,
-    message::{Entry, Message, VERSION, Verb},
-    peer::Peer,
+    message::{Message, Verb},
     start::{self, StartCommand},
 };
-use crate::{bind::Key, counters::Totals, log};
-use estate::Part;
+use crate::{
+    net::Key,
+    record::{counters::Totals, log},
+    system::process::Process,
+};
 use std::{
     collections::{HashSet, VecDeque},
     os::fd::AsFd,
@@ -39,7 +43,7 @@ pub struct Successor {
     /// Where this process has started it.
     child: Option<start::Successor>,
     /// Known since its `hello`; `None` where it cannot be seen or signalled from here.
-    peer: Option<Peer>,
+    peer: Option<Process>,
     /// Who has said `hello`, as far as that can be seen from here.
     greeter: Option<i32>,
     progress: Progress,
@@ -95,7 +99,7 @@ impl Successor {
     /// # Errors
     ///
     /// Where it cannot be executed, or there are no descriptors left.
-    pub fn start(command: &StartCommand, estate: Estate, ready_timeout: Duration) -> Result<Self, Failure> {
+    pub fn start(command: &StartCommand, estate: Estate, ready_timeout: Duration) -> Result<Self, Error> {
         let (channel, far) = Channel::pair().map_err(start::Error::System)?;
         let child = start::Successor::start(command, far)?;
         let counters = estate.counters;
@@ -119,7 +123,7 @@ impl Successor {
     /// # Errors
     ///
     /// Where its `hello` is none that this program can answer.
-    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, Box<(Failure, Visitor)>> {
+    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, Box<(Error, Visitor)>> {
         let Visitor { channel, hello } = visitor;
         let counters = estate.counters;
         let mut successor = Self {
@@ -171,7 +175,7 @@ impl Successor {
     /// # Errors
     ///
     /// Where it fails, ends, or takes too long.
-    pub async fn prepared(&mut self) -> Result<Vec<Key>, Failure> {
+    pub async fn prepared(&mut self) -> Result<Vec<Key>, Error> {
         loop {
             if let Progress::Offering { parts, offered } = &mut self.progress {
                 while let Some(part) = parts.front() {
@@ -188,7 +192,7 @@ impl Successor {
             let received = self.next().await?;
             match (&self.progress, &received.message) {
                 (_, Message::Failed { stage, reason }) => {
-                    return Err(Failure::Failed { stage: *stage, reason: log::escaped(reason) });
+                    return Err(Error::Failed { stage: *stage, reason: log::escaped(reason) });
                 }
                 (Progress::Starting(_), Message::Hello { .. }) => self.greeted(&received)?,
                 (
@@ -199,7 +203,7 @@ impl Successor {
                     // As many as there are, none twice, none other.
                     let complete = answered.len() == claimed.len() + unclaimed.len();
                     if !complete || answered != offered.iter().collect() {
-                        return Err(Failure::Claims);
+                        return Err(Error::Claims);
                     }
                     self.pidfile = pidfile.clone();
                     self.takes_admin = admin.is_some();
@@ -216,7 +220,7 @@ impl Successor {
     /// # Errors
     ///
     /// Where it is gone.
-    pub async fn commit(&mut self) -> Result<(), Failure> {
+    pub async fn commit(&mut self) -> Result<(), Error> {
         let (counters, here) = self.reporter.news();
         match self.channel.send(&Message::Commit { counters }, &[]).await {
             Ok(()) => self.reporter.sent(here),
@@ -224,9 +228,9 @@ impl Successor {
             Err(channel::Error::Closed) => {
                 return Err(match self.channel.receive_queued() {
                     Ok(Some(Received { message: Message::Failed { stage, reason }, .. })) => {
-                        Failure::Failed { stage, reason: log::escaped(&reason) }
+                        Error::Failed { stage, reason: log::escaped(&reason) }
                     }
-                    _ => Failure::Ended { awaited: self.awaited() },
+                    _ => Error::Ended { awaited: self.awaited() },
                 });
             }
             Err(error) => return Err(error.into()),
@@ -241,14 +245,14 @@ impl Successor {
     /// # Errors
     ///
     /// Where it is certain that it does not, and will not.
-    pub async fn serving(&mut self) -> Result<(), Failure> {
+    pub async fn serving(&mut self) -> Result<(), Error> {
         let failure = match self.next().await {
             Ok(Received { message: Message::Serving {}, .. }) => {
                 self.progress = Progress::Serving;
                 return Ok(());
             }
             Ok(Received { message: Message::Failed { stage, reason }, .. }) => {
-                Failure::Failed { stage, reason: log::escaped(&reason) }
+                Error::Failed { stage, reason: log::escaped(&reason) }
             }
             Ok(Received { message, .. }) => self.unexpected(&message),
             Err(failure) => failure,
@@ -334,7 +338,7 @@ impl Successor {
 
     /// Whether it has ended, where that can be seen.
     pub fn has_ended(&self) -> bool {
-        self.peer.as_ref().is_some_and(Peer::has_ended)
+        self.peer.as_ref().is_some_and(Process::has_ended)
     }
 
     /// Leaves it to whoever reaps above, who is its parent from here on.
@@ -345,7 +349,7 @@ impl Successor {
     }
 
     /// Its end of the exchange, its process, and the process by which this one has started it.
-    pub(super) fn into_parts(self) -> (Channel, Option<Peer>, Option<start::Successor>) {
+    pub(super) fn into_parts(self) -> (Channel, Option<Process>, Option<start::Successor>) {
         (self.channel, self.peer, self.child)
     }
 
@@ -364,89 +368,5 @@ impl Successor {
             }
             (None, None) => std::future::pending().await,
         }
-    }
-
-    /// Answers its `hello`.
-    fn greeted(&mut self, hello: &Received) -> Result<(), Failure> {
-        let Message::Hello { versions, release } = &hello.message else { return Err(self.unexpected(&hello.message)) };
-        if !versions.contains(&VERSION) {
-            return Err(Failure::Version { theirs: versions.iter().copied().take(MOST_VERSIONS_TOLD).collect() });
-        }
-        debug!(?hello.sender, release = log::escaped(release), "the successor is ready for what it is offered");
-        self.greeter = hello.sender.pid;
-        self.peer = hello.sender.pid.and_then(|pid| Peer::hold(pid).ok()).filter(Peer::can_be_signalled);
-        if let Progress::Starting(estate) = &self.progress {
-            let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
-                Entry::Listener { key, .. } => Some(key.clone()),
-                _ => None,
-            });
-            // Both of one moment: what is counted from here on comes with `commit`, and with reports after it.
-            let here = estate.counters.here();
-            let totals = here.plus(&estate.counters.reported());
-            self.reporter.sent(here);
-            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts(&totals) };
-        }
-        Ok(())
-    }
-
-    /// The next message, or why none comes.
-    async fn next(&self) -> Result<Received, Failure> {
-        tokio::select! {
-            biased;
-            received = self.channel.receive() => match received {
-                Err(channel::Error::Closed) => Err(self.gone()),
-                received => Ok(received?),
-            },
-            () = self.ended() => match self.channel.receive_queued() {
-                // What it said before comes first.
-                Ok(Some(received)) => Ok(received),
-                _ => Err(self.gone()),
-            },
-            () = time::sleep_until(self.due) => Err(match self.progress {
-                Progress::Starting(_) => Failure::Unready(self.ready_timeout),
-                _ => channel::Error::Late { awaited: self.awaited(), within: MESSAGE_TIMEOUT }.into(),
-            }),
-        }
-    }
-
-    /// Waits until nobody is left who could answer.
-    async fn ended(&self) {
-        match (&self.progress, &self.child) {
-            (Progress::Starting(_), Some(child)) => {
-                child.ended().await;
-                // A wrapper may go early, and well, while what it started gets ready.
-                if !child.has_failed() {
-                    std::future::pending::<()>().await;
-                }
-            }
-            _ => self.peer_ended().await,
-        }
-    }
-
-    async fn peer_ended(&self) {
-        match &self.peer {
-            Some(peer) => peer.ended().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn gone(&self) -> Failure {
-        match self.progress {
-            Progress::Starting(_) => Failure::EndedUnheard,
-            _ => Failure::Ended { awaited: self.awaited() },
-        }
-    }
-
-    fn awaited(&self) -> &'static str {
-        match self.progress {
-            Progress::Starting(_) => "hello",
-            Progress::Offering { .. } | Progress::Offered { .. } => "prepared",
-            Progress::Committed => "serving",
-            Progress::Serving | Progress::Silent => "nothing",
-        }
-    }
-
-    fn unexpected(&self, message: &Message) -> Failure {
-        channel::Error::Unexpected { came: message.name(), awaited: self.awaited() }.into()
     }
 }

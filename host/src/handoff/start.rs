@@ -1,6 +1,7 @@
 //! Starting a successor: a process that inherits one end of the exchange.
 
-use super::{peer::Peer, starter};
+use super::starter;
+use crate::system::process::Process;
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -103,7 +104,7 @@ pub struct Successor {
     pid: i32,
     starter: Child,
     /// The starter's.
-    process: Peer,
+    process: Process,
     /// To the starter; the end of it lets that go.
     line: Option<UnixStream>,
     /// How the successor has ended, as far as the starter could tell.
@@ -140,7 +141,7 @@ impl Successor {
             let mut answer = [0; 4];
             line.read_exact(&mut answer)?;
             line.set_nonblocking(true)?;
-            let process = i32::try_from(starter.id()).map_err(io::Error::other).and_then(Peer::hold)?;
+            let process = i32::try_from(starter.id()).map_err(io::Error::other).and_then(Process::hold)?;
             Ok::<_, io::Error>((i32::from_le_bytes(answer), process, UnixStream::from_std(line)?))
         };
         let refused = match begun() {

@@ -11,7 +11,7 @@
 //!              ── KILL, or the end of the line ───►
 //! ```
 
-use crate::exit::Exit;
+use crate::record::exit::Exit;
 use nix::{
     errno::Errno,
     sys::signal::{Signal, killpg},

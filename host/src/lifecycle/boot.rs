@@ -1,28 +1,27 @@
 //! The end of booting: listeners, bound or adopted, and the first accept. What comes before needs none of them.
 
 use super::{
-    Failure, Lifecycle,
+    Lifecycle,
+    error::Error,
     listeners::{Given, Heir, Opening},
+    pidfile::{self, PidFile},
     reopen,
     serving::{Ready, Serving, Shared},
 };
 use crate::{
     admin::{Address, Endpoint, Phase},
-    bind::{Activation, Bound, Claim, FileId, Key, Listener, ListenerAddress},
     config::Config,
-    counters::Totals,
-    drain::Connections,
+    connection::{drain::Connections, service::Services},
     handoff::{
-        Generation,
         adopt::{Consent, Predecessor},
         door::Door,
         draining::DrainingProcess,
         message::{Entry, Message},
     },
-    pidfile::{self, PidFile},
-    privilege::Identity,
-    service::Services,
-    tls::TicketKeys,
+    net::{Activation, Bound, Claim, FileId, Key, Listener, ListenerAddress},
+    record::{counters::Totals, generation::Generation},
+    system::privilege::Identity,
+    wire::tls::TicketKeys,
 };
 use std::{
     io::{self, Write},
@@ -52,7 +51,7 @@ pub(super) struct Opened {
 
 impl Lifecycle {
     /// Opens everything anew.
-    pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Failure> {
+    pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Error> {
         let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
         let config = Arc::clone(&self.config);
         let config = &*config;
@@ -66,7 +65,7 @@ impl Lifecycle {
             opened.give_away(config, pidfile.as_ref())?;
             opened.listen(config)?;
             become_user(config)?;
-            Ok::<_, Failure>(pidfile)
+            Ok::<_, Error>(pidfile)
         };
         let pidfile = open()?;
         let mut serving = self.accept(opened, None, Phase::Serving);
@@ -125,7 +124,7 @@ pub(super) async fn adopt(
     activation: Activation,
     ticket_keys: &TicketKeys,
     predecessor: &mut Predecessor,
-) -> Result<Opened, Failure> {
+) -> Result<Opened, Error> {
     let offered = predecessor.hello().await?;
     let mut given = Given::passed(activation, Heir::OfPredecessor);
     let mut doors = Vec::new();
@@ -207,9 +206,9 @@ impl Opened {
     }
 
     /// Takes over the handoff socket that is offered, or claims its path.
-    fn open_door(&mut self, config: &Config, offered: Option<(Option<FileId>, OwnedFd)>) -> Result<(), Failure> {
+    fn open_door(&mut self, config: &Config, offered: Option<(Option<FileId>, OwnedFd)>) -> Result<(), Error> {
         let Some(path) = &config.handoff.socket else { return Ok(()) };
-        let refused = |obstacle| Failure::Door { path: path.clone(), obstacle };
+        let refused = |obstacle| Error::Door { path: path.clone(), obstacle };
         match offered {
             Some((file, descriptor)) => self.door = Some(Door::adopt(descriptor, path, file).map_err(refused)?),
             None => self.claimed_door = Some(Door::claim(path).map_err(refused)?),
@@ -218,18 +217,14 @@ impl Opened {
     }
 
     /// Takes over the admin endpoint that is offered, or binds it.
-    fn open_endpoint(
-        &mut self,
-        config: &Config,
-        offered: Option<(Key, Option<FileId>, OwnedFd)>,
-    ) -> Result<(), Failure> {
+    fn open_endpoint(&mut self, config: &Config, offered: Option<(Key, Option<FileId>, OwnedFd)>) -> Result<(), Error> {
         let Some(address) = &config.admin else { return Ok(()) };
         match (offered, address.key()) {
             (Some((key, file, descriptor)), _) => {
                 self.endpoint = Some((Listener::adopt(descriptor, key, file)?, address.clone()));
             }
             (None, Some(key)) => {
-                let refused = |error| Failure::Endpoint { address: address.clone(), error };
+                let refused = |error| Error::Endpoint { address: address.clone(), error };
                 self.claimed_endpoint = Some(Bound::new(address.bind(), key).map_err(refused)?);
             }
             (None, None) => {}
@@ -238,17 +233,17 @@ impl Opened {
     }
 
     /// Listens on what was bound. From here on clients wait for this process.
-    fn listen(&mut self, config: &Config) -> Result<(), Failure> {
+    fn listen(&mut self, config: &Config) -> Result<(), Error> {
         for opening in mem::take(&mut self.opening) {
             self.listeners.push(opening.listen(config.backlog)?);
         }
         if let (Some(claim), Some(path)) = (self.claimed_door.take(), &config.handoff.socket) {
             let opened = Door::open(claim, path);
-            self.door = Some(opened.map_err(|obstacle| Failure::Door { path: path.clone(), obstacle })?);
+            self.door = Some(opened.map_err(|obstacle| Error::Door { path: path.clone(), obstacle })?);
         }
         if let (Some(bound), Some(address)) = (self.claimed_endpoint.take(), &config.admin) {
             let listener = bound.listen(Endpoint::BACKLOG);
-            let listener = listener.map_err(|error| Failure::Endpoint { address: address.clone(), error })?;
+            let listener = listener.map_err(|error| Error::Endpoint { address: address.clone(), error })?;
             self.endpoint = Some((listener, address.clone()));
         }
         Ok(())
@@ -256,7 +251,7 @@ impl Opened {
 
     /// Once all is bound: what this process has made is given to whom it becomes, so that it and all that come after it can replace
     /// and remove it.
-    fn give_away(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Failure> {
+    fn give_away(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Error> {
         let Some(owner) = config.identity.as_ref().and_then(Identity::owner) else { return Ok(()) };
         let bound = self.opening.iter().filter_map(|opening| match opening {
             Opening::Bound(bound, _) => Some((bound.address().to_string(), bound.give_to(owner))),
@@ -265,14 +260,14 @@ impl Opened {
         let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
         let endpoint = self.claimed_endpoint.iter().map(|bound| (bound.address().to_string(), bound.give_to(owner)));
         for (what, given) in bound.chain(door).chain(endpoint) {
-            given.map_err(|source| Failure::Ownership { what, source })?;
+            given.map_err(|source| Error::Ownership { what, source })?;
         }
         Ok(pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?)
     }
 }
 
 /// Before anything is accepted.
-fn become_user(config: &Config) -> Result<(), Failure> {
+fn become_user(config: &Config) -> Result<(), Error> {
     if let Some(identity) = &config.identity
         && identity.assume()?
     {

@@ -7,9 +7,8 @@ use super::{
 };
 use crate::{
     admin::{Order, Outcome, Verb},
-    exit::Exit,
-    guest::Reason,
     handoff::{adopt::Predecessor, draining::Reporter, offer::Successor},
+    record::{exit::Exit, failure::Reason},
 };
 use std::time::Duration;
 use tokio::time::{self, Instant};

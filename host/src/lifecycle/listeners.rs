@@ -2,13 +2,13 @@
 //! or else bound. Nothing is accepted here.
 
 use super::{
-    Failure,
+    error::Error,
     serving::{Ready, Shared, Wanted},
 };
 use crate::{
-    bind::{Activation, Bind, Bound, FileId, Key, Listener},
     config::{self, Config},
-    service::Services,
+    connection::service::Services,
+    net::{Activation, Bind, Bound, FileId, Key, Listener},
 };
 use rustix::fs::fstat;
 use std::{
@@ -78,11 +78,11 @@ impl Given {
         config: &Config,
         services: &Services,
         listeners: &mut Vec<Opening>,
-    ) -> Result<Vec<Key>, Failure> {
+    ) -> Result<Vec<Key>, Error> {
         let mut claimed = Vec::new();
         let keys: Vec<Key> = config.listeners.iter().map(|listener| listener.key.clone()).collect();
         for config::Listener { bind, key, .. } in &config.listeners {
-            let service = services.of(key).ok_or_else(|| Failure::Bug(format!("{key} has no service")))?;
+            let service = services.of(key).ok_or_else(|| Error::Bug(format!("{key} has no service")))?;
             let wanted = Wanted { bind: bind.clone(), key: key.clone(), service: Arc::clone(service) };
             let mut there: Vec<Key> =
                 self.sockets.keys().filter(|key| key.is_wanted_as(&wanted.key, &keys)).cloned().collect();
@@ -99,7 +99,7 @@ impl Given {
                     }
                     Giver::ServiceManager(number) => {
                         let passed = Listener::passed(socket, key);
-                        (passed.map_err(|problem| Failure::Passed { number, problem })?, Shared::No)
+                        (passed.map_err(|problem| Error::Passed { number, problem })?, Shared::No)
                     }
                 };
                 if !listener.is_where_it_says() {
@@ -111,12 +111,12 @@ impl Given {
         Ok(claimed)
     }
 
-    fn bind(&self, Wanted { bind, key, .. }: &Wanted) -> Result<Bound, Failure> {
+    fn bind(&self, Wanted { bind, key, .. }: &Wanted) -> Result<Bound, Error> {
         if let Bind::Systemd(_) = bind {
-            return Err(Failure::NotPassed { bind: bind.clone(), why: self.why_not_passed() });
+            return Err(Error::NotPassed { bind: bind.clone(), why: self.why_not_passed() });
         }
         if let Some(served) = self.sockets.keys().find(|offered| key.contradicts(offered)) {
-            return Err(Failure::Contradiction { wanted: key.clone(), served: served.clone() });
+            return Err(Error::Contradiction { wanted: key.clone(), served: served.clone() });
         }
         Ok(Bound::new(bind, key.clone())?)
     }
@@ -144,13 +144,13 @@ impl Given {
     }
 
     /// On a cold start: whatever was passed is served.
-    pub(super) fn is_taken(&self) -> Result<(), Failure> {
+    pub(super) fn is_taken(&self) -> Result<(), Error> {
         let left = self.sockets.iter().filter_map(|(key, (_, giver))| match giver {
             Giver::ServiceManager(number) => Some((*number, key)),
             Giver::Predecessor(_) => None,
         });
         match left.min() {
-            Some((number, key)) => Err(Failure::Unserved { number, key: key.clone() }),
+            Some((number, key)) => Err(Error::Unserved { number, key: key.clone() }),
             None => Ok(()),
         }
     }
@@ -167,7 +167,7 @@ impl Given {
 
 impl Opening {
     /// Listens, where it does not yet.
-    pub(super) fn listen(self, backlog: u32) -> Result<Ready, Failure> {
+    pub(super) fn listen(self, backlog: u32) -> Result<Ready, Error> {
         match self {
             Self::Ready(there) => Ok(there),
             Self::Bound(bound, wanted) => ready(bound.listen(backlog)?, wanted, Shared::No),
@@ -176,14 +176,14 @@ impl Opening {
 }
 
 /// All that can fail is done here, and nobody accepts yet.
-fn ready(listener: Listener, wanted: Wanted, shared: Shared) -> Result<Ready, Failure> {
+fn ready(listener: Listener, wanted: Wanted, shared: Shared) -> Result<Ready, Error> {
     match listener.incoming() {
         Ok(incoming) => Ok(Ready { listener, incoming, wanted, shared }),
         Err(error) => {
             if shared == Shared::No {
                 listener.unlink().ok();
             }
-            Err(Failure::Runtime(error))
+            Err(Error::Runtime(error))
         }
     }
 }

@@ -25,41 +25,45 @@
 //! In every state HUP has the log file opened anew, at once, by this process and by earlier generations that drain. A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
 //!
 //! It runs on the main thread, apart from the workers: no load on these delays it.
+pub mod anchor;
 mod boot;
+mod current;
 mod end;
-mod failure;
+mod error;
 mod listeners;
+pub mod notify;
 mod orders;
+pub mod pidfile;
 mod predecessor;
 pub mod reopen;
-mod service;
 mod serving;
 mod successor;
+pub mod watch;
 
-pub use failure::Failure;
+pub use error::Error;
 
+use self::{
+    end::{Draining, Told},
+    notify::Notifier,
+    orders::{Orders, Waiting},
+    predecessor::Deferred,
+    serving::{Event, Serving},
+    watch::Watch,
+};
 use crate::{
     admin::{self, Outcome, Phase, Snapshot},
-    bind::{Activation, Key},
     config::{self, Config},
-    exit::Exit,
+    connection::service::Services,
     handoff::{
-        Generation,
         adopt::{Inheritance, Predecessor},
         message::Stage,
         offer::Successor,
     },
-    notify::Notifier,
-    pidfile,
-    service::Services,
-    signals::Signals,
-    tls::TicketKeys,
-    watch::Watch,
+    net::{Activation, Key},
+    record::{exit::Exit, generation::Generation},
+    system::signals::Signals,
+    wire::tls::TicketKeys,
 };
-use end::{Draining, Told};
-use orders::{Orders, Waiting};
-use predecessor::Deferred;
-use serving::{Event, Serving};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     runtime,
@@ -94,7 +98,7 @@ pub fn run(
     activation: Activation,
     signals: Signals,
     inheritance: Option<Inheritance>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, Error> {
     for (found, meant) in config::slips() {
         warn!("{found} is in the environment, and no option has it; did you mean {meant}?");
     }
@@ -111,7 +115,7 @@ pub fn run(
         .thread_name("worker")
         .enable_all()
         .build()
-        .map_err(Failure::Runtime)?;
+        .map_err(Error::Runtime)?;
     runtime.spawn(async {
         loop {
             time::sleep(HEARTBEAT).await;
@@ -161,7 +165,7 @@ struct Lifecycle {
 type Loaded = (Services, Option<Watch>, Option<Predecessor>);
 
 enum State {
-    Starting(JoinHandle<Result<Loaded, Failure>>, Option<Predecessor>),
+    Starting(JoinHandle<Result<Loaded, Error>>, Option<Predecessor>),
     Adopting(Services, Predecessor),
     Probation(Serving, Predecessor),
     Serving(Serving),
@@ -174,7 +178,7 @@ enum State {
 }
 
 impl Lifecycle {
-    async fn run(mut self, predecessor: Option<Predecessor>) -> Result<Exit, Failure> {
+    async fn run(mut self, predecessor: Option<Predecessor>) -> Result<Exit, Error> {
         if let Some(Err(error)) = self.config.pidfile.as_deref().map(pidfile::check) {
             if let Some(predecessor) = &predecessor {
                 predecessor.fail(Stage::Configuration, &error.to_string()).await;
@@ -184,8 +188,8 @@ impl Lifecycle {
         let (config, ticket_keys) = (Arc::clone(&self.config), Arc::clone(&self.ticket_keys));
         let child = predecessor.is_some();
         let loading = tokio::task::spawn_blocking(move || {
-            let watch = Watch::over(&config).map_err(Failure::Watch)?;
-            let services = Services::load(&config, &ticket_keys)?;
+            let watch = Watch::over(&config).map_err(Error::Watch)?;
+            let services = Services::load(&config.plans(), config.max_connections, &ticket_keys)?;
             // Last, since whoever hands over waits for what follows for a few seconds only.
             let stranger = config.handoff.take_over.as_ref().filter(|_| !child).map(Predecessor::at).transpose()?;
             Ok((services, watch, stranger.flatten()))

@@ -2,8 +2,8 @@
 
 use crate::{
     admin::{self, Asker, Order, Outcome, Past, Until, Verb},
-    log,
-    signals::{Signal, Signals},
+    record::log,
+    system::signals::{Signal, Signals},
 };
 use std::mem;
 

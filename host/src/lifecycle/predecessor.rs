@@ -2,21 +2,20 @@
 
 use super::{
     Lifecycle, State,
+    current::stops,
     end::{Heir, REPORT, Told},
     orders::name,
-    service::stops,
     serving::{Busy, Serving},
 };
 use crate::{
     admin::{self, Order, Outcome, Until},
-    bind::Key,
-    counters::Totals,
-    exit::Exit,
     handoff::{
         draining::DrainingProcess,
         message::{Message, Verb},
         offer::{self, Successor},
     },
+    net::Key,
+    record::{counters::Totals, exit::Exit},
 };
 use std::time::Duration;
 use tokio::time::{self, Instant};
@@ -67,7 +66,7 @@ impl Lifecycle {
                 }
                 admin::Verb::Rollback => {
                     self.waiting.for_rollback(order.asker);
-                    let state = self.failed(serving, successor, &offer::Failure::CalledOff, deferred).await;
+                    let state = self.failed(serving, successor, &offer::Error::CalledOff, deferred).await;
                     let done = format!("the restart was called off; generation {} serves on", self.generation);
                     self.waiting.rollback_is(Outcome::Done, &done);
                     return state;
@@ -153,7 +152,7 @@ impl Lifecycle {
         &mut self,
         mut serving: Serving,
         successor: Successor,
-        failure: &offer::Failure,
+        failure: &offer::Error,
         deferred: Deferred,
     ) -> State {
         let pid = successor.pid();

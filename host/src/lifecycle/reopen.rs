@@ -1,10 +1,10 @@
 //! What the next generation will open again: asked after this process has become `--user`, since whoever starts it will be that.
 
+use super::pidfile;
 use crate::{
     admin,
-    bind::{Bind, SocketPath},
     config::{self, Config},
-    pidfile,
+    net::{Bind, SocketPath},
 };
 use nix::unistd::{AccessFlags, eaccess};
 use std::{

@@ -2,28 +2,25 @@
 
 use super::{
     Lifecycle, Loaded, State, boot,
+    current::stops,
     end::{Heir, Told, expired},
-    failure::Failure,
+    error::Error,
     orders::name,
-    service::stops,
+    pidfile::PidFile,
     serving::{Busy, Event, Serving},
+    watch::Saved,
 };
 use crate::{
     admin::{self, Order, Outcome, Past, Phase},
-    counters::Totals,
-    exit::Exit,
-    fault,
+    connection::service::Services,
     handoff::{
-        Generation,
         adopt::{self, Origin, Predecessor},
         channel::MESSAGE_TIMEOUT,
         draining::Reporter,
+        fault,
         message::{Message, Stage, Verb},
     },
-    log,
-    pidfile::PidFile,
-    service::Services,
-    watch::Saved,
+    record::{counters::Totals, exit::Exit, generation::Generation, log},
 };
 use std::{mem, pin::pin, time::Duration};
 use tokio::{
@@ -59,9 +56,9 @@ impl From<adopt::Event> for LetGo {
 impl Lifecycle {
     pub(super) async fn starting(
         &mut self,
-        mut loading: JoinHandle<Result<Loaded, Failure>>,
+        mut loading: JoinHandle<Result<Loaded, Error>>,
         mut predecessor: Option<Predecessor>,
-    ) -> Result<State, Failure> {
+    ) -> Result<State, Error> {
         tokio::select! {
             biased;
             order = self.orders.next() => if is_stop_while_starting(&order) {
@@ -73,7 +70,7 @@ impl Lifecycle {
             },
             reason = called_off(&mut predecessor) => return Err(reason.into()),
             loaded = &mut loading => {
-                let loaded = loaded.unwrap_or_else(|panic| Err(Failure::Bug(panic.to_string())));
+                let loaded = loaded.unwrap_or_else(|panic| Err(Error::Bug(panic.to_string())));
                 if let (Err(failure), Some(predecessor)) = (&loaded, &predecessor) {
                     predecessor.fail(Stage::Loading, &failure.to_string()).await;
                 }
@@ -91,11 +88,7 @@ impl Lifecycle {
         Ok(State::Starting(loading, predecessor))
     }
 
-    pub(super) async fn adopting(
-        &mut self,
-        services: Services,
-        mut predecessor: Predecessor,
-    ) -> Result<State, Failure> {
+    pub(super) async fn adopting(&mut self, services: Services, mut predecessor: Predecessor) -> Result<State, Error> {
         let outcome = {
             let passed = mem::take(&mut self.activation);
             let mut exchange = pin!(boot::adopt(&self.config, &services, passed, &self.ticket_keys, &mut predecessor));

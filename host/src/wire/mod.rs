@@ -7,19 +7,20 @@
 //! This file owns the state that the two directions share; `input` and `output` are the directions, `movement` when there was any,
 //! `end` what is done beside the guest and after it, `secure` what lies between them and the socket under TLS.
 
+pub(crate) mod draining;
 mod end;
 mod input;
 mod movement;
 mod output;
 mod secure;
 mod socket;
+pub mod tls;
 
 pub use input::InputEnd;
 pub use movement::Movement;
 
-use socket::Socket;
+use self::{socket::Socket, tls::Session};
 
-use crate::tls::Session;
 use bytes::{Bytes, BytesMut};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use rustix::net::{SocketAddrAny, getsockname};

@@ -2,8 +2,12 @@
 //!
 //! A plain connection has no session, and pays for one with a look at whether it has.
 
-use super::{InputEnd, State, Wire, output::waits};
-use crate::tls::{HandshakeError, Session, Step};
+use super::{
+    State, Wire,
+    input::InputEnd,
+    output::waits,
+    tls::{HandshakeError, Session, Step},
+};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use std::io::{self, IoSlice, Read, Write};
 

@@ -3,7 +3,7 @@
 //! A peer that has sent its request before it is accepted is answered without the reactor ever hearing of it, except to wait
 //! for the peer's end.
 
-use crate::sys;
+use crate::system::kernel;
 use std::{
     future::pending,
     io,
@@ -50,7 +50,7 @@ impl Socket {
         if let Some(watched) = self.watched.get() {
             return Ok(watched);
         }
-        let watched = sys::watched(Arc::clone(&self.descriptor)).map_err(|error| {
+        let watched = kernel::watched(Arc::clone(&self.descriptor)).map_err(|error| {
             let kind = error.kind();
             self.refusal.set(error).ok();
             kind

@@ -146,7 +146,7 @@ typedef struct {
 // 
 // No two connections of one server share a name, across restarts too.
 extern void uninterruptible_server_types_method_connection_id(uninterruptible_server_types_borrow_connection_t self, plugin_string_t *ret);
-// Who connected, as `tcp://192.0.2.7:40312`, `tcp://[2001:db8::7]:40312`, `unix:///path`, or `unix://` where
+// The peer, as `tcp://192.0.2.7:40312`, `tcp://[2001:db8::7]:40312`, `unix:///path`, or `unix://` where
 // the peer's socket has no name.
 // 
 // An IPv4 peer is always written as IPv4, even where it reached an IPv6 listener.

@@ -9,7 +9,7 @@
 #include <variant>
 #include <span>
 #include "wit.h"
-/// What a handler can learn about the connection that it serves.
+/// The facts of a connection, for the handler that serves it.
 namespace uninterruptible {
   namespace server {
     namespace types {
@@ -22,7 +22,7 @@ namespace uninterruptible {
         /// 
         /// No two connections of one server share a name, across restarts too.
         wit::string Id() const;
-        /// Who connected, as `tcp://192.0.2.7:40312`, `tcp://[2001:db8::7]:40312`, `unix:///path`, or `unix://` where
+        /// The peer, as `tcp://192.0.2.7:40312`, `tcp://[2001:db8::7]:40312`, `unix:///path`, or `unix://` where
         /// the peer's socket has no name.
         /// 
         /// An IPv4 peer is always written as IPv4, even where it reached an IPv6 listener.
@@ -336,7 +336,7 @@ namespace wasi {
     }
   }
 }
-/// What a plugin implements.
+/// The function that a plugin implements.
 namespace exports {
   namespace uninterruptible {
     namespace server {
@@ -364,7 +364,7 @@ namespace exports {
         /// larger data in pieces, or with `check-write` and `write`.
         /// 
         /// Lifecycle: the connection is finished when this function returns. The server then flushes the output, closes the
-        /// sending side, discards a bounded amount of input that nobody read, and closes. The instance is gone before that.
+        /// sending side, discards a bounded amount of unread input, and closes. The instance is gone before that.
         /// 
         /// Errors: `err(message)` closes the connection after what was written has been flushed, and puts the message into
         /// the server's log, escaped and cut to 4 KiB; the peer sees only the close. A trap, a limit of memory or time that

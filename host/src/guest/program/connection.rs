@@ -7,7 +7,7 @@ use super::{
     TURN,
     descriptors::{Descriptor, NONBLOCK},
     errno::{Answer, Errno},
-    files,
+    file_io,
     memory::{Span, View},
     memory_and_state, parts,
 };
@@ -32,7 +32,7 @@ pub(super) async fn read(caller: &mut Caller<'_, State>, fd: u32, spans: u32, co
         Descriptor::Directory(_) => return Err(Errno::ISDIR),
         Descriptor::File(file) => {
             let file = file.to_read()?;
-            files::read(caller, &file, &spans, None).await?
+            file_io::read(caller, &file, &spans, None).await?
         }
     };
     parts(caller)?.0.put_u32(out, read)
@@ -65,7 +65,7 @@ pub(super) async fn write(caller: &mut Caller<'_, State>, fd: u32, spans: u32, c
         Descriptor::Directory(_) => return Err(Errno::ISDIR),
         Descriptor::File(file) => {
             let file = file.to_write()?;
-            files::write(caller, &file, &spans, None).await?
+            file_io::write(caller, &file, &spans, None).await?
         }
     };
     parts(caller)?.0.put_u32(out, written)

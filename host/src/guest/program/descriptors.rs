@@ -10,7 +10,7 @@ use super::{
     memory::Span,
     parts,
 };
-use crate::guest::{grants::Granted, state::State};
+use crate::{component::grants::Granted, guest::state::State};
 use rustix::fs::OFlags;
 use std::{fs::File, sync::Arc};
 use wasmtime::Caller;

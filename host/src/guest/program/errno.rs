@@ -1,6 +1,6 @@
 //! Error numbers of WASI 0.1, and the system's errors mapped to them.
 
-use crate::guest::files::Refusal;
+use crate::guest::wasi::files::Refusal;
 use rustix::io::Errno as System;
 use std::{io, num::TryFromIntError, str::Utf8Error};
 

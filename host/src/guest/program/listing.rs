@@ -5,14 +5,16 @@
 
 use super::{
     errno::{Answer, Errno},
-    files::kind,
+    file_io::kind,
     memory::Span,
     parts,
 };
-use crate::guest::{
-    beneath::{self, Name},
-    files::{LONGEST_LISTING, Refusal, apart},
-    state::State,
+use crate::{
+    component::beneath::{self, Name},
+    guest::{
+        state::State,
+        wasi::files::{LONGEST_LISTING, Refusal, apart},
+    },
 };
 use rustix::fs::FileType;
 use std::{fs::File, io, os::unix::fs::MetadataExt, sync::Arc};

@@ -16,25 +16,29 @@
 mod connection;
 mod descriptors;
 mod errno;
-mod files;
+mod file_io;
 mod listing;
 mod memory;
 mod paths;
 mod poll;
 mod process;
 
-use super::{grants::Granted, interfaces::PREVIEW_1, late_start::Learner, state::State};
-use crate::wire::Wire;
-use descriptors::Descriptors;
-use errno::{Answer, Errno, code};
-use memory::View;
-use process::Strings;
+use self::{
+    descriptors::Descriptors,
+    errno::{Answer, Errno, code},
+    memory::View,
+    process::Strings,
+};
+use super::{late_start::Learner, state::State};
+use crate::{
+    component::{
+        grants::Granted,
+        interfaces::{MEMORY, PREVIEW_1, START},
+    },
+    wire::Wire,
+};
 use std::{sync::Arc, time::Instant};
 use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Memory, Module, ModuleExport, Store};
-
-/// The exports that make a module a program.
-pub(super) const START: &str = "_start";
-pub(super) const MEMORY: &str = "memory";
 
 /// Bytes that a call moves before it yields to other guests.
 const TURN: u32 = 1 << 20;
@@ -172,14 +176,14 @@ fn link_files(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         fd
     );
     now!(linker, "sock_shutdown", (fd: u32, _how: u32) => descriptors::not_a_socket, fd);
-    now!(linker, "fd_seek", (fd: u32, offset: i64, whence: u32, out: u32) => files::seek, fd, offset, whence, out);
-    now!(linker, "fd_tell", (fd: u32, out: u32) => files::tell, fd, out);
+    now!(linker, "fd_seek", (fd: u32, offset: i64, whence: u32, out: u32) => file_io::seek, fd, offset, whence, out);
+    now!(linker, "fd_tell", (fd: u32, out: u32) => file_io::tell, fd, out);
     later!(linker, "fd_read", (fd: u32, spans: u32, count: u32, out: u32) => connection::read, fd, spans, count, out);
     later!(linker, "fd_write", (fd: u32, spans: u32, count: u32, out: u32) => connection::write, fd, spans, count, out);
     later!(
         linker,
         "fd_pread",
-        (fd: u32, spans: u32, count: u32, offset: u64, out: u32) => files::read_at,
+        (fd: u32, spans: u32, count: u32, offset: u64, out: u32) => file_io::read_at,
         fd,
         spans,
         count,
@@ -189,25 +193,25 @@ fn link_files(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     later!(
         linker,
         "fd_pwrite",
-        (fd: u32, spans: u32, count: u32, offset: u64, out: u32) => files::write_at,
+        (fd: u32, spans: u32, count: u32, offset: u64, out: u32) => file_io::write_at,
         fd,
         spans,
         count,
         offset,
         out
     );
-    later!(linker, "fd_advise", (fd: u32, offset: u64, length: u64, advice: u32) => files::advise, fd, offset, length, advice);
-    later!(linker, "fd_allocate", (fd: u32, offset: u64, length: u64) => files::allocate, fd, offset, length);
-    later!(linker, "fd_datasync", (fd: u32) => files::sync, fd, files::Sync::Data);
-    later!(linker, "fd_sync", (fd: u32) => files::sync, fd, files::Sync::All);
-    later!(linker, "fd_filestat_get", (fd: u32, out: u32) => files::status, fd, out);
-    later!(linker, "fd_filestat_set_size", (fd: u32, size: u64) => files::set_size, fd, size);
+    later!(linker, "fd_advise", (fd: u32, offset: u64, length: u64, advice: u32) => file_io::advise, fd, offset, length, advice);
+    later!(linker, "fd_allocate", (fd: u32, offset: u64, length: u64) => file_io::allocate, fd, offset, length);
+    later!(linker, "fd_datasync", (fd: u32) => file_io::sync, fd, file_io::Sync::Data);
+    later!(linker, "fd_sync", (fd: u32) => file_io::sync, fd, file_io::Sync::All);
+    later!(linker, "fd_filestat_get", (fd: u32, out: u32) => file_io::status, fd, out);
+    later!(linker, "fd_filestat_set_size", (fd: u32, size: u64) => file_io::set_size, fd, size);
     later!(
         linker,
         "fd_filestat_set_times",
-        (fd: u32, accessed: u64, modified: u64, flags: u32) => files::set_times,
+        (fd: u32, accessed: u64, modified: u64, flags: u32) => file_io::set_times,
         fd,
-        files::Times { accessed, modified, flags }
+        file_io::Times { accessed, modified, flags }
     );
     later!(
         linker,
@@ -222,7 +226,7 @@ fn link_files(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 fn link_paths(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    use paths::Name;
+    use self::paths::Name;
     later!(linker, "path_create_directory", (fd: u32, at: u32, length: u32) => paths::create_directory, Name { fd, at, length });
     later!(linker, "path_remove_directory", (fd: u32, at: u32, length: u32) => paths::remove_directory, Name { fd, at, length });
     later!(linker, "path_unlink_file", (fd: u32, at: u32, length: u32) => paths::unlink, Name { fd, at, length });
@@ -240,7 +244,7 @@ fn link_paths(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         (fd: u32, follow: u32, at: u32, length: u32, accessed: u64, modified: u64, flags: u32) => paths::set_times,
         Name { fd, at, length },
         follow,
-        files::Times { accessed, modified, flags }
+        file_io::Times { accessed, modified, flags }
     );
     later!(
         linker,

@@ -3,15 +3,16 @@
 use super::{
     descriptors::{APPEND, Descriptor, Directory, NONBLOCK, OpenFile, rights},
     errno::{Answer, Errno},
-    files::{Times, described},
+    file_io::{Times, described},
     memory::Span,
     parts,
 };
-use crate::guest::{
-    beneath::{self, Wish},
-    entries,
-    files::apart,
-    state::State,
+use crate::{
+    component::beneath::{self, Wish},
+    guest::{
+        state::State,
+        wasi::{entries, files::apart},
+    },
 };
 use rustix::fs::{FileType, Timestamps};
 use std::{fs::File, io, sync::Arc};

@@ -2,7 +2,7 @@
 //! same when it is written and read again.
 
 use super::*;
-use crate::{counters::Failed, dice::Dice};
+use crate::{record::counters::Failed, system::dice::Dice};
 use std::{panic, thread};
 
 /// Each input is made from this and its number alone, so that a failure can be made again.

@@ -1,10 +1,12 @@
 //! What is handed over, and the messages that offer it.
 
-use super::super::{
-    Generation,
-    message::{Entry, MOST_DESCRIPTORS, Message, VERSION},
+use crate::{
+    handoff::message::{Entry, MOST_DESCRIPTORS, Message, VERSION},
+    record::{
+        counters::{Counters, Totals},
+        generation::Generation,
+    },
 };
-use crate::counters::{Counters, Totals};
 use std::{collections::VecDeque, os::fd::AsFd, sync::Arc};
 
 /// What is handed over.

@@ -2,8 +2,8 @@
 
 use super::Serving;
 use crate::{
-    counters::Totals,
     handoff::draining::{DrainingProcess, Event},
+    record::counters::Totals,
 };
 use futures::future::select_all;
 use std::{future::pending, sync::Arc};

@@ -2,12 +2,11 @@
 
 use super::{Open, Serving};
 use crate::{
-    accept,
-    bind::{Bind, Key},
     config::Config,
-    service::Services,
-    tls::TicketKeys,
-    watch::{Saved, Watch},
+    connection::{accept, service::Services},
+    lifecycle::watch::{Saved, Watch},
+    net::{Bind, Key},
+    wire::tls::TicketKeys,
 };
 use std::{collections::HashMap, future::pending, sync::Arc};
 use tokio::task::JoinHandle;
@@ -131,7 +130,8 @@ impl Fresh {
     fn read(served: &Config, ticket_keys: &Arc<TicketKeys>) -> Result<Self, String> {
         let (config, differing) = served.again().map_err(|error| error.to_string())?;
         let watch = Watch::over(&config).map_err(|error| format!("--watch: {error}"))?;
-        let services = Services::load(&config, ticket_keys).map_err(|error| error.to_string())?;
+        let services =
+            Services::load(&config.plans(), config.max_connections, ticket_keys).map_err(|error| error.to_string())?;
         let binds = config.listeners.into_iter().map(|listener| (listener.key, listener.bind)).collect();
         Ok(Self { services, watch, binds, differing })
     }

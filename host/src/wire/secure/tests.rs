@@ -1,7 +1,7 @@
 //! What a black-box test could only meet by chance.
 
 use super::*;
-use crate::tls::{Acceptor, CertificateFiles, Settings, TicketKeys, Version};
+use crate::wire::tls::{Acceptor, CertificateFiles, Settings, TicketKeys, Version};
 use bytes::Bytes;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::aws_lc_rs};
 use std::{fs, os::unix::net::UnixStream, sync::Arc, thread, time::Duration};

@@ -1,0 +1,248 @@
+//! The subcommands that ask a host that runs: each asks, tells the answer in a line, and ends as it says.
+
+use crate::{
+    admin::{
+        Answer, Outcome,
+        message::{self, Error as MessageError},
+        stream::Stream,
+    },
+    command,
+    config::{Asking, What},
+    net::Bind,
+    record::{exit::Exit, log},
+};
+use serde_json::Value;
+use std::{
+    io,
+    net::TcpStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    time::Duration,
+};
+use tokio::time::{self, Instant};
+
+/// The longest answer that is taken, in bytes: a status with thousands of listeners.
+const LONGEST_ANSWER: usize = 4 << 20;
+
+/// How long it may take to connect and be heard.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long whoever asks waits for another process to answer, where the one that was asked is no longer the one.
+const SUCCESSION: Duration = Duration::from_secs(10);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("nobody answers there ({0}): is the host running, with the same --admin?")]
+    Nobody(io::Error),
+    #[error("{0}: the endpoint is for the user of the host, and root")]
+    Forbidden(io::Error),
+    #[error("nobody answered within {}", humantime::format_duration(*.0))]
+    Late(Duration),
+    #[error("the connection broke before an answer came ({0})")]
+    Broken(String),
+    #[error("what answers there is no host of this program ({0})")]
+    Strange(String),
+}
+
+impl Error {
+    /// Whether it may be that another process is the host meanwhile.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Nobody(_) | Self::Broken(_))
+    }
+}
+
+/// Asks, and tells the answer. To be called where blocking is allowed, within a runtime.
+pub(crate) fn run(asking: &Asking) -> Exit {
+    let outcome = tokio::runtime::Handle::current().block_on(async {
+        time::timeout(asking.timeout, asking.asked()).await.unwrap_or(Err(Error::Late(asking.timeout)))
+    });
+    match outcome {
+        Ok((Exit::Finished, told)) => command::say(&format!("{told}\n")),
+        Ok((exit, told)) => {
+            log::complain(&format!("{}: {told}", asking.what));
+            exit
+        }
+        Err(error) => {
+            log::complain(&format!("{} at --admin {}: {error}", asking.what, asking.address));
+            Exit::System
+        }
+    }
+}
+
+impl Asking {
+    async fn asked(&self) -> Result<(Exit, String), Error> {
+        let verb = match self.what {
+            What::Status => return Ok((Exit::Finished, summary(&self.status().await?))),
+            What::StatusAsJson => {
+                return Ok((Exit::Finished, format!("{:#}", self.status().await?)));
+            }
+            What::Restart => "/restart",
+            What::RestartUntilSettled => "/restart?wait=settled",
+            What::Rollback => "/rollback",
+            What::Reload => "/reload",
+            What::Stop => "/stop",
+        };
+        let before = generation(&self.status().await?);
+        let until = Instant::now() + SUCCESSION;
+        loop {
+            let asked = self.once("POST", verb).await;
+            match asked.and_then(|(status, body)| answer(status, &body)) {
+                Ok(Answer { outcome: Outcome::Done, detail }) => return Ok((Exit::Finished, detail)),
+                Ok(Answer { outcome: Outcome::Elsewhere, .. }) if Instant::now() < until => time::sleep(PAUSE).await,
+                Ok(Answer { detail, .. }) => return Ok((Exit::CutShort, detail)),
+                Err(error) if error.may_pass() => return self.found_out(before, error).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The process that was asked is gone before it answered: what has come of it is for the next to tell.
+    async fn found_out(&self, before: u64, error: Error) -> Result<(Exit, String), Error> {
+        if self.what == What::Stop {
+            return Ok((Exit::Finished, "it has ended".to_owned()));
+        }
+        let until = Instant::now() + SUCCESSION;
+        loop {
+            match self.status().await {
+                Ok(status) if generation(&status) > before && self.is_far_enough(&status) => {
+                    let told = format!("generation {} serves (process {})", generation(&status), status["pid"]);
+                    return match self.what {
+                        What::Restart | What::RestartUntilSettled => Ok((Exit::Finished, told)),
+                        _ => Ok((Exit::CutShort, format!("the process that was asked is gone; {told}"))),
+                    };
+                }
+                Ok(_) if Instant::now() < until => {}
+                Ok(_) => return Ok((Exit::CutShort, format!("{error}; the generation is the same"))),
+                Err(_) if Instant::now() < until => {}
+                Err(_) => return Err(error),
+            }
+            time::sleep(PAUSE).await;
+        }
+    }
+
+    fn is_far_enough(&self, status: &Value) -> bool {
+        self.what != What::RestartUntilSettled || status["state"] != "probation"
+    }
+
+    async fn status(&self) -> Result<Value, Error> {
+        let (status, body) = self.once("GET", "/status").await?;
+        match serde_json::from_slice::<Value>(&body) {
+            Ok(value) if status == 200 && value.get("generation").is_some() => Ok(value),
+            _ => Err(Error::Strange(format!("{status}"))),
+        }
+    }
+
+    /// One request, at whoever answers.
+    async fn once(&self, method: &str, path: &str) -> Result<(u16, Vec<u8>), Error> {
+        let bind = self.address.bind().clone();
+        let connected = tokio::task::spawn_blocking(move || connect(&bind));
+        let socket = match time::timeout(CONNECT, connected).await {
+            Ok(Ok(Ok(socket))) => Stream::new(socket).map_err(Error::Nobody)?,
+            Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Forbidden(error));
+            }
+            Ok(Ok(Err(error))) => return Err(Error::Nobody(error)),
+            Ok(Err(bug)) => return Err(Error::Strange(bug.to_string())),
+            Err(_elapsed) => return Err(Error::Late(CONNECT)),
+        };
+        let broken = |error: MessageError| Error::Broken(error.to_string());
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        socket.write(request.as_bytes()).await.map_err(|error| broken(error.into()))?;
+        message::response(&socket, LONGEST_ANSWER).await.map_err(broken)
+    }
+}
+
+/// Waits where as many as may are waiting already.
+fn connect(to: &Bind) -> io::Result<OwnedFd> {
+    match to {
+        Bind::Unix(path, _) => {
+            let socket = UnixStream::connect(path.as_ref())?;
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        }
+        Bind::Tcp(address) => {
+            let socket = TcpStream::connect_timeout(address, CONNECT)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        }
+        Bind::Systemd(_) => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn answer(status: u16, body: &[u8]) -> Result<Answer, Error> {
+    serde_json::from_slice(body).map_err(|_error| Error::Strange(format!("{status}")))
+}
+
+fn generation(status: &Value) -> u64 {
+    status["generation"].as_u64().unwrap_or_default()
+}
+
+/// In a few lines, for a person. What another version says otherwise is left out.
+fn summary(status: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::String(text) => log::escaped(text),
+        Value::Null => "unknown".to_owned(),
+        value => value.to_string(),
+    };
+    let connections = &status["connections"];
+    let failed: u64 = connections["failed"]
+        .as_object()
+        .into_iter()
+        .flat_map(|failed| failed.values())
+        .filter_map(Value::as_u64)
+        .sum();
+    let seconds = status["uptime-seconds"].as_f64().map_or(0, |seconds| seconds as u64);
+    let mut lines = vec![
+        format!(
+            "generation {} (process {}), {}, version {}, up {}",
+            status["generation"],
+            status["pid"],
+            text(&status["state"]),
+            text(&status["version"]),
+            humantime::format_duration(Duration::from_secs(seconds))
+        ),
+        format!(
+            "connections  {} open of {}, {} accepted, {} finished, {failed} failed, {} refused",
+            connections["open"],
+            connections["most"],
+            connections["accepted"],
+            connections["finished"],
+            connections["refused"]
+        ),
+    ];
+    let each = |name: &str| status[name].as_array().cloned().unwrap_or_default();
+    for listener in each("listeners") {
+        let plugins: Vec<_> = listener["plugins"].as_array().into_iter().flatten().map(text).collect();
+        let accepting = if listener["accepting"] == true { "" } else { ", not accepting here" };
+        let tls = if listener["tls"] == true { ", TLS" } else { "" };
+        lines.push(format!("listener     {}: {}{tls}{accepting}", text(&listener["address"]), plugins.join(", ")));
+    }
+    for plugin in each("plugins") {
+        lines.push(format!(
+            "plugin       {}: {} ({}), SHA-256 {}, loaded {}",
+            text(&plugin["name"]),
+            text(&plugin["kind"]),
+            text(&plugin["contract"]),
+            text(&plugin["sha256"]),
+            text(&plugin["loaded"])
+        ));
+    }
+    for draining in each("draining") {
+        lines.push(format!(
+            "draining     generation {} (process {}), {} connections",
+            text(&draining["generation"]),
+            draining["pid"],
+            text(&draining["connections"])
+        ));
+    }
+    for (name, of) in [("restarts", "last restart"), ("reloads", "last reload")] {
+        let last = &status[name]["last"];
+        if !last.is_null() {
+            lines.push(format!("{of:<12} {} {}: {}", text(&last["at"]), text(&last["outcome"]), text(&last["detail"])));
+        }
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,321 @@
+//! What a file says of itself, read before anything is compiled: what kind of plugin it is, what it imports that is missing here,
+//! and whether it uses the component model's own concurrency.
+
+use super::{
+    backtrace::is_debug_information,
+    engine::Concurrency,
+    interfaces::{MEMORY, PREVIEW_1, START, provided, provided_0_1},
+    kind::{Generation, Kind},
+    outline::Outline,
+    reading::Reading,
+};
+use crate::record::log;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use wasmparser::{
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType,
+    Encoding, ExternalKind, Payload, TypeRef,
+};
+
+/// What a plugin says of itself.
+#[derive(Debug)]
+pub(crate) struct Contract {
+    /// How it is to be served.
+    pub(crate) kind: Kind,
+    /// The package of what it exports, with its full version; of a module, that of what it imports.
+    pub(crate) built_for: String,
+    /// What it imports that this host does not have.
+    pub(crate) missing: Vec<String>,
+    /// Which engine can run it.
+    pub(crate) concurrency: Concurrency,
+    /// Whether it imports anything of `wasi:http`, as handlers of requests do, and others that make requests.
+    pub(crate) imports_http: bool,
+    /// Whether it is a program whose memory the host cannot see.
+    pub(crate) lacks_memory: bool,
+    /// A hazard in serving it, with the remedy.
+    pub(crate) warning: Option<&'static str>,
+}
+
+/// The hazard of a component whose adapter takes memory that its program's allocator may take too.
+const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
+     by memory.grow, and an allocator that owns all of memory overwrites it: serve the core module itself, which needs no adapter, or \
+     build it for wasm32-wasip2 with a C library of WASI 0.2";
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.kind, self.built_for)
+    }
+}
+
+/// Why a file is no plugin. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not WebAssembly.
+    #[error("is no WebAssembly component, and no WebAssembly at all: build one as docs/plugins.md shows")]
+    NotWasm,
+    /// WebAssembly text.
+    #[error("is WebAssembly text: turn it into a component first, with `wasm-tools parse`")]
+    Text,
+    /// A core module that is no program.
+    #[error(
+        "is a core WebAssembly module without _start, and so no program; it exports {}: build it for wasm32-wasip2, or make it a \
+         component with `wasm-tools component new`",
+        list(.exports)
+    )]
+    CoreModule {
+        /// What it exports instead.
+        exports: Vec<String>,
+    },
+    /// A program that does not export its memory.
+    #[error(
+        "exports no memory by the name of \"memory\", as a program of WASI 0.1 does: build it for wasm32-wasip1, whose linker does so"
+    )]
+    NoMemory,
+    /// Damaged.
+    #[error("is damaged: {0}")]
+    Damaged(String),
+    /// Not a plugin.
+    #[error(
+        "does not export uninterruptible:server/handler, wasi:http/incoming-handler, wasi:http/handler or wasi:cli/run; it exports {}: \
+         build it for the world in wit/, or as a program with a main function",
+        list(.exports)
+    )]
+    NoKind {
+        /// What it exports instead.
+        exports: Vec<String>,
+    },
+    /// Not what the operator says that it is.
+    #[error("is no {}, as --plugin-kind {} says; it exports {}: leave the option out, or name another kind", .wanted, .wanted.word(), list(.exports))]
+    NotOfKind {
+        /// What it should be.
+        wanted: Kind,
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// Another version.
+    #[error("was built for {}, of which this host serves the releases 0.2 and 0.3: build it for one of these", shown(.export))]
+    OtherVersion {
+        /// What it exports.
+        export: String,
+    },
+    /// Needs what is not here.
+    #[error("imports what this host does not have: {}: build it without, or serve it with a host that has it", list(.0))]
+    MissingImports(Vec<String>),
+}
+
+/// The first of them; a file may have thousands.
+fn list(names: &[String]) -> String {
+    const MOST: usize = 8;
+    let first: Vec<_> = names.iter().take(MOST).map(|name| shown(name)).collect();
+    match names.len().checked_sub(MOST) {
+        _ if names.is_empty() => "nothing".to_owned(),
+        Some(more @ 1..) => format!("{} and {more} more", first.join(", ")),
+        _ => first.join(", "),
+    }
+}
+
+/// A name as a file has it, which may be anything: without control characters, and cut where it is longer than names are.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 200;
+    let safe = log::escaped(name);
+    match safe.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", safe.get(..end).unwrap_or_default()),
+        None => safe,
+    }
+}
+
+/// The parser's message is a paragraph for some files, and may quote names.
+fn damaged(error: BinaryReaderError) -> Error {
+    let message = error.to_string();
+    let words: Vec<_> = message.split_whitespace().collect();
+    Error::Damaged(log::escaped(&words.join(" ")))
+}
+
+/// The form of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A component.
+    Component,
+    /// A core module.
+    Module,
+}
+
+/// What a file declares, of which follows what it can be served as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Declared {
+    is_component: bool,
+    /// Whether it is a module with a function of that name.
+    starts: bool,
+    /// Whether it is a module with a memory of that name.
+    has_memory: bool,
+    exports: Vec<String>,
+    imports: Vec<String>,
+    concurrent: bool,
+    /// Whether a module in it gives a program of WASI 0.1 what that imports, in the program's own memory.
+    adapter: bool,
+    /// Whether a module in it is such a program, and has no function by which others could ask it for memory.
+    program_without_realloc: bool,
+    /// Whether it carries debug information.
+    pub(crate) is_debuggable: bool,
+}
+
+impl Declared {
+    /// Reads a file.
+    pub(crate) fn by(bytes: &[u8]) -> Result<Self, Error> {
+        if !bytes.starts_with(b"\0asm") {
+            let text = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with('('));
+            return Err(if text { Error::Text } else { Error::NotWasm });
+        }
+        let mut declared = Self::default();
+        let mut reading = Reading::default();
+        for payload in Outline::of(bytes) {
+            let payload = payload.map_err(damaged)?;
+            reading.payload(&payload).map_err(damaged)?;
+            declared.payload(payload, &reading)?;
+            if let Some(part) = reading.ended.take() {
+                declared.adapter |= part.is_adapter();
+                declared.program_without_realloc |= part.imports_wasi && !part.has_realloc;
+            }
+        }
+        Ok(declared)
+    }
+
+    /// Its form.
+    pub(crate) fn form(&self) -> Form {
+        if self.is_component { Form::Component } else { Form::Module }
+    }
+
+    fn payload(&mut self, payload: Payload<'_>, reading: &Reading) -> Result<(), Error> {
+        let Reading { depth, signatures, .. } = reading;
+        match payload {
+            Payload::Version { encoding, .. } => {
+                self.is_component |= *depth == 1 && encoding == Encoding::Component;
+            }
+            Payload::CustomSection(section) => self.is_debuggable |= is_debug_information(section.name()),
+            Payload::ComponentExportSection(section) if *depth == 1 => {
+                for export in section {
+                    self.exports.push(export.map_err(damaged)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(section) if *depth == 1 => {
+                for import in section {
+                    let import = import.map_err(damaged)?;
+                    // A component may import types and the like without a host's help; only instances are looked up.
+                    if import.ty.kind() == ComponentExternalKind::Instance || !import.name.name.contains(':') {
+                        self.imports.push(import.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::ExportSection(section) if *depth == 1 => {
+                for export in section {
+                    let export = export.map_err(damaged)?;
+                    self.starts |= export.name == START && export.kind == ExternalKind::Func;
+                    self.has_memory |= export.name == MEMORY && export.kind == ExternalKind::Memory;
+                    self.exports.push(export.name.to_owned());
+                }
+            }
+            Payload::ImportSection(section) if *depth == 1 => {
+                for import in section.into_imports() {
+                    let import = import.map_err(damaged)?;
+                    let signature = match import.ty {
+                        TypeRef::Func(index) => signatures.get(index as usize).and_then(Option::as_deref),
+                        _ => None,
+                    };
+                    let is_wasi = import.module == PREVIEW_1;
+                    // Only names that are missing are kept: each shows what was forgotten.
+                    if !is_wasi || signature.is_none_or(|signature| !provided_0_1(import.name, signature)) {
+                        self.imports.push(format!("{}.{}", import.module, import.name));
+                    }
+                }
+            }
+            Payload::ComponentTypeSection(section) => {
+                for ty in section {
+                    self.concurrent |= match ty.map_err(damaged)? {
+                        ComponentType::Defined(ComponentDefinedType::Stream(_) | ComponentDefinedType::Future(_)) => {
+                            true
+                        }
+                        ComponentType::Func(function) => function.async_,
+                        _ => false,
+                    };
+                }
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section {
+                    self.concurrent |= uses_concurrency(&function.map_err(damaged)?);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What it can be served as: of the kind that is `wanted`, or of the first that it is.
+    pub(crate) fn contract(&self, wanted: Option<Kind>) -> Result<Contract, Error> {
+        let made_by = |kind: Kind| match kind {
+            Kind::Module => self.starts.then_some(START),
+            kind if self.is_component => self.exports.iter().map(String::as_str).find(|export| kind.is_made_by(export)),
+            _ => None,
+        };
+        let found = Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| wanted == *kind));
+        let Some((kind, export)) = found.into_iter().find_map(|kind| Some((kind, made_by(kind)?))) else {
+            return Err(self.refused(wanted));
+        };
+        let missing: Vec<String> = self.imports.iter().filter(|name| !provided(name, Some(kind))).cloned().collect();
+        let concurrent = self.concurrent
+            || kind.generation() == Some(Generation::Wasi03)
+            || self.imports.iter().any(|name| name.contains("@0.3."));
+        Ok(Contract {
+            kind,
+            built_for: package(export),
+            missing,
+            imports_http: self.imports.iter().any(|name| name.starts_with("wasi:http/")),
+            concurrency: if concurrent { Concurrency::Concurrent } else { Concurrency::Plain },
+            lacks_memory: kind == Kind::Module && !self.has_memory,
+            warning: (self.adapter && self.program_without_realloc).then_some(ADAPTER),
+        })
+    }
+
+    /// Why it is none of the kinds, or not the one that was asked for.
+    fn refused(&self, wanted: Option<Kind>) -> Error {
+        let (exports, is_component) = (self.exports.clone(), self.is_component);
+        if let Some(wanted) = wanted {
+            return Error::NotOfKind { wanted, exports };
+        }
+        if !is_component {
+            return Error::CoreModule { exports };
+        }
+        let another_version = |export: &&String| {
+            let interface = export.split_once('@').map(|(interface, _version)| interface);
+            Kind::ALL.iter().any(|kind| Some(kind.export()) == interface)
+        };
+        match exports.iter().find(another_version) {
+            Some(export) => Error::OtherVersion { export: export.clone() },
+            None => Error::NoKind { exports },
+        }
+    }
+}
+
+/// That of an interface, with its version. A module names it where it imports.
+fn package(export: &str) -> String {
+    match export.split_once('/').zip(export.split_once('@')) {
+        Some(((package, _), (_, version))) => format!("{package}@{version}"),
+        None => PREVIEW_1.to_owned(),
+    }
+}
+
+/// Whether a canonical definition is one that only the concurrent engine has.
+fn uses_concurrency(function: &CanonicalFunction) -> bool {
+    match function {
+        CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
+            options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
+        }
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => false,
+        // Everything else that there is: tasks, subtasks, streams, futures, waitable sets, error contexts, threads.
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Whom guests trust when they ask a server by `https`: the authorities that this machine trusts.
+
+use crate::record::secret::Shown;
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_native_certs::ErrorKind;
+use std::sync::Arc;
+use tokio::{sync::OnceCell, task::spawn_blocking};
+
+/// Read when it is first needed, since most guests never ask.
+#[derive(Debug, Default)]
+pub(super) struct Authorities(OnceCell<Arc<ClientConfig>>);
+
+/// Nobody to trust.
+#[derive(Debug)]
+pub(crate) enum Trust {
+    /// And why.
+    Missing(String),
+}
+
+impl Authorities {
+    pub(super) async fn get(&self) -> Result<Arc<ClientConfig>, Trust> {
+        let read = async {
+            match spawn_blocking(read).await {
+                Ok(config) => config,
+                Err(error) => Err(Trust::Missing(error.to_string())),
+            }
+        };
+        self.0.get_or_try_init(|| read).await.map(Arc::clone)
+    }
+}
+
+fn read() -> Result<Arc<ClientConfig>, Trust> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _unusable) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.first().map_or_else(|| "it has none".to_owned(), |error| told(&error.kind));
+        return Err(Trust::Missing(format!("the authorities that this machine trusts: {why}")));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| Trust::Missing(error.to_string()))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The library's text about a file's content is not repeated: the variable that names the file may name any.
+fn told(error: &ErrorKind) -> String {
+    match error {
+        ErrorKind::Io { inner, path } => format!("{} cannot be read: {inner}", Shown::path(path)),
+        _ => "a file of theirs is not valid PEM; where SSL_CERT_FILE or SSL_CERT_DIR is set, look there".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::pem;
+
+    #[test]
+    fn no_content_of_a_file_is_repeated() {
+        let error = ErrorKind::Pem(pem::Error::MissingSectionEnd { end_marker: b"PRIVATE KEY".to_vec() });
+        assert!(!told(&error).contains("80") && told(&error).contains("SSL_CERT_FILE"), "{}", told(&error));
+    }
+}

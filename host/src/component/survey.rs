@@ -1,0 +1,314 @@
+//! What a file is, for who looks at it before it is served: everything that it says of itself, and what a guest of it would be
+//! given and denied. Nothing is compiled, and what is no plugin is described too, as far as it is WebAssembly.
+
+use super::{
+    cache::Cache,
+    contract::{self, Declared},
+    engine::Concurrency,
+    file::PluginFile,
+    interfaces::provided,
+    kind::Kind,
+    loaded,
+    problem::Problem,
+    source::Wasi03,
+};
+use crate::record::{digest::Digest, log};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+use wasmparser::{Encoding, KnownCustom, Parser, Payload, Validator, WasmFeatures};
+
+/// Toolchains name a handful of tools; a file that names more is not one of theirs.
+const MOST_PRODUCERS: usize = 64;
+
+/// What is known of a file.
+#[derive(Debug)]
+pub struct Survey {
+    /// Its length in bytes.
+    pub size: usize,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// What it is, in a few words.
+    pub kind: String,
+    /// Why this host does not serve it, where it does not.
+    pub refusal: Option<String>,
+    /// A hazard in serving it, with the remedy.
+    pub warning: Option<&'static str>,
+    /// What it exports, in its order.
+    pub exports: Vec<String>,
+    /// What it imports, in its order.
+    pub imports: Vec<Import>,
+    /// Its linear memories.
+    pub memories: Memories,
+    /// What it was made with: a tool and its version.
+    pub producers: Vec<(String, String)>,
+    /// Whether it needs the engine that has the component model's own concurrency. Unknown of what is not served.
+    pub concurrent: Option<bool>,
+    /// Where its compiled form is, where the cache has it.
+    pub compiled: Option<PathBuf>,
+}
+
+/// Something that a file imports.
+#[derive(Debug)]
+pub struct Import {
+    /// Its name.
+    pub name: String,
+    /// What a guest gets of it.
+    pub access: Access,
+}
+
+/// What a guest gets of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It works.
+    Given,
+    /// It answers "access denied", unless this option is given.
+    DeniedWithout(&'static str),
+    /// It has nothing, unless this option is given.
+    EmptyWithout(&'static str),
+    /// It answers "access denied".
+    Denied,
+    /// This host does not have it.
+    Missing,
+}
+
+/// The linear memories of all modules in a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memories {
+    /// How many there are.
+    pub count: usize,
+    /// Bytes at the start, all together.
+    pub initial: u64,
+    /// Bytes at the most, all together; `None` where one has no bound of its own.
+    pub maximum: Option<u64>,
+}
+
+impl Survey {
+    /// Looks at a file.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, or is no WebAssembly that is whole.
+    pub fn of(
+        path: &Path,
+        kind: Option<Kind>,
+        cache_dir: Option<&Path>,
+        wasi_0_3: Wasi03,
+        guest_memory: usize,
+    ) -> Result<Self, Problem> {
+        Self::of_bytes(&PluginFile::open(path)?.bytes()?, kind, cache_dir, wasi_0_3, guest_memory)
+    }
+
+    fn of_bytes(
+        bytes: &[u8],
+        wanted: Option<Kind>,
+        cache_dir: Option<&Path>,
+        wasi_0_3: Wasi03,
+        guest_memory: usize,
+    ) -> Result<Self, Problem> {
+        let contract = match Declared::by(bytes).and_then(|declared| declared.contract(wanted)) {
+            Err(error @ (contract::Error::NotWasm | contract::Error::Text | contract::Error::Damaged(_))) => {
+                return Err(error.into());
+            }
+            contract => contract,
+        };
+        let reading = Reading::of(bytes).map_err(|error| contract::Error::Damaged(error.to_string()))?;
+        let memories = reading.memories;
+        let refusal = contract.as_ref().ok().and_then(|contract| {
+            loaded::refused(contract, wasi_0_3).or_else(|| invalid(bytes)).or_else(|| {
+                (memories.initial > guest_memory as u64)
+                    .then_some(Problem::Memory { needed: memories.initial, given: guest_memory })
+            })
+        });
+        let (kind, refusal) = match &contract {
+            Ok(contract) => (contract.to_string(), refusal.map(|problem| problem.to_string())),
+            Err(error) => {
+                (if reading.is_component { "component" } else { "core module" }.to_owned(), Some(error.to_string()))
+            }
+        };
+        let served_as = contract.as_ref().ok().map(|contract| contract.kind);
+        let compiled = contract.as_ref().ok().and_then(|_| Cache::open(cache_dir).holds(&blake3::hash(bytes)));
+        let import = |name: &String| Import { name: log::escaped(name), access: access(name, served_as) };
+        Ok(Self {
+            size: bytes.len(),
+            digest: Digest::of(bytes),
+            kind: log::escaped(&kind),
+            refusal: refusal.as_deref().map(log::escaped),
+            warning: contract.as_ref().ok().and_then(|contract| contract.warning),
+            imports: reading.imports.iter().map(import).collect(),
+            exports: reading.exports.iter().map(|name| log::escaped(name)).collect(),
+            memories,
+            producers: reading.producers,
+            concurrent: contract.ok().map(|contract| contract.concurrency == Concurrency::Concurrent),
+            compiled,
+        })
+    }
+}
+
+/// Why no engine could compile it, where that is so. The compiler finds out what this host's engine does not support.
+fn invalid(bytes: &[u8]) -> Option<Problem> {
+    let found = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).err()?;
+    Some(contract::Error::Damaged(found.to_string()).into())
+}
+
+/// What `contract` makes of an import, and `grants` of its use.
+fn access(import: &str, kind: Option<Kind>) -> Access {
+    let interface = import.split_once('@').map_or(import, |(interface, _version)| interface);
+    match interface {
+        _ if !provided(import, kind) => Access::Missing,
+        "wasi:cli/environment" => Access::EmptyWithout("--guest-env, --guest-arg"),
+        "wasi:filesystem/preopens" => Access::EmptyWithout("--guest-dir"),
+        "wasi:sockets/ip-name-lookup" => Access::DeniedWithout("--guest-connect with a name"),
+        "wasi:sockets/udp" | "wasi:sockets/udp-create-socket" => Access::Denied,
+        "wasi:http/outgoing-handler" | "wasi:http/client" => Access::DeniedWithout("--guest-connect"),
+        _ if interface.starts_with("wasi:sockets/") => Access::DeniedWithout("--guest-connect"),
+        _ if interface.starts_with("wasi:filesystem/") => Access::DeniedWithout("--guest-dir"),
+        _ => Access::Given,
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    depth: usize,
+    is_component: bool,
+    exports: Vec<String>,
+    imports: Vec<String>,
+    /// Those among them that a module imports from.
+    modules: HashSet<String>,
+    memories: Memories,
+    producers: Vec<(String, String)>,
+}
+
+impl Reading {
+    fn of(bytes: &[u8]) -> Result<Self, wasmparser::BinaryReaderError> {
+        let mut reading = Self { memories: Memories { maximum: Some(0), ..Memories::default() }, ..Self::default() };
+        for payload in Parser::new(0).parse_all(bytes) {
+            reading.payload(payload?)?;
+        }
+        Ok(reading)
+    }
+
+    fn payload(&mut self, payload: Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::Version { encoding, .. } => {
+                self.depth += 1;
+                self.is_component |= encoding == Encoding::Component;
+            }
+            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::ComponentExportSection(section) if self.depth == 1 => {
+                for export in section {
+                    self.exports.push(export?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(section) if self.depth == 1 => {
+                for import in section {
+                    self.imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ExportSection(section) if self.depth == 1 => {
+                for export in section {
+                    self.exports.push(export?.name.to_owned());
+                }
+            }
+            Payload::ImportSection(section) if self.depth == 1 => {
+                for import in section.into_imports() {
+                    let module = import?.module;
+                    if self.modules.insert(module.to_owned()) {
+                        self.imports.push(module.to_owned());
+                    }
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory?;
+                    let bytes = |pages: u64| pages.saturating_mul(1 << memory.page_size_log2.unwrap_or(16).min(16));
+                    let Memories { count, initial, maximum } = &mut self.memories;
+                    *count += 1;
+                    *initial = initial.saturating_add(bytes(memory.initial));
+                    *maximum = maximum.zip(memory.maximum).map(|(sum, pages)| sum.saturating_add(bytes(pages)));
+                }
+            }
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Producers(fields) = section.as_known() {
+                    // Nothing depends on what is said there, so that it may be damaged.
+                    fields.into_iter().flatten().for_each(|field| self.produced_by(field));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn produced_by(&mut self, field: wasmparser::ProducersField<'_>) {
+        for value in field.values.into_iter().flatten() {
+            let producer = (log::escaped(value.name), log::escaped(value.version));
+            if self.producers.len() < MOST_PRODUCERS && !self.producers.contains(&producer) {
+                self.producers.push(producer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn survey(text: &str) -> Survey {
+        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, 1 << 20).unwrap()
+    }
+
+    #[test]
+    fn kinds_are_told_by_what_is_exported() {
+        for (text, kind) in [
+            (
+                r#"(component (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
+                "handler of WASI 0.2",
+            ),
+            (
+                r#"(component (instance $h) (export "wasi:http/handler@0.3.0" (instance $h)))"#,
+                "HTTP handler of WASI 0.3",
+            ),
+            (
+                r#"(component (instance $h) (export "wasi:http/incoming-handler@0.2.4" (instance $h)))"#,
+                "HTTP handler of WASI 0.2",
+            ),
+            (r#"(component (instance $h) (export "wasi:cli/run@0.3.0" (instance $h)))"#, "command of WASI 0.3"),
+            (r#"(component (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#, "command of WASI 0.2"),
+            (r#"(module (memory (export "memory") 1) (func (export "_start")))"#, "command of WASI 0.1"),
+            (r#"(module (import "a" "b" (func)))"#, "core module"),
+            (r#"(component)"#, "component"),
+        ] {
+            let survey = survey(text);
+            assert!(survey.kind.contains(kind), "{} for {text}", survey.kind);
+            let is_served = kind.contains("WASI");
+            assert_eq!(survey.refusal.is_none(), is_served, "{text}: {:?}", survey.refusal);
+        }
+    }
+
+    #[test]
+    fn memories_are_summed() {
+        let bounded = survey("(component (core module (memory 1 2)) (core module (memory 3 4)))").memories;
+        assert_eq!((bounded.count, bounded.initial, bounded.maximum), (2, 4 << 16, Some(6 << 16)));
+        let unbounded = survey("(component (core module (memory 1 2)) (core module (memory 3)))").memories;
+        assert_eq!(unbounded.maximum, None);
+    }
+
+    #[test]
+    fn each_import_has_its_answer() {
+        for (import, expected) in [
+            ("wasi:clocks/wall-clock@0.2.3", Access::Given),
+            ("wasi:cli/environment@0.2.0", Access::EmptyWithout("--guest-env, --guest-arg")),
+            ("wasi:filesystem/types@0.3.0", Access::DeniedWithout("--guest-dir")),
+            ("wasi:sockets/tcp@0.2.0", Access::DeniedWithout("--guest-connect")),
+            ("wasi:sockets/udp@0.2.0", Access::Denied),
+            ("wasi:http/types@0.2.0", Access::Given),
+            ("wasi:http/outgoing-handler@0.2.0", Access::DeniedWithout("--guest-connect")),
+            ("wasi:http/client@0.3.0", Access::DeniedWithout("--guest-connect")),
+            ("wasi:keyvalue/store@0.2.0", Access::Missing),
+            ("env", Access::Missing),
+        ] {
+            assert_eq!(access(import, None), expected, "{import}");
+        }
+    }
+}

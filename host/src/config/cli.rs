@@ -1,0 +1,226 @@
+//! What was typed: the options, their help, their environment variables. Nothing is judged here; `config` does that.
+
+pub(crate) mod options;
+mod refused;
+mod spellings;
+
+pub use options::{HandlerOptions, ListenerOptions, Options};
+pub use refused::Refused;
+pub use spellings::meant;
+
+use super::What;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
+use std::path::PathBuf;
+
+/// Serves each connection with a fresh instance of a WebAssembly plugin.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, next_line_help = false, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Example: uninterruptible-host --plugin hello.wasm --bind tcp://0.0.0.0:7000\n\
+    Times have a unit, as in 500ms, 30s or 5m; sizes too, as in 64MiB. A configuration file has the same names, without the dashes.\n\n\
+    Signals: USR1 restarts without losing a connection, HUP reads plugins and listeners' options anew, \
+    TERM or INT shuts down gracefully, a second one at once.\n\
+    Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
+    75 the service was handed back.")]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check everything that serving checks at boot, print the resolved configuration, and exit.
+    Check {
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Show how a running host is, as it says at its --admin endpoint.
+    Status {
+        #[command(flatten)]
+        host: RunningHost,
+        /// As the endpoint says it, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a running host restart hot, and wait until its successor serves. Ends with 1 where it fails.
+    Restart {
+        #[command(flatten)]
+        host: RunningHost,
+        /// Wait until there is no way back: until the rollback window is over.
+        #[arg(long)]
+        wait_settled: bool,
+    },
+    /// Have the predecessor serve again, within the rollback window of a restart; or call off a restart that is under way.
+    Rollback {
+        #[command(flatten)]
+        host: RunningHost,
+    },
+    /// Have a running host read its plugins, TLS files and listeners' options anew, and wait until it has.
+    Reload {
+        #[command(flatten)]
+        host: RunningHost,
+    },
+    /// Have a running host stop: it finishes what is open. A second time cuts.
+    Stop {
+        #[command(flatten)]
+        host: RunningHost,
+    },
+    /// Show what a plugin is, what it exports and imports, and what of that a guest is given and denied.
+    Inspect(PluginFile),
+    /// Compile a plugin into the cache, so that neither a start nor a reload has to.
+    Compile(PluginFile),
+    /// Write a project for a plugin into a directory of its name: a handler, its test and `./build`, which work as they are.
+    New(NewProject),
+}
+
+/// What was typed.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    /// What to do instead of serving.
+    pub command: Option<Command>,
+    /// The options of serving, with the defaults of those that were not given.
+    pub options: Options,
+    /// Those that were given.
+    pub given: Vec<Given>,
+}
+
+/// What this program does besides serving.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// To say whether serving would begin, and with what.
+    Check,
+    /// To ask a host that runs.
+    Ask(RunningHost, What),
+    /// To say what a plugin is.
+    Inspect(PluginFile),
+    /// To compile a plugin ahead of time.
+    Compile(PluginFile),
+    /// To write a project.
+    New(NewProject),
+}
+
+/// A project to begin a plugin with.
+#[derive(Args, Clone, Debug)]
+pub struct NewProject {
+    /// What the handler is written in: rust, c, js or python.
+    #[arg(long, value_name = "LANGUAGE")]
+    pub lang: String,
+
+    /// How it is called: lower case letters, digits and dashes.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+/// A host that runs, and how it is found.
+#[derive(Args, Clone, Debug)]
+pub struct RunningHost {
+    /// Its endpoint: what it was given as --admin.
+    #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_ADMIN")]
+    pub admin: Option<String>,
+
+    /// Its configuration file, where that names the endpoint.
+    #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// How long its answer may take.
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub timeout: String,
+}
+
+/// A plugin that is looked at and not served.
+#[derive(Args, Clone, Debug)]
+pub struct PluginFile {
+    /// Its file.
+    #[arg(value_name = "PLUGIN")]
+    pub plugin: PathBuf,
+
+    /// What it is taken for, as for serving.
+    #[arg(long, value_name = "KIND", env = "UNINTERRUPTIBLE_PLUGIN_KIND", default_value = "auto")]
+    pub plugin_kind: String,
+
+    /// Where compiled plugins are kept, or `none` [default: as for serving].
+    #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Refuse plugins of WASI 0.3.
+    #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3")]
+    pub disable_wasi_0_3: bool,
+
+    /// Memory that one guest may have.
+    #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB")]
+    pub guest_memory: String,
+}
+
+/// An option that was given.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Its long name.
+    pub name: String,
+    /// The variable by which it was, where it was not typed.
+    pub variable: Option<String>,
+}
+
+impl Arguments {
+    /// Reads the command line, and the environment for what it does not say.
+    ///
+    /// # Errors
+    ///
+    /// Where help or the version was asked for, or where an option is unknown or lacks its value.
+    pub fn from_process() -> Result<Self, Refused> {
+        let mut matches = CommandLine::command().try_get_matches().map_err(Refused)?;
+        let given = given(matches.subcommand().map_or(&matches, |(_verb, matches)| matches));
+        let CommandLine { verb, options } = CommandLine::from_arg_matches_mut(&mut matches).map_err(Refused)?;
+        let (command, options) = match verb {
+            None => (None, options),
+            Some(Verb::Check { options }) => (Some(Command::Check), *options),
+            Some(Verb::Status { host, json }) => {
+                (Some(Command::Ask(host, if json { What::StatusAsJson } else { What::Status })), options)
+            }
+            Some(Verb::Restart { host, wait_settled }) => (
+                Some(Command::Ask(host, if wait_settled { What::RestartUntilSettled } else { What::Restart })),
+                options,
+            ),
+            Some(Verb::Rollback { host }) => (Some(Command::Ask(host, What::Rollback)), options),
+            Some(Verb::Reload { host }) => (Some(Command::Ask(host, What::Reload)), options),
+            Some(Verb::Stop { host }) => (Some(Command::Ask(host, What::Stop)), options),
+            Some(Verb::Inspect(file)) => (Some(Command::Inspect(file)), options),
+            Some(Verb::Compile(file)) => (Some(Command::Compile(file)), options),
+            Some(Verb::New(project)) => (Some(Command::New(project)), options),
+        };
+        Ok(Self { command, options, given })
+    }
+}
+
+/// What there is where nothing was typed and no variable is set.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn nothing_typed() -> Option<Arguments> {
+    let matches = CommandLine::command().mut_args(|option| option.env(None::<&str>)).try_get_matches_from([""]);
+    let CommandLine { options, .. } = CommandLine::from_arg_matches(&matches.ok()?).ok()?;
+    Some(Arguments { command: None, options, given: Vec::new() })
+}
+
+/// The variables of the environment that options have, each with the option's long name.
+pub fn variables() -> Vec<(String, String)> {
+    let command = CommandLine::command();
+    let variables = command.get_arguments().filter_map(|option| Some((option.get_env()?, option.get_long()?)));
+    variables.map(|(variable, name)| (variable.to_string_lossy().into_owned(), name.to_owned())).collect()
+}
+
+fn given(matches: &ArgMatches) -> Vec<Given> {
+    let command = CommandLine::command();
+    let given = command.get_arguments().filter_map(|option| {
+        // Where they are asked for in another verb, there may be no such option.
+        let source =
+            matches.ids().find(|id| *id == option.get_id()).and_then(|id| matches.value_source(id.as_str()))?;
+        let variable = match source {
+            ValueSource::CommandLine => None,
+            ValueSource::EnvVariable => Some(option.get_env()?.to_string_lossy().into_owned()),
+            _ => return None,
+        };
+        Some(Given { name: option.get_long()?.to_owned(), variable })
+    });
+    given.collect()
+}

@@ -1,0 +1,137 @@
+//! A project for a plugin, as `new` is asked for it.
+
+use std::str::FromStr;
+
+/// What handlers can be begun in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Rust.
+    Rust,
+    /// C.
+    C,
+    /// JavaScript.
+    JavaScript,
+    /// Python.
+    Python,
+}
+
+impl FromStr for Language {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "rust" => Ok(Self::Rust),
+            "c" => Ok(Self::C),
+            "js" | "javascript" => Ok(Self::JavaScript),
+            "python" => Ok(Self::Python),
+            _ => Err("is none of rust, c, js, python"),
+        }
+    }
+}
+
+/// The name of a project: of its directory, its package and its plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(pub(crate) String);
+
+/// The longest name that is sure to fit into the names of files.
+const LONGEST_NAME: usize = 64;
+
+/// What Rust keeps for itself, in names of packages.
+const TAKEN: [&str; 51] = [
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "use",
+    "uninterruptible-guest",
+    "uninterruptible-guest-minimal",
+];
+
+impl FromStr for Name {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let words_are_whole = text.split('-').all(|word| !word.is_empty());
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !text.starts_with(|first: char| first.is_ascii_lowercase())
+            || !text.bytes().all(allowed)
+            || !words_are_whole
+            || text.len() > LONGEST_NAME
+        {
+            return Err("is no name for a project: take lower case letters, digits and single dashes, as in my-plugin");
+        }
+        if TAKEN.contains(&text) {
+            return Err("means something else to Rust: take another name, as in my-plugin");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A project that is to be.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// What its handler is written in.
+    pub language: Language,
+    /// How it is called.
+    pub name: Name,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_every_tool_takes() {
+        for name in ["hello", "my-plugin", "a2", &"x".repeat(LONGEST_NAME)] {
+            assert!(name.parse::<Name>().is_ok(), "{name}");
+        }
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for name in ["", "-a", "a-", "a--b", "A", "2a", "a_b", "a/b", "..", "a b", "é", "fn", "std", &long] {
+            assert!(name.parse::<Name>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The wire as the HTTP library reads and writes it: tried first, awaited only where that would block, never closed from here.
+
+use super::{
+    farewell::Frames,
+    framing::{Framing, Passed},
+    traffic::Traffic,
+};
+use crate::wire::Wire;
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+/// What is read at a time. The library has room for half of it at first, and asks for more where more comes.
+const PIECE: usize = 16 << 10;
+
+/// One connection's wire, for the library.
+#[derive(Debug)]
+pub(super) struct Transport {
+    wire: Arc<Wire>,
+    traffic: Arc<Traffic>,
+    /// Was read already: to find out which version is spoken, or together with what comes before it.
+    ahead: BytesMut,
+    /// Of HTTP/1.
+    framing: Option<Framing>,
+    /// Of HTTP/2.
+    frames: Option<Arc<Frames>>,
+}
+
+impl Transport {
+    pub(super) fn new(wire: &Arc<Wire>, traffic: &Arc<Traffic>, begun: Bytes) -> Self {
+        Self { wire: Arc::clone(wire), traffic: Arc::clone(traffic), ahead: begun.into(), framing: None, frames: None }
+    }
+
+    /// Has the library get one message at a time.
+    pub(super) fn framed(self, framing: Framing) -> Self {
+        Self { framing: Some(framing), ..self }
+    }
+
+    /// Has the frames of HTTP/2 followed.
+    pub(super) fn followed(self, frames: &Arc<Frames>) -> Self {
+        Self { frames: Some(Arc::clone(frames)), ..self }
+    }
+
+    /// How much of some bytes the library may have now. The rest is kept.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        if let Some(frames) = &self.frames {
+            frames.received(bytes);
+        }
+        let Some(framing) = &mut self.framing else { return bytes.len() };
+        let Passed { count, lacks_cr } = framing.pass(bytes);
+        let rest = bytes.get(count..).unwrap_or_default();
+        if !rest.is_empty() {
+            let behind = self.ahead.split();
+            if lacks_cr {
+                self.ahead.extend_from_slice(b"\r");
+            }
+            self.ahead.extend_from_slice(rest);
+            self.ahead.unsplit(behind);
+        }
+        count
+    }
+}
+
+impl Read for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining().min(PIECE);
+        if room == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        while self.ahead.has_remaining() {
+            let count = self.ahead.len().min(room);
+            let piece = self.ahead.split_to(count);
+            // Of what lacks a CR nothing is passed on, and then all of it.
+            let count = self.pass(&piece);
+            if count > 0 {
+                buffer.put_slice(piece.get(..count).unwrap_or_default());
+                return Poll::Ready(Ok(()));
+            }
+        }
+        loop {
+            // On the stack, since the library's buffer is not initialised.
+            let mut piece = [0; PIECE];
+            let piece = piece.get_mut(..room).unwrap_or_default();
+            match self.wire.try_read_into(piece)? {
+                Some(0) => return Poll::Ready(Ok(())),
+                Some(count) => {
+                    self.traffic.heard();
+                    let count = self.pass(piece.get(..count).unwrap_or_default());
+                    if count == 0 {
+                        // It lacks a CR, with which it is ahead now.
+                        return self.poll_read(context, buffer);
+                    }
+                    buffer.put_slice(piece.get(..count).unwrap_or_default());
+                    return Poll::Ready(Ok(()));
+                }
+                None => ready!(self.wire.poll_readable(context)),
+            }
+        }
+    }
+}
+
+impl Write for Transport {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let written = match &self.frames {
+                Some(frames) => frames.try_write(&self.wire, bytes)?,
+                None => self.wire.try_write(bytes)?,
+            };
+            match written {
+                Some(count) => return Poll::Ready(Ok(count)),
+                None => ready!(self.wire.poll_writable(context)),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.wire.try_room()? {
+            ready!(self.wire.poll_writable(context));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The connection is concluded by whoever has made the wire, when this is gone.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(context)
+    }
+}

@@ -1,0 +1,189 @@
+//! This process while it is the service, until a successor is on its way.
+
+use super::{
+    Lifecycle, State, bug,
+    end::Told,
+    predecessor::Deferred,
+    serving::{Busy, Event, Serving},
+    watch::Saved,
+};
+use crate::{
+    admin::{self, Order, Outcome},
+    handoff::{door::Visitor, offer::Successor},
+};
+use std::{os::fd::OwnedFd, sync::Arc};
+use tracing::{error, info, warn};
+
+impl Lifecycle {
+    pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
+        tokio::select! {
+            biased;
+            Order { verb, asker } = self.orders.next() => match verb {
+                admin::Verb::Stop => {
+                    asker.done(stops(&serving));
+                    self.stop(serving, Told::BySignal).await
+                }
+                admin::Verb::Restart(until) => {
+                    self.waiting.for_restart(until, asker);
+                    self.restart(serving)
+                }
+                admin::Verb::Reload => {
+                    serving.reopen_earlier_logs();
+                    self.waiting.for_reload(asker);
+                    self.reload(&mut serving, None);
+                    State::Serving(serving)
+                }
+                admin::Verb::Rollback => {
+                    warn!("rollback is refused: no restart is under way or within its window");
+                    asker.refused("there is nothing to roll back: no restart is under way or within its window");
+                    State::Serving(serving)
+                }
+            },
+            event = serving.event(Busy::Not) => match event {
+                Event::Visitor(visitor) => self.visited(serving, *visitor).await,
+                Event::Saved(saved) => {
+                    self.reload(&mut serving, Some(saved));
+                    State::Serving(serving)
+                }
+                Event::Reloaded(outcome) => {
+                    let does = match outcome {
+                        Ok(()) => "serves what was reloaded",
+                        Err(_) => "serves; its last reload failed",
+                    };
+                    self.reloaded(&serving, outcome);
+                    self.notifier.ready(&self.status(does));
+                    State::Serving(serving)
+                }
+                Event::Changed => State::Serving(serving),
+                bug @ Event::Bug(_) => self::bug(bug),
+            }
+        }
+    }
+
+    /// What goes on while a handoff does; the process ends where that is a bug.
+    pub(super) fn noted(&mut self, serving: &Serving, event: Event) -> Option<State> {
+        match event {
+            Event::Reloaded(outcome) => self.reloaded(serving, outcome),
+            Event::Changed => {}
+            event => return Some(bug(event)),
+        }
+        None
+    }
+
+    /// Tells those who wait for it what a reload has come to.
+    pub(super) fn reloaded(&mut self, serving: &Serving, outcome: Result<(), String>) {
+        serving.connections.counters().reloaded(outcome.is_ok());
+        let (outcome, detail) = match outcome {
+            Ok(()) => (Outcome::Done, "new connections get what was read".to_owned()),
+            Err(why) => (Outcome::Failed, format!("everything stays as it was: {why}")),
+        };
+        self.waiting.reload_is(outcome, &detail);
+    }
+
+    /// A restart has not come to be.
+    pub(super) fn restart_failed(&mut self, serving: &Serving, why: &str) {
+        serving.connections.counters().restarted(false);
+        self.waiting.restart_is_over(Outcome::Failed, why);
+    }
+
+    /// The same without an attempt.
+    pub(super) fn restart_refused(&mut self, serving: &Serving, why: &str) {
+        serving.connections.counters().restarted(false);
+        self.waiting.restart_is_over(Outcome::Refused, why);
+    }
+
+    /// Which process serves now, for whoever has asked for it.
+    pub(super) fn successor_serves(&self, successor: &Successor) -> String {
+        format!("generation {} serves (process {})", self.generation.next(), successor.pid())
+    }
+
+    /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
+    pub(super) fn reload(&self, serving: &mut Serving, saved: Option<Saved>) {
+        self.notifier.reloading(&self.status("serves, and reads its configuration anew"));
+        serving.reload(&self.config, &self.ticket_keys, saved);
+    }
+
+    /// What a successor needs to resume sessions. Without it they begin anew, which is no reason to refuse a restart.
+    pub(super) fn ticket_keys(&self, serving: &Serving) -> Option<Arc<OwnedFd>> {
+        if !serving.speaks_tls() {
+            return None;
+        }
+        match self.ticket_keys.hand_over() {
+            Ok(file) => Some(Arc::new(file)),
+            Err(error) => {
+                warn!("the successor gets no ticket keys, and sessions will not be resumed: {error}");
+                None
+            }
+        }
+    }
+
+    pub(super) fn restart(&mut self, serving: Serving) -> State {
+        // Before anything can fail: a service manager that has sent the signal waits for both words.
+        self.notifier.reloading(&self.status("serves, and gets a successor ready"));
+        if let Some(reason) = self.ends_with_this_process().or_else(|| self.too_many(&serving)) {
+            error!("the restart is refused: {reason}");
+            self.restart_refused(&serving, &reason);
+            self.notifier.ready(&self.status("serves; its last restart was refused"));
+            return State::Serving(serving);
+        }
+        let estate = serving.estate(self.generation, self.ticket_keys(&serving));
+        match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
+            Ok(successor) => {
+                info!(successor = successor.pid(), "restarting: a successor was started");
+                State::Offering(serving, successor, Deferred::default())
+            }
+            Err(failure) => {
+                error!("the restart failed, this process serves on: {failure}");
+                self.restart_failed(&serving, &format!("generation {} serves on: {failure}", self.generation));
+                self.notifier.ready(&self.status("serves; its last restart failed"));
+                State::Serving(serving)
+            }
+        }
+    }
+
+    pub(super) async fn visited(&mut self, serving: Serving, visitor: Visitor) -> State {
+        if let Some(reason) = self.too_many(&serving) {
+            error!("the restart is refused: {reason}");
+            self.restart_refused(&serving, &reason);
+            visitor.refuse(&reason).await;
+            return State::Serving(serving);
+        }
+        match Successor::came(visitor, serving.estate(self.generation, self.ticket_keys(&serving))) {
+            Ok(successor) => {
+                info!(successor = successor.pid(), "restarting: a successor asks for the service");
+                State::Offering(serving, successor, Deferred::default())
+            }
+            Err(refused) => {
+                let (failure, visitor) = *refused;
+                warn!("a successor is refused: {failure}");
+                self.restart_refused(&serving, &failure.to_string());
+                visitor.refuse(&failure.to_string()).await;
+                State::Serving(serving)
+            }
+        }
+    }
+
+    /// Why the service would not outlive this process, where it would not.
+    fn ends_with_this_process(&self) -> Option<String> {
+        let supervision = self.config.supervision.as_ref()?;
+        Some(format!("{supervision}; stop the host and start it with --anchor (or without --anchor=never), once"))
+    }
+
+    /// Why one more generation cannot drain, where it cannot.
+    pub(super) fn too_many(&self, serving: &Serving) -> Option<String> {
+        let draining = serving.draining();
+        let most = self.config.handoff.max_draining.get();
+        (draining.len() >= most as usize).then(|| {
+            format!(
+                "--max-draining {most} generations still serve connections: {}; wait for them, end them with two TERMs each, or set \
+                 --handoff-drain-timeout",
+                draining.join(", ")
+            )
+        })
+    }
+}
+
+/// What is told to whoever has this process stop.
+pub(super) fn stops(serving: &Serving) -> String {
+    format!("stopping: {} connections finish", serving.connections.open())
+}

@@ -1,0 +1,168 @@
+//! A socket that is bound and does not listen yet: all of a new listener that can fail, at a time when nobody can connect to it.
+
+use super::{
+    address::ListenerAddress,
+    key::Key,
+    listener::Listener,
+    socket_file::{Claim, Obstacle, SocketFile},
+    uri::Bind,
+};
+use crate::system::privilege::Owner;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::{fmt, io, net::SocketAddr};
+
+/// The system refused to listen.
+#[derive(Debug, thiserror::Error)]
+#[error("--bind {bind}: {obstacle}")]
+pub struct Error {
+    bind: Bind,
+    obstacle: Obstruction,
+}
+
+impl Error {
+    /// What is in the way, for those whose option is another one.
+    pub fn obstacle(&self) -> impl fmt::Display {
+        &self.obstacle
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Obstruction {
+    #[error("{error}{remedy}", error = .0, remedy = remedy(.0))]
+    Tcp(io::Error),
+    #[error(transparent)]
+    Unix(Obstacle),
+    #[error("only the service manager opens it")]
+    Passed,
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or bind another port",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: bind one that it has, or 0.0.0.0",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher one, or start anew with the right to"
+        }
+        _ => "",
+    }
+}
+
+/// A socket that is bound and does not listen yet: its address is this process's, and whoever connects is refused, as if it were
+/// not there. Dropped, it leaves no trace.
+#[derive(Debug)]
+pub struct Bound {
+    bind: Bind,
+    key: Key,
+    address: ListenerAddress,
+    socket: Unheard,
+}
+
+#[derive(Debug)]
+enum Unheard {
+    Tcp(Socket),
+    Unix(Claim),
+}
+
+impl Bound {
+    /// Binds.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses any step, or something else is at the path; the error names the URI.
+    pub fn new(bind: &Bind, key: Key) -> Result<Self, Error> {
+        let refused = |obstacle| Error { bind: bind.clone(), obstacle };
+        let (address, socket) = match bind {
+            Bind::Tcp(address) => {
+                let (socket, real) = tcp(*address).map_err(|error| refused(Obstruction::Tcp(error)))?;
+                (ListenerAddress::Tcp(real), Unheard::Tcp(socket))
+            }
+            Bind::Unix(path, mode) => {
+                let claim = Claim::new(Type::STREAM, path, *mode);
+                let claim = claim.map_err(|obstacle| refused(Obstruction::Unix(obstacle)))?;
+                (ListenerAddress::Unix(path.clone()), Unheard::Unix(claim))
+            }
+            Bind::Systemd(_) => return Err(refused(Obstruction::Passed)),
+        };
+        Ok(Self { bind: bind.clone(), key, address, socket })
+    }
+
+    /// Where it will listen.
+    pub fn address(&self) -> &ListenerAddress {
+        &self.address
+    }
+
+    /// Gives its path to whom this process becomes, so that those that come after it may change and remove it.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not allow it.
+    pub fn give_to(&self, owner: Owner) -> io::Result<()> {
+        match &self.socket {
+            Unheard::Tcp(_) => Ok(()),
+            Unheard::Unix(claim) => claim.give_to(owner),
+        }
+    }
+
+    /// Listens. Its path, where it has one, is owned from here on.
+    ///
+    /// # Errors
+    ///
+    /// Where the system refuses: hardly anything can come between, but another program may have begun to listen on the port in
+    /// the same instant.
+    pub fn listen(self, backlog: u32) -> Result<Listener, Error> {
+        let Self { bind, key, address, socket } = self;
+        let (socket, file) = match socket {
+            Unheard::Tcp(socket) => match heard(&socket, backlog) {
+                Ok(()) => (socket.into(), None),
+                Err(error) => return Err(Error { bind, obstacle: Obstruction::Tcp(error) }),
+            },
+            Unheard::Unix(claim) => match claim.listen(length(backlog)) {
+                Ok((socket, file)) => (socket, Some(file)),
+                Err(error) => return Err(Error { bind, obstacle: Obstruction::Unix(error.into()) }),
+            },
+        };
+        Ok(Listener::new(socket, key, address, file))
+    }
+}
+
+/// The kernel's queue, as listen(2) takes it.
+pub(super) fn length(backlog: u32) -> i32 {
+    i32::try_from(backlog).unwrap_or(i32::MAX)
+}
+
+/// Binds without listening, and lets go.
+pub(super) fn check(bind: &Bind) -> Result<(), Error> {
+    let refused = |obstacle| Error { bind: bind.clone(), obstacle };
+    match bind {
+        Bind::Tcp(address) => match tcp(*address) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => Err(refused(Obstruction::Tcp(error))),
+            _ => Ok(()),
+        },
+        Bind::Unix(path, _) => SocketFile::check(path).map_err(|obstacle| refused(Obstruction::Unix(obstacle))),
+        // What a service manager will pass is known when it does.
+        Bind::Systemd(_) => Ok(()),
+    }
+}
+
+/// A port that is taken, as far as the system has a way to: two sockets may be bound to one port as long as neither listens, if both
+/// were bound so that connections of former times do not matter. So this one forgets that it was, until it listens.
+fn tcp(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // What `[::]` means must not depend on net.ipv6.bindv6only.
+        socket.set_only_v6(false)?;
+    }
+    // A port whose last connections are in TIME_WAIT is free; one where another process listens is not.
+    socket.set_reuse_address(true)?;
+    // Guests write whole answers; waiting for more to send with them would only delay those. Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.set_reuse_address(false)?;
+    let real = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((socket, real))
+}
+
+fn heard(socket: &Socket, backlog: u32) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.listen(length(backlog))
+}

@@ -1,0 +1,10 @@
+//! What is told: the log, the counters, why connections end, and the exit codes.
+
+pub mod connection_id;
+pub mod counters;
+pub mod digest;
+pub mod exit;
+pub mod failure;
+pub mod generation;
+pub mod log;
+pub mod secret;
