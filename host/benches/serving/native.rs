@@ -37,9 +37,12 @@ pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
 }
 
 /// Serves on the runtime that the host uses, with its number of workers and its socket options.
+///
+/// A worker accepts, as in the host. In `main` itself, a third thread would accept and wake a worker for each connection,
+/// which makes a native server slower.
 pub(crate) fn listen<F>(workers: usize, accept: impl FnOnce(TcpListener) -> F) -> anyhow::Result<()>
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     process::end_with_parent()?;
     register_conditional_shutdown(SIGTERM, 0, Arc::new(AtomicBool::new(true)))?;
@@ -52,7 +55,7 @@ where
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let listener = socket.listen(BACKLOG)?;
         println!("listening tcp://{}", listener.local_addr()?);
-        accept(listener).await
+        tokio::spawn(accept(listener)).await?
     })
 }
 
