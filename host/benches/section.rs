@@ -5,7 +5,7 @@ use std::fmt;
 /// Of a line of prose.
 const WIDTH: usize = 100;
 
-/// One part of what was measured.
+/// One part of a report.
 pub(crate) struct Section {
     title: &'static str,
     before: String,

@@ -1,4 +1,4 @@
-//! The report: what was measured on what, and how to measure it again.
+//! The report: figures, their machine, and the command that measures them again.
 
 use std::env;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use crate::section::{Section, Table, wrapped};
 
 /// The whole report as Markdown.
 pub(crate) fn render(facts: &[(&'static str, String)], sections: &[Section]) -> String {
-    // What cargo adds itself is not what somebody types.
+    // Cargo adds `--bench`.
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let separator = if arguments.is_empty() { "" } else { " -- " };
     let command = format!("plugins/build hello && cargo bench --bench restart{separator}{}", arguments.join(" "));

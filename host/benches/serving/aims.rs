@@ -1,4 +1,4 @@
-//! What the figures should be, beside what they are.
+//! Figures beside their aims.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The load: clients that connect to a server, verify every byte that it answers, and tell what they saw in one line.
+//! The load: clients that connect to a server, verify every byte of its answers, and print the outcome in one line.
 
 pub(crate) mod echo;
 pub(crate) mod handshakes;
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// Nothing waits without an end: what takes longer than `limit` has failed.
+/// Fails an operation that takes longer than `limit`.
 async fn bounded<T>(limit: Duration, what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     timeout(limit, what).await.unwrap_or_else(|_| Err(anyhow!("no complete answer within {limit:?}")))
 }

@@ -1,5 +1,5 @@
-//! The host against a native server that does the same work, against what people would use instead, and how all that
-//! grows; on loopback, in one command:
+//! Compares the host with native servers that do the same work and with other tools, and shows how cost grows; on
+//! loopback, in one command:
 //!
 //! ```text
 //! plugins/build && cargo bench --bench serving
@@ -13,10 +13,9 @@
 //!                         one of them at a time  ◀──── connections ────┘
 //! ```
 //!
-//! Server, load and measurement are processes of their own, so that what a server costs can be read from the kernel and
-//! so that the load is the same program whichever server it meets. What is measured is told and never judged: a slow
-//! machine does not fail this benchmark, a wrong or missing answer does.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
+//! Server, load and measurement are separate processes. So the kernel counts a server's cost alone, and the load is the
+//! same program for every server. A slow machine does not fail this benchmark; a wrong or missing answer does.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
 
 mod aims;
 mod alternatives;

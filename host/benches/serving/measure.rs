@@ -31,9 +31,9 @@ pub(crate) use crate::report::Section;
 use crate::resources::CpuTime;
 use crate::servers::{Launch, Server, plugin, private_folder};
 
-/// More than the connections that clients have open: one that its client has finished with is counted a little longer.
+/// Room beyond the clients' open connections: the server counts a finished one a little longer than its client.
 const SPARE_CONNECTIONS: usize = 128;
-/// What the host keeps ready for each guest of WASI 0.3 takes so many mappings, without a guest in it.
+/// Mappings that the host keeps for each possible guest of WASI 0.3, even without a guest.
 const MAPPINGS_OF_A_ROOM: usize = 4;
 /// Mappings of a process beside those.
 const SPARE_MAPPINGS: usize = 2000;
@@ -73,7 +73,7 @@ pub(crate) struct Contestant {
     pub(crate) server: Server,
 }
 
-/// What all parts need.
+/// The state that all parts share.
 pub(crate) struct Bench<'a> {
     options: &'a Options,
     cores: Cell<Cores>,
@@ -188,7 +188,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// What has failed so far.
+    /// The failures so far.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.failures.borrow().clone()
     }
@@ -202,7 +202,7 @@ impl<'a> Bench<'a> {
         self.aims.take()
     }
 
-    /// Adds a picture; returns what stands for it in the text.
+    /// Adds a picture; returns the link for the text.
     fn plot(&self, plot: Plot) -> String {
         let link = plot.link();
         self.plots.borrow_mut().push(plot);
@@ -221,12 +221,12 @@ impl<'a> Bench<'a> {
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        // Logs and caches of a finished run are worth nothing; what could not be removed lies in Cargo's own folder.
+        // Logs and caches of a finished run are worth nothing. Leftovers are in Cargo's own folder.
         drop(std::fs::remove_dir_all(&self.folder));
     }
 }
 
-/// What one round showed.
+/// The result of one round.
 struct Round {
     outcome: Outcome,
     cpu: CpuTime,

@@ -27,7 +27,7 @@ pub(crate) const BACKLOG: u32 = 4096;
 const LINE_LIMIT: usize = 4096;
 /// What `echo` moves at once.
 const ECHO_BUFFER: usize = 64 * 1024;
-/// What is read and thrown away after the answer, so that closing does not reset the connection under it.
+/// The most that is read and thrown away after the answer, so that closing does not reset the connection.
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
@@ -78,7 +78,7 @@ async fn accept(
         };
         let tls = tls.clone();
         tokio::spawn(async move {
-            // The load sees a failed connection and tells more than could be told here.
+            // The load sees a failed connection, and reports more than this server could.
             drop(match tls {
                 Some(tls) => serve_encrypted(connection, &tls, work).await,
                 None => serve(connection, work).await,
@@ -138,7 +138,7 @@ async fn drain(connection: &mut TcpStream) -> io::Result<()> {
     let mut left = DRAIN_BYTES;
     while left > 0 {
         connection.readable().await?;
-        // Not held while waiting, so that it is no part of what a waiting connection occupies.
+        // Not held while waiting: it must not count as memory of a waiting connection.
         let mut buffer = [0; 1024];
         match connection.try_read(&mut buffer) {
             Ok(0) => break,

@@ -39,7 +39,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Cargo adds `--bench`; nobody types it.
+        // Cargo adds `--bench`.
         let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
         let separator = if arguments.is_empty() { "" } else { " -- " };
         let command = format!("plugins/build && cargo bench --bench serving{separator}{}", arguments.join(" "));

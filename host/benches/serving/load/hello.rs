@@ -35,7 +35,7 @@ pub(super) async fn expect_answer(connection: &mut (impl AsyncRead + Unpin)) -> 
             0 => return compare_answer(&buffer[..length]),
             count => length += count,
         }
-        // A wrong answer is told at once: it may well be one that does not end.
+        // A wrong answer fails at once: it may never end.
         compare(&buffer[..length], &ANSWER[..length.min(ANSWER.len())])?;
     }
     compare_answer(&buffer)

@@ -1,4 +1,4 @@
-//! What people would use instead of the host, in one interleaved run with it.
+//! Other tools for the same job, in one interleaved run with the host.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Long connections on which much is sent and read back: how much a second, and what it costs the server.
+//! Long connections in bulk: how much they carry a second, and their cost for the server.
 
 use std::time::Duration;
 

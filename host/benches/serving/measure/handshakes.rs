@@ -1,4 +1,4 @@
-//! TLS: how many handshakes a second, full and resumed, and what each costs the server.
+//! TLS: handshakes a second, full and resumed, and the cost of each for the server.
 
 use super::series::{COLUMNS, Series};
 use super::{Bench, Contestant, Section, Side};

@@ -1,4 +1,4 @@
-//! Short connections: how many a second, how long each takes, what each costs the server, and how that grows with the
+//! Short connections: how many a second, how long each takes, its cost for the server, and how all that grows with the
 //! number of clients.
 
 use super::series::{COLUMNS, Series};

@@ -1,4 +1,4 @@
-//! Many connections that wait: what they occupy in the server, and how that grows.
+//! Many connections that wait: their memory in the server, and how it grows.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::statistics::median;
 const MOST_ROUNDS: u32 = 2;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What connections wait for.
+/// How far the waiting connections are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// They have sent nothing.
@@ -48,7 +48,7 @@ struct Sample {
     ending: Ending,
 }
 
-/// What came after the last step.
+/// The end, after the last step.
 enum Ending {
     /// All were answered, or should have been.
     Answered(Outcome),
@@ -188,7 +188,7 @@ fn sample(bench: &Bench<'_>, state: State, side: Side, steps: &[usize]) -> anyho
 
     let arguments = format!("idle {}", server.address());
     let mut load = bench.start_load(&arguments)?;
-    let mut told = Vec::new();
+    let mut reached = Vec::new();
     for &count in steps {
         load.tell(&format!("open {count}"))?;
         expect(&load.line(LIMIT)?, "opened")?;
@@ -201,16 +201,16 @@ fn sample(bench: &Bench<'_>, state: State, side: Side, steps: &[usize]) -> anyho
         if descriptors(server.pid())? < others + count {
             drop(load);
             server.stop()?;
-            return Ok(Sample { steps: told, ending: Ending::Lost(count) });
+            return Ok(Sample { steps: reached, ending: Ending::Lost(count) });
         }
-        told.push((count, now.since(before)));
+        reached.push((count, now.since(before)));
     }
     load.tell("finish")?;
     let outcome: Outcome = load.line(LIMIT)?.parse()?;
     bench.note_failures(side.name(), &arguments, &outcome);
     load.finish(LIMIT)?;
     server.stop()?;
-    Ok(Sample { steps: told, ending: Ending::Answered(outcome) })
+    Ok(Sample { steps: reached, ending: Ending::Answered(outcome) })
 }
 
 impl Sample {

@@ -1,4 +1,4 @@
-//! What each of several servers did in the same rounds, and how that stands in a table.
+//! The rounds of several servers that take turns, and their rows in a table.
 
 use std::time::Duration;
 

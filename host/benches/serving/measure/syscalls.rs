@@ -60,7 +60,7 @@ fn counts(bench: &Bench<'_>, strace: &std::path::Path, contestant: &Contestant) 
     let round = bench.run_load(contestant, &load, LIMIT)?;
     kill(tracer.pid(), Signal::SIGINT).context("end strace")?;
     let counted = || Ok(Some(fs::read_to_string(&output)?).filter(|text| text.contains("total")));
-    let table = wait_for("what strace has counted", LIMIT, counted)?;
+    let table = wait_for("the table of strace", LIMIT, counted)?;
     // % time, seconds, usecs/call, calls, errors where there were any, and the name.
     let lines = table.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
