@@ -73,25 +73,25 @@ pub fn refused(setup: &Setup, needles: &[&str]) {
 fn every_malformed_value_is_named_with_a_remedy() {
     for (option, value, remedy) in [
         ("--bind", "localhost:7000", "does not start with tcp://, unix:// or systemd:"),
-        ("--bind", "tcp://127.0.0.1:99999", "no number from 0 to 65535"),
-        ("--bind", "tcp://127.0.0.1", "has no port"),
+        ("--bind", "tcp://127.0.0.1:99999", "not a number from 0 to 65535"),
+        ("--bind", "tcp://127.0.0.1", "needs a port"),
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
         ("--bind", "tcp://127.0.0.1:7000/", "has a slash after its port"),
         ("--bind", "tcp://[fe80::1]:7000", "needs the interface to it, as in tcp://[fe80::1%eth0]:7000"),
         ("--bind", "tcp://*:7000", "0.0.0.0 is every IPv4 address, and [::] every address"),
-        ("--handoff-socket", "handoff.sock", "has no absolute path, as in /run/app.sock"),
+        ("--handoff-socket", "handoff.sock", "needs an absolute path, as in /run/app.sock"),
         ("--start-command", "no-such-program-at-all --plugin x", "\"no-such-program-at-all\", that is not in PATH"),
         ("--guest-connect", "http://10.0.0.1:80", "is a URL; write HOST:PORT"),
         ("--idle-timeout", "off", "as in 500ms, 30s or 5m; none is off"),
         ("--rollback-window", "off", "as in 500ms, 30s or 5m; 0s is off"),
         ("--max-connections-per-ip", "0", "from 1 to 1000000; none is off"),
         ("--bind", "systemd://web", "as in systemd:web"),
-        ("--bind", "unix://run/host.sock", "no absolute path, which makes three slashes"),
+        ("--bind", "unix://run/host.sock", "an absolute path, hence three slashes"),
         ("--bind", "unix:///run/host.sock/", "ends with a slash"),
         ("--bind", "unix:///run/../host.sock", "write it in its shortest form"),
-        ("--bind", "unix:///run/host.sock?mode=0999", "no octal number from 0000 to 0777"),
-        ("--bind", "unix:///run/host.sock?owner=me", "it has mode only"),
+        ("--bind", "unix:///run/host.sock?mode=0999", "not an octal number from 0000 to 0777"),
+        ("--bind", "unix:///run/host.sock?owner=me", "a unix listener takes mode only"),
         ("--backlog", "-1", "is not a whole number"),
         ("--max-connections", "0", "is not a whole number from 1"),
         ("--max-connections", "many", "is not a whole number from 1"),
@@ -107,10 +107,10 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--idle-timeout", "99999years", "is longer than a year"),
         ("--drain-timeout", "", "is not a time with its unit"),
         ("--workers", "1.5", "is not a whole number"),
-        ("--plugin-kind", "http", "none of auto, handler-0.3, handler-0.2, http-0.3"),
-        ("--guest-start", "later", "none of auto, accept, first-byte"),
-        ("--log-level", "loud", "none of error, warn"),
-        ("--log-format", "xml", "none of text, json"),
+        ("--plugin-kind", "http", "not one of auto, handler-0.3, handler-0.2, http-0.3"),
+        ("--guest-start", "later", "not one of auto, accept, first-byte"),
+        ("--log-level", "loud", "not one of error, warn"),
+        ("--log-format", "xml", "not one of text, json"),
     ] {
         // With an equals sign, so that a value may begin with a dash.
         let setup = Setup::serving("hello").argument(format!("{option}={value}"));
@@ -245,8 +245,8 @@ fn a_file_that_is_no_plugin_is_named_with_what_it_is() {
     damaged.truncate(damaged.len() / 2);
     let handler = r#"(instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h))"#;
     for (path, needle) in [
-        (write("empty.wasm", b""), "no WebAssembly at all"),
-        (write("picture.png", b"\x89PNG\r\n"), "no WebAssembly at all"),
+        (write("empty.wasm", b""), "is not WebAssembly"),
+        (write("picture.png", b"\x89PNG\r\n"), "is not WebAssembly"),
         (write("text.wat", b"(component)"), "is WebAssembly text"),
         (write("module.wasm", b"\0asm\x01\0\0\0"), "is a core WebAssembly module"),
         (write("damaged.wasm", &damaged), "is damaged"),

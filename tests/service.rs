@@ -49,11 +49,8 @@ impl Service {
     /// Whoever has said last that it serves, or serves again.
     pub fn current(&self) -> Generation {
         let log = self.host.log();
-        let says_so = |line: &&str| {
-            ["restart settled", "serving again", "serving alone"]
-                .iter()
-                .any(|word| line.contains(word))
-        };
+        let says_so =
+            |line: &&str| ["restart settled", "serving again", "serving alone"].iter().any(|word| line.contains(word));
         match log.lines().rev().find(says_so) {
             Some(line) => generation(line),
             None => Generation { pid: self.host.pid(), number: 1 },

@@ -47,9 +47,7 @@ pub(super) struct Cache(Option<TrustedDirectory>);
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
     /// There is no directory to keep it in.
-    #[error(
-        "there is no cache to compile it into: name a directory, as in --cache-dir /var/cache/uninterruptible-host"
-    )]
+    #[error("compiling needs a cache directory: name one, as in --cache-dir /var/cache/uninterruptible-host")]
     Nowhere,
     /// Nobody should load machine code from there.
     #[error("--cache-dir {}: {problem}", crate::record::secret::Shown::bare(.dir))]

@@ -51,14 +51,14 @@ impl fmt::Display for Contract {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not WebAssembly.
-    #[error("is no WebAssembly component, and no WebAssembly at all: build one as docs/getting-started.md shows")]
+    #[error("is not WebAssembly: build a component as docs/getting-started.md shows")]
     NotWasm,
     /// WebAssembly text.
     #[error("is WebAssembly text: turn it into a component first, with `wasm-tools parse`")]
     Text,
     /// A core module that is no program.
     #[error(
-        "is a core WebAssembly module without _start, and so no program; it exports {}: build it for wasm32-wasip2, or make it a \
+        "is a core WebAssembly module without _start, and so not a program; it exports {}: build it for wasm32-wasip2, or make it a \
          component with `wasm-tools component new`",
         list(.exports)
     )]
@@ -68,7 +68,7 @@ pub enum Error {
     },
     /// A program that does not export its memory.
     #[error(
-        "exports no memory by the name of \"memory\", as a program of WASI 0.1 does: build it for wasm32-wasip1, whose linker does so"
+        "does not export its memory as \"memory\", as a program of WASI 0.1 must: build it for wasm32-wasip1, whose linker exports it"
     )]
     NoMemory,
     /// Damaged.
@@ -85,7 +85,7 @@ pub enum Error {
         exports: Vec<String>,
     },
     /// Not what the operator says that it is.
-    #[error("is no {}, as --plugin-kind {} says; it exports {}: leave the option out, or name another kind", .wanted, .wanted.word(), list(.exports))]
+    #[error("does not match --plugin-kind {} ({}); it exports {}: leave the option out, or name another kind", .wanted.word(), .wanted, list(.exports))]
     NotOfKind {
         /// What it should be.
         wanted: Kind,
@@ -93,13 +93,13 @@ pub enum Error {
         exports: Vec<String>,
     },
     /// Another version.
-    #[error("was built for {}, of which this host serves the releases 0.2 and 0.3: build it for one of these", shown(.export))]
+    #[error("was built for {}, and this host serves the releases 0.2 and 0.3 only: build it for one of these", shown(.export))]
     OtherVersion {
         /// What it exports.
         export: String,
     },
     /// Needs what is not here.
-    #[error("imports what this host does not have: {}: build it without, or serve it with a host that has it", list(.0))]
+    #[error("imports interfaces that this host does not have: {}: build it without them, or use a host that has them", list(.0))]
     MissingImports(Vec<String>),
 }
 

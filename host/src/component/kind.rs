@@ -115,7 +115,7 @@ impl FromStr for Kind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|kind| kind.word() == text).ok_or(
-            "is none of auto, handler-0.3, handler-0.2, http-0.3, http-0.2, command-0.3, command-0.2, command-0.1",
+            "is not one of auto, handler-0.3, handler-0.2, http-0.3, http-0.2, command-0.3, command-0.2, command-0.1",
         )
     }
 }

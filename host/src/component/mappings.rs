@@ -188,11 +188,9 @@ pub(crate) fn remedy() -> String {
         Some(allowed) => format!(
             "vm.max_map_count is {allowed}, and should be {needed} (sysctl -w vm.max_map_count={needed}); or lower --max-connections"
         ),
-        None => {
-            "the system has no more memory for this process: look at its limits (ulimit -v, the cgroup's), or lower \
+        None => "the system refuses this process more memory: check its limits (ulimit -v, the cgroup's), or lower \
                  --max-connections"
-                .to_owned()
-        }
+            .to_owned(),
     }
 }
 

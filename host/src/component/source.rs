@@ -46,7 +46,7 @@ impl FromStr for GuestStart {
             "accept" => Ok(Self::Accept),
             "first-byte" => Ok(Self::FirstByte),
             "auto" => Ok(Self::Auto),
-            _ => Err("is none of auto, accept, first-byte"),
+            _ => Err("is not one of auto, accept, first-byte"),
         }
     }
 }

@@ -131,7 +131,7 @@ impl Word {
     fn give(self, result: Result<Response<WasiBody>, String>) {
         let refusal = match result {
             Ok(response) if response.status().is_informational() => {
-                format!("the guest's response has the status {}, which none can have in the end", response.status())
+                format!("the guest's response has the status {}, which cannot be a final status", response.status())
             }
             Ok(response) => {
                 // Nobody is there to take it where the peer is gone.
@@ -180,7 +180,7 @@ impl Plugin {
                     match &plugin.handler {
                         Handler::Http02(pre) => call_0_2(pre, &mut store, request, scheme, word).await,
                         Handler::Http03(pre) => call_0_3(pre, &mut store, request, scheme, word, taken).await,
-                        _ => Err(wasmtime::Error::msg("it answers no requests")),
+                        _ => Err(wasmtime::Error::msg("it does not answer requests")),
                     }
                 });
                 Metered::new(call, &metered, Learner::default()).await

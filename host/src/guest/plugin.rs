@@ -171,7 +171,7 @@ impl Plugin {
             time::timeout(LONGEST_START, Metered::new(instantiation, &meter, Learner::default())).await
         };
         let Ok(made) = made else {
-            return Err(Problem::Instantiate(format!("it was not done after {} s", LONGEST_START.as_secs())));
+            return Err(Problem::Instantiate(format!("it took longer than {} s", LONGEST_START.as_secs())));
         };
         match made {
             Ok(()) => Ok(()),

@@ -23,7 +23,7 @@ const LARGE_PART: usize = 16;
 
 /// The guest holds as much as it may.
 #[derive(Debug, thiserror::Error)]
-#[error("the guest holds more {what} than {most}, which is what --guest-resources {resources} allows")]
+#[error("the guest holds more {what} than {most}, the limit that --guest-resources {resources} sets")]
 pub(super) struct TooMany {
     what: &'static str,
     most: usize,

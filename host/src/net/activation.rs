@@ -39,7 +39,10 @@ impl FromStr for SocketName {
             return Err(format!("has a name that is {} bytes long; give it one of at most {LONGEST_NAME}", name.len()));
         }
         if name.starts_with('/') || !name.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b':') {
-            return Err("has a name that is none of a socket unit, as in systemd:web for FileDescriptorName=web".into());
+            return Err(
+                "has a name that a socket unit cannot have; write it as in systemd:web for FileDescriptorName=web"
+                    .into(),
+            );
         }
         Ok(Self(name.into()))
     }
@@ -80,7 +83,7 @@ pub enum Error {
         problem: String,
     },
     /// Nobody knows which is called what.
-    #[error("LISTEN_FDNAMES {names}: does not name {count} descriptors, which LISTEN_FDS says there are", names = Shown::of(names))]
+    #[error("LISTEN_FDNAMES {names}: does not name {count} descriptors, the number in LISTEN_FDS; leave both to the service manager", names = Shown::of(names))]
     Names {
         /// The names.
         names: String,
@@ -198,7 +201,7 @@ mod tests {
             ("7", "1", Some("a:b"), "LISTEN_FDNAMES \"a:b\": does not name 1 descriptors"),
             ("7", "2", Some("a"), "does not name 2 descriptors"),
             ("7", "1", Some(""), "LISTEN_FDNAMES \"\": has an empty name"),
-            ("7", "1", Some("a\n"), "has a name that is none of a socket unit"),
+            ("7", "1", Some("a\n"), "has a name that a socket unit cannot have"),
         ] {
             let error = Activation::take(&variables(pid, count, names), &[7]).unwrap_err().to_string();
             assert!(error.contains(problem), "{pid} {count} {names:?}: {error}");

@@ -46,23 +46,23 @@ impl FromStr for SocketPath {
     fn from_str(path: &str) -> Result<Self, Self::Err> {
         let Some(steps) = path.strip_prefix('/') else {
             return Err(if path.is_empty() {
-                "has no path, as in /run/app.sock".into()
+                "needs a path, as in /run/app.sock".into()
             } else if path.starts_with(['~', '$']) {
-                "has a path that a shell would have to expand, and nothing here does; write the whole path, as in /run/app.sock"
+                "has a path with a variable or ~, which the host does not expand; write the whole path, as in /run/app.sock"
                     .into()
             } else {
-                "has no absolute path, as in /run/app.sock".into()
+                "needs an absolute path, as in /run/app.sock".into()
             });
         };
         if path.ends_with('/') {
             return Err("ends with a slash, as a directory does; name the socket itself".into());
         }
         if steps.split('/').any(|step| matches!(step, "" | "." | "..")) {
-            return Err("has an empty step, . or .. in its path; write it in its shortest form".into());
+            return Err("has an empty component, . or .. in its path; write it in its shortest form".into());
         }
         // The ready line is one line, and a NUL would end the path before its end.
         if path.chars().any(char::is_control) {
-            return Err("has a control character in its path; name the socket without".into());
+            return Err("has a control character in its path; choose a path without one".into());
         }
         if path.len() > LONGEST_PATH {
             return Err(format!("has a path that is {} bytes long; the system takes {LONGEST_PATH}", path.len()));

@@ -39,9 +39,11 @@ enum Obstruction {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another process listens there: stop it, or bind another port",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: bind one that it has, or 0.0.0.0",
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine does not have that address: bind one that it has, or 0.0.0.0"
+        }
         io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher one, or start anew with the right to"
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher port, or start the host again with that capability"
         }
         _ => "",
     }

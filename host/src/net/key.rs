@@ -32,7 +32,9 @@ pub(super) enum Name {
 
 /// Not the name of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no listener's key, as in tcp://127.0.0.1:7000, tcp://127.0.0.1:0#0, unix:///run/app.sock or systemd:web#0")]
+#[error(
+    "is not the key of a listener, as in tcp://127.0.0.1:7000, tcp://127.0.0.1:0#0, unix:///run/app.sock or systemd:web#0"
+)]
 pub struct NoKey;
 
 impl Key {

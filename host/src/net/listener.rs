@@ -30,16 +30,16 @@ use tokio::io::{Interest, unix::AsyncFd};
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// It is a file, a pipe or the like.
-    #[error("what came as {0} is no socket")]
+    #[error("the descriptor passed as {0} is not a socket")]
     NoSocket(Key),
     /// It serves datagrams or packets.
-    #[error("what came as {0} is no stream socket")]
+    #[error("the descriptor passed as {0} is not a stream socket")]
     NoStream(Key),
     /// Nobody has called listen(2) on it.
-    #[error("what came as {0} does not listen")]
+    #[error("the socket passed as {0} does not listen")]
     NotListening(Key),
     /// It has another address, or another kind of address.
-    #[error("what came as {key} listens on {found}")]
+    #[error("the socket passed as {key} listens on {found}")]
     Elsewhere {
         /// What it was said to be.
         key: Key,
@@ -47,10 +47,12 @@ pub enum AdoptError {
         found: String,
     },
     /// Connections would come from a network that this process is not in.
-    #[error("what came as {0} listens in another network namespace: start the successor in that of its predecessor")]
+    #[error(
+        "the socket passed as {0} listens in another network namespace: start the successor in the namespace of its predecessor"
+    )]
     OtherNetwork(Key),
     /// The system does not say what it is.
-    #[error("what came as {0}: {1}")]
+    #[error("the socket passed as {0} cannot be examined: {1}")]
     System(Key, io::Error),
 }
 

@@ -85,7 +85,7 @@ fn open_lock(path: &Path) -> Result<File, Obstacle> {
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
     opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Obstacle::NoDirectory("does not exist"),
-        io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is no directory"),
+        io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is not a directory"),
         _ => Obstacle::System(error),
     })
 }

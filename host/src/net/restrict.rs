@@ -166,7 +166,8 @@ fn entries<E, L: FromIterator<E>>(list: &str, parse: impl Fn(&str) -> Result<E, 
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
-    const NO_NETWORK: &str = "is no network; name one as in 10.0.0.0/8 or 2001:db8::/32, or one host as in 192.0.2.7";
+    const NO_NETWORK: &str =
+        "is not a network; write one as in 10.0.0.0/8 or 2001:db8::/32, or one host as in 192.0.2.7";
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.parse().map_err(|_error| NO_NETWORK)?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
@@ -177,7 +178,7 @@ fn network(text: &str) -> Result<IpNet, String> {
             .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|digits| digits.parse().ok())
             .filter(|prefix| *prefix <= bits)
-            .ok_or_else(|| format!("has a prefix that is no number from 0 to {bits}"))?,
+            .ok_or_else(|| format!("has a prefix length that is not a number from 0 to {bits}"))?,
     };
     let (address, prefix) = match address.to_canonical() {
         IpAddr::V4(mapped) if address.is_ipv6() && prefix >= 96 => (IpAddr::V4(mapped), prefix - 96),
@@ -250,26 +251,26 @@ mod tests {
     #[test]
     fn what_is_no_network_is_refused_with_a_remedy() {
         for (list, remedy) in [
-            ("", "is no network; name one as in 10.0.0.0/8"),
-            (",", "\"\" is no network"),
-            ("10.0.0.0/8,", "\"\" is no network"),
-            ("10.0.0.0/8,,10.1.0.0/16", "\"\" is no network"),
-            ("10.0.0.0/8,localhost", "\"localhost\" is no network"),
-            ("localhost", "is no network"),
-            ("unix", "is no network"),
-            ("10.0.0", "is no network"),
-            ("010.0.0.1", "is no network"),
-            ("10.0.0.0.0/8", "is no network"),
-            ("fe80::1%eth0", "is no network"),
-            ("[::1]", "is no network"),
-            ("10.0.0.1:80", "is no network"),
-            ("10.0.0.0/", "no number from 0 to 32"),
-            ("10.0.0.0/+8", "no number from 0 to 32"),
-            ("10.0.0.0/33", "no number from 0 to 32"),
-            ("10.0.0.0/256", "no number from 0 to 32"),
-            ("10.0.0.0/255.0.0.0", "no number from 0 to 32"),
-            ("10.0.0.0/8/8", "no number from 0 to 32"),
-            ("2001:db8::/129", "no number from 0 to 128"),
+            ("", "is not a network; write one as in 10.0.0.0/8"),
+            (",", "\"\" is not a network"),
+            ("10.0.0.0/8,", "\"\" is not a network"),
+            ("10.0.0.0/8,,10.1.0.0/16", "\"\" is not a network"),
+            ("10.0.0.0/8,localhost", "\"localhost\" is not a network"),
+            ("localhost", "is not a network"),
+            ("unix", "is not a network"),
+            ("10.0.0", "is not a network"),
+            ("010.0.0.1", "is not a network"),
+            ("10.0.0.0.0/8", "is not a network"),
+            ("fe80::1%eth0", "is not a network"),
+            ("[::1]", "is not a network"),
+            ("10.0.0.1:80", "is not a network"),
+            ("10.0.0.0/", "not a number from 0 to 32"),
+            ("10.0.0.0/+8", "not a number from 0 to 32"),
+            ("10.0.0.0/33", "not a number from 0 to 32"),
+            ("10.0.0.0/256", "not a number from 0 to 32"),
+            ("10.0.0.0/255.0.0.0", "not a number from 0 to 32"),
+            ("10.0.0.0/8/8", "not a number from 0 to 32"),
+            ("2001:db8::/129", "not a number from 0 to 128"),
             ("10.0.0.1/8", "has host bits set; write 10.0.0.0/8 for the network, or 10.0.0.1 for that host"),
             ("::ffff:10.0.0.1/104", "write 10.0.0.0/8"),
             ("2001:db8::1/32", "write 2001:db8::/32"),

@@ -31,14 +31,16 @@ pub enum Obstacle {
     #[error("another process listens there: stop it, or bind another path")]
     Live,
     /// It is no socket, and nobody's to remove.
-    #[error("what is there is no socket, and stays: move it away, or bind another path")]
+    #[error("the path is not a socket, and the host does not replace it: move it away, or bind another path")]
     NoSocket,
     /// It is a socket, and it cannot be told whether anyone listens.
-    #[error("a socket is there, and it cannot be told whether anyone serves it ({0}): remove it, or bind another path")]
+    #[error(
+        "a socket is there, and the host cannot tell whether a process serves it ({0}): remove it, or bind another path"
+    )]
     Unknown(Errno),
     /// Another process is about to listen there.
     #[error(
-        "another process is about to listen there, and has locked {} for {} s: try again later, or bind another path", .0.display(),
+        "another process is about to listen there, and has locked {} for {} s: retry later, or bind another path", .0.display(),
         CLAIM_TIMEOUT.as_secs()
     )]
     Claimed(PathBuf),
@@ -52,10 +54,10 @@ pub enum Obstacle {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "; its directory must be one that this user can write",
+        io::ErrorKind::PermissionDenied => "; this user must be able to write to its directory",
         io::ErrorKind::ReadOnlyFilesystem => "; bind a path that can be written, as in /run",
         // The path was free a moment ago, and only other programs heed no lock.
-        io::ErrorKind::AddrInUse => "; another program has just made something there: stop it, or bind another path",
+        io::ErrorKind::AddrInUse => "; another program has just created something there: stop it, or bind another path",
         _ => "",
     }
 }
@@ -187,12 +189,12 @@ impl SocketFile {
         let directory = path.as_ref().parent().unwrap_or("/".as_ref());
         match fs::metadata(directory) {
             Ok(found) if found.is_dir() => access(directory, Access::WRITE_OK | Access::EXEC_OK)?,
-            Ok(_) => return Err(Obstacle::NoDirectory("is no directory")),
+            Ok(_) => return Err(Obstacle::NoDirectory("is not a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Obstacle::NoDirectory("does not exist"));
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Obstacle::NoDirectory("is no directory"));
+                return Err(Obstacle::NoDirectory("is not a directory"));
             }
             Err(error) => return Err(error.into()),
         }

@@ -19,7 +19,7 @@ impl FromStr for Digest {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "is no SHA-256 of 64 hexadecimal digits; `sha256sum FILE` and `inspect FILE` tell it";
+        const FORM: &str = "is not a SHA-256 of 64 hexadecimal digits; `sha256sum FILE` and `inspect FILE` print it";
         if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(FORM);
         }

@@ -61,7 +61,7 @@ impl FromStr for Verbosity {
             "info" => Ok(Self(Level::INFO)),
             "debug" => Ok(Self(Level::DEBUG)),
             "trace" => Ok(Self(Level::TRACE)),
-            _ => Err("is none of error, warn, info, debug, trace"),
+            _ => Err("is not one of error, warn, info, debug, trace"),
         }
     }
 }
@@ -82,7 +82,7 @@ impl FromStr for Shape {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err("is none of text, json"),
+            _ => Err("is not one of text, json"),
         }
     }
 }

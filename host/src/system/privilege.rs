@@ -64,7 +64,7 @@ pub enum Error {
 
 fn remedy(error: Errno) -> &'static str {
     match error {
-        Errno::EPERM => "; only root can become somebody else: start as root, or as that user and without the option",
+        Errno::EPERM => "; only root can change its user or group: start as root, or as that user without the option",
         _ => "",
     }
 }
@@ -78,7 +78,8 @@ impl FromStr for User {
         if let Some(found) = unistd::User::from_name(text).map_err(unknown)? {
             return Ok(user(found));
         }
-        let id = number(text).map(Uid::from_raw).ok_or("is no user of this system; name one, or give a number")?;
+        let id =
+            number(text).map(Uid::from_raw).ok_or("is not a user of this system; give a user name or a numeric id")?;
         let found = unistd::User::from_uid(id).map_err(unknown)?;
         Ok(found.map_or(Self { name: text.to_owned(), id, group: None }, user))
     }
@@ -91,7 +92,9 @@ impl FromStr for Group {
         let unknown = |error: Errno| format!("cannot be looked up in the group database ({error})");
         let id = match unistd::Group::from_name(text).map_err(unknown)? {
             Some(found) => found.gid,
-            None => number(text).map(Gid::from_raw).ok_or("is no group of this system; name one, or give a number")?,
+            None => number(text)
+                .map(Gid::from_raw)
+                .ok_or("is not a group of this system; give a group name or a numeric id")?,
         };
         Ok(Self { name: text.to_owned(), id })
     }
@@ -113,7 +116,7 @@ impl Identity {
         match (user, group) {
             (None, None) => Ok(None),
             (Some(User { name, group: None, .. }), None) => {
-                Err((name, "is in no user database, which would tell its group: give --group as well"))
+                Err((name, "is not in the user database, so its group is not known: give --group as well"))
             }
             (user, group) => Ok(Some(Self { user, group })),
         }
@@ -213,8 +216,8 @@ mod tests {
     #[test]
     fn what_nobody_is_called_is_refused() {
         for text in ["", "no such user", "-1", "+1", "4294967295", "99999999999"] {
-            assert!(text.parse::<User>().unwrap_err().contains("is no user of this system"), "{text}");
-            assert!(text.parse::<Group>().unwrap_err().contains("is no group of this system"), "{text}");
+            assert!(text.parse::<User>().unwrap_err().contains("is not a user of this system"), "{text}");
+            assert!(text.parse::<Group>().unwrap_err().contains("is not a group of this system"), "{text}");
         }
         let unlisted = (3_000_000_000_u32..).find(|id| unistd::User::from_uid(Uid::from_raw(*id)) == Ok(None)).unwrap();
         let user: User = unlisted.to_string().parse().unwrap();

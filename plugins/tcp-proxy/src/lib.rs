@@ -24,7 +24,7 @@ fn serve(mut connection: Connection, options: &Options) -> Result<(), Error> {
         let line = header::line(&connection.peer_address(), &connection.local_address());
         upstream
             .write_all(line.as_bytes())
-            .map_err(|error| Error::new(format!("{target} has gone before it took the header: {error}")))?;
+            .map_err(|error| Error::new(format!("{target} closed the connection before it took the header: {error}")))?;
     }
     match relay(connection.halves(), upstream.halves()) {
         (Relayed::NotRead(error), _) => Err(Error::from(error)),

@@ -37,7 +37,7 @@ impl Options {
         match target {
             Some(target) => Ok(Self { target, connect_timeout, proxy_header }),
             None => {
-                Err(Error::new("no target: say where to by --guest-arg HOST:PORT, and grant it by --guest-connect"))
+                Err(Error::new("no target: give it with --guest-arg HOST:PORT, and grant it with --guest-connect"))
             }
         }
     }

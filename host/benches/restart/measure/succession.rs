@@ -46,8 +46,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
             load.goes_on(1)?;
             load.take_answers();
             let restart = service.restart()?;
-            let said =
-                service.log().await_line(Some(restart.successor), "restart settled", PATIENCE)?;
+            let said = service.log().await_line(Some(restart.successor), "restart settled", PATIENCE)?;
             let first = first_answer(&service, &load, restart.successor)?;
             answered.push(first.duration_since(restart.asked).as_secs_f64());
             settled.push(said.arrived.duration_since(restart.asked).as_secs_f64());

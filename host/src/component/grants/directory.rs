@@ -31,7 +31,11 @@ impl FromStr for Directory {
         let (guest, access) = match guest.split_once(':') {
             None => (guest, FsPerms::ReadOnly),
             Some((guest, "rw")) => (guest, FsPerms::ReadWrite),
-            Some(_) => return Err("has something else than rw after the guest's path; read only needs no word"),
+            Some(_) => {
+                return Err(
+                    "has an unknown word after the guest's path; write :rw for writing, or nothing for reading only",
+                );
+            }
         };
         if host.is_empty() {
             return Err(FORM);
@@ -43,7 +47,7 @@ impl FromStr for Directory {
             return Err("gives the guest a path that is not in its shortest form");
         }
         if text.contains('\0') {
-            return Err("holds a zero byte, which no path can");
+            return Err("contains a NUL byte, which a path cannot");
         }
         Ok(Self { host: host.into(), guest: guest.to_owned(), access })
     }
@@ -72,9 +76,7 @@ impl Directory {
             })?;
         let dir = File::from(dir);
         if beneath::is_of_processes(&dir) {
-            return Err(refused(
-                "is the system's view of its processes, this one with its secrets among them; grant files",
-            ));
+            return Err(refused("shows the system's processes, and the secrets of this one; grant another directory"));
         }
         let mode = match self.access {
             FsPerms::ReadOnly => OpenMode::READ,

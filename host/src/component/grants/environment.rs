@@ -40,15 +40,15 @@ impl FromStr for Variable {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, value) =
-            text.split_once('=').ok_or("has no value; write NAME=VALUE, or NAME=@FILE for what is secret")?;
+            text.split_once('=').ok_or("needs a value; write NAME=VALUE, or NAME=@FILE for a secret")?;
         if name.is_empty() {
-            return Err("has no name; write NAME=VALUE");
+            return Err("needs a name; write NAME=VALUE");
         }
         if text.contains('\0') {
-            return Err("holds a zero byte, which no variable can");
+            return Err("contains a NUL byte, which a variable cannot");
         }
         let value = match value.strip_prefix('@') {
-            Some("") => return Err("names no file after the @; write NAME=@FILE"),
+            Some("") => return Err("needs a file after the @; write NAME=@FILE"),
             Some(file) => Value::Kept(file.into()),
             None => Value::Said(value.to_owned()),
         };
@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<String, String> {
     }
     let mut text = String::from_utf8(bytes).map_err(|_not_utf8| "the file is not UTF-8 text".to_owned())?;
     if text.contains('\0') {
-        return Err("the file holds a zero byte, which no variable can".to_owned());
+        return Err("the file contains a NUL byte, which a variable cannot".to_owned());
     }
     if text.ends_with('\n') {
         text.pop();
@@ -116,6 +116,10 @@ impl FromStr for Word {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains('\0') { Err("holds a zero byte, which no argument can") } else { Ok(Self(text.to_owned())) }
+        if text.contains('\0') {
+            Err("contains a NUL byte, which an argument cannot")
+        } else {
+            Ok(Self(text.to_owned()))
+        }
     }
 }

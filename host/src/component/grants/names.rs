@@ -148,7 +148,7 @@ impl Name {
         };
         let answer: Arc<[IpAddr]> = answer.into_iter().filter(|address| Scope::of(*address).is_some()).collect();
         if answer.is_empty() {
-            return Err("the name has no address that can be connected to".to_owned());
+            return Err("the name does not resolve to an address that a guest can connect to".to_owned());
         }
         let found = Self::new(name, answer);
         // The one look that an operator can have at what the name is trusted for from here on.

@@ -48,13 +48,13 @@ impl FromStr for Target {
         if text.contains("://") {
             return Err("is a URL; write HOST:PORT, with * for all ports");
         }
-        let (place, port) = text.rsplit_once(':').ok_or("has no port; write HOST:PORT, with * for all ports")?;
+        let (place, port) = text.rsplit_once(':').ok_or("needs a port; write HOST:PORT, with * for all ports")?;
         let ports = match port {
             "*" => Ports::All,
             port => Ports::One(
                 // A sign would parse.
                 port.parse().ok().filter(|_| port.starts_with(|first: char| first.is_ascii_digit())).ok_or(
-                    "has a port that is no number from 1 to 65535 and not *; give the option once for each port",
+                    "has a port that is neither * nor a number from 1 to 65535; give the option once for each port",
                 )?,
             ),
         };
@@ -70,7 +70,9 @@ impl FromStr for Place {
             let inner = inner.strip_suffix(']').ok_or("opens a bracket and does not close it before the port")?;
             return match network(inner)? {
                 Some(network) if inner.contains(':') => Ok(Self::Network(network)),
-                _ => Err("has in brackets what is no IPv6 address and no network of such, as in [2001:db8::/32]:443"),
+                _ => Err(
+                    "has something in brackets that is not an IPv6 address or network; write it as in [2001:db8::/32]:443",
+                ),
             };
         }
         if text.contains(':') {
@@ -107,13 +109,13 @@ fn name(text: &str) -> Result<String, &'static str> {
     const LONGEST: usize = 253;
     let name = plain(text);
     if !name.is_ascii() {
-        return Err("has a host name in letters of its language; write its ASCII form, which begins with xn--");
+        return Err("has a host name that is not ASCII; write its ASCII form, which begins with xn--");
     }
     let part = |part: &str| {
         (1..=63).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     if name.len() > LONGEST || !name.split('.').all(part) {
-        return Err("has no host before its port: neither an address, nor a network, nor a name");
+        return Err("needs an address, a network or a name before its port");
     }
     // Resolvers read such names as addresses, in bases and with parts left out.
     let last = name.rsplit('.').next().unwrap_or_default();

@@ -48,7 +48,7 @@ fn read() -> Result<Arc<ClientConfig>, Trust> {
 fn told(error: &ErrorKind) -> String {
     match error {
         ErrorKind::Io { inner, path } => format!("{} cannot be read: {inner}", Shown::path(path)),
-        _ => "a file of theirs is not valid PEM; where SSL_CERT_FILE or SSL_CERT_DIR is set, look there".to_owned(),
+        _ => "one of their files is not valid PEM; check SSL_CERT_FILE and SSL_CERT_DIR if they are set".to_owned(),
     }
 }
 

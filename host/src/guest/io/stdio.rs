@@ -149,7 +149,7 @@ impl Lines {
         let text = String::from_utf8_lossy(last.text.trim_ascii()).into_owned();
         match last.panic {
             _ if text.is_empty() => None,
-            Panic::None => Some(format!("it said last: {text}")),
+            Panic::None => Some(format!("its last output: {text}")),
             Panic::Begun | Panic::Told => Some(text),
         }
     }

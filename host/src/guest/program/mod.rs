@@ -108,7 +108,7 @@ impl ProgramPre {
         }
         match module.get_export(MEMORY) {
             Some(ExternType::Memory(memory)) if !memory.is_shared() => {}
-            _ => return refused("its memory is not one of its own: threads share it"),
+            _ => return refused("its memory is shared with threads"),
         }
         let Some(start) = module.get_export_index(START) else { return refused("it does not export _start") };
         Ok(Self { pre: linker.instantiate_pre(module)?, start })

@@ -44,10 +44,10 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "; create its directory, or name another file",
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => "; name a file",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; name a file that this user may write, or have it made for this user"
+            "; name a file that this user can write, or give this file to the user"
         }
         _ if error.raw_os_error() == Some(nix::libc::ENXIO) => {
-            "; nobody reads this pipe, or it is a socket; start its reader first, or leave the option out"
+            "; the pipe is without a reader, or the path is a socket: start the reader first, or leave the option out"
         }
         _ => "",
     }

@@ -96,20 +96,20 @@ impl TrustedDirectory {
             .recursive(true)
             .mode(0o700)
             .create(dir)
-            .map_err(|error| format!("the directory cannot be made: {error}"))?;
+            .map_err(|error| format!("the directory cannot be created: {error}"))?;
         // Links are followed once, here; what they lead to is what is judged and used.
         let dir = dir.canonicalize().map_err(|error| format!("the directory cannot be found: {error}"))?;
         let me = geteuid().as_raw();
         for part in dir.ancestors() {
             let metadata = fs::symlink_metadata(part)
-                .map_err(|error| format!("{} cannot be looked at: {error}", part.display()))?;
+                .map_err(|error| format!("{} cannot be inspected: {error}", part.display()))?;
             if metadata.uid() != me && metadata.uid() != 0 {
-                return Err(format!("{} belongs to another user; use a directory of your own", part.display()));
+                return Err(format!("{} belongs to another user; use a directory of this user", part.display()));
             }
             // In a sticky directory, such as /tmp, others can make entries but not replace ours.
             let others_replace = metadata.mode() & 0o022 != 0 && (part == dir || metadata.mode() & 0o1000 == 0);
             if others_replace {
-                return Err(format!("others can write {0}; chmod go-w {0}", part.display()));
+                return Err(format!("other users can write to {0}; run chmod go-w {0}", part.display()));
             }
         }
         Ok(Self(dir))
@@ -133,7 +133,7 @@ impl TrustedDirectory {
             || metadata.mode() & 0o022 != 0
             || (metadata.uid() != geteuid().as_raw() && metadata.uid() != 0)
         {
-            return Err(io::Error::other("others can write it, or it is not a file of ours"));
+            return Err(io::Error::other("other users can write to it, or it is not a regular file of this user"));
         }
         let behind = undamaged(&file, metadata.len())?;
         // Tells which entries are in use.

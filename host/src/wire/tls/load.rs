@@ -38,7 +38,7 @@ pub enum Problem {
     #[error("is not a regular file")]
     NotAFile,
     /// No such file is that long.
-    #[error("is larger than the {LARGEST} bytes that are read of such a file")]
+    #[error("is larger than {LARGEST} bytes, the most that the host reads of such a file")]
     TooLarge,
     /// Nothing but white space, if that.
     #[error("is empty; give a file in PEM")]
@@ -53,7 +53,7 @@ pub enum Problem {
     #[error("is damaged: {0}")]
     Damaged(Fault),
     /// Nothing of what was looked for.
-    #[error("has no {wanted} in it{}", instead(*.wanted, *.found))]
+    #[error("does not contain a {wanted}{}", instead(*.wanted, *.found))]
     Lacks {
         /// What was.
         wanted: Wanted,
@@ -61,7 +61,7 @@ pub enum Problem {
         found: Option<Found>,
     },
     /// A block with the label of a certificate.
-    #[error("has in place {place}, from line {line} on, a certificate that cannot be used: {cause}")]
+    #[error("certificate {place}, from line {line} on, cannot be used: {cause}")]
     Certificate {
         /// Counted from 1.
         place: usize,
@@ -71,7 +71,7 @@ pub enum Problem {
         cause: &'static str,
     },
     /// More than one key.
-    #[error("has {0} private keys in it, and one is needed; remove the others")]
+    #[error("contains {0} private keys, and one is needed; remove the others")]
     Keys(usize),
     /// A key with a passphrase.
     #[error(
@@ -90,10 +90,10 @@ pub enum Problem {
         certificate: PathBuf,
     },
     /// The key of the certificate is of a kind that the library does not serve.
-    #[error("has a first certificate whose key cannot be compared with --tls-key; is it damaged?")]
+    #[error("the key of its first certificate cannot be compared with --tls-key; is the certificate damaged?")]
     Incomparable,
     /// The library does not want what all the options come to.
-    #[error("cannot be served: the options of TLS do not go together")]
+    #[error("cannot be served: the TLS options do not fit together")]
     Refused,
 }
 

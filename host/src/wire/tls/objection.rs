@@ -101,7 +101,7 @@ impl<'c> Shown<'c> {
                 let at_fault = self.first(|shown| shown.purposes().is_some_and(|found| !found.contains(&CLIENT_AUTH)));
                 let why = format!(
                     "has the extendedKeyUsage {}, and clients need clientAuth; {ISSUE}",
-                    if listed.is_empty() { "of no purpose".to_owned() } else { listed.join(", ") }
+                    if listed.is_empty() { "without a purpose".to_owned() } else { listed.join(", ") }
                 );
                 (at_fault, why)
             }

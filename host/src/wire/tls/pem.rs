@@ -348,7 +348,7 @@ impl fmt::Display for Form {
                  line break; put one between them",
             ),
             Self::Joined => f.write_str(
-                "a BEGIN or END line has more on the same line, as when a shell joins all lines by spaces; \
+                "a BEGIN or END line has other text on the same line, as when a shell joins all lines by spaces; \
                  put the shell's variable in quotes, as in \"$KEY\", and write the file again",
             ),
             Self::Escaped => f.write_str(
@@ -361,12 +361,12 @@ impl fmt::Display for Form {
                 write!(f, "the END line is missing for the BEGIN in line {begin}; was the file cut short?")
             }
             Self::OtherEnd { begin } => {
-                write!(f, "the END line does not name the same as the BEGIN in line {begin}")
+                write!(f, "the END line names another kind than the BEGIN in line {begin}")
             }
             Self::NoBegin => f.write_str("an END line has no BEGIN line before it"),
-            Self::Bare => f.write_str("is base64 that no BEGIN line stands before; was that line lost? Copy the file again"),
+            Self::Bare => f.write_str("is base64 without a BEGIN line before it; was that line lost? Copy the file again"),
             Self::Misspelt => f.write_str(
-                "the BEGIN line is not written as it must be; write it as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----, \
+                "the BEGIN line is malformed; write it as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----, \
                  and the END line alike",
             ),
             Self::NotBase64 => f.write_str("is not base64, between a BEGIN and an END line"),
@@ -374,7 +374,7 @@ impl fmt::Display for Form {
             Self::Cut { begin } => {
                 write!(f, "the base64 since the BEGIN in line {begin} is incomplete; copy the file again")
             }
-            Self::Empty { begin } => write!(f, "nothing stands between here and the BEGIN in line {begin}"),
+            Self::Empty { begin } => write!(f, "the block since the BEGIN in line {begin} is empty"),
         }
     }
 }

@@ -50,7 +50,7 @@ pub enum HandshakeError {
     #[error("TLS handshake: {0}")]
     Certificate(String),
     /// The peer has closed its side.
-    #[error("TLS handshake: the peer left before it was done")]
+    #[error("TLS handshake: the peer closed the connection before it finished")]
     Left,
     /// The transport broke.
     #[error("TLS handshake: {0}")]

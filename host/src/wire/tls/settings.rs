@@ -89,9 +89,7 @@ pub enum Unusable {
     )]
     WithoutCertificate(&'static str),
     /// Verification of nobody knows what.
-    #[error(
-        "--verify-client-certificate true: nobody is trusted yet; name the authority's certificate with --client-ca"
-    )]
+    #[error("--verify-client-certificate true: needs an authority to trust; name its certificate with --client-ca")]
     NoAuthority,
     /// An authority that is not to be asked.
     #[error("--verify-client-certificate false: --client-ca {path} asks for verification; leave out one of the two", path = Shown::path(.0))]
@@ -165,9 +163,9 @@ impl FromStr for Version {
             "1.2" | "TLSv1.2" | "TLSv1_2" => Ok(Self::Tls12),
             "1.3" | "TLSv1.3" | "TLSv1_3" => Ok(Self::Tls13),
             "1.0" | "1.1" | "TLSv1" | "TLSv1.0" | "TLSv1_0" | "TLSv1.1" | "TLSv1_1" | "SSLv2" | "SSLv3" | "SSLv23" => {
-                Err("can be broken, and must not be spoken any more (RFC 8996, RFC 7568); give 1.2 or 1.3")
+                Err("can be broken, and is obsolete (RFC 8996, RFC 7568); give 1.2 or 1.3")
             }
-            _ => Err("is none of 1.2, 1.3"),
+            _ => Err("is not one of 1.2, 1.3"),
         }
     }
 }
@@ -179,7 +177,7 @@ impl FromStr for Protocol {
         match text.len() {
             // One byte tells its length.
             1..=255 => Ok(Self(text.to_owned())),
-            0 => Err("names no protocol; give a registered name, as in h2 or http/1.1"),
+            0 => Err("does not name a protocol; give a registered name, as in h2 or http/1.1"),
             _ => Err("is longer than the 255 bytes that a protocol's name may have"),
         }
     }
@@ -221,7 +219,9 @@ impl FromStr for ServerName {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         match DnsName::try_from(name.as_str()) {
             Ok(_) => Ok(Self { name, below }),
-            Err(_) => Err("is no server name, as in www.example.org or *.example.org; addresses are never asked for"),
+            Err(_) => Err(
+                "is not a server name, as in www.example.org or *.example.org; clients do not send addresses as server names",
+            ),
         }
     }
 }
@@ -268,7 +268,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(version));
         }
         assert!("TLSv1_1".parse::<Version>().unwrap_err().contains("RFC 8996"));
-        assert!("tls".parse::<Version>().unwrap_err().contains("none of 1.2, 1.3"));
+        assert!("tls".parse::<Version>().unwrap_err().contains("not one of 1.2, 1.3"));
     }
 
     #[test]

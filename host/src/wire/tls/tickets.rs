@@ -86,7 +86,7 @@ impl Link {
     fn random(period: u64) -> io::Result<Self> {
         let mut secret = Zeroizing::new([0; SECRET_LENGTH]);
         rand::fill(secret.as_mut_slice())
-            .map_err(|_unspecified| io::Error::other("the system has no random numbers"))?;
+            .map_err(|_unspecified| io::Error::other("the system's random numbers are not available"))?;
         Ok(Self { period, secret })
     }
 
