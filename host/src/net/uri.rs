@@ -1,4 +1,4 @@
-//! A bind URI, parsed: a host name is looked up once, so that later code knows only addresses.
+//! Bind URIs. A host name is resolved once, during parsing, so that later code sees only addresses.
 
 use super::{
     activation::SocketName,
@@ -12,23 +12,24 @@ use std::{
     str::FromStr,
 };
 
-/// What to listen on, as parsed from `tcp://HOST:PORT`, `unix:///PATH?mode=OCTAL` or `systemd:NAME`.
+/// Where to listen, as parsed from `tcp://HOST:PORT`, `unix:///PATH?mode=OCTAL` or `systemd:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
-    /// An address and a port; port 0 where the system chooses.
+    /// An address and a port; port 0 if the system chooses.
     Tcp(SocketAddr),
-    /// A path, and who may connect.
+    /// A path, and the mode of its file.
     Unix(SocketPath, Option<Mode>),
-    /// Every socket that the service manager has passed under this name; without a name, all that no other bind names.
+    /// Every socket that the service manager has passed under this name; without a name, all that
+    /// other binds do not name.
     Systemd(Option<SocketName>),
 }
 
-/// Permission bits of a socket's file. Connecting takes the bit for writing.
+/// Permission bits of a socket's file. Connecting needs the write bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode(pub(super) u32);
 
 impl Mode {
-    /// Nobody but the owner.
+    /// Only the owner may connect.
     pub const OWNER: Self = Self(0o600);
 
     /// The bits, at most 0o777.
@@ -40,7 +41,7 @@ impl Mode {
 impl FromStr for Bind {
     type Err = String;
 
-    /// Parses a URI. A host name is looked up here, once, so that what follows knows only addresses.
+    /// Parses a URI, and resolves a host name.
     fn from_str(uri: &str) -> Result<Self, Self::Err> {
         match uri.strip_prefix("systemd:") {
             Some("") => return Ok(Self::Systemd(None)),
@@ -61,9 +62,9 @@ impl FromStr for Bind {
     }
 }
 
-/// The probable meaning of an address without its scheme, or with another one.
+/// The likely meaning of an address without its scheme, or with another one.
 fn with_scheme(address: &str) -> String {
-    // With fewer slashes than it takes, or none.
+    // With fewer slashes than the scheme needs.
     if let Some(rest) = ["unix:", "tcp:"].iter().find_map(|scheme| address.strip_prefix(scheme)) {
         let path = rest.trim_start_matches('/');
         return if address.starts_with("unix:") { format!("unix:///{path}") } else { with_scheme(path) };
@@ -83,7 +84,7 @@ fn with_scheme(address: &str) -> String {
     }
 }
 
-/// The address between brackets. One of a single link needs the interface that leads there, as in `fe80::1%eth0`.
+/// The address between brackets. A link-local one needs its interface, as in `fe80::1%eth0`.
 fn ipv6(literal: &str, port: u16) -> Result<SocketAddr, String> {
     let (address, interface) = literal.split_once('%').map_or((literal, None), |(address, name)| (address, Some(name)));
     let address: Ipv6Addr = address.parse().map_err(|_error| "does not have an IPv6 address between its brackets")?;
@@ -100,7 +101,7 @@ fn ipv6(literal: &str, port: u16) -> Result<SocketAddr, String> {
     Ok(SocketAddrV6::new(address, port, 0, scope).into())
 }
 
-/// By its number, as addresses are written here, or by its name.
+/// By its number, as addresses are printed here, or by its name.
 fn interface_index(name: &str) -> Option<u32> {
     let number = name.parse().ok().filter(|number| *number > 0);
     number.or_else(|| {
@@ -114,7 +115,7 @@ fn tcp(authority: &str) -> Result<SocketAddr, String> {
         return Err(format!("has a slash after its port, and a tcp address has no path; write tcp://{address}"));
     }
     let (host, port) = authority.rsplit_once(':').ok_or("needs a port, as in tcp://127.0.0.1:7000")?;
-    // `parse` alone would take a sign.
+    // `parse` alone would accept a sign.
     let port =
         Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
     let port: u16 = port.ok_or("has a port that is not a number from 0 to 65535")?;
@@ -157,12 +158,12 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Whether it can be listened there, as far as that can be told without: whoever listens there already is taken for the
-/// predecessor.
+/// Checks whether this host could listen there, without listening. A process that already listens
+/// there counts as the predecessor.
 ///
 /// # Errors
 ///
-/// What would be in the way.
+/// If something is in the way.
 pub fn check(bind: &Bind) -> Result<(), Error> {
     bound::check(bind)
 }
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_parses_is_written_as_it_was() {
+    fn parsed_uris_print_unchanged() {
         for uri in [
             "tcp://127.0.0.1:7000",
             "tcp://[::1]:7000",
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_with_a_remedy() {
+    fn invalid_uris_are_rejected_with_a_remedy() {
         let too_long = format!("unix:///{}", "x".repeat(107));
         for (uri, remedy) in [
             ("", "does not start with tcp://, unix:// or systemd:"),

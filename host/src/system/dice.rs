@@ -1,10 +1,10 @@
-//! Numbers that look random and can be thrown again, for tests that try very many inputs.
+//! Pseudorandom numbers from a seed, for tests that try very many inputs and have to repeat a run.
 
-/// A stream of numbers that looks random (SplitMix64).
+/// A pseudorandom generator (SplitMix64). The same seed gives the same numbers.
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// The stream of this seed.
+    /// The generator for this seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -16,7 +16,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// Less than `limit`, which is not 0.
+    /// A number below `limit`, which must not be 0.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.roll() % u64::try_from(limit).unwrap()).unwrap()
     }

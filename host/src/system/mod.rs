@@ -1,4 +1,4 @@
-//! The kernel: the fence around `unsafe`, signals, processes, identity, and what the machine has.
+//! The kernel: the fence around `unsafe`, signals, processes, identity, and the machine's memory.
 
 #[cfg(test)]
 pub(crate) mod dice;
