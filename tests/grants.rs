@@ -192,7 +192,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
         ("--guest-dir", "/srv::/data/../etc", "shortest form"),
         ("--guest-dir", "/srv::/data/", "shortest form"),
         ("--guest-dir", "/srv::/data:ro", "an unknown word after the guest's path"),
-        ("--guest-dir", "/absent::/data", "there is no such directory"),
+        ("--guest-dir", "/absent::/data", "the directory does not exist"),
         ("--guest-dir", &format!("{}::/data", at("file")), "is not a directory"),
         ("--guest-dir", &format!("{}::/data", at("pipe")), "is not a directory"),
         ("--guest-dir", "/proc::/proc", "the secrets of this one"),

@@ -233,7 +233,7 @@ impl Queue {
             }
         };
         if let Err(error) = thread::Builder::new().name("log".into()).spawn(write) {
-            complain(&format!("nothing will be logged: {error}"));
+            complain(&format!("log thread cannot start, nothing is logged: {error}"));
         }
         Self { records, dropped }
     }

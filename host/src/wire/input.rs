@@ -154,7 +154,7 @@ impl Wire {
         Ok(read)
     }
 
-    /// One attempt to read: `None` where it would block.
+    /// One attempt to read; `None` if it would block.
     fn read_some(&self, mut room: Room<'_>) -> Option<Result<usize, io::ErrorKind>> {
         let read = {
             let mut state = self.state();

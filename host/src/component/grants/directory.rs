@@ -1,5 +1,5 @@
-//! A directory of this machine that guests see at a path of their own. It is opened when the plugin is loaded: what its path
-//! leads to later changes nothing until the next load.
+//! A directory of this machine that guests see at a path of their own. It is opened when the plugin
+//! is loaded: a later change of its path has no effect until the next load.
 
 use super::Error;
 use crate::component::beneath;
@@ -54,23 +54,23 @@ impl FromStr for Directory {
 }
 
 impl Directory {
-    /// Where guests have it.
+    /// The path in the guest.
     pub fn guest_path(&self) -> &str {
         &self.guest
     }
 
-    /// Where this machine has it.
+    /// The path on this machine.
     pub fn host_path(&self) -> &Path {
         &self.host
     }
 
-    /// Opens what is there by now.
+    /// Opens the directory that is at the path now.
     pub(super) fn open(&self) -> Result<(Dir, String), Error> {
         let refused =
             |problem: &str| Error::new("--guest-dir", format!("{}::{}", self.host.display(), self.guest), problem);
         let dir =
             open(&self.host, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| match error {
-                Errno::NOENT => refused("there is no such directory; make it first"),
+                Errno::NOENT => refused("the directory does not exist; create it first"),
                 Errno::NOTDIR => refused("is not a directory; grant the one that holds the file"),
                 error => refused(&format!("cannot be opened: {error}")),
             })?;

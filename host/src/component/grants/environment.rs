@@ -1,4 +1,5 @@
-//! Environment variables and arguments: given on the command line, or, what is secret, read from a file.
+//! Environment variables and arguments: given on the command line, or, for secrets, read from a
+//! file.
 
 use super::Error;
 use std::{
@@ -9,7 +10,7 @@ use std::{
     str::FromStr,
 };
 
-/// The most that a file may hold, in bytes: a certificate chain with its key is a tenth of it.
+/// The most bytes of such a file: ten times a certificate chain with its key.
 const LONGEST: u64 = 64 << 10;
 
 /// `NAME=VALUE` or `NAME=@FILE`.
@@ -26,7 +27,7 @@ enum Value {
 }
 
 impl fmt::Debug for Value {
-    /// Secrets that were given on the command line after all are not passed on.
+    /// Does not print values: some secrets are given on the command line after all.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Said(_) => f.write_str("Said"),
@@ -62,7 +63,7 @@ impl Variable {
         &self.name
     }
 
-    /// The file that has the value, where one has.
+    /// The file that has the value, for `NAME=@FILE`.
     pub fn file(&self) -> Option<&Path> {
         match &self.value {
             Value::Said(_) => None,
@@ -70,7 +71,7 @@ impl Variable {
         }
     }
 
-    /// Name and value, as the file has it by now.
+    /// Name and value. Reads the file now.
     pub(super) fn read(&self) -> Result<(String, String), Error> {
         let value = match &self.value {
             Value::Said(value) => value.clone(),
