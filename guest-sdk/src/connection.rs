@@ -60,7 +60,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where it was found that the peer has gone; the sending side is closed all the same.
+    /// If it was found that the peer has gone; the sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.finish()
     }

@@ -73,7 +73,7 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// Where the other side has gone before everything was passed on; the sending side is closed all the same.
+    /// If the other side has gone before everything was passed on; the sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.finish()
     }

@@ -40,7 +40,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// Where it was found that the peer has gone; the sending side is closed all the same.
+    /// If it was found that the peer has gone; the sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         let flushed = match &self.stream {
             Some(stream) => wait_for_room(stream).map(drop),

@@ -67,7 +67,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.input.fill_buf().await
     }
@@ -81,7 +81,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.input.read(into).await
     }
@@ -90,7 +90,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke, or the line is not UTF-8.
+    /// If the connection broke, or the line is not UTF-8.
     pub async fn read_line(&mut self, into: &mut String) -> io::Result<usize> {
         self.input.read_line(into).await
     }
@@ -99,7 +99,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_until(&mut self, delimiter: u8, most: usize, into: &mut Vec<u8>) -> io::Result<usize> {
         self.input.read_until(delimiter, most, into).await
     }
@@ -108,7 +108,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         self.input.read_to_end(into).await
     }
@@ -135,7 +135,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the peer has gone.
+    /// If the peer has gone.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.output.write_all(bytes).await
     }

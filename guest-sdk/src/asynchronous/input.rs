@@ -51,7 +51,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.consumed == self.buffer.len() {
             self.fill_more().await?;
@@ -117,7 +117,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let length = self.fill_buf().await?.read(into)?;
         self.consume(length);
@@ -129,7 +129,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_until(&mut self, delimiter: u8, most: usize, into: &mut Vec<u8>) -> io::Result<usize> {
         let mut appended = 0;
         while appended < most {
@@ -152,7 +152,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// Where the connection broke, or the line is not UTF-8 ([`ErrorKind::InvalidData`], and the line is gone).
+    /// If the connection broke, or the line is not UTF-8 ([`ErrorKind::InvalidData`], and the line is gone).
     pub async fn read_line(&mut self, into: &mut String) -> io::Result<usize> {
         let mut line = Vec::new();
         let length = self.read_until(b'\n', usize::MAX, &mut line).await?;
@@ -165,7 +165,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         let before = into.len();
         loop {

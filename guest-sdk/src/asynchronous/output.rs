@@ -30,7 +30,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// Where the peer has gone, or the sending side is closed.
+    /// If the peer has gone, or the sending side is closed.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);

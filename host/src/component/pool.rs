@@ -31,12 +31,13 @@ const WASM_PAGE: usize = 64 << 10;
 /// connections have their guests.
 const TRIAL: u32 = 1;
 
-/// What a pool keeps mapped of each guest's memory for guests to come, in bytes. With less than the pages that they write, guests of Go
-/// or QuickJS take half as much time again; the largest known guest (Python) starts with 13 MiB.
+/// Bytes of each guest's memory that a pool keeps mapped for later guests. With fewer than the
+/// pages that they write, guests of Go or QuickJS take half as much time again. The largest known
+/// guest (Python) starts with 13 MiB.
 const KEPT_EACH: RangeInclusive<usize> = 4 << 20..=16 << 20;
 
-/// One part in so many of this process's memory is what all that a pool keeps may come to, where that is more than the least. There
-/// may be two pools, and a successor.
+/// The divisor of this process's memory for the most that a pool keeps in total, if that is more
+/// than the least. There may be two pools, and a successor.
 const KEPT_PART: u64 = 4;
 
 /// All pools: like the number of connections they concern the process, not one plugin.

@@ -90,11 +90,11 @@ pub enum Problem {
          {mappings}: sysctl -w vm.max_map_count={mappings}) and ulimit -v"
     )]
     Room {
-        /// How many were asked for.
+        /// The number of guests.
         connections: u32,
-        /// What their setting should be for this plugin alone.
+        /// The setting of vm.max_map_count for this plugin alone.
         mappings: u64,
-        /// What the system said.
+        /// The error of the system.
         cause: String,
     },
 }

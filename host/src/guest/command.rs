@@ -1,4 +1,5 @@
-//! Commands: programs that know nothing of this host, and have the connection as their standard input and output.
+//! Commands: programs that do not know this host, and have the connection as their standard input
+//! and output.
 
 use super::{
     io::{
@@ -13,7 +14,7 @@ use wasmtime::component::{FutureReader, Linker, StreamReader};
 use wasmtime_wasi::{I32Exit, p3::bindings::cli::types::ErrorCode};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
-/// Links what commands have otherwise than handlers, over what is linked already.
+/// Links the interfaces that commands have instead of those of handlers.
 pub(super) fn link(linker: &mut Linker<State>, concurrency: Concurrency) -> wasmtime::Result<()> {
     linker.instance("wasi:cli/stdin@0.2.12")?.func_wrap("get-stdin", |mut store, (): ()| {
         let state: &mut State = store.data_mut();
@@ -58,7 +59,7 @@ fn link_concurrent(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     )
 }
 
-/// How a stream ended: with why it failed, or dropped.
+/// How a stream ended: with an error, or by being dropped.
 async fn result(ended: concurrent_streams::Ended) -> wasmtime::Result<Result<(), ErrorCode>> {
     Ok(match ended.await {
         Ok(io::ErrorKind::BrokenPipe) => Err(ErrorCode::Pipe),
@@ -67,7 +68,7 @@ async fn result(ended: concurrent_streams::Ended) -> wasmtime::Result<Result<(),
     })
 }
 
-/// What a command has come to, which may be by leaving in the middle: that is an end like any other.
+/// The result of a command. Exiting in the middle is an end like any other.
 pub(super) fn outcome(run: wasmtime::Result<Result<(), ()>>) -> wasmtime::Result<Result<(), String>> {
     let status = match run {
         Ok(Ok(())) => 0,

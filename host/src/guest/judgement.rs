@@ -1,4 +1,4 @@
-//! Why a guest has failed, by what its engine and its store tell.
+//! Why a guest failed, according to its engine and its store.
 
 use super::{meter::Meter, resources, state::State};
 use crate::{
@@ -14,26 +14,27 @@ use crate::{
 use std::sync::Arc;
 use wasmtime::Store;
 
-/// Why a guest has failed, as far as its store tells.
+/// Why a guest failed, according to its store.
 pub(super) struct Judgement {
     reason: Reason,
     what: What,
-    /// What the guest has said last.
+    /// The last output of the guest.
     words: Option<String>,
 }
 
-/// What there is to say about it.
+/// The description of a failure.
 enum What {
-    /// What the engine says, and where the guest was.
+    /// The engine's error, and the place in the guest.
     Engine,
-    /// The limit that it met, and where the guest was.
+    /// The limit that it reached, and the place in the guest.
     Limit(String),
-    /// All of it.
+    /// The complete description.
     Told(String),
 }
 
 impl Judgement {
-    /// What an error from the engine says of its guest; `None` where the guest left with status 0, which is no failure.
+    /// The outcome that an engine's error means; `None` if the guest exited with status 0, which is
+    /// not a failure.
     pub(super) fn of(error: &wasmtime::Error, store: &Store<State>, meter: &Meter) -> Option<Self> {
         let (reason, what) = if meter.exhausted() {
             let budget = humantime::format_duration(meter.budget());
@@ -62,11 +63,11 @@ impl Judgement {
         Some(Self { reason, what, words: store.data().last_words() })
     }
 
-    /// The failure, with where the guest was if it trapped or met a limit.
+    /// The failure, with the place in the guest if it trapped or reached a limit.
     pub(super) async fn failure(self, error: &wasmtime::Error, symbols: Option<&Arc<Symbols>>) -> Failure {
         let what = match self.what {
             What::Told(what) => what,
-            // Boxed so that connections of guests that do not trap are no larger for it.
+            // Boxed, so that connections of guests that do not trap are not larger for it.
             What::Limit(limit) => Box::pin(backtrace::located(limit, error, symbols)).await,
             What::Engine => Box::pin(backtrace::described(error, symbols)).await,
         };
@@ -74,8 +75,8 @@ impl Judgement {
     }
 }
 
-/// What happened to a guest, and what it has said last. A panic's message says more than the trap that it ends in, and a limit
-/// more than what the guest makes of it.
+/// A failure and the last output of the guest. A panic's message is more useful than the trap that
+/// follows it, and a limit more useful than the guest's reaction to it.
 fn joined(reason: Reason, words: Option<String>, what: String) -> String {
     match (reason, words) {
         (_, None) => what,

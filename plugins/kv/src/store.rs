@@ -43,7 +43,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Where the system cannot read it.
+    /// If the system cannot read it.
     pub fn get(&self, key: &Key) -> io::Result<Option<Vec<u8>>> {
         let file = match fs::File::open(self.file(key)) {
             Ok(file) => file,
@@ -61,7 +61,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Where the system cannot; then the value may be the old one or the new one.
+    /// If the system cannot; then the value may be the old one or the new one.
     pub fn set(&mut self, key: &Key, value: &[u8]) -> io::Result<()> {
         let written = self.write(value)?;
         fs::rename(&written, self.file(key)).inspect_err(|_| forget(&written))?;
@@ -72,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Where the system cannot; then there may be no value or this one.
+    /// If the system cannot; then there may be no value or this one.
     pub fn add(&mut self, key: &Key, value: &[u8]) -> io::Result<bool> {
         let written = self.write(value)?;
         let relative = written.strip_prefix(&self.path).unwrap_or(&written);
@@ -90,7 +90,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Where the system cannot; then the key may be there or not.
+    /// If the system cannot; then the key may be there or not.
     pub fn delete(&mut self, key: &Key) -> io::Result<bool> {
         match fs::remove_file(self.file(key)) {
             Ok(()) => self.sync().map(|()| true),
@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Where the system cannot list them, and where there are more files than the host lists.
+    /// If the system cannot list them, and where there are more files than the host lists.
     pub fn keys(&self, prefix: &[u8]) -> io::Result<Vec<Key>> {
         let mut keys = Vec::new();
         for entry in fs::read_dir(&self.path)? {

@@ -86,7 +86,10 @@ fn a_file_of_several_kinds_is_served_as_the_first() {
         exports = &exports[1..];
     }
     let not_it = kind_of(&["wasi:cli/run@0.2.6"], Some(Kind::Http(Generation::Wasi02))).unwrap_err().to_string();
-    assert!(not_it.contains("--plugin-kind http-0.2 (HTTP handler of WASI 0.2); it exports wasi:cli/run@0.2.6:"), "{not_it}");
+    assert!(
+        not_it.contains("--plugin-kind http-0.2 (HTTP handler of WASI 0.2); it exports wasi:cli/run@0.2.6:"),
+        "{not_it}"
+    );
 }
 
 #[test]

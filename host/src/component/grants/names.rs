@@ -27,8 +27,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(20);
 
-/// For how long an address counts that the last answer no longer names: guests that have looked up may take their time to
-/// connect, and some names have another address each time they are asked for.
+/// How long an address remains valid after the last answer that named it: guests may take their
+/// time between lookup and connect, and some names have another address at each query.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// The most addresses kept of one answer, and of all earlier ones.

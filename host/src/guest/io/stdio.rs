@@ -1,4 +1,5 @@
-//! A guest's standard output and error: lines in the host's log, escaped, cut, and limited in rate.
+//! A guest's standard output and error: lines in the host's log, escaped, shortened and
+//! rate-limited.
 
 use crate::{
     guest::late_start::Learner,
@@ -21,22 +22,22 @@ use wasmtime_wasi_io::{
     streams::{OutputStream, StreamResult},
 };
 
-/// The most of one line that is kept; the log cuts there too.
+/// The most bytes of a line that are kept. The log has the same limit.
 const LONGEST_LINE: usize = 4 << 10;
 
-/// How Rust says where a panic began.
+/// Rust's text before the place of a panic.
 const PANICKED: &[u8] = b"panicked at ";
 
-/// Lines a guest may say at once, and a second after that.
+/// Lines that a guest may log at once, and each second after that.
 const BURST: u32 = 50;
 const RATE: u32 = 10;
 
-/// What one guest says on both of its streams.
+/// The output of one guest on both of its streams.
 #[derive(Debug)]
 pub(in crate::guest) struct Speech {
     plugin: Arc<str>,
     connection: ConnectionId,
-    /// This guest's share, and that of all guests of the plugin.
+    /// The rate limit of this guest; the plugin's guests share another one.
     own: Limiter,
     shared: Arc<Limiter>,
 }
@@ -69,7 +70,7 @@ impl Drop for Speech {
     }
 }
 
-/// One of the two streams. All that a guest opens of it share the line that is being written.
+/// One of the two streams. All handles of a guest to it share its current line.
 #[derive(Clone, Debug)]
 pub(in crate::guest) struct Lines {
     stream: &'static str,
@@ -84,29 +85,29 @@ struct Line {
     last: LastWords,
 }
 
-/// What was said last: of a panic its message, else one line.
+/// The last output: of a panic its message, otherwise one line.
 #[derive(Clone, Debug, Default)]
 struct LastWords {
     text: Vec<u8>,
     panic: Panic,
 }
 
-/// Whether what was said last is a panic.
+/// Whether the last output is a panic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Panic {
     #[default]
     None,
-    /// Its message may go on.
+    /// Its message may continue.
     Begun,
     Told,
 }
 
 impl LastWords {
-    /// The most that is kept of them.
+    /// The most bytes that are kept.
     const LONGEST: usize = 1 << 10;
 
     fn hear(&mut self, line: &[u8]) {
-        // Rust says where first, Go and others what.
+        // Rust prints the place first; Go and others print the message first.
         let rust = line.windows(PANICKED.len()).position(|window| window == PANICKED);
         let panic =
             rust.or_else(|| [&b"panic: "[..], b"fatal error: "].iter().any(|word| line.starts_with(word)).then_some(0));
@@ -124,7 +125,7 @@ impl LastWords {
                 self.panic = Panic::Told;
                 return;
             }
-            // The hint how to see more of a panic is for developers, and of no use in a log.
+            // The hint about RUST_BACKTRACE is of no use in a log.
             (None, Panic::None) if !line.trim_ascii().is_empty() && !line.starts_with(b"note: ") => {
                 self.text.clear();
                 line
@@ -141,7 +142,7 @@ impl Lines {
         Self { stream, speech: Arc::clone(speech), learner: learner.clone(), line: Arc::default() }
     }
 
-    /// What was said last, whether its line has ended or not.
+    /// The last output, whether or not its line has ended.
     pub(in crate::guest) fn last_words(&self) -> Option<String> {
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = line.last.clone();
@@ -172,7 +173,7 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        // The last holder says what was begun; a line that others still write to is theirs to end.
+        // The last handle logs an unfinished line. Other handles may still write to it before that.
         if Arc::strong_count(&self.line) == 1 {
             let rest = mem::take(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner).kept);
             if !rest.is_empty() {
@@ -239,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_what_was_said_last_a_panic_counts() {
+    fn a_panic_is_preferred_as_last_output() {
         let cases: [(&[&str], &str); 7] = [
             (&["a line", "another"], "another"),
             (

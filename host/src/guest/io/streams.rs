@@ -1,4 +1,4 @@
-//! The two streams of a connection as WASI 0.2 has them.
+//! The two streams of a connection in WASI 0.2.
 
 use crate::{guest::late_start::Learner, wire::Wire};
 use bytes::Bytes;
@@ -9,22 +9,22 @@ use wasmtime_wasi_io::{
     streams::{InputStream, OutputStream, StreamError, StreamResult},
 };
 
-/// Whether its direction of the connection ends with a stream.
+/// Whether a direction of the connection ends with its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::guest) enum Tenure {
     /// It does: a handler has one stream for each direction.
     Owned,
-    /// It lasts as long as the guest: a program opens its standard streams anew whenever it likes.
+    /// It lasts as long as the guest: a program may reopen its standard streams at any time.
     Lent,
 }
 
-/// What the peer sends. Dropping it, where it is owned, discards the rest.
+/// The peer's bytes. Dropping an owned stream discards the rest.
 #[derive(Debug)]
 pub(in crate::guest) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
     tenure: Tenure,
-    /// Whether the guest has waited for what it reads next.
+    /// Whether the guest has waited for the bytes that it reads next.
     awaited: bool,
 }
 
@@ -57,7 +57,7 @@ impl Pollable for Input {
 #[async_trait]
 impl InputStream for Input {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        // A guest that looks without having waited may act on what it does not find.
+        // A guest that reads without waiting first may act on the lack of input.
         if mem::take(&mut self.awaited) {
             self.learner.wants_input();
         } else {
@@ -87,7 +87,7 @@ impl Drop for Input {
     }
 }
 
-/// What goes to the peer. Dropping it, where it is owned, closes the sending side once everything is sent.
+/// Bytes to the peer. Dropping an owned stream closes the sending side after everything is sent.
 #[derive(Debug)]
 pub(in crate::guest) struct Output {
     wire: Arc<Wire>,
@@ -119,7 +119,8 @@ impl OutputStream for Output {
         self.wire.write(bytes).map_err(failed)
     }
 
-    /// Nobody has to ask for that, but whoever does is obeyed. `check_write` waits for what could not be sent.
+    /// Flushing is optional for the guest, but takes effect. `check_write` waits for the bytes that
+    /// could not be sent.
     fn flush(&mut self) -> StreamResult<()> {
         self.learner.observable();
         self.wire.release();

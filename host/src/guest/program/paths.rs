@@ -1,4 +1,5 @@
-//! The calls that take a path. `beneath` and `entries` resolve it, and keep it inside of its directory.
+//! The calls that take a path. `beneath` and `entries` resolve it, and keep it inside its
+//! directory.
 
 use super::{
     descriptors::{APPEND, Descriptor, Directory, NONBLOCK, OpenFile, rights},
@@ -26,7 +27,7 @@ pub(super) struct Name {
     pub(super) length: u32,
 }
 
-/// The arguments of an opening.
+/// The arguments of `path_open`.
 pub(super) struct Opening {
     pub(super) follow: u32,
     pub(super) open: u32,
@@ -46,7 +47,8 @@ enum Access {
     Change,
 }
 
-/// Reads a path and finds its directory. A read-only grant refuses changes before the path is looked at.
+/// Reads a path and finds its directory. A read-only grant rejects changes before the path is
+/// resolved.
 fn find(caller: &mut Caller<'_, State>, Name { fd, at, length }: Name, access: Access) -> Answer<Found> {
     let (view, program) = parts(caller)?;
     let directory = program.descriptors.directory(fd)?;
@@ -105,7 +107,7 @@ pub(super) async fn rename(caller: &mut Caller<'_, State>, from: Name, to: Name)
     Ok(apart(move || entries::rename((&from.dir, &from.path), (&to.dir, &to.path))).await?)
 }
 
-/// Makes a hard link. Following a symbolic link is not supported, as in other implementations.
+/// Makes a hard link. As in other implementations, following a symbolic link is not supported.
 pub(super) async fn link(caller: &mut Caller<'_, State>, from: Name, follow: u32, to: Name) -> Answer {
     let (from, to) = (find(caller, from, Access::Change)?, find(caller, to, Access::Change)?);
     if follows(follow)? {
@@ -122,7 +124,7 @@ pub(super) async fn status(caller: &mut Caller<'_, State>, name: Name, follow: u
     parts(caller)?.0.put(out, &described(&status))
 }
 
-/// Stores a link's target, cut where it is longer than the buffer.
+/// Stores a link's target, truncated to the buffer.
 pub(super) async fn read_link(caller: &mut Caller<'_, State>, name: Name, room: Span, out: u32) -> Answer {
     let Found { dir, path } = find(caller, name, Access::Look)?;
     let (view, _) = parts(caller)?;

@@ -20,7 +20,7 @@ use wasmtime::Caller;
 const SUBSCRIPTION: u32 = 48;
 const EVENT: u32 = 32;
 
-/// Subscriptions of one call: many times the number of a program's descriptors.
+/// The most subscriptions of one call: many times the number of a program's descriptors.
 const MOST: u32 = 1024;
 
 /// A condition that a program waits for.
@@ -29,7 +29,7 @@ enum Wish {
     At(Instant),
     Read(u32),
     Write(u32),
-    /// A condition that cannot be waited for: its event carries an error at once.
+    /// A condition that cannot be waited for: its event has an error at once.
     Nothing(Kind, Errno),
 }
 
@@ -149,7 +149,7 @@ fn is_input(program: &Program, fd: u32) -> bool {
     matches!(program.descriptors.get(fd), Ok(Descriptor::Input { .. }))
 }
 
-/// Whether a subscription waits for that direction of the connection.
+/// Whether a subscription waits for this direction of the connection.
 fn waits_for(program: &Program, subscriptions: &[Subscription], kind: Kind) -> bool {
     subscriptions.iter().any(|each| match each.wish {
         Wish::Read(fd) => kind == Kind::Read && is_input(program, fd),
@@ -169,7 +169,7 @@ fn event(program: &Program, &Subscription { user_data, wish }: &Subscription) ->
     Some(Event { user_data, kind, outcome })
 }
 
-/// The least number of bytes to read without waiting; `None` where there are none yet.
+/// The fewest bytes that can be read without waiting; `None` if there are none yet.
 fn to_read(program: &Program, fd: u32) -> Answer<Option<u64>> {
     match program.descriptors.get(fd)? {
         Descriptor::Input { .. } => Ok(program.wire.is_readable().then_some(1)),

@@ -1,4 +1,4 @@
-//! The directories that guests are granted, as WASI 0.3 has them: what `files` is for 0.2.
+//! The granted directories in WASI 0.3; `files` is for 0.2.
 
 use super::files::{LONGEST_LISTING, Refusal, apart, asked, refusal_in_the_words_of, set_times, timestamps};
 use crate::{component::beneath, guest::state::State};
@@ -17,7 +17,7 @@ use wasmtime_wasi::{filesystem::Descriptor, p3::bindings::filesystem::types as p
 
 refusal_in_the_words_of!(p3);
 
-/// Links what differs from the engine's own, over that.
+/// Replaces some of the engine's own functions.
 pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker
         .instance("wasi:filesystem/preopens@0.3.0")?
@@ -97,7 +97,7 @@ pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::R
     )
 }
 
-/// A directory that was read, on its way to the guest.
+/// The entries of a directory, on their way to the guest.
 struct Listing {
     entries: vec::IntoIter<beneath::Name>,
     _place: Arc<()>,
@@ -114,11 +114,11 @@ impl<D> StreamProducer<D> for Listing {
         mut destination: Destination<'a, Self::Item, Self::Buffer>,
         _finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        // Whether there is something is asked by a read of nothing.
+        // A read of zero bytes asks whether there is something.
         if destination.remaining(&mut store) == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        // A name that is no text cannot be told, nor opened.
+        // A name that is not text can be neither passed on nor opened.
         let next = self.entries.find_map(|entry| Some((String::from_utf8(entry.name).ok()?, entry.kind)));
         Poll::Ready(Ok(match next {
             Some((name, kind)) => {

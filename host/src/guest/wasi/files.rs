@@ -1,6 +1,7 @@
-//! The directories that guests are granted: as the engine has them, but for what would let a guest take more of this process than
-//! its share. Opening waits for nothing and takes one of the guest's places; so does a listing, and one that would be long is
-//! refused. Here is what both generations of WASI share, and 0.2; `concurrent_files` has 0.3.
+//! The granted directories. The engine's functions, except where they would let a guest take more
+//! than its share of this process. An open does not wait, and takes one of the guest's places. So
+//! does a listing, and a long listing is rejected. This module has the parts that both generations
+//! of WASI share, and 0.2; `concurrent_files` has 0.3.
 
 use crate::{
     component::beneath::{self, Wish},
@@ -19,17 +20,17 @@ use wasmtime_wasi::{
     p2::bindings::filesystem::types as p2,
 };
 
-/// Entries of one listing: all of them are in memory at once.
+/// The most entries of one listing: all of them are in memory at once.
 pub(in crate::guest) const LONGEST_LISTING: usize = 8192;
 
-/// Why a guest is refused, in neither generation's words.
+/// Why a guest's call is rejected, in the terms of neither generation.
 pub(in crate::guest) enum Refusal {
     Invalid,
     NotDirectory,
     NotPermitted,
     /// It holds as many descriptors as it may.
     TooMany,
-    /// A listing would be.
+    /// The listing would be too long.
     TooLong,
     Unsupported,
     System(io::Error),
@@ -56,7 +57,7 @@ pub(in crate::guest) use refusal_in_the_words_of;
 
 refusal_in_the_words_of!(p2);
 
-/// What each generation says of an opening, in its own types.
+/// Converts the arguments of an open from the types of each generation.
 macro_rules! asked {
     ($generation:ident, $path_flags:ident, $open_flags:ident, $flags:ident) => {
         $crate::guest::wasi::files::Asked {
@@ -80,7 +81,7 @@ macro_rules! asked {
 }
 pub(in crate::guest) use asked;
 
-/// Two times as each generation says them; `None` where one is no time.
+/// Converts two times from the types of each generation; `None` for one that is not a valid time.
 macro_rules! timestamps {
     ($generation:ident, $accessed:ident, $modified:ident) => {{
         use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -101,14 +102,14 @@ macro_rules! timestamps {
 }
 pub(in crate::guest) use timestamps;
 
-/// An opening that a guest wants.
+/// An open that a guest asks for.
 pub(in crate::guest) struct Asked {
     pub(in crate::guest) wish: Wish,
-    /// Whether each write is to reach the disk, which the engine does not do either.
+    /// Whether each write should reach the disk, which the engine does not do either.
     pub(in crate::guest) synchronous: bool,
 }
 
-/// An opening that may begin: the place is taken.
+/// An open that may begin: its place is taken.
 pub(in crate::guest) struct Opening {
     dir: Dir,
     wish: Wish,
@@ -123,7 +124,7 @@ impl Opening {
 }
 
 impl State {
-    /// The granted directories, as new descriptors of the guest's.
+    /// The granted directories, as new descriptors of the guest.
     pub(in crate::guest) fn preopened(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let granted = Arc::clone(&self.granted);
         let descriptors = granted.directories().iter().map(|(dir, path)| {
@@ -191,7 +192,7 @@ impl State {
     }
 }
 
-/// What may wait for a disk is done where it keeps no guest waiting.
+/// Runs work that may wait for a disk on a blocking thread, so that other guests do not wait.
 pub(in crate::guest) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -214,7 +215,7 @@ pub(in crate::guest) async fn set_times(
     apart(move || beneath::set_times(&dir.dir, &path, follow, &times)).await
 }
 
-/// Links what differs from the engine's own, over that.
+/// Replaces some of the engine's own functions.
 pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker
         .instance("wasi:filesystem/preopens@0.2.12")?
@@ -274,7 +275,7 @@ pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::R
                 let Some(place) = state.places.take(&state.table) else {
                     return Ok((Err(Refusal::TooMany.into()),));
                 };
-                // The engine reads a directory whole; that it is not too long has to be found out before.
+                // The engine reads the whole directory, so its length is checked before.
                 match apart(move || beneath::list(&dir.dir, LONGEST_LISTING)).await {
                     Ok(Some(_)) => {}
                     Ok(None) => return Ok((Err(Refusal::TooLong.into()),)),
