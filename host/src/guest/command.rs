@@ -4,7 +4,7 @@
 use super::{
     io::{
         concurrent_streams,
-        streams::{self, Tenure},
+        streams::{self, Ownership},
     },
     state::State,
 };
@@ -18,12 +18,12 @@ use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 pub(super) fn link(linker: &mut Linker<State>, concurrency: Concurrency) -> wasmtime::Result<()> {
     linker.instance("wasi:cli/stdin@0.2.12")?.func_wrap("get-stdin", |mut store, (): ()| {
         let state: &mut State = store.data_mut();
-        let input: DynInputStream = Box::new(streams::Input::new(state.wire()?, &state.learner, Tenure::Lent));
+        let input: DynInputStream = Box::new(streams::Input::new(state.wire()?, &state.learner, Ownership::Lent));
         Ok((state.table.push(input)?,))
     })?;
     linker.instance("wasi:cli/stdout@0.2.12")?.func_wrap("get-stdout", |mut store, (): ()| {
         let state: &mut State = store.data_mut();
-        let output: DynOutputStream = Box::new(streams::Output::new(state.wire()?, &state.learner, Tenure::Lent));
+        let output: DynOutputStream = Box::new(streams::Output::new(state.wire()?, &state.learner, Ownership::Lent));
         Ok((state.table.push(output)?,))
     })?;
     let mut told = vec!["wasi:cli/environment@0.2.12"];
@@ -43,7 +43,7 @@ pub(super) fn link(linker: &mut Linker<State>, concurrency: Concurrency) -> wasm
 fn link_concurrent(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.instance("wasi:cli/stdin@0.3.0")?.func_wrap("read-via-stream", |mut store, (): ()| {
         let state: &mut State = store.data_mut();
-        let (input, ended) = concurrent_streams::Input::new(state.wire()?, &state.learner, Tenure::Lent);
+        let (input, ended) = concurrent_streams::Input::new(state.wire()?, &state.learner, Ownership::Lent);
         let input = StreamReader::new(&mut store, input)?;
         let ended = FutureReader::new(&mut store, result(ended))?;
         Ok(((input, ended),))
@@ -52,7 +52,7 @@ fn link_concurrent(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "write-via-stream",
         |mut store, (data,): (StreamReader<u8>,)| {
             let state: &mut State = store.data_mut();
-            let (output, closed) = concurrent_streams::Output::new(state.wire()?, &state.learner, Tenure::Lent);
+            let (output, closed) = concurrent_streams::Output::new(state.wire()?, &state.learner, Ownership::Lent);
             data.pipe(&mut store, output)?;
             Ok((FutureReader::new(&mut store, result(closed))?,))
         },

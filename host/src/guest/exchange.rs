@@ -5,10 +5,10 @@
 
 use super::{
     background::Movable,
-    judgement::Judgement,
     late_start::Learner,
     link::Handler,
     meter::{Meter, Metered},
+    outcome::Outcome,
     plugin::Plugin,
     state::State,
 };
@@ -125,13 +125,13 @@ impl Drop for Unfinished {
 }
 
 /// The guest's single answer to a request: a response, or the reason why there is none.
-struct Word {
+struct Reply {
     respond: oneshot::Sender<Response<WasiBody>>,
     refusal: Arc<Mutex<Option<String>>>,
 }
 
-impl Word {
-    fn give(self, result: Result<Response<WasiBody>, String>) {
+impl Reply {
+    fn send(self, result: Result<Response<WasiBody>, String>) {
         let refusal = match result {
             Ok(response) if response.status().is_informational() => {
                 format!("the guest's response has the status {}, which cannot be a final status", response.status())
@@ -174,7 +174,7 @@ impl Plugin {
         let Exchange { connection, draining, request, scheme, respond, taken, verdict, movement } = exchange;
         let meter = Meter::new(self.limits.guest_cpu_time, &movement, &self.pool.clock);
         let refusal = Arc::default();
-        let word = Word { respond, refusal: Arc::clone(&refusal) };
+        let reply = Reply { respond, refusal: Arc::clone(&refusal) };
         let (plugin, metered, told) = (Arc::clone(self), Arc::clone(&meter), Arc::clone(&verdict));
         let call = Box::pin(async move {
             let place = place;
@@ -183,8 +183,8 @@ impl Plugin {
             let ended = {
                 let call = pin!(async {
                     match &plugin.handler {
-                        Handler::Http02(pre) => call_0_2(pre, &mut store, request, scheme, word).await,
-                        Handler::Http03(pre) => call_0_3(pre, &mut store, request, scheme, word, taken).await,
+                        Handler::Http02(pre) => call_0_2(pre, &mut store, request, scheme, reply).await,
+                        Handler::Http03(pre) => call_0_3(pre, &mut store, request, scheme, reply, taken).await,
                         _ => Err(wasmtime::Error::msg("it does not answer requests")),
                     }
                 });
@@ -195,9 +195,9 @@ impl Plugin {
         // In this order, because they are dropped in reverse.
         let Answered { place: _place, store, unfinished, ended } = Movable::new(call, Arc::clone(&meter)).await;
         let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let judged = ended.map_err(|error| (Judgement::of(&error, &store, &meter), error));
+        let judged = ended.map_err(|error| (Outcome::of(&error, &store, &meter), error));
         let failure = match (judged, refusal) {
-            (Err((Some(judgement), error)), _) => judgement.failure(&error, self.symbols.as_ref()).await,
+            (Err((Some(outcome), error)), _) => outcome.failure(&error, self.symbols.as_ref()).await,
             (Ok(()) | Err((None, _)), Some(refusal)) if refusal.is_empty() => {
                 unfinished.finish();
                 return Ok(());
@@ -222,14 +222,14 @@ async fn call_0_2(
     store: &mut Store<State>,
     request: Request<WasiBody>,
     scheme: Scheme,
-    word: Word,
+    reply: Reply,
 ) -> wasmtime::Result<()> {
     let guest = pre.instantiate_async(&mut *store).await?;
     let scheme = if scheme == Scheme::HTTPS { Scheme02::Https } else { Scheme02::Http };
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(scheme, request)?;
     let response = http.new_response_outparam_from_callback(move |response| {
-        word.give(response.map_err(|code| format!("the guest answered with an error: {code:?}")));
+        reply.send(response.map_err(|code| format!("the guest answered with an error: {code:?}")));
     })?;
     guest.wasi_http_incoming_handler().call_handle(store, request, response).await
 }
@@ -239,7 +239,7 @@ async fn call_0_3(
     store: &mut Store<State>,
     request: Request<WasiBody>,
     scheme: Scheme,
-    word: Word,
+    reply: Reply,
     taken: Taken,
 ) -> wasmtime::Result<()> {
     let guest = pre.instantiate_async(&mut *store).await?;
@@ -256,14 +256,14 @@ async fn call_0_3(
             let response = match guest.handle(accessor, request).await? {
                 Ok(response) => response,
                 Err(code) => {
-                    word.give(Err(format!("the guest answered with an error: {code:?}")));
+                    reply.send(Err(format!("the guest answered with an error: {code:?}")));
                     return Ok::<_, wasmtime::Error>(());
                 }
             };
             // The result that the guest could see of its response: a bad one ends the guest
             // instead.
             let response = accessor.with(|store| response.into_http(store, async { Ok(()) }))?;
-            word.give(Ok(response));
+            reply.send(Ok(response));
             drop(taken.await);
             Ok(())
         })

@@ -5,12 +5,12 @@ use super::{
     background::Movable,
     command,
     io::Facts,
-    judgement::Judgement,
     late_start::{LateStart, Learner, Start},
     link::{Handler, link},
     memory::{Memory, Refused},
     meter::{Meter, Metered},
-    state::{State, Voice},
+    outcome::Outcome,
+    state::{PluginLog, State},
     wasi::idle::Idle,
 };
 use crate::{
@@ -38,8 +38,8 @@ use tracing::{info, warn};
 use wasmtime::{Store, component::StreamReader};
 
 /// Lines that all guests of a plugin together may log at once, and each second after that.
-const SPEECH_BURST: u32 = 1000;
-const SPEECH_RATE: u32 = 100;
+const OUTPUT_BURST: u32 = 1000;
+const OUTPUT_RATE: u32 = 100;
 
 /// How long the trial instance may take at start: a start function might wait for ever.
 const LONGEST_START: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ pub struct Plugin {
     pub(super) handler: Handler,
     late_start: Arc<LateStart>,
     pub(super) limits: Limits,
-    voice: Voice,
+    plugin_log: PluginLog,
     granted: Arc<Granted>,
     idle: Arc<Idle>,
     /// Whether its guests can create collections of fields.
@@ -113,22 +113,22 @@ impl Plugin {
                 loaded: SystemTime::now(),
             }),
             symbols,
-            voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
+            plugin_log: PluginLog { plugin: name.into(), limiter: Arc::new(Limiter::new(OUTPUT_BURST, OUTPUT_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
-        info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
+        info!(plugin = %plugin.plugin_log.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
         if let Some(warning) = contract.warning {
-            warn!(plugin = %plugin.voice.plugin, cause = warning, "plugin may overwrite its memory");
+            warn!(plugin = %plugin.plugin_log.plugin, cause = warning, "plugin may overwrite its memory");
         }
         if let Some(advice) = advice {
-            info!(plugin = %plugin.voice.plugin, detail = %advice, "guest memory partly kept");
+            info!(plugin = %plugin.plugin_log.plugin, detail = %advice, "guest memory partly kept");
         }
         Ok(plugin)
     }
 
     /// Its name: the file name without its extension.
     pub fn name(&self) -> &Arc<str> {
-        &self.voice.plugin
+        &self.plugin_log.plugin
     }
 
     /// The facts about it for the operator.
@@ -155,7 +155,7 @@ impl Plugin {
 
     /// Makes a guest and drops it, so that a fault shows at start and not at the first connection.
     async fn try_out(&self) -> Result<(), Problem> {
-        let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
+        let (facts, _peer) = Facts::of_trial().map_err(|error| Problem::Instantiate(error.to_string()))?;
         let meter = Meter::new(self.limits.guest_cpu_time, facts.wire.movement(), &self.pool.clock);
         let mut store = self.store(facts.id, facts.draining.clone(), Some(facts), &meter);
         let made = {
@@ -204,7 +204,7 @@ impl Plugin {
             facts,
             memory,
             Arc::clone(meter),
-            self.voice.clone(),
+            self.plugin_log.clone(),
             self.late_start.learner(),
             Arc::clone(&self.granted),
             Arc::clone(&self.idle),
@@ -311,11 +311,11 @@ impl Guest {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
             Err(error) => {
-                let Some(judgement) = Judgement::of(&error, &store, &self.meter) else { return Ok(()) };
+                let Some(outcome) = Outcome::of(&error, &store, &self.meter) else { return Ok(()) };
                 // Before the store is dropped, and its output with it.
                 self.wire.cut_output();
                 self.wire.release();
-                judgement.failure(&error, self.plugin.symbols.as_ref()).await
+                outcome.failure(&error, self.plugin.symbols.as_ref()).await
             }
         };
         // A failure of the guest after its peer is gone is not its fault.

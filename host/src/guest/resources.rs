@@ -37,7 +37,7 @@ fn most_large(resources: usize) -> usize {
 }
 
 /// The limit that an error of the engine is about, if it is one of these.
-pub(super) fn met(error: &wasmtime::Error, state: &State) -> Option<TooMany> {
+pub(super) fn exceeded(error: &wasmtime::Error, state: &State) -> Option<TooMany> {
     let resources = state.table.max_capacity();
     if let Some(TooMany { what, most, resources }) = error.downcast_ref() {
         return Some(TooMany { what, most: *most, resources: *resources });

@@ -3,8 +3,8 @@
 use super::{
     io::{
         Facts, concurrent_streams,
-        stdio::{Lines, Speech},
-        streams::{self, Tenure},
+        stdio::{GuestLog, Lines},
+        streams::{self, Ownership},
         ucspi,
     },
     late_start::Learner,
@@ -67,7 +67,7 @@ pub(super) struct State {
     /// The facts, if the guest has the connection for itself.
     facts: Option<Facts>,
     meter: Arc<Meter>,
-    pub(super) voice: Voice,
+    pub(super) plugin_log: PluginLog,
     /// Its standard error, after the first use.
     stderr: Option<Lines>,
     /// Created at the first call to WASI, since most guests make none.
@@ -76,7 +76,7 @@ pub(super) struct State {
 
 /// The parts for logging a guest's output.
 #[derive(Clone, Debug)]
-pub(super) struct Voice {
+pub(super) struct PluginLog {
     /// The plugin's name.
     pub(super) plugin: Arc<str>,
     /// The rate limit of all guests of the plugin.
@@ -101,7 +101,7 @@ impl State {
         facts: Option<Facts>,
         memory: Memory,
         meter: Arc<Meter>,
-        voice: Voice,
+        plugin_log: PluginLog,
         learner: Learner,
         granted: Arc<Granted>,
         idle: Arc<Idle>,
@@ -132,7 +132,7 @@ impl State {
                 draining,
                 facts,
                 meter,
-                voice,
+                plugin_log,
                 stderr: None,
                 wasi: None,
             },
@@ -149,8 +149,8 @@ impl State {
     }
 
     /// The guest's last output, if it may explain its end.
-    pub(super) fn last_words(&self) -> Option<String> {
-        self.stderr.as_ref()?.last_words()
+    pub(super) fn last_output(&self) -> Option<String> {
+        self.stderr.as_ref()?.last_output()
     }
 
     /// The wire, if the guest has the connection for itself.
@@ -167,8 +167,8 @@ impl State {
         &mut self,
     ) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let facts = self.own_facts()?.clone();
-        let input: DynInputStream = Box::new(streams::Input::new(&facts.wire, &self.learner, Tenure::Owned));
-        let output: DynOutputStream = Box::new(streams::Output::new(&facts.wire, &self.learner, Tenure::Owned));
+        let input: DynInputStream = Box::new(streams::Input::new(&facts.wire, &self.learner, Ownership::Owned));
+        let output: DynOutputStream = Box::new(streams::Output::new(&facts.wire, &self.learner, Ownership::Owned));
         Ok((self.table.push(facts)?, self.table.push(input)?, self.table.push(output)?))
     }
 
@@ -185,8 +185,8 @@ impl State {
     )> {
         let facts = self.own_facts()?.clone();
         // `input-end` reports the reason.
-        let (input, _ended) = concurrent_streams::Input::new(&facts.wire, &self.learner, Tenure::Owned);
-        let (output, closed) = concurrent_streams::Output::new(&facts.wire, &self.learner, Tenure::Owned);
+        let (input, _ended) = concurrent_streams::Input::new(&facts.wire, &self.learner, Ownership::Owned);
+        let (output, closed) = concurrent_streams::Output::new(&facts.wire, &self.learner, Ownership::Owned);
         Ok((self.table.push(facts)?, input, output, closed))
     }
 
@@ -200,8 +200,8 @@ impl State {
     /// The standard error of a program of WASI 0.1.
     pub(super) fn log_of_program(&mut self) -> &Lines {
         self.stderr.get_or_insert_with(|| {
-            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
-            Lines::new("stderr", &speech, &self.learner)
+            let guest_log = GuestLog::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
+            Lines::new("stderr", &guest_log, &self.learner)
         })
     }
 
@@ -221,25 +221,28 @@ impl State {
     /// The arguments of a command. The first is always its name.
     pub(super) fn arguments_of_command(&self) -> Vec<String> {
         match self.granted.arguments() {
-            [] => vec![self.voice.plugin.to_string()],
+            [] => vec![self.plugin_log.plugin.to_string()],
             arguments => arguments.to_vec(),
         }
     }
 
     /// The record of denials of this guest.
     pub(super) fn denials(&self) -> Denials {
-        Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter)
+        Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter)
     }
 
     /// WASI for calls whose answer depends only on the configuration, or that count as such
     /// (`late_start`).
     pub(super) fn quiet(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
-            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+            let guest_log = GuestLog::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
             let mut builder = WasiCtx::builder();
-            let stderr = self.stderr.insert(Lines::new("stderr", &speech, &self.learner)).clone();
-            builder.stdout(Lines::new("stdout", &speech, &self.learner)).stderr(stderr).max_random_size(RANDOM_BYTES);
-            let denials = Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+            let stderr = self.stderr.insert(Lines::new("stderr", &guest_log, &self.learner)).clone();
+            builder
+                .stdout(Lines::new("stdout", &guest_log, &self.learner))
+                .stderr(stderr)
+                .max_random_size(RANDOM_BYTES);
+            let denials = Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
             self.granted.equip(&mut builder, denials);
             Box::new(builder.build())
         });

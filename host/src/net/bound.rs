@@ -57,11 +57,11 @@ pub struct Bound {
     bind: Bind,
     key: Key,
     address: ListenerAddress,
-    socket: Unheard,
+    socket: NotListening,
 }
 
 #[derive(Debug)]
-enum Unheard {
+enum NotListening {
     Tcp(Socket),
     Unix(Claim),
 }
@@ -77,12 +77,12 @@ impl Bound {
         let (address, socket) = match bind {
             Bind::Tcp(address) => {
                 let (socket, real) = tcp(*address).map_err(|error| refused(Obstruction::Tcp(error)))?;
-                (ListenerAddress::Tcp(real), Unheard::Tcp(socket))
+                (ListenerAddress::Tcp(real), NotListening::Tcp(socket))
             }
             Bind::Unix(path, mode) => {
                 let claim = Claim::new(Type::STREAM, path, *mode);
                 let claim = claim.map_err(|obstacle| refused(Obstruction::Unix(obstacle)))?;
-                (ListenerAddress::Unix(path.clone()), Unheard::Unix(claim))
+                (ListenerAddress::Unix(path.clone()), NotListening::Unix(claim))
             }
             Bind::Systemd(_) => return Err(refused(Obstruction::Passed)),
         };
@@ -102,8 +102,8 @@ impl Bound {
     /// If the system does not allow it.
     pub fn give_to(&self, owner: Owner) -> io::Result<()> {
         match &self.socket {
-            Unheard::Tcp(_) => Ok(()),
-            Unheard::Unix(claim) => claim.give_to(owner),
+            NotListening::Tcp(_) => Ok(()),
+            NotListening::Unix(claim) => claim.give_to(owner),
         }
     }
 
@@ -116,11 +116,11 @@ impl Bound {
     pub fn listen(self, backlog: u32) -> Result<Listener, Error> {
         let Self { bind, key, address, socket } = self;
         let (socket, file) = match socket {
-            Unheard::Tcp(socket) => match heard(&socket, backlog) {
+            NotListening::Tcp(socket) => match start_listening(&socket, backlog) {
                 Ok(()) => (socket.into(), None),
                 Err(error) => return Err(Error { bind, obstacle: Obstruction::Tcp(error) }),
             },
-            Unheard::Unix(claim) => match claim.listen(length(backlog)) {
+            NotListening::Unix(claim) => match claim.listen(length(backlog)) {
                 Ok((socket, file)) => (socket, Some(file)),
                 Err(error) => return Err(Error { bind, obstacle: Obstruction::Unix(error.into()) }),
             },
@@ -169,7 +169,7 @@ fn tcp(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     Ok((socket, real))
 }
 
-fn heard(socket: &Socket, backlog: u32) -> io::Result<()> {
+fn start_listening(socket: &Socket, backlog: u32) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     socket.listen(length(backlog))
 }

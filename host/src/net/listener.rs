@@ -128,7 +128,7 @@ impl Listener {
         {
             return Err(AdoptError::OtherNetwork(key));
         }
-        keep_to_ourselves(&socket).map_err(|error| system(error.into()))?;
+        set_private_flags(&socket).map_err(|error| system(error.into()))?;
         let file = match &address {
             ListenerAddress::Unix(path) if !key.is_passed() => SocketFile::adopted(path, file).map_err(system)?,
             _ => None,
@@ -265,7 +265,7 @@ fn matching(key: &Key, found: &SockAddr) -> Option<ListenerAddress> {
     }
 }
 
-fn keep_to_ourselves(socket: &OwnedFd) -> rustix::io::Result<()> {
+fn set_private_flags(socket: &OwnedFd) -> rustix::io::Result<()> {
     let flags = fcntl_getfd(socket)?;
     if !flags.contains(FdFlags::CLOEXEC) {
         fcntl_setfd(socket, flags | FdFlags::CLOEXEC)?;

@@ -81,7 +81,7 @@ impl Proxies {
         peer.ip().map_or(self.unix, |address| self.networks.contain(address))
     }
 
-    /// The first proxy network from which `rules` reject every peer, if there is one.
+    /// The first proxy network that `rules` deny as a whole, if there is one.
     pub fn shut_out_by(&self, rules: &Rules) -> Option<IpNet> {
         let mut proxies = self.networks.iter();
         proxies.find(|proxy| rules.deny.iter().any(|denied| denied.contains(proxy)))
@@ -202,7 +202,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::dice::Dice;
+    use crate::system::random::Random;
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
     fn peer(address: &str) -> PeerAddress {
@@ -307,13 +307,13 @@ mod tests {
     /// A list contains an address exactly if one of its networks does, however they overlap.
     #[test]
     fn a_list_contains_what_its_networks_contain() {
-        let mut dice = Dice::new(0x6e65_7477_6f72_6b73);
+        let mut random = Random::new(0x6e65_7477_6f72_6b73);
         for _ in 0..2000 {
             // Few leading bits differ, so that networks nest and touch.
-            let list: Vec<IpNet> = (0..dice.below(9))
+            let list: Vec<IpNet> = (0..random.below(9))
                 .map(|_| {
-                    let (leading, prefix) = (dice.roll() >> 56, u8::try_from(dice.below(9)).unwrap());
-                    let address = if dice.below(2) == 0 {
+                    let (leading, prefix) = (random.next_u64() >> 56, u8::try_from(random.below(9)).unwrap());
+                    let address = if random.below(2) == 0 {
                         IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(leading).unwrap() << 24))
                     } else {
                         IpAddr::V6(Ipv6Addr::from_bits(u128::from(leading) << 120))
@@ -323,8 +323,8 @@ mod tests {
                 .collect();
             let joined: Networks = list.iter().copied().collect();
             for _ in 0..64 {
-                let bits = dice.roll();
-                let address = if dice.below(2) == 0 {
+                let bits = random.next_u64();
+                let address = if random.below(2) == 0 {
                     IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(bits >> 32).unwrap()))
                 } else {
                     IpAddr::V6(Ipv6Addr::from_bits(u128::from(bits) << 64))

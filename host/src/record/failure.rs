@@ -42,7 +42,7 @@ pub enum Fault {
     /// The author of the plugin.
     Plugin,
     /// No party: peers reset connections, and operators stop processes.
-    Nobody,
+    Expected,
     /// The client. The operator of this host has to inform its operator.
     Client,
     /// The operator of this host.
@@ -80,7 +80,7 @@ impl Reason {
     pub fn fault(self) -> Fault {
         match self {
             Self::Error | Self::Trap | Self::Memory | Self::CpuTime | Self::WallTime => Fault::Plugin,
-            Self::Idle | Self::PeerReset | Self::Drain => Fault::Nobody,
+            Self::Idle | Self::PeerReset | Self::Drain => Fault::Expected,
             Self::ClientCertificate => Fault::Client,
             Self::Host => Fault::Host,
         }

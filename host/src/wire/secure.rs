@@ -22,7 +22,7 @@ impl Wire {
     pub async fn secure(&self, session: Session) -> Result<(), HandshakeError> {
         let mut session = Box::new(session);
         let shaken = loop {
-            let ready = match session.shake(&mut Transport(self, SendFlags::NOSIGNAL)) {
+            let ready = match session.handshake(&mut Transport(self, SendFlags::NOSIGNAL)) {
                 Ok(Step::Done) => break Ok(()),
                 Ok(Step::Readable) => self.socket.readable().await,
                 Ok(Step::Writable) => self.socket.writable().await,

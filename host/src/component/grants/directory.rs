@@ -2,7 +2,7 @@
 //! is loaded: a later change of its path has no effect until the next load.
 
 use super::Error;
-use crate::component::beneath;
+use crate::component::sandboxed_dir;
 use rustix::{
     fs::{Access, AtFlags, Mode, OFlags, accessat, open},
     io::Errno,
@@ -75,7 +75,7 @@ impl Directory {
                 error => refused(&format!("cannot be opened: {error}")),
             })?;
         let dir = File::from(dir);
-        if beneath::is_of_processes(&dir) {
+        if sandboxed_dir::is_of_processes(&dir) {
             return Err(refused("shows the system's processes, and the secrets of this one; grant another directory"));
         }
         let mode = match self.access {
@@ -86,7 +86,7 @@ impl Directory {
                 OpenMode::READ | OpenMode::WRITE
             }
         };
-        beneath::supported(&dir).map_err(|error| {
+        sandboxed_dir::supported(&dir).map_err(|error| {
             refused(&format!(
                 "the system cannot keep a guest inside of a directory (openat2, since Linux 5.6: {error})"
             ))

@@ -27,8 +27,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(20);
 
-/// How long an address remains valid after the last answer that named it: guests may take their
-/// time between lookup and connect, and some names have another address at each query.
+/// How long an address remains valid after the first answer without it: guests may take
+/// their time between lookup and connect, and some names have another address at each query.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// The most addresses kept of one answer, and of all earlier ones.
@@ -104,18 +104,18 @@ pub(super) struct Name {
 #[derive(Debug)]
 struct Known {
     answer: Arc<[IpAddr]>,
-    /// Addresses of earlier answers, with the time of the last answer that named them.
+    /// Addresses of earlier answers, with the time of the first answer without them.
     earlier: Vec<(IpAddr, Instant)>,
-    asked: Instant,
+    asked_at: Instant,
     /// Whether the last query failed.
     failed: bool,
     /// The address that was rejected last.
-    strange: Option<IpAddr>,
+    rejected: Option<IpAddr>,
 }
 
 impl Known {
     fn new(answer: Arc<[IpAddr]>) -> Self {
-        Self { answer, earlier: Vec::new(), asked: Instant::now(), failed: false, strange: None }
+        Self { answer, earlier: Vec::new(), asked_at: Instant::now(), failed: false, rejected: None }
     }
 
     fn has(&self, address: IpAddr, now: Instant) -> bool {
@@ -181,7 +181,7 @@ impl Name {
     /// Its addresses. If the answer is stale, waits briefly for a new one, and joins a query that
     /// is already running.
     pub(super) async fn addresses(self: &Arc<Self>) -> Arc<[IpAddr]> {
-        if self.with_known(|known| known.asked.elapsed() > FRESH)
+        if self.with_known(|known| known.asked_at.elapsed() > FRESH)
             && let Ok(turn) = Arc::clone(&self.turn).try_lock_owned()
         {
             let name = Arc::clone(self);
@@ -202,12 +202,12 @@ impl Name {
     /// Takes the addresses of an answer that are in a known scope.
     fn learn(&self, answer: Vec<IpAddr>, now: Instant) {
         let at_home = |address: &IpAddr| Scope::of(*address).is_some_and(|scope| self.scopes.contains(&scope));
-        let (kept, strange): (Vec<_>, Vec<_>) = answer.into_iter().partition(at_home);
-        let strange = strange.first().copied();
+        let (kept, rejected): (Vec<_>, Vec<_>) = answer.into_iter().partition(at_home);
+        let rejected = rejected.first().copied();
         let (recovered, moved, news) = self.with_known(|known| {
-            known.asked = now;
+            known.asked_at = now;
             let moved = !kept.is_empty() && known.replace(kept, now);
-            (mem::take(&mut known.failed), moved, mem::replace(&mut known.strange, strange) != strange)
+            (mem::take(&mut known.failed), moved, mem::replace(&mut known.rejected, rejected) != rejected)
         });
         if recovered {
             info!(name = %self.name, "granted name resolves again");
@@ -215,7 +215,7 @@ impl Name {
         if moved {
             debug!(name = %self.name, "granted name has new addresses");
         }
-        if let Some(address) = strange.filter(|_| news) {
+        if let Some(address) = rejected.filter(|_| news) {
             let place = Scope::of(address).map_or_else(|| "nowhere".to_owned(), |scope| scope.to_string());
             let detail = format!("it is {place}, and the name had no address there at load; reload to allow it");
             warn!(name = %self.name, %address, detail, "resolved address rejected");
@@ -225,7 +225,7 @@ impl Name {
     /// Records a failed query. The name keeps its addresses.
     fn fail(&self, error: &io::Error) {
         let first = self.with_known(|known| {
-            known.asked = Instant::now();
+            known.asked_at = Instant::now();
             !mem::replace(&mut known.failed, true)
         });
         if first {

@@ -1,7 +1,7 @@
 //! The two streams of a connection as the component model's own `stream<u8>`: straight from and to
 //! guest memory.
 
-use super::streams::Tenure;
+use super::streams::Ownership;
 use crate::{
     guest::{late_start::Learner, state::State},
     wire::{CHUNK, Wire},
@@ -37,15 +37,15 @@ fn fail(ending: &mut Option<Ending>, error: &io::Error) {
 pub(in crate::guest) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
+    ownership: Ownership,
     ending: Option<Ending>,
 }
 
 impl Input {
     /// The producer, and a receiver for its end.
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> (Self, Ended) {
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> (Self, Ended) {
         let (ending, ended) = oneshot::channel();
-        (Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, ending: Some(ending) }, ended)
+        (Self { wire: Arc::clone(wire), learner: learner.clone(), ownership, ending: Some(ending) }, ended)
     }
 }
 
@@ -99,7 +99,7 @@ impl StreamProducer<State> for Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.wire.abandon_input();
         }
     }
@@ -111,15 +111,15 @@ impl Drop for Input {
 pub(in crate::guest) struct Output {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
+    ownership: Ownership,
     ending: Option<Ending>,
 }
 
 impl Output {
     /// The consumer, and a receiver that resolves when the guest has closed the stream.
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> (Self, Ended) {
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> (Self, Ended) {
         let (ending, ended) = oneshot::channel();
-        (Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, ending: Some(ending) }, ended)
+        (Self { wire: Arc::clone(wire), learner: learner.clone(), ownership, ending: Some(ending) }, ended)
     }
 }
 
@@ -160,7 +160,7 @@ impl StreamConsumer<State> for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.learner.observable();
             self.wire.finish_output();
         }

@@ -37,7 +37,7 @@ impl Facts {
     /// # Errors
     ///
     /// If the system refuses a pair of sockets.
-    pub(in crate::guest) fn of_nobody() -> io::Result<(Self, UnixStream)> {
+    pub(in crate::guest) fn of_trial() -> io::Result<(Self, UnixStream)> {
         let (this, peer) = UnixStream::pair()?;
         this.set_nonblocking(true)?;
         let nowhere = SocketAddr::from(([0; 4], 0));

@@ -34,7 +34,7 @@ const RATE: u32 = 10;
 
 /// The output of one guest on both of its streams.
 #[derive(Debug)]
-pub(in crate::guest) struct Speech {
+pub(in crate::guest) struct GuestLog {
     plugin: Arc<str>,
     connection: ConnectionId,
     /// The rate limit of this guest; the plugin's guests share another one.
@@ -42,7 +42,7 @@ pub(in crate::guest) struct Speech {
     shared: Arc<Limiter>,
 }
 
-impl Speech {
+impl GuestLog {
     pub(in crate::guest) fn new(plugin: &Arc<str>, connection: ConnectionId, shared: &Arc<Limiter>) -> Arc<Self> {
         Arc::new(Self {
             plugin: Arc::clone(plugin),
@@ -52,7 +52,7 @@ impl Speech {
         })
     }
 
-    fn say(&self, stream: &'static str, line: &[u8]) {
+    fn log_line(&self, stream: &'static str, line: &[u8]) {
         let Some(suppressed) = self.own.pass() else { return };
         let Some(suppressed_of_others) = self.shared.pass() else { return };
         let line = log::escaped(&String::from_utf8_lossy(line));
@@ -61,7 +61,7 @@ impl Speech {
     }
 }
 
-impl Drop for Speech {
+impl Drop for GuestLog {
     fn drop(&mut self) {
         let suppressed = self.own.suppressed();
         if suppressed > 0 && self.shared.pass().is_some() {
@@ -74,7 +74,7 @@ impl Drop for Speech {
 #[derive(Clone, Debug)]
 pub(in crate::guest) struct Lines {
     stream: &'static str,
-    speech: Arc<Speech>,
+    guest_log: Arc<GuestLog>,
     learner: Learner,
     line: Arc<Mutex<Line>>,
 }
@@ -82,12 +82,12 @@ pub(in crate::guest) struct Lines {
 #[derive(Debug, Default)]
 struct Line {
     kept: Vec<u8>,
-    last: LastWords,
+    last: LastOutput,
 }
 
 /// The last output: of a panic its message, otherwise one line.
 #[derive(Clone, Debug, Default)]
-struct LastWords {
+struct LastOutput {
     text: Vec<u8>,
     panic: Panic,
 }
@@ -99,19 +99,19 @@ enum Panic {
     None,
     /// Its message may continue.
     Begun,
-    Told,
+    Complete,
 }
 
-impl LastWords {
+impl LastOutput {
     /// The most bytes that are kept.
     const LONGEST: usize = 1 << 10;
 
-    fn hear(&mut self, line: &[u8]) {
+    fn observe(&mut self, line: &[u8]) {
         // Rust prints the place first; Go and others print the message first.
         let rust = line.windows(PANICKED.len()).position(|window| window == PANICKED);
         let panic =
             rust.or_else(|| [&b"panic: "[..], b"fatal error: "].iter().any(|word| line.starts_with(word)).then_some(0));
-        let said = match (panic, self.panic) {
+        let text = match (panic, self.panic) {
             (Some(start), _) => {
                 self.text.clear();
                 self.panic = Panic::Begun;
@@ -122,7 +122,7 @@ impl LastWords {
                 line
             }
             (None, Panic::Begun) => {
-                self.panic = Panic::Told;
+                self.panic = Panic::Complete;
                 return;
             }
             // The hint about RUST_BACKTRACE is of no use in a log.
@@ -133,25 +133,25 @@ impl LastWords {
             (None, _) => return,
         };
         let room = Self::LONGEST.saturating_sub(self.text.len());
-        self.text.extend_from_slice(said.get(..room).unwrap_or(said));
+        self.text.extend_from_slice(text.get(..room).unwrap_or(text));
     }
 }
 
 impl Lines {
-    pub(in crate::guest) fn new(stream: &'static str, speech: &Arc<Speech>, learner: &Learner) -> Self {
-        Self { stream, speech: Arc::clone(speech), learner: learner.clone(), line: Arc::default() }
+    pub(in crate::guest) fn new(stream: &'static str, guest_log: &Arc<GuestLog>, learner: &Learner) -> Self {
+        Self { stream, guest_log: Arc::clone(guest_log), learner: learner.clone(), line: Arc::default() }
     }
 
     /// The last output, whether or not its line has ended.
-    pub(in crate::guest) fn last_words(&self) -> Option<String> {
+    pub(in crate::guest) fn last_output(&self) -> Option<String> {
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = line.last.clone();
-        last.hear(&line.kept);
+        last.observe(&line.kept);
         let text = String::from_utf8_lossy(last.text.trim_ascii()).into_owned();
         match last.panic {
             _ if text.is_empty() => None,
             Panic::None => Some(format!("its last output: {text}")),
-            Panic::Begun | Panic::Told => Some(text),
+            Panic::Begun | Panic::Complete => Some(text),
         }
     }
 
@@ -163,9 +163,9 @@ impl Lines {
             let room = LONGEST_LINE.saturating_sub(line.kept.len());
             line.kept.extend_from_slice(text.get(..room).unwrap_or(text));
             if complete {
-                let said = mem::take(&mut line.kept);
-                line.last.hear(&said);
-                self.speech.say(self.stream, &said);
+                let text = mem::take(&mut line.kept);
+                line.last.observe(&text);
+                self.guest_log.log_line(self.stream, &text);
             }
         }
     }
@@ -177,7 +177,7 @@ impl Drop for Lines {
         if Arc::strong_count(&self.line) == 1 {
             let rest = mem::take(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner).kept);
             if !rest.is_empty() {
-                self.speech.say(self.stream, &rest);
+                self.guest_log.log_line(self.stream, &rest);
             }
         }
     }
@@ -263,13 +263,13 @@ mod tests {
             (&[], ""),
         ];
         for (lines, expected) in cases {
-            let mut last = LastWords::default();
-            lines.iter().for_each(|line| last.hear(line.as_bytes()));
+            let mut last = LastOutput::default();
+            lines.iter().for_each(|line| last.observe(line.as_bytes()));
             assert_eq!(String::from_utf8_lossy(&last.text), expected, "{lines:?}");
         }
-        let mut last = LastWords::default();
-        (0..100).for_each(|_| last.hear(b"panicked at x"));
-        last.hear(&[b'x'; 5000]);
-        assert!(last.text.len() <= LastWords::LONGEST);
+        let mut last = LastOutput::default();
+        (0..100).for_each(|_| last.observe(b"panicked at x"));
+        last.observe(&[b'x'; 5000]);
+        assert!(last.text.len() <= LastOutput::LONGEST);
     }
 }

@@ -11,7 +11,7 @@ use wasmtime_wasi_io::{
 
 /// Whether a direction of the connection ends with its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::guest) enum Tenure {
+pub(in crate::guest) enum Ownership {
     /// It does: a handler has one stream for each direction.
     Owned,
     /// It lasts as long as the guest: a program may reopen its standard streams at any time.
@@ -23,14 +23,14 @@ pub(in crate::guest) enum Tenure {
 pub(in crate::guest) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
+    ownership: Ownership,
     /// Whether the guest has waited for the bytes that it reads next.
     awaited: bool,
 }
 
 impl Input {
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, awaited: false }
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone(), ownership, awaited: false }
     }
 
     fn try_read(&self, most: usize) -> StreamResult<Option<Bytes>> {
@@ -81,7 +81,7 @@ impl InputStream for Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.wire.abandon_input();
         }
     }
@@ -92,12 +92,12 @@ impl Drop for Input {
 pub(in crate::guest) struct Output {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
+    ownership: Ownership,
 }
 
 impl Output {
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone(), tenure }
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone(), ownership }
     }
 }
 
@@ -143,7 +143,7 @@ impl OutputStream for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.learner.observable();
             self.wire.finish_output();
         }

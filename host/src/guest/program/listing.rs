@@ -11,7 +11,7 @@ use super::{
     parts,
 };
 use crate::{
-    component::beneath::{self, Name},
+    component::sandboxed_dir::{self, Name},
     guest::{
         state::State,
         wasi::files::{LONGEST_LISTING, Refusal, apart},
@@ -27,7 +27,7 @@ pub(super) struct Listing(Vec<Name>);
 impl Listing {
     /// `None` if there are too many entries.
     fn of(dir: &File) -> io::Result<Option<Self>> {
-        let Some(rest) = beneath::list(dir, LONGEST_LISTING)? else { return Ok(None) };
+        let Some(rest) = sandboxed_dir::list(dir, LONGEST_LISTING)? else { return Ok(None) };
         // The parent may lie outside of the grant: `..` shows the directory itself, as at the root of a file system.
         let inode = dir.metadata()?.ino();
         let special = |name: &[u8]| Name { name: name.to_vec(), kind: FileType::Directory, inode };

@@ -1,6 +1,6 @@
 //! Programs of WASI 0.1: core modules that export `_start`, run as they are. This is all of
 //! `wasi_snapshot_preview1`: the connection as standard input and output, the log as standard
-//! error, the granted directories under the rules of `beneath`, clocks and random numbers.
+//! error, the granted directories under the rules of `sandboxed_dir`, clocks and random numbers.
 //!
 //! ```text
 //! mod      a program's state; linking and running it

@@ -1,4 +1,4 @@
-//! The calls that take a path. `beneath` and `entries` resolve it, and keep it inside its
+//! The calls that take a path. `sandboxed_dir` and `entries` resolve it, and keep it inside its
 //! directory.
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     parts,
 };
 use crate::{
-    component::beneath::{self, Wish},
+    component::sandboxed_dir::{self, OpenRequest},
     guest::{
         state::State,
         wasi::{entries, files::apart},
@@ -94,7 +94,7 @@ pub(super) async fn unlink(caller: &mut Caller<'_, State>, name: Name) -> Answer
 
 pub(super) async fn set_times(caller: &mut Caller<'_, State>, name: Name, follow: u32, times: Times) -> Answer {
     let (follow, times) = (follows(follow)?, Timestamps::try_from(times)?);
-    change(caller, name, move |dir, path| beneath::set_times(dir, path, follow, &times)).await
+    change(caller, name, move |dir, path| sandboxed_dir::set_times(dir, path, follow, &times)).await
 }
 
 pub(super) async fn symlink(caller: &mut Caller<'_, State>, target: Span, name: Name) -> Answer {
@@ -139,14 +139,14 @@ pub(super) async fn read_link(caller: &mut Caller<'_, State>, name: Name, room: 
 }
 
 pub(super) async fn open(caller: &mut Caller<'_, State>, name: Name, opening: Opening, out: u32) -> Answer {
-    let wish = wish(&opening)?;
+    let request = request(&opening)?;
     let flags = u16::try_from(opening.flags)?;
-    let Found { dir, path } = find(caller, name, if wish.writes() { Access::Change } else { Access::Look })?;
+    let Found { dir, path } = find(caller, name, if request.writes() { Access::Change } else { Access::Look })?;
     let (view, state) = super::memory_and_state(caller)?;
     view.check(out, 4)?;
     let place = state.places.take(&state.table).ok_or(Errno::MFILE)?;
     let grant_writable = state.program.as_mut().ok_or(Errno::BADF)?.descriptors.directory(name.fd)?.writable;
-    let (opened, kind) = apart(move || beneath::open(&dir, &path, wish)).await?;
+    let (opened, kind) = apart(move || sandboxed_dir::open(&dir, &path, request)).await?;
     let opened = Arc::new(opened);
     let descriptor = if kind == FileType::Directory {
         Descriptor::Directory(Directory {
@@ -159,8 +159,8 @@ pub(super) async fn open(caller: &mut Caller<'_, State>, name: Name, opening: Op
     } else {
         Descriptor::File(OpenFile {
             file: opened,
-            readable: wish.reads(),
-            writable: wish.write,
+            readable: request.reads(),
+            writable: request.write,
             grant_writable,
             flags,
             _place: place,
@@ -171,7 +171,7 @@ pub(super) async fn open(caller: &mut Caller<'_, State>, name: Name, opening: Op
     view.put_u32(out, number)
 }
 
-fn wish(Opening { follow, open, rights, flags }: &Opening) -> Answer<Wish> {
+fn request(Opening { follow, open, rights, flags }: &Opening) -> Answer<OpenRequest> {
     const CREATE: u32 = 1;
     const DIRECTORY: u32 = 2;
     const EXCLUSIVE: u32 = 4;
@@ -182,7 +182,7 @@ fn wish(Opening { follow, open, rights, flags }: &Opening) -> Answer<Wish> {
     if flags & !u32::from(APPEND | NONBLOCK) != 0 {
         return Err(Errno::NOTSUP);
     }
-    let wish = Wish {
+    let request = OpenRequest {
         follow: follows(*follow)?,
         create: open & CREATE != 0,
         exclusive: open & EXCLUSIVE != 0,
@@ -192,8 +192,8 @@ fn wish(Opening { follow, open, rights, flags }: &Opening) -> Answer<Wish> {
         write: rights & (rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE) != 0,
         append: flags & u32::from(APPEND) != 0,
     };
-    if wish.directory && (wish.create || wish.exclusive || wish.truncate) {
+    if request.directory && (request.create || request.exclusive || request.truncate) {
         return Err(Errno::INVAL);
     }
-    Ok(wish)
+    Ok(request)
 }

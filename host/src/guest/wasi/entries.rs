@@ -1,8 +1,8 @@
 //! Operations on names beneath a directory: create, remove, rename, link, stat. The kernel keeps
-//! each path inside, as for an open (`beneath`). An operation that changes a name resolves the
+//! each path inside, as for an open (`sandboxed_dir`). An operation that changes a name resolves the
 //! directory that holds it, and never follows the name itself.
 
-use crate::component::beneath::resolve;
+use crate::component::sandboxed_dir::resolve;
 use rustix::{
     fs::{AtFlags, Mode, OFlags, Stat, fstat, linkat, mkdirat, readlinkat, renameat, symlinkat, unlinkat},
     io::Errno,

@@ -66,7 +66,7 @@ impl WasiHttpView for State {
         // A guest that has too many collections of fields can make only empty ones.
         self.lacks_room_for_fields = !self.has_room_for_large();
         let fields = if self.lacks_room_for_fields { 0 } else { FIELDS_BYTES };
-        let denials = || Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+        let denials = || Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
         let Http { context, outgoing } =
             &mut **self.http.get_or_insert_with(|| Http::new(&self.granted, &self.idle, denials()));
         context.set_field_size_limit(fields);
@@ -78,7 +78,7 @@ impl State {
     /// Takes a place for the connection of the next request.
     fn make_way(&mut self) {
         let place = self.places.take(&self.table);
-        let denials = || Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+        let denials = || Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
         self.http.get_or_insert_with(|| Http::new(&self.granted, &self.idle, denials())).outgoing.place = place;
     }
 }

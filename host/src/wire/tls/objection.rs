@@ -88,7 +88,7 @@ impl<'c> Shown<'c> {
                 );
                 (self.standing(Standing::NotYet), why)
             }
-            CertificateError::UnknownIssuer => (0, self.of_stranger()),
+            CertificateError::UnknownIssuer => (0, self.of_unknown_issuer()),
             CertificateError::BadSignature => self.of_signature(),
             CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { signature_algorithm_id, .. } => {
@@ -176,7 +176,7 @@ impl<'c> Shown<'c> {
     }
 
     /// A chain that ends at an unknown issuer.
-    fn of_stranger(&self) -> String {
+    fn of_unknown_issuer(&self) -> String {
         let Some(own) = self.chain.first() else { return "cannot be read; issue it again".into() };
         if own.is_self_issued() {
             return format!("is self-signed, and must be issued by an authority in --client-ca; {ISSUE}");

@@ -71,7 +71,7 @@ impl Session {
     /// # Errors
     ///
     /// If the handshake fails. The alert has been sent, if there was room.
-    pub fn shake(&mut self, transport: &mut (impl Read + Write)) -> Result<Step, HandshakeError> {
+    pub fn handshake(&mut self, transport: &mut (impl Read + Write)) -> Result<Step, HandshakeError> {
         loop {
             let sent = self.flush(transport).map_err(HandshakeError::Broken)?;
             if !self.connection.is_handshaking() {

@@ -109,7 +109,7 @@ impl Options {
     /// If they contradict each other.
     pub fn settings(self) -> Result<Option<Settings>, Unusable> {
         if self.certificates.is_empty() {
-            return match self.without_meaning() {
+            return match self.first_tls_option() {
                 Some(unusable) => Err(unusable),
                 None => Ok(None),
             };
@@ -142,7 +142,7 @@ impl Options {
     }
 
     /// The first option that needs TLS, if TLS is off.
-    fn without_meaning(&self) -> Option<Unusable> {
+    fn first_tls_option(&self) -> Option<Unusable> {
         if let Some(key) = self.keys.first() {
             return Some(Unusable::NoCertificate(key.clone()));
         }

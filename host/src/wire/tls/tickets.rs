@@ -22,8 +22,8 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// How long tickets are made with one key, in seconds. A stolen key exposes sessions of one to
-/// [`EARLIER`] + 1 periods before the theft.
+/// How long tickets are made with one key, in seconds. A stolen key exposes the sessions
+/// of the last one to [`EARLIER`] + 1 periods.
 const PERIOD: u64 = 6 * 60 * 60;
 
 /// The number of earlier periods whose keys still open tickets.

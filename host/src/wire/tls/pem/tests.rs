@@ -1,5 +1,5 @@
 use super::*;
-use crate::system::dice::Dice;
+use crate::system::random::Random;
 
 const BODY: &str = "MIIBAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZ\nGhscHR4fICEiIyQlJicoKSorLC0uLzAxMjM0\n";
 
@@ -106,17 +106,17 @@ fn a_passphrase_is_seen_in_both_formats() {
 /// No text makes the parser panic, and its messages do not contain any part of the text.
 #[test]
 fn messages_about_damaged_files_reveal_no_content() {
-    let mut dice = Dice::new(14);
+    let mut random = Random::new(14);
     let good = format!("text\n{}{}", block("PRIVATE KEY"), block("EC PARAMETERS"));
     for _ in 0..20_000 {
         let mut text = good.clone().into_bytes();
-        for _ in 0..=dice.below(3) {
-            let at = dice.below(text.len());
-            match dice.below(5) {
-                0 => text[at] = u8::try_from(dice.below(256)).unwrap(),
+        for _ in 0..=random.below(3) {
+            let at = random.below(text.len());
+            match random.below(5) {
+                0 => text[at] = u8::try_from(random.below(256)).unwrap(),
                 1 => drop(text.remove(at)),
                 2 => text.truncate(at.max(8)),
-                3 => text.insert(at, dice.one_of(b"\n -\\")),
+                3 => text.insert(at, random.one_of(b"\n -\\")),
                 _ => text.extend_from_within(at..),
             }
         }

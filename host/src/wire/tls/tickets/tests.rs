@@ -96,9 +96,9 @@ fn a_clock_that_goes_back_changes_nothing_and_a_leap_starts_a_new_chain() {
     for period in [0, u64::MAX, 1] {
         chain.at(period).unwrap();
         assert!(!opens(&chain, current));
-        let anew = sealed_with(&chain);
+        let restarted = sealed_with(&chain);
         chain.at(period).unwrap();
-        assert_eq!(sealed_with(&chain), anew);
+        assert_eq!(sealed_with(&chain), restarted);
     }
 }
 

@@ -21,7 +21,7 @@ const ATTEMPTS: usize = 16;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct OpenRequest {
     pub(crate) follow: bool,
     pub(crate) create: bool,
     pub(crate) exclusive: bool,
@@ -32,7 +32,7 @@ pub(crate) struct Wish {
     pub(crate) append: bool,
 }
 
-impl Wish {
+impl OpenRequest {
     /// Whether it can change anything, by the open itself or through the descriptor.
     pub(crate) fn writes(self) -> bool {
         self.create || self.truncate || self.write
@@ -76,19 +76,19 @@ pub(super) fn supported(dir: &File) -> io::Result<()> {
 ///
 /// Any error of `open(2)`; "not permitted" if the path leads out of the directory, or to anything
 /// other than a file or a directory.
-pub(crate) fn open(dir: &File, path: &str, wish: Wish) -> io::Result<(File, FileType)> {
+pub(crate) fn open(dir: &File, path: &str, request: OpenRequest) -> io::Result<(File, FileType)> {
     let mut look = OFlags::PATH;
-    look.set(OFlags::NOFOLLOW, !wish.follow);
+    look.set(OFlags::NOFOLLOW, !request.follow);
     match resolve(dir, path, look) {
         // A link that must not be followed fails here, with the right error.
         Ok(found) => match file_type(&found)? {
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {}
             _ => return Err(Errno::PERM.into()),
         },
-        Err(error) if wish.create && Errno::from_io_error(&error) == Some(Errno::NOENT) => {}
+        Err(error) if request.create && Errno::from_io_error(&error) == Some(Errno::NOENT) => {}
         Err(error) => return Err(error),
     }
-    let opened = resolve(dir, path, wish.flags())?;
+    let opened = resolve(dir, path, request.flags())?;
     match file_type(&opened)? {
         found @ (FileType::RegularFile | FileType::Directory) if !is_of_processes(&opened) => {
             Ok((opened.into(), found))
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use std::{fs, os::unix::fs::symlink};
 
-    const READ: Wish = Wish {
+    const READ: OpenRequest = OpenRequest {
         follow: true,
         create: false,
         exclusive: false,
@@ -185,8 +185,8 @@ mod tests {
         append: false,
     };
 
-    fn refused(dir: &File, path: &str, wish: Wish) -> Errno {
-        Errno::from_io_error(&open(dir, path, wish).unwrap_err()).unwrap()
+    fn refused(dir: &File, path: &str, request: OpenRequest) -> Errno {
+        Errno::from_io_error(&open(dir, path, request).unwrap_err()).unwrap()
     }
 
     #[test]
@@ -207,10 +207,10 @@ mod tests {
         assert_eq!(open(&dir, ".", READ).unwrap().1, FileType::Directory);
         for path in ["../secret", "deep/../../secret", "/etc/passwd", "out", "absolute", "magic/passwd", "..", "/"] {
             assert_eq!(refused(&dir, path, READ), Errno::PERM, "{path}");
-            let wish = Wish { write: true, create: true, ..READ };
-            assert_eq!(refused(&dir, path, wish), Errno::PERM, "{path}");
+            let request = OpenRequest { write: true, create: true, ..READ };
+            assert_eq!(refused(&dir, path, request), Errno::PERM, "{path}");
         }
-        assert_eq!(refused(&dir, "out", Wish { follow: false, ..READ }), Errno::LOOP);
+        assert_eq!(refused(&dir, "out", OpenRequest { follow: false, ..READ }), Errno::LOOP);
         assert_eq!(refused(&dir, "absent", READ), Errno::NOENT);
         assert_eq!(refused(&dir, "", READ), Errno::NOENT);
     }
@@ -221,9 +221,11 @@ mod tests {
         let dir = File::open(outer.path()).unwrap();
         nix::unistd::mkfifo(&outer.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(outer.path().join("socket")).unwrap();
-        for wish in [READ, Wish { write: true, ..READ }, Wish { write: true, read: false, create: true, ..READ }] {
-            assert_eq!(refused(&dir, "pipe", wish), Errno::PERM);
-            assert_eq!(refused(&dir, "socket", wish), Errno::PERM);
+        for request in
+            [READ, OpenRequest { write: true, ..READ }, OpenRequest { write: true, read: false, create: true, ..READ }]
+        {
+            assert_eq!(refused(&dir, "pipe", request), Errno::PERM);
+            assert_eq!(refused(&dir, "socket", request), Errno::PERM);
         }
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         set_times(&dir, "pipe", true, &Timestamps { last_access: now, last_modification: now }).unwrap();
