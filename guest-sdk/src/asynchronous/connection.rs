@@ -11,23 +11,24 @@ use crate::Ready;
 use crate::facts::facts;
 use crate::host::asynchronous as host;
 
-/// The connection that an async handler serves: it reads what the peer sends, writes what the peer gets, and knows what is
-/// known of the peer.
+/// The connection that an async handler serves: it reads the peer's bytes, writes to the peer, and
+/// gives facts about it.
 ///
-/// Reading returns 0 bytes when the peer has closed its sending side, and only then; a reset, a timeout and a TLS
-/// connection that was cut off are errors of the kind [`ConnectionReset`](io::ErrorKind::ConnectionReset). What is
-/// written has been taken by the host when the call returns: there is no buffer, and nothing to flush.
+/// Reading returns 0 bytes only when the peer has closed its sending side. A reset, a timeout and a
+/// truncated TLS connection are errors of the kind
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset). When a write returns, the host has taken
+/// the bytes: there is no buffer to flush.
 ///
-/// Dropping the connection closes the sending side and discards what still arrives.
+/// Dropping the connection closes the sending side and discards further input.
 #[derive(Debug)]
 pub struct Connection {
-    // The order is the order of dropping: first what the peer waits for.
+    // Fields drop in this order: first the one that the peer waits for.
     output: Output,
     input: Input,
     facts: Facts,
 }
 
-/// What is known of a connection, apart from its bytes. Dropping it has no effect on the connection.
+/// Facts about a connection, apart from its bytes. Dropping it has no effect on the connection.
 #[derive(Debug)]
 pub struct Facts {
     /// Never dropped, as in a 0.2 plugin.
@@ -46,7 +47,8 @@ impl Connection {
         Self { output: Output::new(output), input: Input::new(input, Rc::clone(&resource)), facts: Facts { resource } }
     }
 
-    /// Takes the connection apart, for a handler that drops one half early or hands them to different futures.
+    /// Splits the connection, for a handler that drops one half early or passes them to different
+    /// futures.
     #[must_use]
     pub fn split(self) -> (Facts, Input, Output) {
         (self.facts, self.input, self.output)
@@ -57,8 +59,8 @@ impl Connection {
         (&mut self.input, &mut self.output)
     }
 
-    /// Puts a message into the host's log as what serving this connection failed with, as the handler's own error does.
-    /// The first message counts. It does not end the handler.
+    /// Logs a message as the reason why serving this connection failed, like an error that the
+    /// handler returns. The first message counts. It does not end the handler.
     pub fn fail(&self, message: &str) {
         self.facts.fail(message);
     }
@@ -117,7 +119,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What `parse` refuses with, a message that is too long or not whole, and where the connection broke.
+    /// The errors of `parse`; a message that is too long or incomplete; a broken connection.
     pub async fn read_frame<T, E: From<io::Error>>(
         &mut self,
         most: usize,
@@ -140,7 +142,7 @@ impl Connection {
         self.output.write_all(bytes).await
     }
 
-    /// What `write!(connection, …).await` calls: see [`Output::write_fmt`].
+    /// Called by `write!(connection, …).await`: see [`Output::write_fmt`].
     pub fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> impl Future<Output = io::Result<()>> + use<'_> {
         self.output.write_fmt(arguments)
     }
