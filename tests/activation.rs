@@ -152,16 +152,16 @@ fn what_cannot_be_served_is_named() {
     let abstract_name = SocketAddr::from_abstract_name(format!("activation-{}", std::process::id())).unwrap();
     let unit = "a socket unit passes what can be served with ListenStream= and Accept=no";
     let cases: [(OwnedFd, &str, &str); 6] = [
-        (UdpSocket::bind("127.0.0.1:0").unwrap().into(), "is no stream socket", unit),
-        (UnixDatagram::unbound().unwrap().into(), "is no stream socket", unit),
-        (pipe.into(), "is no socket", unit),
-        (fs::File::open("/dev/null").unwrap().into(), "is no socket", unit),
+        (UdpSocket::bind("127.0.0.1:0").unwrap().into(), "is not a stream socket", unit),
+        (UnixDatagram::unbound().unwrap().into(), "is not a stream socket", unit),
+        (pipe.into(), "is not a socket", unit),
+        (fs::File::open("/dev/null").unwrap().into(), "is not a socket", unit),
         (connected.into(), "does not listen", unit),
         (UnixListener::bind_addr(&abstract_name).unwrap().into(), "an address of another kind", "absolute path"),
     ];
     for (descriptor, problem, remedy) in cases {
         let setup = serving("hello", &["systemd:web"]).passed(descriptor, "web");
-        refused(&setup, &["descriptor 3: what came as systemd:web#0", problem, remedy]);
+        refused(&setup, &["descriptor 3: the socket passed as systemd:web#0", problem, remedy]);
     }
 }
 

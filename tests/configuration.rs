@@ -382,16 +382,16 @@ fn check_finds_what_booting_would_find_and_disturbs_nobody() {
     let foreign = format!("unix://{}", regular.display());
     let lost = "unix:///nowhere/at/all.sock";
     for (setup, code, complaint) in [
-        (check().option("--bind", nowhere), 3, "this machine has no such address"),
-        (check().option("--bind", &foreign), 3, "is no socket"),
+        (check().option("--bind", nowhere), 3, "this machine does not have that address"),
+        (check().option("--bind", &foreign), 3, "is not a socket"),
         (check().option("--bind", lost), 3, "does not exist"),
         (check().option("--pidfile", "/nowhere/at/all.pid"), 2, "--pidfile /nowhere/at/all.pid"),
         (Setup::bare().argument("check").option("--plugin", &damaged), 2, "is damaged"),
         (Setup::bare().argument("check"), 2, "--plugin is missing"),
         (check().argument("--anchor=nonsense"), 2, "--anchor \"nonsense\": is not one of auto, always, never"),
-        (check().option("--handoff-socket", &regular), 3, "is no socket"),
+        (check().option("--handoff-socket", &regular), 3, "is not a socket"),
         (check().option("--take-over", &path), 3, "name the --handoff-socket of the host that serves"),
-        (check().option("--bind", format!("{foreign}/below.sock")), 3, "its directory is no directory"),
+        (check().option("--bind", format!("{foreign}/below.sock")), 3, "its directory is not a directory"),
     ] {
         let (found, out, err) = setup.run();
         assert_eq!((found, out.as_str(), err.contains(complaint)), (code, "", true), "{complaint}: {err}");
@@ -494,7 +494,7 @@ fn a_route_that_nobody_could_take_is_a_mistake() {
         ),
         (
             format!("{tls}[[listener.route]]\nserver-name = \"192.0.2.1\"\n"),
-            "server-name \"192.0.2.1\" (FILE, line 8): is no server name, as in www.example.org or *.example.org; addresses are never asked for",
+            "server-name \"192.0.2.1\" (FILE, line 8): is not a server name, as in www.example.org or *.example.org; clients do not send addresses as server names",
         ),
         (
             format!("{tls}[[listener.route]]\nalpn = \"shout\"\n"),

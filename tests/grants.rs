@@ -177,10 +177,10 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
     fs::write(at("binary"), [0xff, 0xfe]).unwrap();
     mkfifo(Path::new(&at("pipe")), Mode::S_IRWXU).unwrap();
     for (option, value, remedy) in [
-        ("--guest-env", "NAME", "has no value; write NAME=VALUE, or NAME=@FILE"),
-        ("--guest-env", "=", "has no name"),
-        ("--guest-env", "", "has no value"),
-        ("--guest-env", "A=@", "names no file after the @"),
+        ("--guest-env", "NAME", "needs a value; write NAME=VALUE, or NAME=@FILE"),
+        ("--guest-env", "=", "needs a name"),
+        ("--guest-env", "", "needs a value"),
+        ("--guest-env", "A=@", "needs a file after the @"),
         ("--guest-env", "A=@/absent", "cannot be read"),
         ("--guest-env", &format!("A=@{}", at("pipe")), "not a regular file"),
         ("--guest-env", &format!("A=@{}", at("long")), "longer than 64 KiB"),
@@ -191,32 +191,32 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
         ("--guest-dir", "/srv::data", "not absolute"),
         ("--guest-dir", "/srv::/data/../etc", "shortest form"),
         ("--guest-dir", "/srv::/data/", "shortest form"),
-        ("--guest-dir", "/srv::/data:ro", "something else than rw"),
-        ("--guest-dir", "/absent::/data", "there is no such directory"),
+        ("--guest-dir", "/srv::/data:ro", "an unknown word after the guest's path"),
+        ("--guest-dir", "/absent::/data", "the directory does not exist"),
         ("--guest-dir", &format!("{}::/data", at("file")), "is not a directory"),
         ("--guest-dir", &format!("{}::/data", at("pipe")), "is not a directory"),
-        ("--guest-dir", "/proc::/proc", "this one with its secrets"),
-        ("--guest-connect", "", "has no port"),
-        ("--guest-connect", "db.internal", "has no port"),
-        ("--guest-connect", "db.internal:", "not a number from 1 to 65535"),
-        ("--guest-connect", "db.internal:0", "not a number from 1 to 65535"),
-        ("--guest-connect", "db.internal:99999", "not a number from 1 to 65535"),
+        ("--guest-dir", "/proc::/proc", "the secrets of this one"),
+        ("--guest-connect", "", "needs a port"),
+        ("--guest-connect", "db.internal", "needs a port"),
+        ("--guest-connect", "db.internal:", "nor a number from 1 to 65535"),
+        ("--guest-connect", "db.internal:0", "nor a number from 1 to 65535"),
+        ("--guest-connect", "db.internal:99999", "nor a number from 1 to 65535"),
         ("--guest-connect", "db.internal:80-90", "once for each port"),
-        ("--guest-connect", ":80", "has no host"),
-        ("--guest-connect", "*:80", "has no host"),
+        ("--guest-connect", ":80", "needs an address, a network or a name"),
+        ("--guest-connect", "*:80", "needs an address, a network or a name"),
         ("--guest-connect", "::1:80", "without brackets"),
         ("--guest-connect", "[::1:80", "does not close it"),
-        ("--guest-connect", "[db]:80", "no IPv6 address"),
+        ("--guest-connect", "[db]:80", "not have an IPv6 address"),
         ("--guest-connect", "10.0.0.1/8:80", "bits beyond its length"),
         ("--guest-connect", "10.0.0.0/33:80", "is not ADDRESS/BITS"),
         ("--guest-connect", "127.1:80", "not written in full"),
         ("--guest-connect", "datenb\u{e4}nke.test:80", "begins with xn--"),
-        ("--plugin-sha256", "abc", "is no SHA-256"),
+        ("--plugin-sha256", "abc", "is not a SHA-256"),
     ] {
         let value_as_said = format!("{value:?}");
         refused(&Setup::serving("hello").argument(format!("{option}={value}")), 2, &[option, &value_as_said, remedy]);
     }
-    refused(&Setup::serving("hello").option("--guest-connect", ","), 2, &["--guest-connect \"\"", "has no port"]);
+    refused(&Setup::serving("hello").option("--guest-connect", ","), 2, &["--guest-connect \"\"", "needs a port"]);
     let twice =
         |option: &str, one: &str, other: &str| Setup::serving("hello").option(option, one).option(option, other);
     refused(&twice("--guest-env", "A=1", "A=2"), 2, &["--guest-env \"A\"", "is given a second time"]);

@@ -78,22 +78,22 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
         (
             r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)) (instance $h) (export "wasi:cli/run@0.2.0" (instance $h)))"#,
             "command of WASI 0.2 (wasi:cli@0.2.0)",
-            "imports what this host does not have: wasi:keyvalue/store@0.2.0",
+            "imports interfaces that this host does not have: wasi:keyvalue/store@0.2.0",
         ),
         (
             r#"(module (import "env" "log" (func)) (memory 1 2) (func (export "_start")))"#,
             "command of WASI 0.1 (wasi_snapshot_preview1)",
-            "imports what this host does not have: env",
+            "imports interfaces that this host does not have: env",
         ),
         (
             r#"(module (func (export "run")))"#,
             "core module",
-            "is a core WebAssembly module without _start, and so no program; it exports run",
+            "is a core WebAssembly module without _start, and so not a program; it exports run",
         ),
         (
             r#"(component (import "acme:db/store@1.0.0" (instance)) (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
             "handler of WASI 0.2 (uninterruptible:server@0.2.0)",
-            "imports what this host does not have: acme:db/store@1.0.0",
+            "imports interfaces that this host does not have: acme:db/store@1.0.0",
         ),
         (r#"(component)"#, "component", "does not export uninterruptible:server/handler"),
     ] {
@@ -140,7 +140,7 @@ fn what_is_no_webassembly_is_one_line() {
     let half = files.path().join("half.wasm");
     fs::write(&half, damaged).unwrap();
     for (path, reason) in
-        [(path, "no WebAssembly at all"), (half, "is damaged"), (files.path().join("absent.wasm"), "cannot be read")]
+        [(path, "is not WebAssembly"), (half, "is damaged"), (files.path().join("absent.wasm"), "cannot be read")]
     {
         for subcommand in ["inspect", "compile"] {
             let (code, out, err) = Setup::bare().argument(subcommand).argument(&path).run();
@@ -190,7 +190,7 @@ fn what_cannot_be_kept_is_not_compiled_in_vain() {
         options.iter().fold(setup, |setup, option| setup.argument(option)).run()
     };
     let (code, _, err) = compile(&["--cache-dir", "none"]);
-    assert!(code == 2 && err.contains("there is no cache to compile it into"), "{err}");
+    assert!(code == 2 && err.contains("compiling needs a cache directory"), "{err}");
     let dir = directory();
     let open = dir.path().join("open");
     fs::create_dir(&open).unwrap();

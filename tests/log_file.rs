@@ -127,7 +127,7 @@ fn a_log_that_cannot_be_written_is_named_before_anything_is_bound() {
         (inside("absent/host.log"), 2, "create its directory"),
         (inside("file/host.log"), 2, "name a file"),
         (directory.path().to_owned(), 2, "name a file"),
-        (pipe, 3, "start its reader first"),
+        (pipe, 3, "start the reader first"),
         (PathBuf::new(), 2, "a value is required"),
     ] {
         let (exit, out, err) = logging_to(&path, "hello").run();

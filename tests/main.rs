@@ -22,8 +22,6 @@ mod commands;
 mod configuration;
 mod connections;
 mod contract;
-#[path = "../host/src/system/dice.rs"]
-mod dice;
 mod documentation;
 mod documents;
 mod examples;
@@ -63,6 +61,8 @@ mod privilege;
 mod project;
 mod protocol;
 mod proxy_protocol;
+#[path = "../host/src/system/random.rs"]
+mod random;
 mod reach;
 mod records;
 mod reload;

@@ -29,7 +29,7 @@ impl Home {
     fn new() -> Option<Self> {
         let skipped = |reason: &str| eprintln!("skipped: {reason}");
         if !Uid::effective().is_root() {
-            skipped("only root can become somebody else");
+            skipped("only root can change its user or group");
             return None;
         }
         let Some(user) = User::from_name(NOBODY).unwrap() else {
@@ -219,7 +219,7 @@ fn whoever_is_that_user_already_stays_as_it_is() {
         let (code, out, err) = as_nobody(&home, setup).unwrap().run();
         assert_eq!((code, out.as_str()), (3, ""), "{err}");
         assert!(err.contains(&format!("{identity}: the system refuses to drop supplementary groups")), "{err}");
-        assert!(err.contains("only root can become somebody else"), "{err}");
+        assert!(err.contains("only root can change its user or group"), "{err}");
     }
 }
 
@@ -281,11 +281,11 @@ fn nobody_that_is_unknown_is_named_with_a_remedy() {
     let unlisted = (3_000_000_000_u32..).find(|id| User::from_uid(Uid::from_raw(*id)).unwrap().is_none()).unwrap();
     let unlisted = unlisted.to_string();
     for (option, value, remedy) in [
-        ("--user", "no-such-user", "is no user of this system; name one, or give a number"),
-        ("--user", "4294967295", "is no user of this system"),
+        ("--user", "no-such-user", "is not a user of this system; give a user name or a numeric id"),
+        ("--user", "4294967295", "is not a user of this system"),
         ("--user", unlisted.as_str(), "give --group as well"),
-        ("--group", "no-such-group", "is no group of this system"),
-        ("--group", "-1", "is no group of this system"),
+        ("--group", "no-such-group", "is not a group of this system"),
+        ("--group", "-1", "is not a group of this system"),
     ] {
         let (code, out, err) = Setup::serving("hello").argument(format!("{option}={value}")).run();
         assert_eq!((code, out.as_str()), (2, ""), "{err}");

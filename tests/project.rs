@@ -202,7 +202,7 @@ fn a_trap_is_logged_with_the_names_of_functions_and_with_lines_where_there_are()
     let host = Setup::serving_file(&project.plugin()).argument("--watch").start();
     assert_eq!(host.ask("!\n"), b"");
     let record = host.logged(&["connection failed", "reason=trap"]);
-    assert!(record.contains("it said last: about to fail; ") && record.contains(", in boom < "), "{record}");
+    assert!(record.contains("its last output: about to fail; ") && record.contains(", in boom < "), "{record}");
     assert!(!record.contains("handler.c"), "{record}");
 
     // Built for looking into it, saved, and asked again.

@@ -308,11 +308,11 @@ fn a_proxy_may_be_at_a_unix_listener() {
 #[test]
 fn proxies_that_cannot_be_are_refused_at_boot() {
     for (value, needle) in [
-        ("", "is no network"),
-        (",", "\"\" is no network"),
-        ("unix,", "\"\" is no network"),
+        ("", "is not a network"),
+        (",", "\"\" is not a network"),
+        ("unix,", "\"\" is not a network"),
         ("10.0.0.5/8", "write 10.0.0.0/8"),
-        ("Unix", "is no network"),
+        ("Unix", "is not a network"),
     ] {
         let needles = ["--proxy-protocol", &format!("{value:?}"), needle];
         refused(&Setup::serving("hello").argument(format!("--proxy-protocol={value}")), &needles);

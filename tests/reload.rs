@@ -98,7 +98,7 @@ fn what_is_no_plugin_changes_nothing() {
     };
     let damaged = fs::read(plugin("speaks-first")).unwrap();
     let cases: [(&dyn Fn(), &str); 5] = [
-        (&|| fs::write(path, b"garbage").unwrap(), "no WebAssembly at all"),
+        (&|| fs::write(path, b"garbage").unwrap(), "is not WebAssembly"),
         (&|| fs::write(path, b"\0asm\x01\0\0\0").unwrap(), "is a core WebAssembly module"),
         (&|| fs::write(path, &damaged[..damaged.len() / 2]).unwrap(), "is damaged"),
         (&|| fs::create_dir(path).unwrap(), "is not a regular file"),

@@ -113,13 +113,13 @@ fn networks_come_from_the_environment_as_the_gem_has_them() {
 #[test]
 fn what_is_no_network_and_no_count_is_refused_at_boot() {
     for (option, value, remedy) in [
-        ("--allow-network", "", "is no network; name one as in 10.0.0.0/8"),
-        ("--allow-network", ",", "\"\" is no network"),
+        ("--allow-network", "", "is not a network; write one as in 10.0.0.0/8"),
+        ("--allow-network", ",", "\"\" is not a network"),
         ("--allow-network", "10.0.0.1/8", "write 10.0.0.0/8 for the network, or 10.0.0.1 for that host"),
-        ("--allow-network", "10.0.0.0/8,localhost", "\"localhost\" is no network"),
-        ("--allow-network", "10.0.0.0/33", "no number from 0 to 32"),
+        ("--allow-network", "10.0.0.0/8,localhost", "\"localhost\" is not a network"),
+        ("--allow-network", "10.0.0.0/33", "not a number from 0 to 32"),
         ("--deny-network", "2001:db8::1/32", "write 2001:db8::/32"),
-        ("--deny-network", "all", "is no network"),
+        ("--deny-network", "all", "is not a network"),
         ("--max-connections-per-ip", "0", "is not a whole number from 1"),
         ("--max-connections-per-ip", "", "is not a whole number from 1"),
         ("--max-connections-per-ip", "few", "is not a whole number from 1"),

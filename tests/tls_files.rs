@@ -44,7 +44,10 @@ fn options_that_do_not_go_together_are_refused() {
     refused(&lone("--tls-alpn", "h2"), &["--tls-alpn is given without --tls-certificate"]);
     refused(&lone("--tls-min-version", "1.3"), &["--tls-min-version is given without --tls-certificate"]);
     refused(&bare().argument("--verify-client-certificate"), &["--verify-client-certificate is given without"]);
-    refused(&with("a.pem", "a.key").argument("--verify-client-certificate"), &["nobody is trusted yet", "--client-ca"]);
+    refused(
+        &with("a.pem", "a.key").argument("--verify-client-certificate"),
+        &["needs an authority to trust", "--client-ca"],
+    );
     let contradiction = with("a.pem", "a.key").option("--client-ca", "ca.pem");
     refused(
         &contradiction.argument("--verify-client-certificate=false"),
@@ -59,7 +62,7 @@ fn malformed_values_are_named_with_a_remedy() {
         ("--tls-min-version", "TLSv1_1", "RFC 8996"),
         ("--tls-min-version", "1.4", "not one of 1.2, 1.3"),
         ("--tls-min-version", "", "not one of 1.2, 1.3"),
-        ("--tls-alpn", ",", "names no protocol"),
+        ("--tls-alpn", ",", "does not name a protocol"),
         ("--verify-client-certificate", "yes", "not one of true, false"),
         ("--verify-client-certificate", "\"true\"", "not one of true, false"),
         ("--handshake-timeout", "10", "not a time with its unit"),
@@ -113,7 +116,7 @@ fn a_certificate_that_cannot_be_served_is_told_at_boot() {
     refused(&with(cut, &files.key), &["--tls-certificate", "cut.pem", "is damaged"]);
     let second =
         files.write("second.pem", &format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
-    refused(&with(second, &files.key), &["--tls-certificate", "second.pem", "in place 2"]);
+    refused(&with(second, &files.key), &["--tls-certificate", "second.pem", "certificate 2, from line"]);
     let large = files.directory.path().join("large.pem");
     fs::File::create(&large).unwrap().set_len(5 << 20).unwrap();
     refused(&with(large, &files.key), &["--tls-certificate", "large.pem", "is larger than"]);
@@ -190,7 +193,7 @@ fn an_authority_that_cannot_be_read_is_told_at_boot() {
     refused(&with_authority(Path::new("/absent/ca.pem")), &["--client-ca \"/absent/ca.pem\"", "No such file"]);
     refused(&with_authority(&files.key), &["--client-ca", "no certificate in it"]);
     let garbage = files.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    refused(&with_authority(&garbage), &["--client-ca", "ca.pem", "in place 1"]);
+    refused(&with_authority(&garbage), &["--client-ca", "ca.pem", "certificate 1, from line"]);
 }
 
 #[test]
@@ -219,7 +222,7 @@ fn a_reload_and_a_restart_with_bad_files_change_nothing() {
     let answered = || Client::to(&service.host).ask("bob\n").shows("Hello bob!").0.clone();
     let other = trusted().server_with(&["localhost"], &rcgen::PKCS_ED25519, Validity::Now);
     let good = Files::text(&files.key);
-    let bad = [(other.key.as_str(), "is not the key"), ("garbage", "no private key")];
+    let bad = [(other.key.as_str(), "is not the key"), ("garbage", "not contain a private key")];
     for (failures, (key, reason)) in bad.into_iter().enumerate() {
         certificates::write(&files.key, key);
         service.host.signal(Signal::SIGHUP);

@@ -3,9 +3,9 @@
 
 use crate::{
     connections::read_line,
-    dice::Dice,
     harness::{Setup, Stream, connect, read_to_end, wait_for},
     operator::Operated,
+    random::Random,
 };
 use serde_json::Value;
 use std::io::Write;
@@ -152,19 +152,19 @@ fn totals_are_conserved_through_any_sequence() {
     let seed = std::env::var("TOTALS_SEED").ok().map(|seed| seed.parse().expect("TOTALS_SEED is a number"));
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x7_0741);
     eprintln!("repeat with: TOTALS_SEED={seed} cargo test --test black-box totals_are_conserved");
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let operated = Operated::start(setup().option("--rollback-window", "2s"));
     let mut open: Vec<Stream> = Vec::new();
     let mut accepted = 0;
     for step in 0..40 {
-        let what = dice.one_of(&STEPS);
+        let what = random.one_of(&STEPS);
         eprintln!("step {step}: {what}");
         match what {
             "finish" if !open.is_empty() => {
-                finish(open.swap_remove(dice.below(open.len())));
+                finish(open.swap_remove(random.below(open.len())));
             }
             "leave" if !open.is_empty() => {
-                drop(open.swap_remove(dice.below(open.len())));
+                drop(open.swap_remove(random.below(open.len())));
             }
             "restart" => {
                 // An earlier restart is settled by this one.

@@ -106,7 +106,10 @@ fn what_is_no_socket_is_refused_and_untouched() {
     std::os::unix::fs::symlink(path("dead.sock"), path("link")).unwrap();
     std::os::unix::fs::symlink(path("nowhere"), path("dangling")).unwrap();
     for name in ["file", "directory", "link", "dangling"] {
-        refused(&path(name), "what is there is no socket, and stays: move it away, or bind another path");
+        refused(
+            &path(name),
+            "the path is not a socket, and the host does not replace it: move it away, or bind another path",
+        );
     }
     assert_eq!(fs::read_to_string(path("file")).unwrap(), "precious");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
@@ -118,7 +121,7 @@ fn a_directory_that_cannot_have_it_is_named_with_a_remedy() {
     let path = |name: &str| directory.path().join(name);
     refused(&path("absent/host.sock"), "its directory does not exist: create it");
     fs::write(path("file"), "").unwrap();
-    refused(&path("file/host.sock"), "its directory is no directory: create it");
+    refused(&path("file/host.sock"), "its directory is not a directory: create it");
     let claimed = fs::File::create(path(".host.sock.lock")).unwrap();
     claimed.lock().unwrap();
     refused(&path("host.sock"), "another process is about to listen there, and has locked ");
@@ -130,7 +133,7 @@ fn a_directory_that_cannot_have_it_is_named_with_a_remedy() {
     if fs::write(path("closed/probe"), "").is_ok() {
         return; // Root writes everywhere.
     }
-    refused(&path("closed/host.sock"), "its directory must be one that this user can write");
+    refused(&path("closed/host.sock"), "this user must be able to write to its directory");
 }
 
 #[test]

@@ -13,14 +13,15 @@
 //! # fn main() {}
 //! ```
 //!
-//! An async handler can wait for several things at once: for both directions, for input and a timer, for two peers. One that
-//! does one thing after another is better off as an `fn`, which is smaller, and runs on the generation of WASI that
-//! the host recommends.
+//! An async handler can wait for several things at once: for both directions, for input and a
+//! timer, for two peers. A handler that does one thing after another should be an `fn`: that is
+//! smaller, and uses the generation of WASI that the host recommends.
 //!
-//! The handler runs until it returns; only then, or when it [finishes](Connection::finish) or drops its output, does the
-//! peer read an end. After both the host cuts it off: what must last, a file for example, comes before. There is
-//! no runtime to start and nothing to spawn on; combine futures with what the `futures` crate has for that. A
-//! handler may wait only for what comes from the host.
+//! The handler runs until it returns. The peer reads an end only then, or when the handler
+//! [finishes](Connection::finish) or drops its output. After its return the host ends it, so it
+//! must finish lasting work, such as writing a file, before. There is no runtime to start and no
+//! executor to spawn on: combine futures with the `futures` crate. A handler may wait only for
+//! events from the host.
 
 mod connection;
 mod input;
@@ -38,7 +39,7 @@ pub use output::Output;
 use crate::export::Outcome;
 use crate::host::asynchronous as host;
 
-/// Runs a handler on a connection to its end, and tells the host of an error.
+/// Runs a handler on a connection to its end, and reports its error to the host.
 pub(crate) async fn serve<R: Outcome>(
     handler: impl AsyncFnOnce(Connection) -> R,
     resource: host::Connection,

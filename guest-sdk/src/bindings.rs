@@ -1,7 +1,8 @@
-//! The bindings to the contract. It owns the two `generate!`; nothing here is part of the SDK's interface.
+//! The bindings to the contract, made by two `generate!`. They are not part of the SDK's interface.
 //!
-//! Each world is written here instead of taken from the contract, so that it can name the interface `drain` and WASI's sockets as well.
-//! That costs a plugin nothing: a component imports only what its code calls.
+//! The worlds are written here and not taken from the contract, so that they can name the interface
+//! `drain` and WASI's sockets too. That costs a plugin nothing: a component imports only the
+//! functions that its code calls.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the WIT files are the documentation")]
 
 pub mod sync {

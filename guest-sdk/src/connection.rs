@@ -9,27 +9,29 @@ use crate::host::sync::{self as host, InputStream, OutputStream};
 use crate::input::{Input, Ready};
 use crate::output::Output;
 
-/// The connection that a handler serves: it reads what the peer sends, writes what the peer gets, and knows what is known
-/// of the peer.
+/// The connection that a handler serves: it reads the peer's bytes, writes to the peer, and gives
+/// facts about it.
 ///
-/// Reading returns 0 bytes when the peer has closed its sending side, and only then; a reset, a timeout and a TLS
-/// connection that was cut off are errors of the kind [`ConnectionReset`](io::ErrorKind::ConnectionReset). What is
-/// written goes out by itself. [`Input`] and [`Output`] say more.
+/// Reading returns 0 bytes only when the peer has closed its sending side. A reset, a timeout and a
+/// truncated TLS connection are errors of the kind
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset). Written bytes go out by themselves.
+/// [`Input`] and [`Output`] have the details.
 ///
-/// When the handler returns, the host flushes what was written and closes. Dropping the connection earlier closes the
-/// sending side and discards what still arrives.
+/// When the handler returns, the host flushes the written bytes and closes. Dropping the connection
+/// earlier closes the sending side and discards further input.
 #[derive(Debug)]
 pub struct Connection {
-    // The order is the order of dropping: first what the peer waits for.
+    // Fields drop in this order: first the one that the peer waits for.
     output: Output,
     input: Input,
     facts: Facts,
 }
 
-/// What is known of a connection, apart from its bytes. Dropping it has no effect on the connection.
+/// Facts about a connection, apart from its bytes. Dropping it has no effect on the connection.
 #[derive(Debug)]
 pub struct Facts {
-    /// Never dropped: the host drops it with the instance, and dropping it earlier would be a call that changes nothing.
+    /// Never dropped: the host drops it with the instance, and an earlier drop would be a call
+    /// without effect.
     resource: ManuallyDrop<host::Connection>,
 }
 
@@ -45,7 +47,8 @@ impl Connection {
         }
     }
 
-    /// Takes the connection apart, for a handler that drops one half early or hands them to different functions.
+    /// Splits the connection, for a handler that drops one half early or passes them to different
+    /// functions.
     #[must_use]
     pub fn split(self) -> (Facts, Input, Output) {
         (self.facts, self.input, self.output)
@@ -60,7 +63,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where it was found that the peer has gone; the sending side is closed all the same.
+    /// If the peer has gone. The sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.finish()
     }
@@ -70,11 +73,11 @@ impl Connection {
         self.input.ready()
     }
 
-    /// Reads one message of a protocol, as far as `parse` finds one: see [`Input::read_frame`].
+    /// Reads one message of a protocol with `parse`: see [`Input::read_frame`].
     ///
     /// # Errors
     ///
-    /// What `parse` refuses with, a message that is too long or not whole, and whatever reading fails with.
+    /// The errors of `parse`; a message that is too long or incomplete; any error of reading.
     pub fn read_frame<T, E: From<io::Error>>(
         &mut self,
         most: usize,

@@ -1,11 +1,13 @@
-//! The error that carries a message to the host's log. It owns how an error and its causes become one line of text.
+//! The error that carries a message to the host's log. It turns an error and its causes into one
+//! line of text.
 
 use std::fmt;
 
-/// Why serving a connection failed, in words for the host's log. The peer never sees it.
+/// Why serving a connection failed, as text for the host's log. The peer never sees it.
 ///
-/// A handler may return any error that implements [`Display`](fmt::Display); [`std::io::Error`] is the usual one. This
-/// one takes in every [`std::error::Error`] through `?`, together with its causes, and a message of your own:
+/// A handler may return any error that implements [`Display`](fmt::Display), usually
+/// [`std::io::Error`]. This type accepts every [`std::error::Error`] through `?`, together with its
+/// causes, and a message of your own:
 ///
 /// ```
 /// use uninterruptible_guest::{Connection, Error};
@@ -26,13 +28,13 @@ use std::fmt;
 /// # fn main() {}
 /// ```
 ///
-/// It does not implement `std::error::Error`, since `?` could then not take in every error.
+/// It does not implement `std::error::Error`: `?` could then not accept every error.
 pub struct Error {
     message: String,
 }
 
 impl Error {
-    /// An error with this message. The host escapes it and cuts it to 4 KiB.
+    /// An error with this message. The host escapes it and shortens it to 4 KiB.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }
     }
@@ -58,7 +60,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// The message as it is, so that `fn main() -> Result<(), Error>` and a test's `unwrap` show something readable.
+/// The plain message, so that `fn main() -> Result<(), Error>` and a test's `unwrap` show something
+/// readable.
 impl fmt::Debug for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.message)

@@ -1,15 +1,15 @@
-//! What the expansion of `#[handler]` uses. It owns the way from the exported function to the handler and back; hidden, and
-//! no part of the SDK's interface.
+//! The code that the expansion of `#[handler]` uses, between the exported function and the handler.
+//! Hidden, and not part of the SDK's interface.
 
 use std::fmt::Display;
 
-/// What a handler returns: `Result<(), E>`, where `E` implements `Display`.
+/// The result of a handler: `Result<(), E>`, where `E` implements `Display`.
 #[diagnostic::on_unimplemented(
     message = "a handler returns `Result<(), E>` where `E` implements `Display`, not `{Self}`",
     note = "`std::io::Result<()>` and `Result<(), uninterruptible_guest::Error>` are the usual ones"
 )]
 pub trait Outcome {
-    /// The error as the text that goes to the host's log.
+    /// The error as the text for the host's log.
     fn message(self) -> Result<(), String>;
 }
 
@@ -19,10 +19,10 @@ impl<E: Display> Outcome for Result<(), E> {
     }
 }
 
-/// Fails to compile where a handler's return type is wrong.
+/// Fails to compile if a handler's return type is wrong.
 pub const fn returns<T: Outcome>() {}
 
-/// The side of an `fn`.
+/// For an `fn`.
 pub mod sync {
     use crate::connection::Connection;
     #[cfg(target_family = "wasm")]
@@ -30,7 +30,7 @@ pub mod sync {
     #[cfg(target_family = "wasm")]
     use crate::host::sync as host;
 
-    /// What an `fn` handler takes.
+    /// The argument of an `fn` handler.
     #[diagnostic::on_unimplemented(
         message = "an `fn` handler takes `uninterruptible_guest::Connection`, not `{Self}`",
         note = "an `async fn` handler takes `uninterruptible_guest::asynchronous::Connection`"
@@ -39,7 +39,7 @@ pub mod sync {
 
     impl Argument for Connection {}
 
-    /// Fails to compile where a handler's argument is wrong.
+    /// Fails to compile if a handler's argument is wrong.
     pub const fn takes<T: Argument>() {}
 
     /// Serves one connection.
@@ -55,7 +55,7 @@ pub mod sync {
     }
 }
 
-/// The side of an `async fn`.
+/// For an `async fn`.
 pub mod asynchronous {
     #[cfg(target_family = "wasm")]
     use crate::asynchronous::{serve, task};
@@ -64,7 +64,7 @@ pub mod asynchronous {
     #[cfg(target_family = "wasm")]
     use crate::host::asynchronous as host;
 
-    /// What an `async fn` handler takes.
+    /// The argument of an `async fn` handler.
     #[diagnostic::on_unimplemented(
         message = "an `async fn` handler takes `uninterruptible_guest::asynchronous::Connection`, not `{Self}`",
         note = "an `fn` handler takes `uninterruptible_guest::Connection`"
@@ -73,10 +73,10 @@ pub mod asynchronous {
 
     impl Argument for crate::asynchronous::Connection {}
 
-    /// Fails to compile where a handler's argument is wrong.
+    /// Fails to compile if a handler's argument is wrong.
     pub const fn takes<T: Argument>() {}
 
-    /// Starts to serve one connection, and returns what the peer will get.
+    /// Starts to serve one connection, and returns the stream to the peer.
     #[cfg(target_family = "wasm")]
     #[inline]
     pub fn run<R: Outcome + 'static>(

@@ -1,24 +1,27 @@
-//! What is known of a connection. It owns the one place where these methods are written and documented; the types that
-//! offer them differ in what stands behind them (two generations of the contract, and a connection or its facts alone).
+//! Facts about a connection. These methods are written and documented here once. The types that
+//! offer them differ in their resource: two generations of the contract, and a connection or its
+//! facts alone.
 
 /// Gives a type the methods that ask the host for facts. `$path` leads from `self` to the host's resource.
 macro_rules! facts {
     ($type:ty, $($path:ident).+) => {
         impl $type {
-            /// The name that the host's log gives this connection. Opaque: compare it, print it, do not parse it.
+            /// The id of this connection in the host's log. Opaque: compare it, print it, do not
+            /// parse it.
             #[must_use]
             pub fn id(&self) -> String {
                 self.$($path).+.id()
             }
 
-            /// Who connected: `tcp://192.0.2.7:40312`, `tcp://[2001:db8::7]:40312`, `unix:///path`, or `unix://` where
-            /// the peer's socket has no name.
+            /// The peer: `tcp://192.0.2.7:40312`, `tcp://[2001:db8::7]:40312`, `unix:///path`, or
+            /// `unix://` if the peer's socket has no name.
             #[must_use]
             pub fn peer_address(&self) -> String {
                 self.$($path).+.peer_address()
             }
 
-            /// This end of the connection, written as [`peer_address`](Self::peer_address) is.
+            /// The local address of the connection, in the form of
+            /// [`peer_address`](Self::peer_address).
             #[must_use]
             pub fn local_address(&self) -> String {
                 self.$($path).+.local_address()
@@ -30,7 +33,7 @@ macro_rules! facts {
                 self.$($path).+.listener()
             }
 
-            /// `TLSv1.2` or `TLSv1.3`; `None` where the connection is not TLS.
+            /// `TLSv1.2` or `TLSv1.3`; `None` without TLS.
             #[must_use]
             pub fn tls_version(&self) -> Option<String> {
                 self.$($path).+.tls_version()
@@ -48,15 +51,15 @@ macro_rules! facts {
                 self.$($path).+.tls_alpn()
             }
 
-            /// The peer's certificate chain where the host has verified it, DER, its own certificate first; empty in
-            /// every other case.
+            /// The peer's certificate chain in DER, its own certificate first, if the host has
+            /// verified it; otherwise empty.
             #[must_use]
             pub fn tls_peer_certificates(&self) -> Vec<Vec<u8>> {
                 self.$($path).+.tls_peer_certificates()
             }
 
-            /// Whether the host shuts down, or has handed over to its successor, and waits for this connection to
-            /// finish. Once true it stays true.
+            /// Whether the host shuts down or has handed over to its successor, and waits for this
+            /// connection to finish. Once true it stays true.
             #[must_use]
             pub fn is_draining(&self) -> bool {
                 self.$($path).+.is_draining()

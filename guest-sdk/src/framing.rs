@@ -1,9 +1,10 @@
-//! Where a message ends, for both generations: what is asked of a parser, and what it means that there is no more.
+//! Where a message ends, for both generations: the calls of a parser, and the meaning of the end of
+//! input.
 
 use std::io::{self, ErrorKind};
 
-/// Asks for a message at the beginning of `available`, unless there is nothing yet; fails where so many bytes should have been
-/// one.
+/// Calls the parser at the beginning of `available`, unless it is empty. Fails if `most` bytes are
+/// not a complete message.
 pub(crate) fn find<T, E: From<io::Error>>(
     available: &[u8],
     most: usize,
@@ -21,7 +22,7 @@ pub(crate) fn find<T, E: From<io::Error>>(
     }
 }
 
-/// What the end of the input means after so many bytes that are no message.
+/// The meaning of the end of the input after `left` bytes that are not a message.
 pub(crate) fn end<T>(left: usize) -> io::Result<Option<T>> {
     match left {
         0 => Ok(None),

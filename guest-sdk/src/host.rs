@@ -1,6 +1,6 @@
-//! What the host offers, under one name for both targets: the bindings to it in WebAssembly, and a stand-in that keeps the
-//! same contract elsewhere. Everything above this file is the same code on both, which is what makes native tests of a
-//! handler, and of this SDK, mean something.
+//! The host's functions, under one name for both targets: the bindings in WebAssembly, and a
+//! stand-in that keeps the same contract elsewhere. All code above this file is the same on both.
+//! That makes native tests of a handler, and of this SDK, meaningful.
 
 #[cfg(target_family = "wasm")]
 pub(crate) mod sync {
@@ -9,7 +9,7 @@ pub(crate) mod sync {
     pub(crate) use crate::bindings::sync::wasi::io::streams::{InputStream, OutputStream, StreamError};
     pub(crate) use crate::outgoing::connect::{OutgoingSocket, connect};
 
-    /// The stand-in's borrows what it looks at.
+    /// The stand-in's type borrows its stream.
     pub(crate) type Pollable<'a> = crate::bindings::sync::wasi::io::poll::Pollable;
 }
 

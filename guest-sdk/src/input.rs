@@ -1,5 +1,6 @@
-//! The bytes from the peer, on WASI 0.2. It owns the read buffer and the memory of how the input ended: the host tells of a
-//! failure once and calls the stream closed from then on, which a second read must not mistake for an end.
+//! The bytes from the peer, on WASI 0.2. It owns the read buffer and remembers how the input ended:
+//! the host reports a failure once and then calls the stream closed, which a second read must not
+//! take for an end.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::rc::Rc;
@@ -9,18 +10,20 @@ use crate::host::sync::{InputStream, Pollable, StreamError, drain, poll};
 use crate::outgoing::Socket;
 use crate::output::Output;
 
-/// The first read asks for this much, and reads that come back full ask for twice as much up to the limit: most
-/// connections send one short message, and the host may have to reserve what is asked for.
+/// The first read asks for this many bytes. A read that fills its buffer doubles the next one, up
+/// to the limit: most connections send one short message, and the host may have to reserve the
+/// requested memory.
 pub(crate) const FIRST_READ: usize = 4 * 1024;
-/// Past this size a read gets no cheaper by the byte.
+/// Above this size a read does not get cheaper by the byte.
 pub(crate) const LARGEST_READ: usize = 64 * 1024;
 
 /// The receiving half of a [`Connection`](crate::Connection).
 ///
-/// Reading returns 0 bytes when the peer has closed its sending side, and only then. A reset, a timeout and a TLS
-/// connection that was cut off are errors of the kind [`ErrorKind::ConnectionReset`], however often one reads again.
+/// Reading returns 0 bytes only when the peer has closed its sending side. A reset, a timeout and a
+/// truncated TLS connection are errors of the kind [`ErrorKind::ConnectionReset`], on every later
+/// read too.
 ///
-/// Dropping it discards whatever still arrives. It never resets the connection.
+/// Dropping it discards further input. It never resets the connection.
 #[derive(Debug)]
 pub struct Input {
     buffer: Vec<u8>,
@@ -28,7 +31,7 @@ pub struct Input {
     ask: usize,
     state: State,
     stream: InputStream,
-    /// Of a connection that the guest has made: what the stream comes from goes after it.
+    /// For an outgoing connection: the socket of the stream, dropped after it.
     _socket: Option<Rc<dyn Socket>>,
 }
 
@@ -39,10 +42,10 @@ enum State {
     Failed(String),
 }
 
-/// What [`Input::ready`] found.
+/// The result of [`Input::ready`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
-    /// A read returns at once: with bytes, with the end, or with an error.
+    /// A read returns at once: with bytes, the end, or an error.
     Input,
     /// The host waits for this connection to finish: [`is_draining`](crate::Connection::is_draining) is true.
     Draining,
@@ -57,9 +60,10 @@ impl Input {
         Self { _socket: Some(socket), ..Self::new(stream) }
     }
 
-    /// Waits until there is something to read or the host drains, whichever comes first; draining where both are so.
+    /// Waits until there is something to read or the host drains, whichever comes first; draining
+    /// if both are true.
     ///
-    /// For a handler of a long-lived protocol, which says goodbye between two messages:
+    /// For a handler of a long-lived protocol that says goodbye between two messages:
     ///
     /// ```
     /// use std::io::{self, BufRead, Write};
@@ -94,20 +98,22 @@ impl Input {
         }
     }
 
-    /// Whether a read returns at once: with bytes, with the end, or with an error.
+    /// Whether a read returns at once: with bytes, the end, or an error.
     ///
-    /// A handler that was told to end by [`ready`](Self::ready) finds out with it whether there is still something to answer.
+    /// After [`ready`](Self::ready) has returned [`Ready::Draining`], it tells a handler whether
+    /// there is still a message to answer.
     #[must_use]
     pub fn has_arrived(&self) -> bool {
         self.consumed < self.buffer.len() || !matches!(self.state, State::Open) || self.stream.subscribe().ready()
     }
 
-    /// Reads one message of a protocol, of at most `most` bytes, and returns what `parse` makes of it; `None` is the end of the
-    /// input before a message has begun.
+    /// Reads one message of a protocol, of at most `most` bytes, and returns the result of `parse`;
+    /// `None` if the input ends before a message begins.
     ///
-    /// `parse` is shown what has arrived, from where the last message ended, and again with more for as long as it answers `None`:
-    /// the message is not whole yet. Where it is, it answers with what it has found and with the message's length in bytes.
-    /// What follows the message stays where it is, for the next one, or for whatever reads a body.
+    /// `parse` gets the bytes that have arrived since the last message. It returns `None` while the
+    /// message is incomplete, and is then called again with more bytes. For a complete message it
+    /// returns its result and the message's length in bytes. The bytes after the message stay in
+    /// the buffer, for the next message or for reading a body.
     ///
     /// ```
     /// use std::io;
@@ -132,8 +138,9 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// What `parse` refuses with; [`ErrorKind::InvalidData`] where `most` bytes are no message,
-    /// [`ErrorKind::UnexpectedEof`] where the input ends within one, and whatever reading fails with.
+    /// The errors of `parse`; [`ErrorKind::InvalidData`] if `most` bytes are not a complete
+    /// message; [`ErrorKind::UnexpectedEof`] if the input ends within a message; any error of
+    /// reading.
     pub fn read_frame<T, E: From<io::Error>>(
         &mut self,
         most: usize,
@@ -162,18 +169,20 @@ impl Input {
         if self.buffer.len() - self.consumed == before { self.check() } else { Ok(()) }
     }
 
-    /// Copies everything up to the end of this input to `output`, and returns how many bytes that were.
+    /// Copies everything up to the end of this input to `output`, and returns the number of bytes.
     ///
-    /// Faster than [`std::io::copy`]: the host moves the bytes, without taking them through the guest's memory.
+    /// Faster than [`std::io::copy`]: the host moves the bytes, without passing them through the
+    /// guest's memory.
     ///
     /// # Errors
     ///
-    /// Whatever reading or writing fails with.
+    /// Any error of reading or writing.
     pub fn copy_to(&mut self, output: &mut Output) -> io::Result<u64> {
         let mut copied = 0;
         loop {
-            // First what an earlier read has left in the buffer. After a splice that was told "closed", this finds out
-            // which of the two ends it was: an ended input reads as empty, a closed output fails the write.
+            // First the rest of an earlier read in the buffer. After a splice reported "closed",
+            // this finds out which of the two ends it was: an ended input reads as empty, a closed
+            // output fails the write.
             let chunk = self.fill_buf()?;
             if chunk.is_empty() {
                 return Ok(copied);
@@ -186,7 +195,8 @@ impl Input {
         }
     }
 
-    /// Lets the host move bytes until one of the two ends is closed, and returns how many it moved.
+    /// Lets the host move bytes until one of the two ends is closed, and returns the number of
+    /// bytes.
     fn splice_to(&mut self, output: &mut Output) -> io::Result<u64> {
         let mut moved = 0;
         loop {
@@ -201,7 +211,8 @@ impl Input {
         }
     }
 
-    /// What has arrived, without waiting: `None` is nothing yet, nothing is the end.
+    /// The bytes that have arrived, without waiting: `None` if there are none yet, empty at the
+    /// end.
     pub(crate) fn try_fill(&mut self) -> io::Result<Option<&[u8]>> {
         if self.is_waiting() {
             let received = self.stream.read(LARGEST_READ as u64);
@@ -222,7 +233,7 @@ impl Input {
         self.stream.subscribe()
     }
 
-    /// Takes the next bytes from the host, after those that nobody has consumed.
+    /// Takes the next bytes from the host, and appends them to the unconsumed ones.
     fn receive(&mut self) {
         let received = self.stream.blocking_read(self.ask as u64);
         self.take(received);
@@ -235,7 +246,7 @@ impl Input {
                     self.ask = (self.ask * 2).min(LARGEST_READ);
                 }
                 self.buffer.drain(..std::mem::take(&mut self.consumed));
-                // Nearly always there is nothing before them, and nothing to copy.
+                // Nearly always the buffer is empty, and nothing has to be copied.
                 if self.buffer.is_empty() {
                     self.buffer = bytes;
                 } else {
@@ -276,7 +287,7 @@ impl Read for Input {
         Ok(length)
     }
 
-    /// Appends whole buffers, where the standard library's own method would copy piece by piece.
+    /// Appends whole buffers. The standard library's own method would copy piece by piece.
     fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         let before = into.len();
         loop {

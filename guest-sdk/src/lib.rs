@@ -1,6 +1,7 @@
 //! Plugins for `uninterruptible-host`, in Rust.
 //!
-//! The host accepts connections; a plugin answers them. A plugin is one function, which serves one connection:
+//! The host accepts connections, and a plugin answers them. A plugin is one function, which serves
+//! one connection:
 //!
 //! ```
 //! use std::io::{BufRead, Write};
@@ -18,7 +19,7 @@
 //!
 //! # From a function to a plugin
 //!
-//! The crate is a library that is built to a file of its own:
+//! The crate is a library that builds to a `.wasm` file:
 //!
 //! ```toml
 //! [lib]
@@ -35,9 +36,10 @@
 //! strip = true
 //! ```
 //!
-//! `cargo build --release --target wasm32-wasip2` makes the plugin, and `uninterruptible-host --plugin hello.wasm` serves
-//! it. The profile is what keeps it small, and so is that it is built as nothing else; a plugin works without either. One that
-//! writes no files is faster with the crate `uninterruptible-guest-minimal`.
+//! `cargo build --release --target wasm32-wasip2` makes the plugin, and
+//! `uninterruptible-host --plugin hello.wasm` serves it. The profile and the single crate type keep
+//! it small; a plugin works without both. A plugin that does not write files is faster with the
+//! crate `uninterruptible-guest-minimal`.
 //!
 //! # What a handler can rely on
 //!
@@ -45,39 +47,42 @@
 //!   nothing is shared, and nothing has to be cleaned up.
 //! * **An end is an end.** Reading returns 0 bytes when the peer has closed its sending side, and only then. A reset, a
 //!   timeout and a TLS connection that was cut off are errors.
-//! * **Writes go out.** There is no buffer to forget to flush: what is written is sent when the handler waits or ends, and within a
-//!   few milliseconds where it computes.
-//! * **Both directions hold back.** Who does not read stops the other side.
-//! * **Errors are reported.** What it returns goes to the host's log, as does what it prints and a panic's message. The
-//!   peer sees only that the connection closes, after what was written before.
+//! * **Writes go out.** There is no buffer to flush: written bytes are sent when the handler waits
+//!   or ends, and within a few milliseconds while it computes.
+//! * **Both directions have back-pressure.** A side that does not read stops the other.
+//! * **Errors are reported.** Returned errors, printed text and panic messages go to the host's
+//!   log. The peer sees only that the connection closes, after the bytes written before.
 //!
-//! Time, memory, and what it may hold are limited, by the host's configuration and not by the handler's good manners. What
-//! a peer sends is not limited by anybody else: bound what you keep of it, as in
+//! The host's configuration limits time, memory and resources of a handler. Only the handler limits
+//! how much a peer sends: bound the bytes that you keep, as in
 //! `(&mut connection).take(4096).read_line(&mut line)`.
 //!
 //! # Protocols
 //!
-//! A connection is [`Read`](std::io::Read), [`BufRead`](std::io::BufRead) and [`Write`](std::io::Write), so that whatever works over
-//! these works over it. For protocols whose messages a parser finds, such as `httparse`, there is
-//! [`read_frame`](Connection::read_frame); for codecs that own their buffer, [`fill_buf`](std::io::BufRead::fill_buf) and
-//! [`consume`](std::io::BufRead::consume) fill it.
+//! A connection is [`Read`](std::io::Read), [`BufRead`](std::io::BufRead) and
+//! [`Write`](std::io::Write), so all code for these traits works with it. For protocols whose
+//! messages a parser finds, such as `httparse`, there is [`read_frame`](Connection::read_frame).
+//! For codecs with a buffer of their own, use [`fill_buf`](std::io::BufRead::fill_buf) and
+//! [`consume`](std::io::BufRead::consume).
 //!
-//! [`Outgoing`] is a connection that the guest makes, to where the operator allows; [`relay`] passes bytes both ways between two.
+//! [`Outgoing`] is a connection that the guest makes, to a target that the operator allows;
+//! [`relay`] passes bytes both ways between two connections.
 //!
 //! # Two generations
 //!
-//! An `fn` makes a plugin on WASI 0.2: small, fast, and what the host recommends. An `async fn` makes one on WASI 0.3, for
-//! handlers that wait for several things at once; it takes the [`Connection` of the module
-//! `asynchronous`](asynchronous::Connection).
+//! An `fn` makes a plugin on WASI 0.2: small, fast, and recommended by the host. An `async fn`
+//! makes one on WASI 0.3, for handlers that wait for several things at once. It takes the
+//! [`Connection` of the module `asynchronous`](asynchronous::Connection).
 //!
 //! # Tests
 //!
-//! The crate builds natively too. There a handler runs over a connection in memory, without WebAssembly: see [`testing`].
+//! The crate also builds natively. A handler then runs over a connection in memory, without
+//! WebAssembly: see [`testing`].
 //!
 //! # No `unsafe`
 //!
-//! This crate forbids `unsafe` code to itself, and a plugin can do the same: `#![forbid(unsafe_code)]`. The code that has to
-//! be unsafe is what `wit-bindgen` generates.
+//! This crate forbids `unsafe` code in itself, and a plugin can do the same:
+//! `#![forbid(unsafe_code)]`. The unsafe code is generated by `wit-bindgen`.
 #![forbid(unsafe_code)]
 
 pub mod asynchronous;
@@ -105,8 +110,9 @@ pub use output::Output;
 pub use relay::{Relayed, relay};
 /// Makes a function the handler of a plugin.
 ///
-/// The function may have any name. It takes the connection and returns `Result<(), E>`, where `E` is anything that implements
-/// [`Display`](std::fmt::Display): [`std::io::Error`], [`Error`], `String`. A crate has one handler.
+/// The function may have any name. It takes the connection and returns `Result<(), E>`, where `E`
+/// implements [`Display`](std::fmt::Display): [`std::io::Error`], [`Error`], `String`. A crate has
+/// one handler.
 ///
 /// An `fn` takes a [`Connection`]:
 ///
@@ -137,9 +143,10 @@ pub use relay::{Relayed, relay};
 /// # fn main() { assert_eq!(Peer::new().meets_async(handle_request).text(), "You are tcp://127.0.0.1:40312.\n"); }
 /// ```
 ///
-/// The function stays what it was, so that tests can call it. What could not be called is refused when it is compiled,
-/// natively too, with the culprit and the remedy: another argument, another result, a generic function. This does not
-/// compile, since the connection is that of the other kind:
+/// The function itself stays unchanged, so that tests can call it. A function that could not be
+/// called is rejected by the compiler, natively too, with the place and the remedy: another
+/// argument, another result, a generic function. This does not compile, since the connection is
+/// that of the other kind:
 ///
 /// ```compile_fail
 /// #[uninterruptible_guest::handler]
@@ -149,7 +156,7 @@ pub use relay::{Relayed, relay};
 /// # fn main() {}
 /// ```
 ///
-/// Nor does this, since the error is none:
+/// Nor does this, since `Option` is not a result:
 ///
 /// ```compile_fail
 /// #[uninterruptible_guest::handler]
@@ -160,7 +167,7 @@ pub use relay::{Relayed, relay};
 /// ```
 pub use uninterruptible_guest_macros::handler;
 
-/// For the code that `#[handler]` writes.
+/// For the expansion of `#[handler]`.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(target_family = "wasm")]

@@ -1,4 +1,5 @@
-//! Connections that a guest makes, on WASI 0.2. It owns what they are for a handler; how one is made is `outgoing/connect.rs`.
+//! Connections that a guest makes, on WASI 0.2: their interface for a handler.
+//! `outgoing/connect.rs` makes them.
 
 #[cfg(target_family = "wasm")]
 pub(crate) mod connect;
@@ -14,8 +15,8 @@ use crate::output::Output;
 
 /// A connection that a guest has made, to an address that the operator has granted (`--guest-connect`).
 ///
-/// It is read from and written to as the guest's own [`Connection`](crate::Connection) is, and has the same two halves. What is
-/// written to it is on its way when the call returns.
+/// Reads and writes like the guest's own [`Connection`](crate::Connection), with the same two
+/// halves. Written bytes are on their way when the call returns.
 ///
 /// ```
 /// use std::io::{self, Write};
@@ -38,27 +39,27 @@ use crate::output::Output;
 /// ```
 #[derive(Debug)]
 pub struct Outgoing {
-    // The order is the order of dropping, as in a connection.
+    // Fields drop in this order, as in a connection.
     output: Output,
     input: Input,
 }
 
 impl Outgoing {
-    /// Connects to `HOST:PORT`, where HOST is a name or an address (`[2001:db8::7]:443`), within a time. Of a name, one
-    /// address is tried after the other.
+    /// Connects to `HOST:PORT`, where HOST is a name or an address (`[2001:db8::7]:443`), within a
+    /// time. Tries the addresses of a name one after another.
     ///
     /// # Errors
     ///
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) where it was not granted,
-    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused), [`TimedOut`](io::ErrorKind::TimedOut), and so on, each of which
-    /// says so in words.
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) if the target is not granted,
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused),
+    /// [`TimedOut`](io::ErrorKind::TimedOut), and so on, each with a message.
     pub fn connect(target: &str, within: Duration) -> io::Result<Self> {
         let (input, output, socket) = connect(target, within)?;
         let socket: Rc<dyn Socket> = Rc::new(socket);
         Ok(Self { output: Output::outgoing(output, Rc::clone(&socket)), input: Input::outgoing(input, socket) })
     }
 
-    /// Takes the connection apart.
+    /// Splits the connection.
     #[must_use]
     pub fn split(self) -> (Input, Output) {
         (self.input, self.output)
@@ -73,7 +74,7 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// Where the other side has gone before everything was passed on; the sending side is closed all the same.
+    /// If the server has gone before it got all bytes. The sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.finish()
     }
@@ -82,7 +83,7 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// What `parse` refuses with, a message that is too long or not whole, and whatever reading fails with.
+    /// The errors of `parse`; a message that is too long or incomplete; any error of reading.
     pub fn read_frame<T, E: From<io::Error>>(
         &mut self,
         most: usize,
@@ -126,10 +127,10 @@ impl Write for Outgoing {
     }
 }
 
-/// What the streams of a connection come from, and must not outlive. It is known by name only where one is made, so that a plugin
-/// which makes none imports no sockets.
+/// The socket of a connection's streams, which must outlive them. A trait object, so that a plugin
+/// that makes no connections imports no sockets.
 pub(crate) trait Socket: fmt::Debug {
-    /// After what was written.
+    /// Closes the sending side after the written bytes.
     fn shut_down_sending(&self);
 }
 
@@ -139,7 +140,7 @@ impl Socket for OutgoingSocket {
     }
 }
 
-/// Closes the sending side of a socket when it is dropped: a socket does not do so when its stream is.
+/// Closes the sending side of a socket when it is dropped: dropping its stream does not.
 #[derive(Debug)]
 pub(crate) struct SendingSide(pub(crate) Rc<dyn Socket>);
 

@@ -1,4 +1,4 @@
-//! The bytes to the peer, on WASI 0.2. It owns the choice of how a write reaches the host, and the half-close.
+//! The bytes to the peer, on WASI 0.2. It owns the way of a write to the host, and the half-close.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -8,21 +8,23 @@ use crate::host::sync::{InputStream, OutputStream, Pollable, StreamError};
 use crate::outgoing::{SendingSide, Socket};
 use crate::pieces::Pieces;
 
-/// The most that the host takes in one `blocking-write-and-flush`; with a byte more the guest traps.
+/// The most bytes of one `blocking-write-and-flush`; one more byte makes the guest trap.
 const LARGEST_BLOCKING_WRITE: usize = 4096;
 
 /// The sending half of a [`Connection`](crate::Connection).
 ///
-/// What is written goes out by itself: there is no buffer to flush. The host gathers what is written piece by piece until the
-/// handler waits or ends, or has computed for a few milliseconds; [`flush`](Write::flush) sends it at once. A peer that does not read
-/// makes writes wait. Once the peer has gone, they fail with [`ErrorKind::BrokenPipe`].
+/// Written bytes go out by themselves: there is no buffer to flush. The host gathers small writes
+/// until the handler waits or ends, or has computed for a few milliseconds. [`flush`](Write::flush)
+/// sends them at once. A peer that does not read makes writes wait. After the peer has gone, writes
+/// fail with [`ErrorKind::BrokenPipe`].
 ///
-/// Dropping it closes the sending side after what was written: the peer reads an end, while the input stays readable.
+/// Dropping it closes the sending side after the written bytes: the peer reads an end, and the
+/// input stays readable.
 #[derive(Debug)]
 pub struct Output {
-    /// `None` once the sending side is closed.
+    /// `None` after the sending side is closed.
     stream: Option<OutputStream>,
-    /// Of a connection that the guest has made. It goes after the stream.
+    /// For an outgoing connection: dropped after the stream.
     sending_side: Option<SendingSide>,
 }
 
@@ -35,12 +37,12 @@ impl Output {
         Self { stream: Some(stream), sending_side: Some(SendingSide(socket)) }
     }
 
-    /// Closes the sending side after what was written, so that the peer reads an end. Waits for a peer that is slow to read. Writes
-    /// fail from then on.
+    /// Closes the sending side after the written bytes, so that the peer reads an end. Waits for a
+    /// peer that reads slowly. Later writes fail.
     ///
     /// # Errors
     ///
-    /// Where it was found that the peer has gone; the sending side is closed all the same.
+    /// If the peer has gone. The sending side is closed all the same.
     pub fn finish(&mut self) -> io::Result<()> {
         let flushed = match &self.stream {
             Some(stream) => wait_for_room(stream).map(drop),
@@ -55,7 +57,7 @@ impl Output {
         self.sending_side = None;
     }
 
-    /// Writes as much as the host takes without waiting, which may be nothing.
+    /// Writes the bytes that the host takes without waiting, possibly none. Returns their number.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let stream = self.stream()?;
         let permitted = stream.check_write().map_err(failure)?;
@@ -66,7 +68,8 @@ impl Output {
         Ok(length)
     }
 
-    /// Closes the sending side if that can be done without waiting for what was written, and tells whether it is closed.
+    /// Closes the sending side if no written bytes have to be waited for. Returns whether it is
+    /// closed.
     pub(crate) fn try_finish(&mut self) -> io::Result<bool> {
         let closed = match &self.stream {
             Some(stream) => stream.check_write().map_err(failure)? > 0,
@@ -78,7 +81,7 @@ impl Output {
         Ok(closed)
     }
 
-    /// To wait for what was written; there is nothing to wait for once the sending side is closed.
+    /// Waits for the written bytes; `None` after the sending side is closed.
     pub(crate) fn subscribe(&self) -> Option<Pollable<'_>> {
         self.stream.as_ref().map(OutputStream::subscribe)
     }
@@ -101,13 +104,13 @@ impl Write for Output {
         if bytes.is_empty() {
             return Ok(0);
         }
-        // One call of the host where `check-write`, `write` and `flush` are three.
+        // One call to the host, where `check-write`, `write` and `flush` are three.
         if bytes.len() <= LARGEST_BLOCKING_WRITE {
             stream.blocking_write_and_flush(bytes).map_err(failure)?;
             return Ok(bytes.len());
         }
         let length = wait_for_room(stream)?.min(bytes.len());
-        // It goes out without being flushed, while the next piece is made.
+        // It goes out without a flush, while the next piece is made.
         stream.write(&bytes[..length]).map_err(failure)?;
         Ok(length)
     }
@@ -116,7 +119,7 @@ impl Write for Output {
         self.stream()?.blocking_flush().map_err(failure)
     }
 
-    /// Gathers the pieces of a `write!`, of which each would be a call of the host.
+    /// Gathers the pieces of a `write!`. Each would be a call to the host.
     fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> io::Result<()> {
         match arguments.as_str() {
             Some(text) => self.write_all(text.as_bytes()),
@@ -125,7 +128,7 @@ impl Write for Output {
     }
 }
 
-/// Waits until something can be written, and returns how much.
+/// Waits for room, and returns the number of bytes that can be written.
 fn wait_for_room(stream: &OutputStream) -> io::Result<usize> {
     loop {
         match stream.check_write().map_err(failure)? {

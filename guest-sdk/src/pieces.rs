@@ -1,22 +1,23 @@
-//! Formatted text, gathered into as few writes as possible without asking for memory.
+//! Formatted text, gathered into few writes without allocating memory.
 
 use std::fmt::{self, Write};
 use std::io;
 
-/// Longer than nearly every line that a protocol formats. Longer text goes out in pieces of this size.
+/// Longer than nearly every formatted line of a protocol. Longer text goes out in pieces of this
+/// size.
 const SIZE: usize = 1024;
 
-/// A buffer on the stack between the formatting of a text and the place that takes its bytes.
+/// A buffer on the stack between formatting and writing.
 pub(crate) struct Pieces<T> {
     buffer: [u8; SIZE],
     length: usize,
     take: T,
-    /// `fmt::Error` says nothing; this is what really happened.
+    /// The real error: `fmt::Error` carries none.
     failure: Option<io::Error>,
 }
 
 impl<T: FnMut(&[u8]) -> io::Result<()>> Pieces<T> {
-    /// Formats `arguments` and hands the text to `take`, in order, until it fails.
+    /// Formats `arguments` and passes the text to `take`, in order, until it fails.
     pub(crate) fn gather(arguments: fmt::Arguments<'_>, take: T) -> io::Result<()> {
         let mut pieces = Self { buffer: [0; SIZE], length: 0, take, failure: None };
         match pieces.write_fmt(arguments) {

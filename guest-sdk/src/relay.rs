@@ -1,4 +1,5 @@
-//! Passing bytes both ways between two connections, on WASI 0.2. It owns the one wait of a guest that does two things at once.
+//! Passes bytes both ways between two connections, on WASI 0.2. It owns the single wait of a guest
+//! that does two things at once.
 
 use std::io::{self, BufRead};
 
@@ -9,21 +10,23 @@ use crate::output::Output;
 /// How a direction of [`relay`] ended.
 #[derive(Debug)]
 pub enum Relayed {
-    /// Its input has ended, and so has its output, after everything.
+    /// Its input has ended, and its output after all bytes.
     Ended,
     /// Its input broke.
     NotRead(io::Error),
-    /// Whoever reads its output has gone.
+    /// The receiver of its output has gone.
     NotWritten(io::Error),
     /// The other direction's input broke before this one had ended.
     Abandoned,
 }
 
-/// Passes bytes both ways until both have ended, and tells how each of them did: what `here` sent, and what `there` sent.
+/// Passes bytes both ways until both directions have ended. Returns how each ended: that from
+/// `here`, and that from `there`.
 ///
-/// An end is passed on as an end, while the other direction goes on. Neither direction waits for the other, and each holds back
-/// whoever sends faster than the other side reads: at most 64 KiB are held for either. Where a connection breaks, so that it
-/// can neither be read nor be written, both are over.
+/// An end of input becomes an end of output, while the other direction continues. Neither direction
+/// waits for the other. Each holds back a sender that is faster than its receiver: at most 64 KiB
+/// are kept for each direction. If a connection breaks, so that it can be neither read nor written,
+/// both directions are over.
 pub fn relay(here: (&mut Input, &mut Output), there: (&mut Input, &mut Output)) -> (Relayed, Relayed) {
     let (mut from_here, mut from_there) = (Way::new(here.0, there.1), Way::new(there.0, here.1));
     loop {
@@ -56,7 +59,7 @@ impl<'a> Way<'a> {
         Self { from, to, over: None }
     }
 
-    /// Does what can be done without waiting, and tells whether there was anything.
+    /// Makes progress without waiting. Returns whether there was any.
     fn go(&mut self) -> bool {
         if self.over.is_some() {
             return false;
@@ -74,7 +77,7 @@ impl<'a> Way<'a> {
         let arrived = self.from.try_fill().map_err(Relayed::NotRead)?;
         let Some(bytes) = arrived else { return Ok(false) };
         if bytes.is_empty() {
-            // The end, after what was written: to close an output is to wait for that.
+            // The end, after the written bytes: closing an output has to wait for them.
             if !self.to.try_finish().map_err(Relayed::NotWritten)? {
                 return Ok(false);
             }
@@ -85,7 +88,7 @@ impl<'a> Way<'a> {
         Ok(length > 0)
     }
 
-    /// What this direction waits for.
+    /// What this direction waits for; `None` if it is over.
     fn wait(&self) -> Option<Pollable<'_>> {
         match (&self.over, self.from.is_waiting()) {
             (Some(_), _) => None,

@@ -1,4 +1,5 @@
-//! Unit tests of a handler, natively and in memory: write down what the peer does, and look at what it got.
+//! Unit tests of a handler, natively and in memory: describe what the peer does, and check what it
+//! received.
 //!
 //! ```
 //! use std::io::{self, BufRead, Write};
@@ -14,11 +15,12 @@
 //! assert!(Peer::new().sends("bo").resets("reset by peer").meets(handle_request).error.is_some());
 //! ```
 //!
-//! It is the handler's own code that runs, on the SDK's own streams; what stands below them keeps the contract as strictly
-//! as the host does. What a test cannot see here is the wire: packets, time and the host's limits.
+//! The test runs the handler's own code on the SDK's own streams. The stand-in below them keeps the
+//! contract as strictly as the host. A test cannot cover the wire here: packets, time and the
+//! host's limits.
 //!
-//! Nobody waits in a conversation that is known beforehand. A handler that waits for what the peer never does makes the
-//! test panic instead of hang. The module does not exist in WebAssembly.
+//! Tests do not wait. If a handler waits for something that the peer never does, the test panics
+//! instead of hanging. The module does not exist in WebAssembly.
 
 pub(crate) mod asynchronous;
 pub(crate) mod sync;
@@ -32,7 +34,7 @@ use wire::{Event, Wire};
 
 use crate::export::Outcome;
 
-/// What a peer does on a connection: it sends, in the pieces that it is told, and then ends its side.
+/// A peer of a connection: it sends the given pieces, and then ends its side.
 #[derive(Debug, Default)]
 #[must_use = "a peer does nothing until it meets a handler"]
 pub struct Peer {
@@ -40,13 +42,14 @@ pub struct Peer {
     wire: Wire,
 }
 
-/// Another server, to which the handler connects by [`Outgoing`](crate::Outgoing): what it sends, and after the test, what it got.
+/// Another server, to which the handler connects by [`Outgoing`](crate::Outgoing): the pieces that
+/// it sends, and after the test, the bytes that it received.
 #[derive(Debug)]
 #[must_use = "a server does nothing until a peer reaches it"]
 pub struct Server(Rc<RefCell<Wire>>);
 
 impl Server {
-    /// A server that says nothing and ends its side at once.
+    /// A server that sends nothing and ends its side at once.
     #[expect(clippy::new_without_default, reason = "there is nothing usual about a server that says nothing")]
     pub fn new() -> Self {
         Self(Rc::default())
@@ -62,23 +65,23 @@ impl Server {
         self.and(Event::Arrival(bytes.as_ref().to_vec()))
     }
 
-    /// Resets the connection after what it sends. The message is the host's.
+    /// Resets the connection after the pieces. The message is the host's.
     pub fn resets(self, message: &str) -> Self {
         self.and(Event::Failure(message.to_owned()))
     }
 
-    /// Neither ends its side nor sends any more.
+    /// Neither ends its side nor sends more.
     pub fn stays_silent(self) -> Self {
         self.and(Event::Silence)
     }
 
-    /// Goes away after it has got so many bytes: writing fails from then on.
+    /// Leaves after it has received this many bytes: later writes fail.
     pub fn leaves_after(self, bytes: usize) -> Self {
         self.0.borrow_mut().leaves_after = Some(bytes);
         self
     }
 
-    /// What it has got.
+    /// The bytes that it received.
     #[must_use]
     pub fn got(&self) -> Vec<u8> {
         self.0.borrow().delivered.clone()
@@ -91,18 +94,18 @@ impl Server {
     }
 }
 
-/// What came of a connection.
+/// The result of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What the peer got.
+    /// The bytes that the peer received.
     pub bytes: Vec<u8>,
-    /// The message that the handler's error, or its failure by [`fail`](crate::asynchronous::Connection::fail), puts in the
-    /// host's log.
+    /// The message in the host's log: the handler's error, or its failure by
+    /// [`fail`](crate::asynchronous::Connection::fail).
     pub error: Option<String>,
 }
 
 impl Peer {
-    /// A peer that says nothing and ends its side at once.
+    /// A peer that sends nothing and ends its side at once.
     pub fn new() -> Self {
         Self::default()
     }
@@ -119,25 +122,26 @@ impl Peer {
         self
     }
 
-    /// Resets the connection after what it sends, instead of ending its side. The message is the host's.
+    /// Resets the connection after the pieces, instead of ending its side. The message is the
+    /// host's.
     pub fn resets(mut self, message: &str) -> Self {
         self.wire.script.push_back(Event::Failure(message.to_owned()));
         self
     }
 
-    /// Lets an async handler wait once before what follows. A handler that blocks does not notice.
+    /// Makes an async handler wait once before the next piece. Has no effect on a blocking handler.
     pub fn pauses(mut self) -> Self {
         self.wire.script.push_back(Event::Pause);
         self
     }
 
-    /// Neither ends its side nor sends any more.
+    /// Neither ends its side nor sends more.
     pub fn stays_silent(mut self) -> Self {
         self.wire.script.push_back(Event::Silence);
         self
     }
 
-    /// Goes away after it has got so many bytes: writing fails from then on.
+    /// Leaves after it has received this many bytes: later writes fail.
     pub fn leaves_after(mut self, bytes: usize) -> Self {
         self.wire.leaves_after = Some(bytes);
         self
@@ -149,17 +153,17 @@ impl Peer {
         self
     }
 
-    /// What the handler can learn about this peer. Without it there is a plain TCP connection over loopback.
+    /// Sets the facts about this peer. The default is a plain TCP connection over loopback.
     pub fn known_by(mut self, facts: Facts) -> Self {
         self.facts = facts;
         self
     }
 
-    /// Has this peer served by a handler of the 0.2 contract.
+    /// Serves this peer with a handler of the 0.2 contract.
     ///
     /// # Panics
     ///
-    /// Where the handler waits for something that the peer never does.
+    /// If the handler waits for something that the peer never does.
     pub fn meets<R: Outcome>(self, handler: impl FnOnce(crate::Connection) -> R) -> Answer {
         let (resource, wire) = self.connect();
         let connection = crate::Connection::new(
@@ -171,11 +175,11 @@ impl Peer {
         Answer::new(&wire, outcome)
     }
 
-    /// Has this peer served by a handler of the 0.3 contract.
+    /// Serves this peer with a handler of the 0.3 contract.
     ///
     /// # Panics
     ///
-    /// Where the handler waits for something that the peer never does.
+    /// If the handler waits for something that the peer never does.
     pub fn meets_async<R: Outcome>(self, handler: impl AsyncFnOnce(crate::asynchronous::Connection) -> R) -> Answer {
         let (resource, wire) = self.connect();
         let input = asynchronous::StreamReader::new(Rc::clone(&wire));
@@ -197,7 +201,7 @@ impl Answer {
         Self { bytes: std::mem::take(&mut wire.delivered), error: outcome.err().or(wire.failed_with.take()) }
     }
 
-    /// The bytes as text, with `\u{fffd}` in place of what is none.
+    /// The bytes as text, with `\u{fffd}` for invalid UTF-8.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()

@@ -41,7 +41,7 @@ fn a_line_may_be_bounded() {
 }
 
 #[test]
-fn a_reset_is_an_error_however_often_one_reads() {
+fn a_reset_is_an_error_on_every_read() {
     let mut kinds = Vec::new();
     Peer::new().sends("half").resets("reset by peer").meets_async(async |mut connection: Connection| {
         let mut bytes = Vec::new();
@@ -98,7 +98,7 @@ fn a_finished_output_leaves_the_input_readable() {
 }
 
 #[test]
-fn a_read_that_is_given_up_loses_nothing() {
+fn a_cancelled_read_loses_nothing() {
     let answer = Peer::new().sends("one ").pauses().sends("two ").sends("three").meets_async(
         async |mut connection: Connection| {
             let mut bytes = Vec::new();
@@ -135,7 +135,7 @@ fn a_drain_is_noticed_between_two_messages() {
 }
 
 #[test]
-fn the_first_failure_is_the_one_that_counts() {
+fn the_first_failure_counts() {
     let answer = Peer::new().meets_async(async |connection: Connection| {
         connection.fail("first");
         Err::<(), _>(Error::new("second"))
@@ -145,7 +145,7 @@ fn the_first_failure_is_the_one_that_counts() {
 
 #[test]
 #[should_panic(expected = "something that never comes")]
-fn waiting_for_ever_fails_a_test_instead_of_hanging_it() {
+fn an_endless_wait_fails_the_test() {
     Peer::new()
         .stays_silent()
         .meets_async(async |mut connection: Connection| connection.read_to_end(&mut Vec::new()).await.map(drop));

@@ -21,7 +21,7 @@ fn a_line_is_read_across_arrivals() {
 }
 
 #[test]
-fn a_reset_is_an_error_however_often_one_reads() {
+fn a_reset_is_an_error_on_every_read() {
     let mut kinds = Vec::new();
     Peer::new().sends("half").resets("reset by peer").meets(|mut connection: Connection| {
         let mut bytes = Vec::new();
@@ -81,7 +81,7 @@ fn a_peer_that_leaves_breaks_the_pipe() {
 }
 
 #[test]
-fn copying_takes_along_what_was_read_ahead() {
+fn copying_includes_bytes_read_ahead() {
     let answer = Peer::new().sends("line\nrest ").sends("and more").meets(|mut connection: Connection| {
         let mut line = String::new();
         connection.read_line(&mut line)?;
@@ -110,7 +110,7 @@ fn a_finished_output_leaves_the_input_readable() {
 }
 
 #[test]
-fn the_halves_live_on_their_own() {
+fn the_halves_are_independent() {
     let answer = Peer::new().sends("abc").meets(|connection: Connection| {
         let (facts, mut input, output) = connection.split();
         drop(output);
@@ -122,7 +122,7 @@ fn the_halves_live_on_their_own() {
 }
 
 #[test]
-fn an_error_takes_its_causes_along() {
+fn an_error_includes_its_causes() {
     let handler = |_: Connection| -> Result<(), Error> {
         Err(io::Error::other(Box::<dyn std::error::Error + Send + Sync>::from("disk full")))?;
         Ok(())
@@ -157,12 +157,12 @@ fn a_drain_is_noticed_between_two_messages() {
 
 #[test]
 #[should_panic(expected = "the peer stays silent")]
-fn waiting_for_ever_fails_a_test_instead_of_hanging_it() {
+fn an_endless_wait_fails_the_test() {
     Peer::new().stays_silent().meets(|mut connection: Connection| connection.read_to_end(&mut Vec::new()).map(drop));
 }
 
 #[test]
-fn facts_are_what_the_test_says() {
+fn facts_are_those_of_the_test() {
     let facts = Facts {
         id: "7".to_owned(),
         tls_version: Some("TLSv1.3".to_owned()),

@@ -1,4 +1,5 @@
-//! Messages out of a connection's bytes, by `read_frame`. `plugins/echo` has the tests with other people's parsers and codecs.
+//! Messages from a connection's bytes, by `read_frame`. `plugins/echo` tests it with parsers and
+//! codecs of other crates.
 #![cfg(not(target_family = "wasm"))]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -41,7 +42,7 @@ fn messages_are_found_wherever_they_were_cut() {
 }
 
 #[test]
-fn an_end_a_half_message_and_one_that_is_too_long_are_three_things() {
+fn an_end_a_half_message_and_a_too_long_one_differ() {
     for (peer, expected) in [
         (Peer::new(), Ok(None)),
         (Peer::new().sends("a\n"), Ok(Some("a".to_owned()))),
@@ -69,7 +70,7 @@ fn an_end_a_half_message_and_one_that_is_too_long_are_three_things() {
 }
 
 #[test]
-fn what_a_parser_refuses_with_is_the_handlers_own() {
+fn a_parser_may_return_errors_of_the_handlers_type() {
     #[derive(Debug)]
     struct Refused(String);
     impl From<io::Error> for Refused {
@@ -85,7 +86,7 @@ fn what_a_parser_refuses_with_is_the_handlers_own() {
 }
 
 #[test]
-fn who_is_told_to_end_sees_whether_there_is_something_to_answer() {
+fn a_draining_handler_sees_whether_a_message_has_arrived() {
     for (peer, arrived) in [
         (Peer::new().sends("a").sends("b").drains().stays_silent(), true),
         (Peer::new().sends("ab").drains().stays_silent(), true),

@@ -22,7 +22,7 @@ fn pass(peer: Peer, server: &Server) -> Answer {
 }
 
 #[test]
-fn both_directions_arrive_whole_and_end_apart() {
+fn both_directions_arrive_whole_and_end_separately() {
     let bytes: Vec<u8> = (0..300_000).map(|index| (index % 251) as u8).collect();
     let server = Server::new().sends("hello ").sends(&bytes);
     let answer = pass(Peer::new().sends(&bytes).sends("end"), &server);
@@ -31,7 +31,7 @@ fn both_directions_arrive_whole_and_end_apart() {
 }
 
 #[test]
-fn what_was_read_before_is_passed_on() {
+fn bytes_read_before_are_passed_on() {
     let server = Server::new();
     Peer::new().sends("line\nrest").reaches(ADDRESS, &server).meets(|mut connection: Connection| {
         io::BufRead::read_line(&mut connection, &mut String::new()).map_err(|error| error.to_string())?;
@@ -41,7 +41,7 @@ fn what_was_read_before_is_passed_on() {
 }
 
 #[test]
-fn a_reset_ends_both_and_is_told() {
+fn a_reset_ends_both_directions_and_is_reported() {
     let server = Server::new().sends("half").resets("reset by the server");
     let answer = pass(Peer::new().sends("ask").stays_silent(), &server);
     assert_eq!(answer.text(), "half");
@@ -55,7 +55,7 @@ fn a_reset_ends_both_and_is_told() {
 }
 
 #[test]
-fn who_takes_nothing_more_is_still_heard() {
+fn a_receiver_that_has_gone_can_still_send() {
     let server = Server::new().sends("answer").leaves_after(2);
     let answer = pass(Peer::new().sends("a long question"), &server);
     assert_eq!(answer.text(), "answer");
@@ -63,7 +63,7 @@ fn who_takes_nothing_more_is_still_heard() {
 }
 
 #[test]
-fn an_outgoing_connection_is_read_written_and_ended_as_any_other() {
+fn an_outgoing_connection_works_like_any_other() {
     let server = Server::new().sends("pong\nmore");
     let answer = Peer::new().reaches(ADDRESS, &server).meets(|mut connection: Connection| {
         let mut outgoing = Outgoing::connect(ADDRESS, Duration::from_secs(1))?;

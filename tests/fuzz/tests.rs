@@ -1,7 +1,7 @@
 //! Every target over its seeds and over mutations of them.
 
 use super::*;
-use crate::system::dice::Dice;
+use crate::system::random::Random;
 use std::{collections::BTreeSet, fs, panic, path::PathBuf};
 
 /// Each input is made from this and its number alone, so that a failure can be made again.
@@ -43,27 +43,27 @@ fn words(name: &str) -> Vec<Vec<u8>> {
     words.filter(|word| !word.contains('\\')).map(|word| word.as_bytes().to_vec()).collect()
 }
 
-fn mutated(dice: &mut Dice, seeds: &[Vec<u8>], words: &[Vec<u8>]) -> Vec<u8> {
-    let mut input = seeds[dice.below(seeds.len())].clone();
+fn mutated(random: &mut Random, seeds: &[Vec<u8>], words: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = seeds[random.below(seeds.len())].clone();
     input.truncate(LONGEST);
-    for _ in 0..=dice.below(4) {
-        let at = dice.below(input.len() + 1);
-        let end = (at + dice.one_of(&[1, 2, 4, 16, 64])).min(input.len());
-        match dice.below(8) {
-            0 if at < end => input[at] ^= 1 << dice.below(8),
-            1 if at < end => input[at] = dice.one_of(b"\0\"\\{}[]()<>,:;=#%*-_.+/ \t\r\n09aZ\x7f\x80\xc3\xff"),
+    for _ in 0..=random.below(4) {
+        let at = random.below(input.len() + 1);
+        let end = (at + random.one_of(&[1, 2, 4, 16, 64])).min(input.len());
+        match random.below(8) {
+            0 if at < end => input[at] ^= 1 << random.below(8),
+            1 if at < end => input[at] = random.one_of(b"\0\"\\{}[]()<>,:;=#%*-_.+/ \t\r\n09aZ\x7f\x80\xc3\xff"),
             2 => input.truncate(at),
             3 => drop(input.drain(at..end)),
-            4 => input.insert(at, dice.roll().to_le_bytes()[0]),
+            4 => input.insert(at, random.next_u64().to_le_bytes()[0]),
             5 => {
                 let piece = input[at..end].to_vec();
-                let to = dice.below(input.len() + 1);
+                let to = random.below(input.len() + 1);
                 drop(input.splice(to..to, piece));
             }
-            6 if !words.is_empty() => drop(input.splice(at..at, words[dice.below(words.len())].clone())),
+            6 if !words.is_empty() => drop(input.splice(at..at, words[random.below(words.len())].clone())),
             _ => {
-                let other = &seeds[dice.below(seeds.len())];
-                let from = dice.below(other.len() + 1);
+                let other = &seeds[random.below(seeds.len())];
+                let from = random.below(other.len() + 1);
                 input.truncate(at);
                 input.extend(&other[from..other.len().min(from + LONGEST)]);
             }
@@ -87,11 +87,11 @@ fn every_target_keeps_its_promise_over_its_seeds_and_mutations_of_them() {
             keeps_its_promise(name, target, seed, &format!("seed {number} by name"));
         }
         for number in 0..MUTATIONS {
-            let mut dice = Dice::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
+            let mut random = Random::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
             keeps_its_promise(
                 name,
                 target,
-                &mutated(&mut dice, &seeds, &words),
+                &mutated(&mut random, &seeds, &words),
                 &format!("mutation {number} of {SEED:#x}"),
             );
         }

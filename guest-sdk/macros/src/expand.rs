@@ -1,17 +1,18 @@
-//! From a handler to a handler plus its export. Refuses, at the token that is wrong, what the SDK could not call.
+//! Turns a handler into a handler plus its export. Rejects handlers that the SDK could not call,
+//! with an error at the wrong token.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, Result, ReturnType, Safety, Type};
 
-/// A handler that was refused is kept as it was written, so that the compiler reports what else it finds in it and
-/// not a missing function on top.
+/// A rejected handler stays in the output as it is, so that the compiler reports its other errors
+/// and not a missing function as well.
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     match parse(arguments, item.clone()) {
         Ok(handler) => {
             let export = export(&handler);
-            // A function of its own, so that it has its name in the log when it traps.
+            // A function of its own, so that its name is in the log when it traps.
             quote! {
                 #[cfg_attr(target_family = "wasm", inline(never))]
                 #item
@@ -68,7 +69,7 @@ fn parse(arguments: TokenStream, item: TokenStream) -> Result<Handler> {
         }
         (Some(_), Some(second)) => {
             let message =
-                "a handler takes one argument, `connection: Connection`; what is known of the peer are its methods";
+                "a handler takes one argument, `connection: Connection`, whose methods give facts about the peer";
             return Err(Error::new_spanned(second, message));
         }
     };
@@ -85,8 +86,9 @@ fn parse(arguments: TokenStream, item: TokenStream) -> Result<Handler> {
     Ok(Handler { function, connection, outcome })
 }
 
-/// The checks of types are made for every target, so that `cargo check` and native tests show what is wrong; the export
-/// itself exists only in WebAssembly. Each type is named at the place where it was written, and so is an error about it.
+/// The type checks are made for every target, so that `cargo check` and native tests report errors.
+/// The export itself exists only in WebAssembly. Each type keeps its place in the source, and so
+/// does an error about it.
 fn export(handler: &Handler) -> TokenStream {
     let Handler { function, connection, outcome } = handler;
     let name = &function.sig.ident;
@@ -100,7 +102,7 @@ fn export(handler: &Handler) -> TokenStream {
         const _: () = {
             #takes;
             #returns;
-            // Natively nothing else names the handler, unless a test does.
+            // Natively, only a test uses the handler.
             let _ = #name;
         };
         #[cfg(target_family = "wasm")]
@@ -114,7 +116,7 @@ mod tests {
     use proc_macro2::TokenStream;
     use quote::quote;
 
-    /// The message of the refusal, and the text that it points at.
+    /// The error message, and the text that it points at.
     fn refusal(arguments: &str, item: &str) -> Option<(String, String)> {
         let tokens = |text: &str| text.parse::<TokenStream>().unwrap_or_default();
         let error = parse(tokens(arguments), tokens(item)).err()?;
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_handler_is_refused_where_it_is_wrong() {
+    fn an_invalid_handler_is_rejected_at_the_wrong_token() {
         let result = "-> std::io::Result<()> { Ok(()) }";
         let takes = "a handler takes one argument, `connection: Connection`";
         assert_refused(&format!("fn handle() {result}"), takes, "()");
@@ -166,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_refused() {
+    fn arguments_are_rejected() {
         let item = "fn handle(a: Connection) -> std::io::Result<()> { Ok(()) }";
         assert_eq!(refusal("async", item), Some(("`handler` takes no arguments".to_owned(), "async".to_owned())));
     }
 
     #[test]
-    fn a_refused_handler_stays_as_it_was_written() {
+    fn a_rejected_handler_stays_unchanged() {
         let item = quote! { fn handle() {} };
         let expanded = expand(TokenStream::new(), item.clone()).to_string();
         assert!(expanded.starts_with(&item.to_string()), "{expanded}");

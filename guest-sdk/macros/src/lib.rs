@@ -1,7 +1,7 @@
 //! The attribute macro of `uninterruptible-guest`. Use it through that crate, which documents it.
 //!
-//! It owns the check of a handler's signature and the choice between the two generations of the contract; the code that
-//! serves a connection is in the SDK, where it can be read and tested without expanding anything.
+//! It checks a handler's signature and selects the generation of the contract. The code that serves
+//! a connection is in the SDK, where it can be read and tested without macro expansion.
 #![forbid(unsafe_code)]
 
 mod expand;

@@ -1,4 +1,5 @@
-//! What the standard library calls of the C library when it panics, with no descriptors but those of standard output and error.
+//! The functions of the C library that the standard library calls on a panic, with only the
+//! descriptors of standard output and error.
 #![expect(unsafe_code, reason = "this is the interface of C")]
 
 use std::{
@@ -26,10 +27,10 @@ mod bindings {
 
 use bindings::wasi::cli::{environment::get_environment, stderr::get_stderr, stdout::get_stdout};
 
-/// The most that the host takes at once.
+/// The most bytes that the host takes at once.
 const LARGEST_WRITE: usize = 4096;
 
-/// Whether the host has taken it.
+/// Writes to the host's log. Returns whether the host took the bytes.
 fn say(descriptor: c_int, bytes: &[u8]) -> bool {
     let stream = match descriptor {
         1 => get_stdout(),
@@ -41,21 +42,21 @@ fn say(descriptor: c_int, bytes: &[u8]) -> bool {
     bytes.chunks(LARGEST_WRITE).all(|piece| stream.blocking_write_and_flush(piece).is_ok())
 }
 
-/// A piece of what is written: `struct iovec`.
+/// A piece of a write: `struct iovec`.
 #[repr(C)]
 struct Piece {
     base: *const u8,
     length: usize,
 }
 
-/// `write(2)`, which takes all or fails.
+/// `write(2)`, which takes all bytes or fails.
 ///
 /// # Safety
 ///
 /// `length` bytes can be read at `base`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn write(descriptor: c_int, base: *const u8, length: usize) -> isize {
-    // SAFETY: as the caller has promised, and so it is no null pointer where there is something.
+    // SAFETY: promised by the caller. The pointer is not null if there are bytes.
     let bytes = if length == 0 { &[] } else { unsafe { slice::from_raw_parts(base, length) } };
     if say(descriptor, bytes) { length.cast_signed() } else { -1 }
 }
@@ -68,10 +69,10 @@ unsafe extern "C" fn write(descriptor: c_int, base: *const u8, length: usize) ->
 #[unsafe(no_mangle)]
 unsafe extern "C" fn writev(descriptor: c_int, pieces: *const Piece, count: c_int) -> isize {
     let count = usize::try_from(count).unwrap_or(0);
-    // SAFETY: as the caller has promised.
+    // SAFETY: promised by the caller.
     let pieces = if count == 0 { &[] } else { unsafe { slice::from_raw_parts(pieces, count) } };
     match pieces.iter().find(|piece| piece.length > 0) {
-        // SAFETY: as the caller has promised.
+        // SAFETY: promised by the caller.
         Some(piece) => unsafe { write(descriptor, piece.base, piece.length) },
         None => 0,
     }
@@ -89,7 +90,7 @@ unsafe extern "C" fn getenv(name: *const c_char) -> *const c_char {
         let given = get_environment().into_iter();
         given.filter_map(|(name, value)| Some((name, CString::new(value).ok()?))).collect()
     });
-    // SAFETY: as the caller has promised.
+    // SAFETY: promised by the caller.
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
     let found = variables.iter().find(|(given, _)| given.as_bytes() == name);
     found.map_or(ptr::null(), |(_, value)| value.as_ptr())

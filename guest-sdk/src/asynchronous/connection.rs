@@ -11,23 +11,24 @@ use crate::Ready;
 use crate::facts::facts;
 use crate::host::asynchronous as host;
 
-/// The connection that an async handler serves: it reads what the peer sends, writes what the peer gets, and knows what is
-/// known of the peer.
+/// The connection that an async handler serves: it reads the peer's bytes, writes to the peer, and
+/// gives facts about it.
 ///
-/// Reading returns 0 bytes when the peer has closed its sending side, and only then; a reset, a timeout and a TLS
-/// connection that was cut off are errors of the kind [`ConnectionReset`](io::ErrorKind::ConnectionReset). What is
-/// written has been taken by the host when the call returns: there is no buffer, and nothing to flush.
+/// Reading returns 0 bytes only when the peer has closed its sending side. A reset, a timeout and a
+/// truncated TLS connection are errors of the kind
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset). When a write returns, the host has taken
+/// the bytes: there is no buffer to flush.
 ///
-/// Dropping the connection closes the sending side and discards what still arrives.
+/// Dropping the connection closes the sending side and discards further input.
 #[derive(Debug)]
 pub struct Connection {
-    // The order is the order of dropping: first what the peer waits for.
+    // Fields drop in this order: first the one that the peer waits for.
     output: Output,
     input: Input,
     facts: Facts,
 }
 
-/// What is known of a connection, apart from its bytes. Dropping it has no effect on the connection.
+/// Facts about a connection, apart from its bytes. Dropping it has no effect on the connection.
 #[derive(Debug)]
 pub struct Facts {
     /// Never dropped, as in a 0.2 plugin.
@@ -46,7 +47,8 @@ impl Connection {
         Self { output: Output::new(output), input: Input::new(input, Rc::clone(&resource)), facts: Facts { resource } }
     }
 
-    /// Takes the connection apart, for a handler that drops one half early or hands them to different futures.
+    /// Splits the connection, for a handler that drops one half early or passes them to different
+    /// futures.
     #[must_use]
     pub fn split(self) -> (Facts, Input, Output) {
         (self.facts, self.input, self.output)
@@ -57,8 +59,8 @@ impl Connection {
         (&mut self.input, &mut self.output)
     }
 
-    /// Puts a message into the host's log as what serving this connection failed with, as the handler's own error does.
-    /// The first message counts. It does not end the handler.
+    /// Logs a message as the reason why serving this connection failed, like an error that the
+    /// handler returns. The first message counts. It does not end the handler.
     pub fn fail(&self, message: &str) {
         self.facts.fail(message);
     }
@@ -67,7 +69,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.input.fill_buf().await
     }
@@ -81,7 +83,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.input.read(into).await
     }
@@ -90,7 +92,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke, or the line is not UTF-8.
+    /// If the connection broke, or the line is not UTF-8.
     pub async fn read_line(&mut self, into: &mut String) -> io::Result<usize> {
         self.input.read_line(into).await
     }
@@ -99,7 +101,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_until(&mut self, delimiter: u8, most: usize, into: &mut Vec<u8>) -> io::Result<usize> {
         self.input.read_until(delimiter, most, into).await
     }
@@ -108,7 +110,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         self.input.read_to_end(into).await
     }
@@ -117,7 +119,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What `parse` refuses with, a message that is too long or not whole, and where the connection broke.
+    /// The errors of `parse`; a message that is too long or incomplete; a broken connection.
     pub async fn read_frame<T, E: From<io::Error>>(
         &mut self,
         most: usize,
@@ -135,12 +137,12 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Where the peer has gone.
+    /// If the peer has gone.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.output.write_all(bytes).await
     }
 
-    /// What `write!(connection, …).await` calls: see [`Output::write_fmt`].
+    /// Called by `write!(connection, …).await`: see [`Output::write_fmt`].
     pub fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> impl Future<Output = io::Result<()>> + use<'_> {
         self.output.write_fmt(arguments)
     }

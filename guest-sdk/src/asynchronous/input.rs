@@ -1,5 +1,5 @@
-//! The bytes from the peer, on WASI 0.3. It owns the read buffer, and asks why the stream ended before it calls that an
-//! end: a stream alone cannot tell one from a reset.
+//! The bytes from the peer, on WASI 0.3. It owns the read buffer, and asks why the stream ended
+//! before it reports an end: the stream alone cannot tell an end from a reset.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read};
@@ -16,13 +16,15 @@ use crate::input::{FIRST_READ, LARGEST_READ};
 
 /// The receiving half of a [`Connection`](super::Connection).
 ///
-/// Reading returns 0 bytes when the peer has closed its sending side, and only then. A reset, a timeout and a TLS
-/// connection that was cut off are errors of the kind [`ErrorKind::ConnectionReset`], however often one reads again.
+/// Reading returns 0 bytes only when the peer has closed its sending side. A reset, a timeout and a
+/// truncated TLS connection are errors of the kind [`ErrorKind::ConnectionReset`], on every later
+/// read too.
 ///
-/// Every future of a read may be dropped before it is done without losing a byte of the connection: `select!` is safe. (Bytes
-/// that [`read_until`](Self::read_until) and its like have already appended stay where they were appended.)
+/// All read futures are cancel safe: dropping one does not lose a byte of the connection, so
+/// `select!` is safe. (Bytes that [`read_until`](Self::read_until) and similar functions have
+/// already appended stay appended.)
 ///
-/// Dropping it discards whatever still arrives. It never resets the connection.
+/// Dropping it discards further input. It never resets the connection.
 #[derive(Debug)]
 pub struct Input {
     buffer: Vec<u8>,
@@ -36,7 +38,7 @@ pub struct Input {
 #[derive(Debug)]
 enum State {
     Open,
-    /// The stream has ended, and why is not known yet.
+    /// The stream has ended, and the reason is not known yet.
     Closed,
     Ended,
     Failed(String),
@@ -47,11 +49,12 @@ impl Input {
         Self { buffer: Vec::new(), consumed: 0, ask: FIRST_READ, state: State::Open, stream, connection }
     }
 
-    /// What has arrived and was not [consumed](Self::consume), at least one byte; empty at the end of the input.
+    /// The bytes that have arrived and were not [consumed](Self::consume), at least one; empty at
+    /// the end of the input.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.consumed == self.buffer.len() {
             self.fill_more().await?;
@@ -59,7 +62,8 @@ impl Input {
         Ok(&self.buffer[self.consumed..])
     }
 
-    /// Takes more bytes from the host, after those that nobody has consumed; none at the end of the input.
+    /// Takes more bytes from the host, and appends them to the unconsumed ones; none at the end of
+    /// the input.
     async fn fill_more(&mut self) -> io::Result<()> {
         let before = self.buffer.len() - self.consumed;
         while self.buffer.len() - self.consumed == before {
@@ -78,17 +82,19 @@ impl Input {
         Ok(())
     }
 
-    /// Reads one message of a protocol, of at most `most` bytes, and returns what `parse` makes of it; `None` is the end of the
-    /// input before a message has begun.
+    /// Reads one message of a protocol, of at most `most` bytes, and returns the result of `parse`;
+    /// `None` if the input ends before a message begins.
     ///
-    /// `parse` is shown what has arrived, from where the last message ended, and again with more for as long as it answers `None`:
-    /// the message is not whole yet. Where it is, it answers with what it has found and with the message's length in bytes.
-    /// What follows the message stays where it is. [`Input::read_frame`](crate::Input::read_frame) of a 0.2 plugin has an example.
+    /// `parse` gets the bytes that have arrived since the last message. It returns `None` while the
+    /// message is incomplete, and is then called again with more bytes. For a complete message it
+    /// returns its result and the message's length in bytes. The bytes after the message stay in
+    /// the buffer. [`Input::read_frame`](crate::Input::read_frame) of a 0.2 plugin has an example.
     ///
     /// # Errors
     ///
-    /// What `parse` refuses with; [`ErrorKind::InvalidData`] where `most` bytes are no message,
-    /// [`ErrorKind::UnexpectedEof`] where the input ends within one, and where the connection broke.
+    /// The errors of `parse`; [`ErrorKind::InvalidData`] if `most` bytes are not a complete
+    /// message; [`ErrorKind::UnexpectedEof`] if the input ends within a message; a broken
+    /// connection.
     pub async fn read_frame<T, E: From<io::Error>>(
         &mut self,
         most: usize,
@@ -108,28 +114,29 @@ impl Input {
         }
     }
 
-    /// Marks so many bytes of what [`fill_buf`](Self::fill_buf) returned as used.
+    /// Marks bytes of [`fill_buf`](Self::fill_buf) as used.
     pub fn consume(&mut self, amount: usize) {
         self.consumed = self.buffer.len().min(self.consumed + amount);
     }
 
-    /// Reads what has arrived, as much as fits; 0 is the end of the input.
+    /// Reads the bytes that have arrived, as many as fit; 0 is the end of the input.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let length = self.fill_buf().await?.read(into)?;
         self.consume(length);
         Ok(length)
     }
 
-    /// Appends everything up to and including the delimiter, the end of the input, or `most` bytes, whichever comes first,
-    /// and returns how many bytes that were. The limit is there because the peer decides where the delimiter is.
+    /// Appends bytes up to and including the delimiter, up to the end of the input, or `most`
+    /// bytes, whichever comes first. Returns the number of bytes. The limit is needed because the
+    /// peer decides where the delimiter is.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_until(&mut self, delimiter: u8, most: usize, into: &mut Vec<u8>) -> io::Result<usize> {
         let mut appended = 0;
         while appended < most {
@@ -147,12 +154,12 @@ impl Input {
         Ok(appended)
     }
 
-    /// Appends a line with its end, or what there is before the end of the input; 0 is the end of the input. A peer that
-    /// never ends its line is stopped by the guest's memory: [`read_until`](Self::read_until) has a limit.
+    /// Appends a line with its end, or the rest of the input; 0 is the end of the input. Only the
+    /// guest's memory limits a line that never ends: [`read_until`](Self::read_until) has a limit.
     ///
     /// # Errors
     ///
-    /// Where the connection broke, or the line is not UTF-8 ([`ErrorKind::InvalidData`], and the line is gone).
+    /// If the connection broke, or the line is not UTF-8 ([`ErrorKind::InvalidData`], and the line is gone).
     pub async fn read_line(&mut self, into: &mut String) -> io::Result<usize> {
         let mut line = Vec::new();
         let length = self.read_until(b'\n', usize::MAX, &mut line).await?;
@@ -161,11 +168,11 @@ impl Input {
         Ok(length)
     }
 
-    /// Appends everything up to the end of the input, and returns how many bytes that were.
+    /// Appends everything up to the end of the input, and returns the number of bytes.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub async fn read_to_end(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         let before = into.len();
         loop {
@@ -179,12 +186,12 @@ impl Input {
         }
     }
 
-    /// Copies everything up to the end of this input to `output`, and returns how many bytes that were. The bytes are
-    /// written from where they were read.
+    /// Copies everything up to the end of this input to `output`, and returns the number of bytes.
+    /// It writes from the read buffer, without a copy.
     ///
     /// # Errors
     ///
-    /// Whatever reading or writing fails with.
+    /// Any error of reading or writing.
     pub async fn copy_to(&mut self, output: &mut Output) -> io::Result<u64> {
         let mut copied = 0;
         loop {
@@ -199,7 +206,8 @@ impl Input {
         }
     }
 
-    /// Waits until there is something to read or the host drains, whichever comes first; draining where both are so.
+    /// Waits until there is something to read or the host drains, whichever comes first; draining
+    /// if both are true.
     pub async fn ready(&mut self) -> Ready {
         let mut draining = pin!(drain::wait());
         let mut filled = pin!(self.fill_buf());
@@ -207,13 +215,13 @@ impl Input {
             if draining.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ready::Draining);
             }
-            // An error is found again by the read that follows.
+            // The next read finds the error again.
             filled.as_mut().poll(context).map(|_| Ready::Input)
         })
         .await
     }
 
-    /// Takes the next bytes from the host, after those that nobody has consumed.
+    /// Takes the next bytes from the host, and appends them to the unconsumed ones.
     async fn receive(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.drain(..std::mem::take(&mut self.consumed));
@@ -228,7 +236,8 @@ impl Input {
     }
 }
 
-/// A read that gives the buffer back, with what has arrived in it, when it is done and when it is dropped.
+/// A read that returns the buffer, with the bytes that have arrived, when it completes or is
+/// dropped.
 struct Receiving<'a, 'b> {
     read: Pin<&'a mut StreamRead<'b>>,
     buffer: &'a mut Vec<u8>,

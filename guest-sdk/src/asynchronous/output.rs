@@ -1,4 +1,4 @@
-//! The bytes to the peer, on WASI 0.3. It owns the memory that a write is made from, and the half-close.
+//! The bytes to the peer, on WASI 0.3. It owns the memory of a write, and the half-close.
 
 use std::fmt;
 use std::future::Future;
@@ -8,16 +8,18 @@ use crate::host::asynchronous::StreamWriter;
 
 /// The sending half of a [`Connection`](super::Connection).
 ///
-/// What is written has been taken by the host when the call returns: there is no buffer, and nothing to flush. A peer that
-/// does not read makes writes wait. Once the peer has gone, they fail with [`ErrorKind::BrokenPipe`].
+/// When a write returns, the host has taken the bytes: there is no buffer to flush. A peer that
+/// does not read makes writes wait. After the peer has gone, writes fail with
+/// [`ErrorKind::BrokenPipe`].
 ///
-/// Dropping it closes the sending side after what was written: the peer reads an end, while the input stays readable.
+/// Dropping it closes the sending side after the written bytes: the peer reads an end, and the
+/// input stays readable.
 #[derive(Debug)]
 pub struct Output {
-    /// `None` once the sending side is closed.
+    /// `None` after the sending side is closed.
     stream: Option<StreamWriter>,
-    /// The host reads a write from memory that nobody else may touch meanwhile: bytes are copied into this, which is
-    /// kept for the next write.
+    /// The host reads from this memory during a write, so nothing else may use it: bytes are copied
+    /// into it, and it is kept for the next write.
     bytes: Vec<u8>,
 }
 
@@ -26,18 +28,19 @@ impl Output {
         Self { stream: Some(stream), bytes: Vec::new() }
     }
 
-    /// Writes all of `bytes`. Where the future is dropped before it is done, some of them may have been written.
+    /// Writes all of `bytes`. If the future is dropped before it completes, some of them may have
+    /// been written.
     ///
     /// # Errors
     ///
-    /// Where the peer has gone, or the sending side is closed.
+    /// If the peer has gone, or the sending side is closed.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
         self.write_gathered().await
     }
 
-    /// Writes formatted text. It is what `write!(output, …).await` and `writeln!(output, …).await` call.
+    /// Writes formatted text. Called by `write!(output, …).await` and `writeln!(output, …).await`.
     ///
     /// The text is formatted at once, so that no value in it is borrowed while the write waits.
     pub fn write_fmt(&mut self, arguments: fmt::Arguments<'_>) -> impl Future<Output = io::Result<()>> + use<'_> {
@@ -49,12 +52,14 @@ impl Output {
         }
     }
 
-    /// Closes the sending side, so that the peer reads an end after what was written. Writes fail from then on.
+    /// Closes the sending side, so that the peer reads an end after the written bytes. Later writes
+    /// fail.
     pub fn finish(&mut self) {
         self.stream = None;
     }
 
-    /// Writes what `buffer` holds without copying it, and leaves it empty, with its memory, for the next read.
+    /// Writes the content of `buffer` without copying it, and leaves it empty, with its memory, for
+    /// the next read.
     pub(crate) async fn write_from(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         std::mem::swap(&mut self.bytes, buffer);
         let written = self.write_gathered().await;

@@ -1,9 +1,10 @@
-//! What keeps a 0.3 handler running after `handle-request` has returned its output. It owns the one task of the instance.
+//! Keeps a 0.3 handler running after `handle-request` has returned its output. It owns the one task
+//! of the instance.
 //!
-//! The contract makes the exported function return a stream that is written to afterwards. The bindings' way to go on
-//! after a return is to spawn, and their executor for spawned tasks is made for many of them. A guest serves one
-//! connection, so one future is kept here and polled directly by the waker that the bindings wake when something
-//! that it waits for has happened. They leave the exported task open for as long as something is being waited for.
+//! In the contract the exported function returns a stream, and writes to it afterwards. The
+//! bindings offer spawning for that, with an executor made for many tasks. A guest serves one
+//! connection, so this module keeps one future and polls it directly by the bindings' waker. The
+//! bindings leave the exported task open while the future waits.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -13,7 +14,7 @@ use std::task::{Context, Wake, Waker};
 
 thread_local! {
     static TASK: RefCell<Option<Task>> = const { RefCell::new(None) };
-    /// Woken while it was being polled: nobody else will come and poll it again.
+    /// Woken while it was being polled, so it has to be polled again here.
     static WOKEN: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -34,7 +35,7 @@ impl Wake for Resume {
     }
 }
 
-/// Runs the future of this instance until it first waits; after that it goes on as it is woken.
+/// Runs the future of this instance until it first waits. After that, wakes continue it.
 pub(crate) fn start(future: impl Future<Output = ()> + 'static) {
     TASK.set(Some(Task { future: Box::pin(future), waker: Waker::from(Arc::new(Resume)) }));
     resume();
@@ -66,7 +67,7 @@ mod tests {
     use std::task::{Poll, Waker};
 
     #[test]
-    fn a_task_goes_on_when_it_is_woken_and_is_dropped_when_it_is_done() {
+    fn a_task_continues_when_it_is_woken_and_is_dropped_when_it_is_done() {
         let waiting = Rc::new(RefCell::new(None::<Waker>));
         let steps = Rc::new(RefCell::new(Vec::new()));
         let (given, told) = (Rc::clone(&waiting), Rc::clone(&steps));

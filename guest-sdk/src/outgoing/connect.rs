@@ -1,4 +1,4 @@
-//! Making a connection with the host's sockets: looking up a name, trying its addresses, and not for ever.
+//! Connects with the host's sockets: resolves a name, and tries its addresses until the deadline.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,12 +15,12 @@ use crate::bindings::sync::wasi::sockets::network::{
 use crate::bindings::sync::wasi::sockets::tcp::{ShutdownType, TcpSocket};
 use crate::bindings::sync::wasi::sockets::tcp_create_socket::create_tcp_socket;
 
-/// What its two streams come from, and must not outlive.
+/// The socket of the two streams, which must outlive them.
 #[derive(Debug)]
 pub(crate) struct OutgoingSocket(TcpSocket);
 
 impl OutgoingSocket {
-    /// After what was written; a socket that is broken is closed already.
+    /// Closes the sending side after the written bytes. A broken socket is closed already.
     pub(crate) fn shut_down(&self) {
         self.0.shutdown(ShutdownType::Send).unwrap_or_default();
     }
@@ -95,7 +95,7 @@ fn attempt(
     }
 }
 
-/// Waits for something, unless the deadline comes first.
+/// Waits for `something`, unless the deadline comes first.
 fn wait(something: &Pollable, deadline: &Pollable) -> Result<(), ErrorCode> {
     match poll(&[something, deadline]).first() {
         Some(0) => Ok(()),

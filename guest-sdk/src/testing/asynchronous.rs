@@ -1,4 +1,5 @@
-//! The stand-in for the host's 0.3 interfaces: streams whose operations are done, or wait, when they are polled.
+//! The stand-in for the host's 0.3 interfaces: streams whose operations complete, or wait, when
+//! they are polled.
 #![expect(clippy::panic, reason = "a guest that waits for ever is ended by the host, and a panic is what ends a test")]
 
 use std::cell::RefCell;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 pub(crate) use super::wire::Resource as Connection;
 use super::wire::{Received, Wire};
 
-/// Nothing that a script does takes more than one poll; this leaves room for a handler that yields.
+/// No event of a script takes more than one poll. The rest is for a handler that yields.
 const PATIENCE: usize = 1000;
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -54,7 +55,7 @@ pub(crate) struct StreamRead<'a> {
 }
 
 impl StreamRead<'_> {
-    /// Loses the race against bytes that have arrived, as it may in the host.
+    /// Loses the race against bytes that have arrived, as may happen in the host.
     pub(crate) fn cancel(mut self: Pin<&mut Self>) -> (StreamResult, Vec<u8>) {
         match self.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
@@ -81,7 +82,7 @@ impl Future for StreamRead<'_> {
                 buffer.extend_from_slice(&bytes);
                 StreamResult::Complete(bytes.len())
             }
-            // A stream alone cannot tell a failure from an end: that is what `input-end` is for.
+            // A stream alone cannot tell a failure from an end: `input-end` does.
             Received::Failure(_) | Received::End => {
                 self.reader.told_end = true;
                 StreamResult::Dropped
@@ -105,7 +106,7 @@ impl StreamWriter {
         Self { wire }
     }
 
-    /// What could not be delivered comes back, as from the bindings; an empty vector means that all was.
+    /// Returns the bytes that could not be delivered, as the bindings do; empty if all were.
     pub(crate) async fn write_all(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         let mut wire = self.wire.borrow_mut();
         let before = wire.delivered.len();

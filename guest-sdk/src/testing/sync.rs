@@ -1,5 +1,5 @@
-//! The stand-in for the host's 0.2 interfaces. It owns their rules and is as strict about them as the host: what traps there
-//! panics here, and a failure is told once.
+//! The stand-in for the host's 0.2 interfaces. It is as strict about their rules as the host: a
+//! trap becomes a panic, and a failure is reported once.
 #![expect(clippy::panic, reason = "a trap ends a guest, and a panic is what ends a test")]
 
 use std::cell::RefCell;
@@ -10,8 +10,8 @@ use std::time::Duration;
 pub(crate) use super::wire::Resource as Connection;
 use super::wire::{self, Received, Wire};
 
-/// The room that a write gets, after which the writer has to wait: small enough that a test's large write takes the path
-/// that it takes in production.
+/// The room for writes before the writer has to wait: small enough that a test's large write takes
+/// the same path as in production.
 const ROOM: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl InputStream {
     }
 }
 
-/// What the streams of a connection that a guest has made come from.
+/// The socket of a guest's outgoing streams.
 #[derive(Debug)]
 pub(crate) struct OutgoingSocket(Rc<RefCell<Wire>>);
 
@@ -70,7 +70,7 @@ impl OutgoingSocket {
     }
 }
 
-/// Reaches a server of the test's, each once, and nothing else.
+/// Connects to the servers of the test, to each once, and to no others.
 pub(crate) fn connect(target: &str, _: Duration) -> io::Result<(InputStream, OutputStream, OutgoingSocket)> {
     let current = wire::current();
     let mut current = current.borrow_mut();
@@ -87,8 +87,8 @@ pub(crate) struct OutputStream {
     room: RefCell<Room>,
 }
 
-/// How much may be written before the writer must wait. It starts without room, so that a writer that does not ask is
-/// found out at once.
+/// The room for writes before the writer must wait. It starts at 0, so that a writer that does not
+/// ask fails at once.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     left: usize,
@@ -166,7 +166,7 @@ impl Pollable<'_> {
         }
     }
 
-    /// Whoever waits for room gets some.
+    /// Gives room to a writer that waits for it.
     fn make_room(&self) {
         if let Self::Output(room) = self {
             room.borrow_mut().left = ROOM;

@@ -1,16 +1,16 @@
-//! What lies between a peer and a handler in a test: what is still to arrive, what was delivered, and what is known.
+//! The state between a peer and a handler in a test: events to come, delivered bytes, and facts.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// One thing that happens to a connection.
+/// One event of a connection.
 #[derive(Debug)]
 pub(super) enum Event {
     Arrival(Vec<u8>),
     Drain,
     Failure(String),
-    /// Nothing for one poll; a reader that blocks does not notice.
+    /// Nothing for one poll. Has no effect on a blocking reader.
     Pause,
     Silence,
 }
@@ -22,18 +22,18 @@ pub(crate) struct Wire {
     pub(super) leaves_after: Option<usize>,
     pub(super) draining: bool,
     pub(super) failed_with: Option<String>,
-    /// How the input ended, for those who ask later (`input-end` of the 0.3 contract).
+    /// How the input ended, for a later `input-end` of the 0.3 contract.
     pub(super) end: Option<Result<(), String>>,
-    /// Who can be reached from here, by address.
+    /// The servers that can be reached, by address.
     pub(super) servers: Vec<(String, Rc<RefCell<Wire>>)>,
-    /// Of a server: whether the guest has closed its sending side.
+    /// For a server: whether the guest has closed its sending side.
     pub(super) got_end: bool,
 }
 
-/// What a read finds.
+/// The result of a read.
 pub(super) enum Received {
     Bytes(Vec<u8>),
-    /// Told once; afterwards there is only the end.
+    /// Reported once. After it, there is only the end.
     Failure(String),
     End,
     Nothing,
@@ -74,7 +74,7 @@ impl Wire {
         }
     }
 
-    /// The peer has got everything before this point, so what happens next happens now.
+    /// The peer has received everything before this point, so a drain that follows happens now.
     pub(super) fn drain_if_due(&mut self) {
         while let Some(Event::Drain) = self.script.front() {
             self.script.pop_front();
@@ -94,7 +94,7 @@ impl Wire {
         !matches!(self.script.front(), Some(Event::Silence))
     }
 
-    /// Passes bytes to the peer; false where it has gone.
+    /// Passes bytes to the peer; false if it has gone.
     pub(super) fn deliver(&mut self, bytes: &[u8]) -> bool {
         let room = self.leaves_after.map_or(bytes.len(), |most| most - self.delivered.len()).min(bytes.len());
         self.delivered.extend_from_slice(&bytes[..room]);
@@ -103,7 +103,8 @@ impl Wire {
 }
 
 thread_local! {
-    /// The interface `drain` belongs to an instance and not to a connection: it has to find the connection by itself.
+    /// The interface `drain` belongs to an instance and not to a connection, so it has to find the
+    /// connection itself.
     static CURRENT: RefCell<Rc<RefCell<Wire>>> = RefCell::default();
 }
 
@@ -116,7 +117,7 @@ pub(super) fn current() -> Rc<RefCell<Wire>> {
     CURRENT.with_borrow(Rc::clone)
 }
 
-/// What a handler can learn about its peer.
+/// The facts about a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the methods of Connection, of the same names, document them")]
 pub struct Facts {
@@ -145,7 +146,7 @@ impl Default for Facts {
     }
 }
 
-/// What the bindings call `types.connection`, of both generations.
+/// The type `types.connection` of the bindings, in both generations.
 #[derive(Debug)]
 pub(crate) struct Resource {
     pub(super) facts: Facts,

@@ -1,8 +1,9 @@
-//! Where a guest was when it trapped, for the author of its plugin: functions by the names that they were given, and lines where the
-//! plugin carries debug information.
+//! The place where a guest trapped, for the author of its plugin: function names, and lines if the
+//! plugin has debug information.
 //!
-//! All of that comes from the plugin and may be anything. So debug information is read when a guest has trapped and not before,
-//! apart from the workers, by one thread a plugin at most, and nobody waits for it for long: without it there are still the names.
+//! All of this comes from the plugin and is untrusted. So debug information is read only after a
+//! trap, on a thread apart from the workers, by one reader for each plugin. A record waits only
+//! briefly for it, and then has the names alone.
 
 use super::outline::Outline;
 use std::{
@@ -14,19 +15,20 @@ use tokio::time;
 use wasmparser::{Encoding, Payload};
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
-/// Functions that are named.
+/// The most functions in a message.
 const FRAMES: usize = 6;
 
-/// The most of one name.
+/// The most bytes of one name.
 const LONGEST_NAME: usize = 256;
 
-/// Bytes of debug information that are kept of a plugin: several times what a Rust plugin has with its standard library.
+/// The most bytes of debug information kept for a plugin: several times that of a Rust plugin with
+/// its standard library.
 const MOST_DEBUG_INFORMATION: usize = 64 << 20;
 
 /// How long a record waits for the lines. Reading those of a Rust plugin takes some milliseconds.
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
 
-/// How functions are called that only bring a panic about. They come first, and are left out where others follow.
+/// Functions that only carry out a panic. They come first, and are left out if others follow.
 const MACHINERY: [&str; 11] = [
     "core::",
     "std::",
@@ -45,19 +47,19 @@ const MACHINERY: [&str; 11] = [
 #[derive(Debug)]
 pub(crate) struct Symbols {
     modules: Vec<Module>,
-    /// Held by who reads it.
+    /// Held by the thread that reads it.
     reading: Mutex<()>,
 }
 
-/// That of one of its core modules.
+/// The debug information of one core module.
 #[derive(Debug)]
 struct Module {
-    /// Where in the plugin its code lies.
+    /// The range of its code within the plugin.
     code: Range<u64>,
     sections: Vec<(String, Vec<u8>)>,
 }
 
-/// A function, and where in it.
+/// A function, and a line in it.
 #[derive(Clone, Debug, Default)]
 struct Place {
     function: Option<String>,
@@ -66,7 +68,7 @@ struct Place {
 }
 
 impl Symbols {
-    /// What a plugin that is debuggable knows of itself. It lies where the engine will say that a guest was.
+    /// The debug information of a plugin, if it has some, by the offsets that the engine reports.
     pub(super) fn of(plugin: &[u8]) -> Option<Arc<Self>> {
         Self::within(plugin).map(Arc::new)
     }
@@ -108,7 +110,8 @@ impl Symbols {
         (!modules.is_empty()).then(|| Self { modules, reading: Mutex::new(()) })
     }
 
-    /// What lies at these places in the plugin: of each the function, after those that were inlined there. `None` while others ask.
+    /// The functions at these offsets in the plugin, each after those inlined there. `None` while
+    /// another caller reads.
     fn look(&self, offsets: &[Option<u64>]) -> Option<Vec<Vec<Place>>> {
         let _reading = self.reading.try_lock().ok()?;
         let mut places = vec![Vec::new(); offsets.len()];
@@ -141,12 +144,12 @@ impl Symbols {
     }
 }
 
-/// Whether a custom section of that name holds some.
+/// Whether a custom section of this name holds debug information.
 pub(super) fn is_debug_information(section: &str) -> bool {
     section.starts_with(".debug_")
 }
 
-/// What happened to a guest and, as far as the plugin tells, where, the innermost function first.
+/// Describes an error of a guest and, as far as the plugin tells, the functions, innermost first.
 pub(crate) async fn described(error: &wasmtime::Error, symbols: Option<&Arc<Symbols>>) -> String {
     let what = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
@@ -155,12 +158,12 @@ pub(crate) async fn described(error: &wasmtime::Error, symbols: Option<&Arc<Symb
     located(what, error, symbols).await
 }
 
-/// The same where it is known what happened.
+/// The same for an error that is described already as `what`.
 pub(crate) async fn located(what: String, error: &wasmtime::Error, symbols: Option<&Arc<Symbols>>) -> String {
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
     let mut names = named(frames, &looked_up(frames, symbols).await);
     if names.is_empty() {
-        // A plugin without names: by number, as `wasm-objdump` and the like have them.
+        // A plugin without names: functions by number, as in `wasm-objdump`.
         names = frames.iter().take(FRAMES).map(|frame| format!("function {}", frame.func_index())).collect();
     }
     if names.is_empty() { what } else { format!("{what}, in {}", names.join(" < ")) }
@@ -208,10 +211,10 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// As it was written: without the digits by which compilers tell functions of one name apart.
+/// A name as in the source, without the hash that compilers add.
 fn demangled(name: &str) -> String {
     let name = match rustc_demangle::try_demangle(name) {
-        // Its own length may be beyond all measure, so that it is written no further than it is wanted.
+        // A name may demangle to a huge text, so it is written only as far as needed.
         Ok(name) => shown(&format_args!("{name:#}")),
         Err(_) => shown(&name),
     };
@@ -232,12 +235,12 @@ fn shown(text: &dyn std::fmt::Display) -> String {
         }
     }
     let mut beginning = Beginning(String::new());
-    // It fails where there is more.
+    // It fails if the text is longer.
     std::fmt::Write::write_fmt(&mut beginning, format_args!("{text}")).ok();
     beginning.0
 }
 
-/// The part of a path that says something to whoever knows the project: from the last `src` on, or else the name.
+/// The part of a path that matters within a project: from the last `src` on, else the file name.
 fn shortened(path: &str) -> String {
     let from = path.rfind("/src/").map_or_else(|| path.rfind('/').map_or(0, |slash| slash + 1), |slash| slash + 1);
     shown(&path.get(from..).unwrap_or(path))
@@ -248,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_as_they_were_written() {
+    fn names_print_as_in_the_source() {
         for (mangled, name) in [
             ("_ZN5hello14handle_request17h0123456789abcdefE", "hello::handle_request"),
             ("_RNvCs1234_5hello14handle_request", "hello::handle_request"),
@@ -261,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn paths_begin_where_the_project_does() {
+    fn paths_begin_at_the_source_directory() {
         assert_eq!(shortened("/home/me/hello/src/handler/line.rs"), "src/handler/line.rs");
         assert_eq!(shortened("/home/me/hello/hello.c"), "hello.c");
         assert_eq!(shortened("hello.c"), "hello.c");
     }
 
     #[test]
-    fn what_brings_a_panic_about_is_told_from_the_rest() {
+    fn panic_machinery_is_recognised() {
         let place = |name: &str| Place { function: Some(name.to_owned()), ..Place::default() };
         for name in ["core::panicking::panic_fmt", "<core::option::Option<u8>>::unwrap", "abort", "__assert_fail"] {
             assert!(is_machinery(&place(name)), "{name}");

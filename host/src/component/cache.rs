@@ -1,9 +1,10 @@
-//! Compiled plugins, kept on disk: compiling takes 50 ms to 10 s, loading what was compiled a few milliseconds.
+//! Compiled plugins on disk: compiling takes 50 ms to 10 s, loading a compiled plugin a few
+//! milliseconds.
 //!
-//! An entry is found by the content of the plugin and by everything that changes code generation (the engine's version, its
-//! settings, the processor's features). Behind the code stands what else is known of the plugin since it was compiled, and an
-//! entry ends with its checksum, by which damage is noticed. Entries are trusted only in a directory that nobody else can write, on
-//! a path that nobody else can redirect; anything doubtful is compiled anew.
+//! The key of an entry is the content of the plugin and everything that changes code generation
+//! (the engine's version, its settings, the processor's features). An entry holds the code, then
+//! facts about the plugin, then a checksum that reveals damage. Entries are trusted only in a
+//! directory that other users can neither write nor redirect. A doubtful entry is compiled again.
 
 use super::{
     code::Code,
@@ -27,49 +28,48 @@ use std::{
 use tracing::{debug, info, warn};
 use wasmtime::Engine;
 
-/// Entries that are kept, the latest used ones: enough for a day of changing a plugin many times.
+/// The most entries, the most recently used ones: enough for a day of frequent changes to a plugin.
 const ENTRIES: usize = 64;
 
 const SUFFIX: &str = "cwasm";
 
-/// To be counted up when what stands behind the code changes, or how it is found out, or the engines' settings.
+/// Increase this number when the data after the code changes, or its computation, or the engines'
+/// settings.
 const LAYOUT: u8 = 2;
 
-/// What an entry is called while it is written, and after how long it is taken for abandoned.
+/// The extension of an entry while it is written, and the age at which it counts as abandoned.
 const UNFINISHED: &str = "new";
 const ABANDONED: Duration = Duration::from_secs(3600);
 
-/// A cache directory, or none.
+/// A cache directory, if there is one.
 #[derive(Debug)]
 pub(super) struct Cache(Option<TrustedDirectory>);
 
-/// Why a compiled plugin cannot be kept.
+/// Why a compiled plugin cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    /// There is no directory to keep it in.
-    #[error(
-        "there is no cache to compile it into: name a directory, as in --cache-dir /var/cache/uninterruptible-host"
-    )]
+    /// There is no directory for it.
+    #[error("compiling needs a cache directory: name one, as in --cache-dir /var/cache/uninterruptible-host")]
     Nowhere,
-    /// Nobody should load machine code from there.
+    /// The directory is not safe for machine code.
     #[error("--cache-dir {}: {problem}", crate::record::secret::Shown::bare(.dir))]
     Untrusted {
         /// The directory.
         dir: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// It cannot be written.
+    /// The entry cannot be written.
     #[error("--cache-dir: {} cannot be written: {cause}", .entry.display())]
     Unwritten {
-        /// What was to be written.
+        /// The file.
         entry: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
 }
 
-/// What a directory has of a plugin, or else what is compiled into it now; and where.
+/// Finds a plugin in a directory, or compiles it into the directory. Returns its path.
 pub(crate) fn keep(
     dir: Option<&Path>,
     engine: &Engine,
@@ -92,24 +92,25 @@ pub(crate) fn keep(
     }
 }
 
-/// A plugin that is compiled.
+/// A compiled plugin.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) artifact: Artifact,
     pub(crate) known: Known,
 }
 
-/// What else is known of it then, so that its file need not be read for that.
+/// Facts about the plugin, stored so that its file need not be read for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Known {
     pub(crate) digest: Digest,
     pub(crate) declared: Declared,
-    /// What a guest of it takes, which only code that was loaded tells.
+    /// The needs of a guest, which only loaded code shows.
     pub(crate) needs: Needs,
 }
 
 impl Cache {
-    /// Opens a directory, making it where it does not exist. One that cannot be trusted is not used, with a warning.
+    /// Opens a directory, and creates it if it does not exist. Warns and goes without, if it cannot
+    /// be trusted.
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let Some(dir) = dir else { return Self(None) };
         match TrustedDirectory::prepare(dir) {
@@ -121,13 +122,13 @@ impl Cache {
         }
     }
 
-    /// Where a plugin is, where it is there and can be trusted.
+    /// The path of a plugin's entry, if there is one that can be trusted.
     pub(super) fn holds(&self, key: &blake3::Hash) -> Option<PathBuf> {
         let (dir, name) = (self.0.as_ref()?, entry_name(key).ok()?);
         read(dir, &name).is_ok().then(|| dir.path().join(name))
     }
 
-    /// What there is of a plugin, where that can be trusted.
+    /// The entry of a plugin, if there is one that can be trusted.
     pub(super) fn find(&self, key: &blake3::Hash) -> Result<Option<Entry>, Problem> {
         let Some(dir) = &self.0 else { return Ok(None) };
         let name = entry_name(key)?;
@@ -143,7 +144,7 @@ impl Cache {
         Ok(None)
     }
 
-    /// Compiles a plugin, and keeps what comes of it for the next time.
+    /// Compiles a plugin, and stores the result for the next time.
     pub(super) fn make(
         &self,
         engine: &Engine,
@@ -172,8 +173,8 @@ pub(super) fn compile(engine: &Engine, plugin: &[u8], digest: Digest, declared: 
 }
 
 fn entry_name(key: &blake3::Hash) -> Result<String, Problem> {
-    // An entry of the other engine does not load, and only a degenerate plugin has one: which it is follows from the plugin, but for
-    // what `--plugin-kind` says of one that is of both generations without using either.
+    // An entry for the other engine does not load. The plugin decides which engine it needs, except
+    // for `--plugin-kind` on a degenerate plugin that is of both generations without using either.
     let engine = engine::compiler(Concurrency::Plain).map_err(Problem::of_compiler)?;
     let mut settings = Settings(blake3::Hasher::new());
     (LAYOUT, env!("CARGO_PKG_VERSION")).hash(&mut settings);
@@ -188,9 +189,9 @@ fn read(dir: &TrustedDirectory, name: &str) -> io::Result<Entry> {
     Ok(Entry { artifact, known: serde_json::from_slice(&known)? })
 }
 
-/// Writes an entry so that it is found whole or not at all.
+/// Writes an entry that is found whole or not at all.
 fn write(dir: &TrustedDirectory, name: &str, entry: &Entry) -> io::Result<()> {
-    // A name that no other process has, on this machine or on another that shares the directory.
+    // A name that is unique to this process, also among machines that share the directory.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let unfinished = format!("{}-{}.{UNFINISHED}", std::process::id(), now.as_nanos());
     let temporary = dir.path().join(name).with_extension(unfinished);
@@ -199,7 +200,7 @@ fn write(dir: &TrustedDirectory, name: &str, entry: &Entry) -> io::Result<()> {
     written
 }
 
-/// Removes what is used no more: all but the latest entries, and what a process that was killed has left unfinished.
+/// Removes all but the most recently used entries, and unfinished ones of killed processes.
 fn forget_the_oldest(dir: &Path) {
     let Ok(files) = fs::read_dir(dir) else { return };
     let mut entries = Vec::new();
@@ -218,7 +219,7 @@ fn forget_the_oldest(dir: &Path) {
     }
 }
 
-/// Feeds whatever is hashed to a digest.
+/// Feeds everything that is hashed to a digest.
 struct Settings(blake3::Hasher);
 
 impl Hasher for Settings {
@@ -226,7 +227,7 @@ impl Hasher for Settings {
         self.0.update(bytes);
     }
 
-    /// Only the whole digest is used.
+    /// Unused: only the whole digest counts.
     fn finish(&self) -> u64 {
         0
     }

@@ -1,5 +1,5 @@
-//! What a file says of itself, read before anything is compiled: what kind of plugin it is, what it imports that is missing here,
-//! and whether it uses the component model's own concurrency.
+//! The declarations of a file, read before anything is compiled: the kind of plugin, the imports
+//! that this host lacks, and whether it uses the component model's own concurrency.
 
 use super::{
     backtrace::is_debug_information,
@@ -17,26 +17,27 @@ use wasmparser::{
     Encoding, ExternalKind, Payload, TypeRef,
 };
 
-/// What a plugin says of itself.
+/// The declarations of a plugin.
 #[derive(Debug)]
 pub(crate) struct Contract {
-    /// How it is to be served.
+    /// The kind as which it is served.
     pub(crate) kind: Kind,
-    /// The package of what it exports, with its full version; of a module, that of what it imports.
+    /// The package of its export, with its full version; for a module, the package of its imports.
     pub(crate) built_for: String,
-    /// What it imports that this host does not have.
+    /// Its imports that this host does not have.
     pub(crate) missing: Vec<String>,
-    /// Which engine can run it.
+    /// The engine that it needs.
     pub(crate) concurrency: Concurrency,
-    /// Whether it imports anything of `wasi:http`, as handlers of requests do, and others that make requests.
+    /// Whether it imports anything of `wasi:http`, as handlers of requests do, and plugins that
+    /// make requests.
     pub(crate) imports_http: bool,
-    /// Whether it is a program whose memory the host cannot see.
+    /// Whether it is a program that does not export its memory.
     pub(crate) lacks_memory: bool,
     /// A hazard in serving it, with the remedy.
     pub(crate) warning: Option<&'static str>,
 }
 
-/// The hazard of a component whose adapter takes memory that its program's allocator may take too.
+/// The hazard of a component whose adapter and allocator may take the same memory.
 const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
      by memory.grow, and an allocator that owns all of memory overwrites it: serve the core module itself, which needs no adapter, or \
      build it for wasm32-wasip2 with a C library of WASI 0.2";
@@ -47,28 +48,28 @@ impl fmt::Display for Contract {
     }
 }
 
-/// Why a file is no plugin. Each says what to do.
+/// Why a file is not a plugin. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not WebAssembly.
-    #[error("is no WebAssembly component, and no WebAssembly at all: build one as docs/getting-started.md shows")]
+    #[error("is not WebAssembly: build a component as docs/getting-started.md shows")]
     NotWasm,
     /// WebAssembly text.
     #[error("is WebAssembly text: turn it into a component first, with `wasm-tools parse`")]
     Text,
-    /// A core module that is no program.
+    /// A core module that is not a program.
     #[error(
-        "is a core WebAssembly module without _start, and so no program; it exports {}: build it for wasm32-wasip2, or make it a \
+        "is a core WebAssembly module without _start, and so not a program; it exports {}: build it for wasm32-wasip2, or make it a \
          component with `wasm-tools component new`",
         list(.exports)
     )]
     CoreModule {
-        /// What it exports instead.
+        /// Its exports.
         exports: Vec<String>,
     },
     /// A program that does not export its memory.
     #[error(
-        "exports no memory by the name of \"memory\", as a program of WASI 0.1 does: build it for wasm32-wasip1, whose linker does so"
+        "does not export its memory as \"memory\", as a program of WASI 0.1 must: build it for wasm32-wasip1, whose linker exports it"
     )]
     NoMemory,
     /// Damaged.
@@ -81,29 +82,29 @@ pub enum Error {
         list(.exports)
     )]
     NoKind {
-        /// What it exports instead.
+        /// Its exports.
         exports: Vec<String>,
     },
-    /// Not what the operator says that it is.
-    #[error("is no {}, as --plugin-kind {} says; it exports {}: leave the option out, or name another kind", .wanted, .wanted.word(), list(.exports))]
+    /// Not of the kind that the operator names.
+    #[error("does not match --plugin-kind {} ({}); it exports {}: leave the option out, or name another kind", .wanted.word(), .wanted, list(.exports))]
     NotOfKind {
-        /// What it should be.
+        /// The kind named.
         wanted: Kind,
-        /// What it exports.
+        /// Its exports.
         exports: Vec<String>,
     },
     /// Another version.
-    #[error("was built for {}, of which this host serves the releases 0.2 and 0.3: build it for one of these", shown(.export))]
+    #[error("was built for {}, and this host serves the releases 0.2 and 0.3 only: build it for one of these", shown(.export))]
     OtherVersion {
-        /// What it exports.
+        /// Its export.
         export: String,
     },
-    /// Needs what is not here.
-    #[error("imports what this host does not have: {}: build it without, or serve it with a host that has it", list(.0))]
+    /// It needs interfaces that this host does not have.
+    #[error("imports interfaces that this host does not have: {}: build it without them, or use a host that has them", list(.0))]
     MissingImports(Vec<String>),
 }
 
-/// The first of them; a file may have thousands.
+/// The first few names; a file may have thousands.
 fn list(names: &[String]) -> String {
     const MOST: usize = 8;
     let first: Vec<_> = names.iter().take(MOST).map(|name| shown(name)).collect();
@@ -114,7 +115,7 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// A name as a file has it, which may be anything: without control characters, and cut where it is longer than names are.
+/// A name from a file, which may be anything: without control characters, and shortened.
 fn shown(name: &str) -> String {
     const LONGEST: usize = 200;
     let safe = log::escaped(name);
@@ -124,7 +125,7 @@ fn shown(name: &str) -> String {
     }
 }
 
-/// The parser's message is a paragraph for some files, and may quote names.
+/// The parser's message may be a paragraph, and may quote names.
 fn damaged(error: BinaryReaderError) -> Error {
     let message = error.to_string();
     let words: Vec<_> = message.split_whitespace().collect();
@@ -140,27 +141,28 @@ pub(crate) enum Form {
     Module,
 }
 
-/// What a file declares, of which follows what it can be served as.
+/// The declarations of a file that decide how it can be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Declared {
     is_component: bool,
-    /// Whether it is a module with a function of that name.
+    /// Whether it is a module with a function `_start`.
     starts: bool,
-    /// Whether it is a module with a memory of that name.
+    /// Whether it is a module that exports `memory`.
     has_memory: bool,
     exports: Vec<String>,
     imports: Vec<String>,
     concurrent: bool,
-    /// Whether a module in it gives a program of WASI 0.1 what that imports, in the program's own memory.
+    /// Whether it contains a module that provides WASI 0.1 to a program, in the program's own
+    /// memory.
     adapter: bool,
-    /// Whether a module in it is such a program, and has no function by which others could ask it for memory.
+    /// Whether it contains such a program that does not export a function for allocating memory.
     program_without_realloc: bool,
-    /// Whether it carries debug information.
+    /// Whether it has debug information.
     pub(crate) is_debuggable: bool,
 }
 
 impl Declared {
-    /// Reads a file.
+    /// Reads the declarations of a file.
     pub(crate) fn by(bytes: &[u8]) -> Result<Self, Error> {
         if !bytes.starts_with(b"\0asm") {
             let text = std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with('('));
@@ -200,7 +202,8 @@ impl Declared {
             Payload::ComponentImportSection(section) if *depth == 1 => {
                 for import in section {
                     let import = import.map_err(damaged)?;
-                    // A component may import types and the like without a host's help; only instances are looked up.
+                    // A component may import types and the like without help from the host. Only
+                    // instances are looked up.
                     if import.ty.kind() == ComponentExternalKind::Instance || !import.name.name.contains(':') {
                         self.imports.push(import.name.name.to_owned());
                     }
@@ -222,7 +225,7 @@ impl Declared {
                         _ => None,
                     };
                     let is_wasi = import.module == PREVIEW_1;
-                    // Only names that are missing are kept: each shows what was forgotten.
+                    // Only missing names are kept, for the message.
                     if !is_wasi || signature.is_none_or(|signature| !provided_0_1(import.name, signature)) {
                         self.imports.push(format!("{}.{}", import.module, import.name));
                     }
@@ -249,7 +252,7 @@ impl Declared {
         Ok(())
     }
 
-    /// What it can be served as: of the kind that is `wanted`, or of the first that it is.
+    /// The contract that it can be served by: of the kind `wanted`, or of the first kind that fits.
     pub(crate) fn contract(&self, wanted: Option<Kind>) -> Result<Contract, Error> {
         let made_by = |kind: Kind| match kind {
             Kind::Module => self.starts.then_some(START),
@@ -275,7 +278,7 @@ impl Declared {
         })
     }
 
-    /// Why it is not one of the kinds, or not the one that was asked for.
+    /// Why it is not of any kind, or not of the kind asked for.
     fn refused(&self, wanted: Option<Kind>) -> Error {
         let (exports, is_component) = (self.exports.clone(), self.is_component);
         if let Some(wanted) = wanted {
@@ -295,7 +298,7 @@ impl Declared {
     }
 }
 
-/// That of an interface, with its version. A module names it where it imports.
+/// The package of an interface, with its version. A module names it in its imports.
 fn package(export: &str) -> String {
     match export.split_once('/').zip(export.split_once('@')) {
         Some(((package, _), (_, version))) => format!("{package}@{version}"),
@@ -303,7 +306,7 @@ fn package(export: &str) -> String {
     }
 }
 
-/// Whether a canonical definition is one that only the concurrent engine has.
+/// Whether a canonical definition needs the concurrent engine.
 fn uses_concurrency(function: &CanonicalFunction) -> bool {
     match function {
         CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
@@ -312,7 +315,8 @@ fn uses_concurrency(function: &CanonicalFunction) -> bool {
         CanonicalFunction::ResourceNew { .. }
         | CanonicalFunction::ResourceDrop { .. }
         | CanonicalFunction::ResourceRep { .. } => false,
-        // Everything else that there is: tasks, subtasks, streams, futures, waitable sets, error contexts, threads.
+        // Everything else: tasks, subtasks, streams, futures, waitable sets, error contexts,
+        // threads.
         _ => true,
     }
 }

@@ -10,15 +10,15 @@ use std::{
 };
 use wasmtime::{Config, Engine, EngineWeak};
 
-/// How often a running guest is interrupted for a look at the clock; also the longest that one which does not yield delays
-/// another on its worker, twice over (`meter`).
+/// How often a running guest is interrupted to check the clock. A guest that does not yield delays
+/// another on its worker by at most twice this time (`meter`).
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
-/// The clock rests when no guest has run for so many ticks.
+/// The clock rests after this many ticks without a running guest.
 const REST_AFTER: u32 = 20;
 
-/// Whether the engine can run the component model's own concurrency. It costs every connection 2 to 3 µs, so that only the
-/// plugins that use it pay for it.
+/// Whether the engine supports the component model's own concurrency. It costs every connection 2
+/// to 3 µs, so only plugins that use it get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Concurrency {
     /// WASI 0.2 only.
@@ -27,7 +27,7 @@ pub(crate) enum Concurrency {
     Concurrent,
 }
 
-/// What changes the code that is generated, and must be the same wherever that is compiled and run.
+/// The settings that change code generation. They must be the same for compiling and running.
 pub(super) fn config(concurrency: Concurrency) -> Config {
     let concurrent = concurrency == Concurrency::Concurrent;
     let mut config = Config::new();
@@ -36,8 +36,9 @@ pub(super) fn config(concurrency: Concurrency) -> Config {
 }
 
 impl Concurrency {
-    /// How many stacks a guest usually needs: one whose tasks run concurrently, a second one for what the host does in its memory meanwhile.
-    /// It may take more, from the others of its plugin, where it consists of several instances that wait for each other.
+    /// The number of stacks that a guest usually needs. With concurrent tasks it needs a second one
+    /// for the host's work in its memory. A guest of several instances that wait for each other may
+    /// take more, from the other guests of its plugin.
     pub(super) fn stacks(self) -> u32 {
         match self {
             Self::Plain => 1,
@@ -46,7 +47,7 @@ impl Concurrency {
     }
 }
 
-/// An engine that compiles, and reads compiled plugins to find out what their guests need.
+/// An engine that compiles, and loads compiled plugins to find out what their guests need.
 pub(crate) fn compiler(concurrency: Concurrency) -> wasmtime::Result<&'static Engine> {
     static COMPILERS: [OnceLock<Engine>; 2] = [const { OnceLock::new() }; 2];
     let compiler = match concurrency {
@@ -69,18 +70,19 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// To be called when a guest begins to run, and at each tick that finds it running.
+    /// Call this when a guest begins to run, and at each tick that finds it running.
     pub(crate) fn guest_runs(&self) {
         if !self.running.load(Ordering::SeqCst) {
             self.running.store(true, Ordering::SeqCst);
         }
-        // The clock says that it rests before it looks for the last time whether a guest runs, so that one of the two is seen.
+        // The clock marks itself as resting before its last check for running guests, so that at
+        // least one side sees the other.
         if self.resting.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
     }
 
-    /// Ticks for an engine as long as there is that.
+    /// Starts the clock of an engine. It ends with the engine.
     pub(super) fn start(engine: EngineWeak) -> wasmtime::Result<Arc<Self>> {
         let running = Arc::new(AtomicBool::new(false));
         let resting = Arc::new(AtomicBool::new(false));
@@ -94,7 +96,7 @@ impl Clock {
                 } else {
                     rests.store(true, Ordering::SeqCst);
                     if !runs.load(Ordering::SeqCst) {
-                        // Wakes once a second all the same, to notice when the engine is gone.
+                        // Also wakes once a second, to notice that the engine is gone.
                         thread::park_timeout(Duration::from_secs(1));
                     }
                     rests.store(false, Ordering::SeqCst);

@@ -1,6 +1,6 @@
-//! A plugin's file: read whole only where something is to be made of it. What was compiled of it before is found by its content, which
-//! goes through a small buffer: memory for all of it takes longer to be had from the kernel than the content takes to be read.
-//! The same goes for what is checked of an entry of the cache.
+//! A plugin's file. Its content passes through a small buffer to find its compiled form, because
+//! getting memory for the whole file from the kernel takes longer than reading it. The file is read
+//! whole only for compiling. Cache entries are checked in the same way.
 
 use super::problem::{LARGEST, Problem};
 use std::{
@@ -10,17 +10,17 @@ use std::{
     path::Path,
 };
 
-/// What is read at once, in bytes: as much as stays in the processor's cache until it is hashed.
+/// Bytes read at once: they stay in the processor's cache until they are hashed.
 const PIECE: usize = 256 << 10;
 
-/// A file that is open.
+/// An open file.
 #[derive(Debug)]
 pub(crate) struct PluginFile {
     file: File,
     stamp: Stamp,
 }
 
-/// Its length, and when it was last written to.
+/// Its length, and the time of its last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     length: u64,
@@ -42,12 +42,12 @@ impl PluginFile {
         Ok(Self { file, stamp })
     }
 
-    /// In bytes.
+    /// Its length in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.stamp.length
     }
 
-    /// By what it is found again once it was compiled.
+    /// The key of its compiled form.
     pub(super) fn key(&self) -> Result<blake3::Hash, Problem> {
         let mut hasher = blake3::Hasher::new();
         let read = for_each_piece(&self.file, self.stamp.length, |piece| _ = hasher.update(piece));
@@ -55,7 +55,7 @@ impl PluginFile {
         Ok(hasher.finalize())
     }
 
-    /// All of it.
+    /// Its whole content.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>, Problem> {
         let mut bytes = Vec::with_capacity(usize::try_from(self.stamp.length).unwrap_or_default());
         let mut file = &self.file;
@@ -64,14 +64,15 @@ impl PluginFile {
         Ok(bytes)
     }
 
-    /// What was read may else be the old content and the new one in one.
+    /// Fails if the file has changed: the content may be a mix of old and new.
     fn was_read_whole(&self, length: u64) -> Result<(), Problem> {
         let now = Stamp::of(&self.file).map_err(Problem::Unreadable)?;
         if now == self.stamp && length == now.length { Ok(()) } else { Err(Problem::Changing) }
     }
 }
 
-/// Reads a file from its beginning, as far as it goes and no further than `most`. Tells how far.
+/// Reads a file from its beginning, at most `most` bytes, and passes each piece to `look`. Returns
+/// the number of bytes read.
 pub(super) fn for_each_piece(file: &File, most: u64, mut look: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut buffer = vec![0; PIECE];
     let mut at = 0;

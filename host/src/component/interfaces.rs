@@ -1,12 +1,13 @@
-//! The interfaces that the host has, by name: what a file may import. Each is linked in `state`, `files`, `sockets` or `outgoing`.
+//! The interfaces that a file may import, by name. Each is linked in `state`, `files`, `sockets` or
+//! `outgoing`.
 
 use super::kind::{Generation, Kind};
 
-/// The exports that make a module a program.
+/// The export that makes a module a program.
 pub(crate) const START: &str = "_start";
 pub(crate) const MEMORY: &str = "memory";
 
-/// What every plugin may import, with the package's minor version.
+/// The interfaces for every plugin, with the generation of their package.
 const PROVIDED: [(&str, Generation); 56] = {
     use Generation::{Wasi02, Wasi03};
     [
@@ -72,7 +73,8 @@ const PROVIDED: [(&str, Generation); 56] = {
 /// The name of the module that programs of WASI 0.1 import from.
 pub(crate) const PREVIEW_1: &str = "wasi_snapshot_preview1";
 
-/// All that there is of it, by name and parameters: `i` for 32 bits, `I` for 64. Each has one result of 32 bits but for `proc_exit`.
+/// All its functions, by name and parameters: `i` for 32 bits, `I` for 64. Each returns 32 bits,
+/// except `proc_exit`.
 pub(super) const FUNCTIONS_0_1: [(&str, &str); 46] = [
     ("args_get", "ii"),
     ("args_sizes_get", "ii"),
@@ -122,13 +124,14 @@ pub(super) const FUNCTIONS_0_1: [(&str, &str); 46] = [
     ("sock_shutdown", "ii"),
 ];
 
-/// Whether a module may import a function of this name and signature from there: parameters, and results behind a `>`.
+/// Whether the host provides a function of this name and signature: parameters, then results after
+/// a `>`.
 pub(super) fn provided_0_1(name: &str, signature: &str) -> bool {
     let results = if name == "proc_exit" { "" } else { "i" };
     FUNCTIONS_0_1.iter().any(|(known, parameters)| *known == name && signature == format!("{parameters}>{results}"))
 }
 
-/// Whether a plugin of this kind, or of none, finds an interface here.
+/// Whether the host provides an interface to a plugin of this kind, or to any plugin.
 pub(crate) fn provided(import: &str, kind: Option<Kind>) -> bool {
     if kind == Some(Kind::Module) {
         return import == PREVIEW_1;

@@ -1,4 +1,4 @@
-//! The kinds of plugin that there are: what each exports, and which it is where a file exports several.
+//! The kinds of plugins: the export of each, and the order if a file exports several.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// Whether a version belongs to it. One before a release is nobody's: it was never frozen.
+    /// Whether a version belongs to it. A pre-release does not belong to any: it was not frozen.
     pub(super) fn has(self, version: &str) -> bool {
         let of_it = match self {
             Self::Wasi02 => version.starts_with("0.2."),
@@ -31,12 +31,12 @@ impl fmt::Display for Generation {
     }
 }
 
-/// What a plugin is, and so how it is served.
+/// The kind of a plugin, which decides how it is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Our contract: it is called with a connection.
+    /// Our contract: called with a connection.
     Handler(Generation),
-    /// It is called with HTTP requests.
+    /// Called with HTTP requests.
     Http(Generation),
     /// A program, whose standard input and output are the connection.
     Command(Generation),
@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them. Where a file is several, it is the first.
+    /// All kinds. A file of several kinds is served as the first of them.
     pub(crate) const ALL: [Self; 7] = {
         use Generation::{Wasi02, Wasi03};
         [
@@ -59,7 +59,7 @@ impl Kind {
         ]
     };
 
-    /// As `--plugin-kind` has it.
+    /// Its word for `--plugin-kind`.
     pub(super) fn word(self) -> &'static str {
         use Generation::{Wasi02, Wasi03};
         match self {
@@ -73,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// What it exports, less the version.
+    /// Its export, without the version.
     pub(super) fn export(self) -> &'static str {
         match self {
             Self::Handler(_) => "uninterruptible:server/handler",
@@ -84,7 +84,7 @@ impl Kind {
         }
     }
 
-    /// The generation of what it exports.
+    /// The generation of its export.
     pub(super) fn generation(self) -> Option<Generation> {
         match self {
             Self::Handler(generation) | Self::Http(generation) | Self::Command(generation) => Some(generation),
@@ -92,7 +92,7 @@ impl Kind {
         }
     }
 
-    /// Whether an export of a component makes it one of this kind.
+    /// Whether an export makes a component one of this kind.
     pub(super) fn is_made_by(self, export: &str) -> bool {
         let Some((interface, version)) = export.split_once('@') else { return false };
         interface == self.export() && self.generation().is_some_and(|generation| generation.has(version))
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_word() {
+    fn every_kind_has_a_word() {
         for kind in Kind::ALL {
             assert_eq!(kind.word().parse(), Ok(kind));
             assert!("http".parse::<Kind>().unwrap_err().contains(kind.word()), "{kind} is not offered");
@@ -139,6 +139,6 @@ mod tests {
         for other in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.2.0-rc-2023-11-10", "wasi:cli/run", "wasi:cli/runs@0.2.6"] {
             assert!(!run.is_made_by(other), "{other}");
         }
-        assert!(!Kind::Module.is_made_by("_start"), "that is no component's");
+        assert!(!Kind::Module.is_made_by("_start"), "that is not an export of a component");
     }
 }

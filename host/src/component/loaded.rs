@@ -1,4 +1,5 @@
-//! From a plugin's file to what its guests are made of: found compiled or compiled now, and loaded where they will be.
+//! From a plugin's file to code that can be instantiated: found in the cache or compiled, and
+//! loaded into its pool.
 
 use super::{
     backtrace::Symbols,
@@ -18,13 +19,13 @@ use std::sync::Arc;
 use tracing::warn;
 use wasmtime::Engine;
 
-/// What a file is served as, where it can be.
+/// The contract that a file is served by.
 pub(crate) fn accepted(declared: &Declared, kind: Option<Kind>, wasi_0_3: Wasi03) -> Result<Contract, Problem> {
     let contract = declared.contract(kind)?;
     refused(&contract, wasi_0_3).map_or(Ok(contract), Err)
 }
 
-/// Why what a file says of itself cannot be served, where it cannot.
+/// Why a contract cannot be served; `None` if it can.
 pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> {
     if !contract.missing.is_empty() {
         return Some(contract::Error::MissingImports(contract.missing.clone()).into());
@@ -35,19 +36,19 @@ pub(super) fn refused(contract: &Contract, wasi_0_3: Wasi03) -> Option<Problem> 
     (contract.concurrency == Concurrency::Concurrent && wasi_0_3 == Wasi03::Disabled).then_some(Problem::Wasi03Disabled)
 }
 
-/// A plugin as it lies where its guests will be, and what is known of it.
+/// A plugin loaded into the pool of its guests, and the facts about it.
 pub(crate) struct Loaded {
     pub(crate) contract: Contract,
     pub(crate) digest: Digest,
     pub(crate) pool: Arc<Pool>,
     pub(crate) code: Code,
     pub(crate) symbols: Option<Arc<Symbols>>,
-    /// What would make its guests faster.
+    /// A hint that would make its guests faster.
     pub(crate) advice: Option<String>,
 }
 
 impl Loaded {
-    /// As it was found compiled, or else is compiled now.
+    /// Loads a plugin from the cache, or else compiles it.
     pub(crate) fn from(file: &PluginFile, source: &Source) -> Result<Self, Problem> {
         let cache = Cache::open(source.cache_dir.as_deref());
         let found = cache.find(&file.key()?)?;
@@ -72,7 +73,7 @@ impl Loaded {
             && !entry.artifact.is_fresh()
             && Code::load(&entry.artifact, compiler(&contract)?, form).is_err()
         {
-            // A file system that forbids execution, for example.
+            // For example on a file system that forbids execution.
             warn!(error = one_line(error), "cached plugin unusable, recompiling");
             let bytes = file.bytes()?;
             if Digest::of(&bytes) != *digest {
@@ -83,7 +84,7 @@ impl Loaded {
         }
         let symbols = if declared.is_debuggable { Symbols::of(&file.bytes()?) } else { None };
         let code = code.map_err(Problem::of_compiler)?;
-        // Whoever has said how much is kept knows.
+        // An operator who has set --guest-memory-kept knows.
         let advice = source.limits.guest_memory_kept.is_none().then(|| pool.advice(needs)).flatten();
         Ok(Self { contract, digest: *digest, pool, code, symbols, advice })
     }
@@ -93,7 +94,7 @@ fn compiler(contract: &Contract) -> Result<&'static Engine, Problem> {
     engine::compiler(contract.concurrency).map_err(Problem::of_compiler)
 }
 
-/// Whether it is the plugin that was asked for.
+/// Checks that it is the plugin that was asked for.
 fn wanted(found: Digest, source: &Source) -> Result<(), Problem> {
     match source.digest {
         Some(wanted) if wanted != found => Err(Problem::Digest { found, wanted }),
@@ -101,7 +102,7 @@ fn wanted(found: Digest, source: &Source) -> Result<(), Problem> {
     }
 }
 
-/// Where its guests will be.
+/// The pool for its guests.
 fn pool(contract: &Contract, needs: &Needs, source: &Source) -> Result<Arc<Pool>, Problem> {
     if needs.initial_memory > source.limits.guest_memory as u64 {
         return Err(Problem::Memory { needed: needs.initial_memory, given: source.limits.guest_memory });

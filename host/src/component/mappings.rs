@@ -1,7 +1,7 @@
-//! Memory mappings: how many guests take, of the number that the kernel allows a process.
+//! Memory mappings: how many guests use, of the number that the kernel allows a process.
 //!
-//! A guest for which there are none is refused before it takes any: a process whose last one is gone cannot make threads, nor have
-//! more of its own memory, and ends at once with all that it serves.
+//! A guest is rejected before it takes mappings if too few are left: a process without any cannot
+//! create threads or get more memory, and ends at once with all its connections.
 
 use super::engine::Concurrency;
 use rustix::io::Errno;
@@ -16,34 +16,37 @@ use std::{
 
 const SETTING: &str = "/proc/sys/vm/max_map_count";
 
-/// For what is not of guests: the program, its libraries, its threads and its heap. A host that has just started has 100.
+/// Mappings of everything but guests: the program, its libraries, its threads and its heap. A host
+/// that has just started has 100.
 const OF_THE_PROCESS: u64 = 1024;
 
-/// A stack and its guard page, from the start on.
+/// Mappings of a stack with its guard page, from the start on.
 const OF_A_STACK: u64 = 2;
 
-/// What a guest's memory is mapped as once a guest has had it: before its data, its data, behind it, and what it may still grow into.
+/// Mappings of a guest's memory after its first use: before its data, its data, after it, and the
+/// room to grow.
 const OF_A_MEMORY: u64 = 4;
 
-/// Guests' memories that the engine maps beyond the most guests that there were at once, since it prefers those to others that were used
-/// lately.
+/// Guests' memories that the engine maps beyond the highest number of guests at once, since it
+/// prefers fresh ones to those used recently.
 const SPARE_GUESTS: u64 = 100;
 
-/// What the setting should be for what was loaded last. Like the setting it is about the process, not about one plugin; and so are the next.
+/// The recommended setting for the last load. Like the setting it concerns the process, not one
+/// plugin, and so do the next two.
 static NEEDED: AtomicU64 = AtomicU64::new(0);
 
-/// What all pools have mapped or are about to.
+/// The mappings of all pools, including those about to be made.
 static USED: AtomicU64 = AtomicU64::new(0);
 
-/// The setting when it was last looked at.
+/// The setting at the last look.
 static ALLOWED: AtomicU64 = AtomicU64::new(0);
 
-/// What a pool maps for each guest that there may be.
+/// The mappings of a pool for each possible guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mappings {
-    /// As soon as there is the pool.
+    /// From the creation of the pool.
     at_rest: u64,
-    /// Once there is the guest, and from then on.
+    /// After the first guest in this place, and from then on.
     live: u64,
 }
 
@@ -52,21 +55,21 @@ impl Mappings {
         Self { at_rest: OF_A_STACK * u64::from(concurrency.stacks()), live: OF_A_MEMORY * u64::from(memories) }
     }
 
-    /// What the setting should be for these pools: whichever of them the guests are in, and when a plugin is loaded anew whose guests
-    /// fit into none of them.
+    /// The recommended setting for these pools: whichever of them the guests are in, and with a
+    /// reload of a plugin whose guests fit into none of them.
     pub(super) fn needed(pools: &[Self], guests: NonZeroU32) -> u64 {
         let with_guests = |each: &Self| each.of_pool(guests) + each.live * u64::from(guests.get());
         let another = pools.iter().map(|each| each.of_pool(guests)).max().unwrap_or(0);
         pools.iter().map(with_guests).sum::<u64>() + another + OF_THE_PROCESS
     }
 
-    /// What a pool takes before there are guests.
+    /// The mappings of a pool before its first guest.
     fn of_pool(self, guests: NonZeroU32) -> u64 {
         self.at_rest * u64::from(guests.get()) + self.live * SPARE_GUESTS
     }
 }
 
-/// The kernel allows fewer mappings than as many guests take as there may be.
+/// The kernel allows fewer mappings than the largest number of guests needs.
 #[derive(Debug)]
 pub struct Shortage {
     allowed: u64,
@@ -76,7 +79,8 @@ pub struct Shortage {
 }
 
 impl Shortage {
-    /// Whether so many guests at once do not fit, all in the pool that takes the most. To be asked of all pools at once.
+    /// Checks whether this many guests fit at once, all in the pool that takes the most. Pass all
+    /// pools together.
     pub(crate) fn find(pools: &[Mappings], wanted: NonZeroU32) -> Option<Self> {
         let needed = Mappings::needed(pools, wanted);
         NEEDED.store(needed, Ordering::Relaxed);
@@ -99,33 +103,33 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// The mappings of one pool, given back with the last of its guests.
+/// The mappings of one pool, released with the last of its guests.
 #[derive(Debug)]
 pub(crate) struct Holding {
     each: Mappings,
     guests: NonZeroU32,
     live: AtomicU64,
-    /// Guests for which there are mappings, which stay when a guest goes.
+    /// Guests that have been mapped. Their mappings stay when they go.
     mapped: AtomicU64,
 }
 
 impl Holding {
-    /// For so many guests.
+    /// The mappings for this many guests.
     pub(crate) fn new(each: Mappings, guests: NonZeroU32) -> Result<Arc<Self>, Full> {
         take(each.of_pool(guests))?;
         Ok(Arc::new(Self { each, guests, live: AtomicU64::new(0), mapped: AtomicU64::new(0) }))
     }
 
-    /// What each guest takes.
+    /// The mappings of each guest.
     pub(crate) fn each(&self) -> Mappings {
         self.each
     }
 
-    /// Room for one guest.
+    /// Takes room for one guest.
     pub(crate) fn room(self: &Arc<Self>) -> Result<Room, Full> {
         let room = Room(Arc::clone(self));
         let live = self.live.fetch_add(1, Ordering::Relaxed) + 1;
-        // Two that get here at once may count one too many; it is the next guest's.
+        // Two callers at once may count one too many, which the next guest then uses.
         if live > self.mapped.load(Ordering::Relaxed) {
             take(self.each.live)?;
             self.mapped.fetch_add(1, Ordering::Relaxed);
@@ -141,7 +145,7 @@ impl Drop for Holding {
     }
 }
 
-/// A guest's mappings, for as long as there is the guest.
+/// The mappings of a guest, for the life of the guest.
 #[derive(Debug)]
 pub(crate) struct Room(Arc<Holding>);
 
@@ -151,7 +155,7 @@ impl Drop for Room {
     }
 }
 
-/// There are no mappings left but those that the process itself may need.
+/// Only the mappings that the process itself may need are left.
 #[derive(Debug, thiserror::Error)]
 #[error("no room for another guest")]
 pub(crate) struct Full;
@@ -164,13 +168,13 @@ fn take(mappings: u64) -> Result<(), Full> {
     if fits(ALLOWED.load(Ordering::Relaxed)) {
         return Ok(());
     }
-    // Somebody may have raised it, which needs no restart.
+    // An operator may have raised it, which needs no restart.
     let allowed = allowed().unwrap_or(u64::MAX / 2);
     ALLOWED.store(allowed, Ordering::Relaxed);
     fits(allowed).then_some(()).ok_or(Full)
 }
 
-/// Whether a guest failed because the system gives this process no more memory, or mappings of it.
+/// Whether a guest failed because the system refused this process memory or mappings.
 pub(crate) fn ran_out(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<Full>()
@@ -181,22 +185,20 @@ pub(crate) fn ran_out(error: &wasmtime::Error) -> bool {
     })
 }
 
-/// What to do about it.
+/// The remedy.
 pub(crate) fn remedy() -> String {
     let needed = NEEDED.load(Ordering::Relaxed);
     match allowed().filter(|allowed| *allowed < needed) {
         Some(allowed) => format!(
             "vm.max_map_count is {allowed}, and should be {needed} (sysctl -w vm.max_map_count={needed}); or lower --max-connections"
         ),
-        None => {
-            "the system has no more memory for this process: look at its limits (ulimit -v, the cgroup's), or lower \
+        None => "the system refuses this process more memory: check its limits (ulimit -v, the cgroup's), or lower \
                  --max-connections"
-                .to_owned()
-        }
+            .to_owned(),
     }
 }
 
-/// `None` where the system does not tell.
+/// The setting; `None` if the system does not show it.
 fn allowed() -> Option<u64> {
     fs::read_to_string(SETTING).ok()?.trim().parse().ok()
 }

@@ -1,7 +1,6 @@
 //! A plugin's file: from bytes to something that can be instantiated, and what its guests are granted.
 
 pub(crate) mod backtrace;
-pub(crate) mod beneath;
 pub(crate) mod cache;
 pub(crate) mod code;
 pub(crate) mod contract;
@@ -17,6 +16,7 @@ pub(crate) mod places;
 pub(crate) mod pool;
 pub(crate) mod problem;
 mod reading;
+pub(crate) mod sandboxed_dir;
 mod source;
 mod survey;
 

@@ -1,12 +1,12 @@
-//! The sections of a file and of all that is within it, in their order, without the bodies of functions: these are most of a plugin,
-//! and say nothing of what it is.
+//! The sections of a file and of everything within it, in their order, without the bodies of
+//! functions: these are most of a plugin, and do not matter here.
 
 use wasmparser::{BinaryReaderError, Chunk, Parser, Payload};
 
 /// The sections of a file.
 pub(super) struct Outline<'a> {
     rest: &'a [u8],
-    /// Those of the components and modules that enclose what comes next, the innermost last.
+    /// The parsers of the enclosing components and modules, the innermost last.
     parsers: Vec<Parser>,
 }
 
@@ -23,7 +23,7 @@ impl<'a> Iterator for Outline<'a> {
         let parser = self.parsers.last_mut()?;
         let (consumed, payload) = match parser.parse(self.rest, true) {
             Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
-            // Nothing is said to be missing where there is no more.
+            // At the end of the file nothing is missing.
             Ok(Chunk::NeedMoreData(_)) => return None,
             Err(error) => {
                 self.parsers.clear();
@@ -33,7 +33,7 @@ impl<'a> Iterator for Outline<'a> {
         self.rest = self.rest.get(consumed..)?;
         match &payload {
             Payload::CodeSectionStart { size, .. } => {
-                // Where it is cut short, the parser says so next.
+                // If the section is cut short, the parser reports it next.
                 if let Some(behind) = self.rest.get(*size as usize..) {
                     parser.skip_section();
                     self.rest = behind;
@@ -60,7 +60,7 @@ mod tests {
         (component (core module (memory 1) (func unreachable)) (core module))
         (core module (func nop) (@custom "last" "x")))"#;
 
-    /// What the sections are, as far as it can be compared.
+    /// The sections in a form that can be compared.
     fn kinds<'a>(payloads: impl Iterator<Item = Result<Payload<'a>, BinaryReaderError>>) -> Vec<String> {
         payloads
             .map(|payload| match payload {
@@ -76,13 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn all_but_the_bodies_is_there() {
+    fn every_section_but_function_bodies_is_found() {
         let file = wat::parse_str(NESTED).unwrap();
         assert_eq!(kinds(Outline::of(&file)), without_bodies(&file));
     }
 
     #[test]
-    fn a_file_that_is_cut_short_is_an_error_wherever_it_is_one() {
+    fn a_truncated_file_fails_exactly_where_the_parser_fails() {
         let file = wat::parse_str(NESTED).unwrap();
         for length in 0..file.len() {
             let cut = file.get(..length).unwrap();

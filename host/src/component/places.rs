@@ -1,6 +1,6 @@
-//! What a guest holds of this process's descriptors. Each open file, listing of a directory and socket takes a place, of which a
-//! guest has so many and no more: `config` reserves as many for each connection, so that guests cannot use up what accepting
-//! needs.
+//! Limits the descriptors of this process that a guest holds. Each open file, directory listing and
+//! socket takes one place, and a guest has a fixed number. `config` reserves as many for each
+//! connection, so that guests cannot use up the descriptors that accepting needs.
 
 use std::{
     fs::File,
@@ -8,27 +8,27 @@ use std::{
 };
 use wasmtime::component::{Resource, ResourceTable};
 
-/// Places of one guest. A proxy needs one, a server of files two.
+/// The places of one guest. A proxy needs one, a file server two.
 pub(crate) const PLACES: u32 = 16;
 
-/// The places that are taken.
+/// The places taken.
 #[derive(Debug, Default)]
 pub(crate) struct Places(Vec<Place>);
 
 #[derive(Debug)]
 enum Place {
-    /// By a file or a directory, until no descriptor or stream of the guest's refers to it.
+    /// By a file or a directory, while a descriptor or stream of the guest refers to it.
     File(Weak<File>),
-    /// By whatever keeps the other end of this.
+    /// By the holder of the other end.
     Held(Weak<()>),
-    /// By an entry of the guest's table that is still what it was.
+    /// By an entry of the guest's table, while it is unchanged.
     Entry(u32, fn(&ResourceTable, u32) -> bool),
     /// Until the guest ends.
     ForGood,
 }
 
 impl Places {
-    /// Takes a place for as long as the result is kept, if there is one.
+    /// Takes a place for the life of the result; `None` if all are taken.
     pub(crate) fn take(&mut self, table: &ResourceTable) -> Option<Arc<()>> {
         self.0.retain(|place| match place {
             Place::File(file) => file.strong_count() > 0,
@@ -44,17 +44,17 @@ impl Places {
         Some(holder)
     }
 
-    /// The place is a file's from now on.
+    /// Binds the place to a file.
     pub(crate) fn keep_for_file(&mut self, _held: Arc<()>, file: &Arc<File>) {
         self.0.push(Place::File(Arc::downgrade(file)));
     }
 
-    /// The place is from now on that of an entry of the guest's table.
+    /// Binds the place to an entry of the guest's table.
     pub(crate) fn keep_for_entry<T: 'static>(&mut self, _held: Arc<()>, entry: &Resource<T>) {
         self.0.push(Place::Entry(entry.rep(), |table, entry| table.get(&Resource::<T>::new_borrow(entry)).is_ok()));
     }
 
-    /// The place is not given back.
+    /// Keeps the place until the guest ends.
     pub(crate) fn keep_for_good(&mut self, _held: Arc<()>) {
         self.0.push(Place::ForGood);
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_given_back_by_whatever_took_them() {
+    fn places_are_released_with_their_holders() {
         let (mut table, mut places) = (ResourceTable::new(), Places::default());
         let full = |places: &mut Places, table: &ResourceTable| places.take(table).is_none();
 
@@ -83,7 +83,7 @@ mod tests {
         assert!(full(&mut places, &table));
 
         table.delete(entry).unwrap();
-        // Another resource in the same slot is not the one that took the place.
+        // Another resource in the same slot does not hold the place.
         let _other = table.push("another").unwrap();
         let held = places.take(&table).unwrap();
         places.keep_for_good(held);

@@ -1,9 +1,12 @@
 //! Pools: room for guests, and the engine that runs them there.
 //!
-//! There are never more guests than connections, of whichever plugins they are. So all plugins whose guests fit into the same
-//! places share one pool: a plugin that is loaded anew finds it made, and fifty plugins take no more room than one.
+//! There are never more guests than connections, whatever their plugins. So all plugins whose
+//! guests fit into the same places share one pool: a reloaded plugin finds its pool ready, and
+//! fifty plugins take no more room than one.
 //!
-//! A guest that runs tasks of its own (WASI 0.3) may take as many stacks as it has instances that wait for each other. So those of
+//! A guest with tasks of its own (WASI 0.3) may take one stack for each of its instances that wait
+//! for each other. So such plugins have separate pools: one that takes all stacks takes only its
+//! own.
 //! different plugins are apart: one that takes them all takes them from its own.
 
 use super::{
@@ -24,18 +27,20 @@ use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationCon
 
 const WASM_PAGE: usize = 64 << 10;
 
-/// For the guest by which a plugin is tried before it serves, one plugin at a time, when all connections have theirs.
+/// Room for the trial guest of a plugin before it serves, one plugin at a time, when all
+/// connections have their guests.
 const TRIAL: u32 = 1;
 
-/// What a pool keeps mapped of each guest's memory for guests to come, in bytes. With less than the pages that they write, guests of Go
-/// or QuickJS take half as much time again; the largest known guest (Python) starts with 13 MiB.
+/// Bytes of each guest's memory that a pool keeps mapped for later guests. With fewer than the
+/// pages that they write, guests of Go or QuickJS take half as much time again. The largest known
+/// guest (Python) starts with 13 MiB.
 const KEPT_EACH: RangeInclusive<usize> = 4 << 20..=16 << 20;
 
-/// One part in so many of this process's memory is what all that a pool keeps may come to, where that is more than the least. There
-/// may be two pools, and a successor.
+/// The divisor of this process's memory for the most that a pool keeps in total, if that is more
+/// than the least. There may be two pools, and a successor.
 const KEPT_PART: u64 = 4;
 
-/// Pools that there are: like the number of connections they are about the process, and not about one plugin.
+/// All pools: like the number of connections they concern the process, not one plugin.
 static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 
 /// An engine with room for a guest on every connection.
@@ -43,45 +48,46 @@ static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 pub(crate) struct Pool {
     shape: Shape,
     pub(crate) engine: Engine,
-    /// What its guests take of the mappings that this process may have.
+    /// The mappings of its guests.
     pub(crate) mappings: Arc<Holding>,
     pub(crate) clock: Arc<Clock>,
 }
 
-/// What distinguishes one pool from another.
+/// The properties that distinguish pools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
     concurrency: Concurrency,
-    /// The one plugin for which it is, where it is for one alone.
+    /// The only plugin of the pool, if it is not shared.
     owner: Option<PathBuf>,
     guests: NonZeroU32,
     memories_each: u32,
     tables_each: u32,
-    /// The most of a table.
+    /// The most elements of a table.
     elements: usize,
-    /// The most of a memory, in bytes.
+    /// The most bytes of a memory.
     memory: usize,
-    /// What stays mapped of each memory, in bytes.
+    /// Bytes of each memory that stay mapped.
     kept: usize,
-    /// Whether that is cleared without asking which pages were written.
+    /// Whether the kept memory is cleared whole, without asking which pages were written.
     cleared_whole: bool,
 }
 
-/// What one guest of a plugin takes.
+/// The needs of one guest of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Needs {
     /// Linear memories.
     pub(crate) memories: u32,
-    /// Bytes that the largest of them has at the start.
+    /// The initial bytes of the largest memory.
     pub(crate) initial_memory: u64,
     pub(crate) tables: u32,
-    /// Elements that the largest of them has at the start.
+    /// The initial elements of the largest table.
     pub(crate) elements: u64,
 }
 
 impl Needs {
     pub(super) fn of(code: &Code) -> Self {
-        // Where modules are instantiated that only a guest knows, nothing is known. What does not fit then is refused when it is tried.
+        // Modules that only a guest instantiates are not known here. If they do not fit, the trial
+        // guest fails.
         let required = match code {
             Code::Component(component) => component.resources_required(),
             Code::Module(module) => Some(module.resources_required()),
@@ -99,15 +105,15 @@ impl Needs {
     }
 }
 
-/// How much is kept of each of so many guests, where nobody has said it; in whole MiB, so that a little more or less of a machine's
-/// memory is no other pool.
+/// The default number of bytes kept of each guest's memory, in whole MiB, so that small differences
+/// in a machine's memory do not make another pool.
 fn fitting(memory: u64, guests: NonZeroU32) -> usize {
     let each = (memory / KEPT_PART / u64::from(guests.get())) >> 20 << 20;
     usize::try_from(each).unwrap_or(usize::MAX).clamp(*KEPT_EACH.start(), *KEPT_EACH.end())
 }
 
 impl Pool {
-    /// Room for so many guests of the plugin with this path: the pool that has it, or else a new one.
+    /// Room for this many guests of the plugin at this path: an existing pool, or else a new one.
     pub(super) fn with_room_for(
         guests: NonZeroU32,
         plugin: &Path,
@@ -139,9 +145,9 @@ impl Pool {
         self.shape.concurrency
     }
 
-    /// What to say of a plugin whose guests would start in half the time if more were kept of each.
+    /// A hint for a plugin whose guests would start in half the time if more of each were kept.
     pub(super) fn advice(&self, needs: &Needs) -> Option<String> {
-        // For each of its memories as much is kept as for the largest.
+        // Each memory keeps as much as the largest.
         let whole = needs.initial_memory.saturating_mul(needs.memories.into()).next_multiple_of(1 << 20);
         let guests = machine::memory() / KEPT_PART / whole.max(1);
         (needs.initial_memory > self.shape.kept as u64 && whole <= *KEPT_EACH.end() as u64 && guests > 0).then(|| {
@@ -158,17 +164,20 @@ impl Pool {
 
 impl Shape {
     fn of(guests: NonZeroU32, plugin: &Path, needs: &Needs, concurrency: Concurrency, limits: &Limits) -> Self {
-        /// A guest of this size writes so few pages that asking for them is cheaper than clearing it whole.
+        /// For a guest of this size, asking for its few written pages is cheaper than clearing it
+        /// whole.
         const SMALL: usize = 4 << 20;
-        /// Room for the tables of all known guests, which reserve address space alone; the largest (Python) begins with 5,704.
+        /// Room for the tables of all known guests, which reserve address space only. The largest
+        /// (Python) starts with 5,704.
         const MOST_ELEMENTS: usize = 16 << 10;
 
         let memories_each = needs.memories;
         let initial = usize::try_from(needs.initial_memory).unwrap_or(usize::MAX);
         let elements = usize::try_from(needs.elements).unwrap_or(usize::MAX);
-        // Memory that stays mapped from one guest to the next is cleared by hand instead of by the kernel, which would have to
-        // interrupt every other processor to unmap it. Where all of a guest's memory can be kept it is cleared whole; else the
-        // kernel is asked which pages were written, and the rest is unmapped.
+        // Memory that stays mapped between guests is cleared by hand. The kernel would have to
+        // interrupt every other processor to unmap it. If all of a guest's memory can be kept, it
+        // is cleared whole. Otherwise the kernel reports which pages were written, and the rest is
+        // unmapped.
         let kept =
             limits.guest_memory_kept.unwrap_or_else(|| fitting(machine::memory(), guests)) / memories_each as usize;
         Self {
@@ -176,9 +185,9 @@ impl Shape {
             owner: (concurrency == Concurrency::Concurrent).then(|| plugin.to_owned()),
             guests,
             memories_each,
-            // In steps, so that plugins of one toolchain have one shape.
+            // In steps, so that plugins of one toolchain have the same shape.
             tables_each: needs.tables.max(1).next_multiple_of(4),
-            // Room to grow, as far as `memory` lets it.
+            // Room to grow, within `memory`.
             elements: elements.saturating_mul(2).max(MOST_ELEMENTS).checked_next_power_of_two().unwrap_or(usize::MAX),
             memory: limits.guest_memory.next_multiple_of(WASM_PAGE),
             kept,
@@ -197,7 +206,7 @@ impl Shape {
             .total_core_instances(u32::MAX)
             .total_stacks(places.saturating_mul(self.concurrency.stacks()))
             .max_core_instances_per_component(u32::MAX)
-            // What an instance may need of the host's own memory; the largest known plugin needs a tenth of it.
+            // The host's own memory for an instance; the largest known plugin needs a tenth of it.
             .max_core_instance_size(16 << 20)
             .max_component_instance_size(16 << 20)
             .max_memories_per_component(self.memories_each)
@@ -243,10 +252,10 @@ mod tests {
     }
 
     #[test]
-    fn guests_that_fit_into_the_same_places_share_them() {
+    fn plugins_of_the_same_shape_share_a_pool() {
         let small = pool(3, &SMALL, &keeping(4));
         assert!(Arc::ptr_eq(&small, &pool(3, &SMALL, &keeping(4))));
-        assert!(Arc::ptr_eq(&small, &pool(3, &LARGE, &keeping(4))), "both are asked about");
+        assert!(Arc::ptr_eq(&small, &pool(3, &LARGE, &keeping(4))), "both are covered");
         for other in [
             pool(4, &SMALL, &keeping(4)),
             pool(3, &SMALL, &keeping(5)),
@@ -264,21 +273,21 @@ mod tests {
     #[test]
     fn a_pool_without_plugins_is_gone() {
         let pool = Arc::downgrade(&pool(5, &SMALL, &keeping(4)));
-        // Whoever looks for one holds each for an instant.
+        // A lookup holds each pool for a moment.
         while pool.strong_count() > 0 {
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn stacks_are_not_shared_by_plugins_that_may_take_many() {
+    fn plugins_that_may_take_many_stacks_do_not_share_them() {
         let guests = NonZeroU32::new(3).unwrap();
         let of = |path: &str, concurrency| {
             Pool::with_room_for(guests, Path::new(path), &SMALL, concurrency, &keeping(4)).unwrap()
         };
         assert!(!Arc::ptr_eq(&of("one", Concurrency::Concurrent), &of("other", Concurrency::Concurrent)));
         let one = of("one", Concurrency::Concurrent);
-        assert!(Arc::ptr_eq(&one, &of("one", Concurrency::Concurrent)), "loaded anew");
+        assert!(Arc::ptr_eq(&one, &of("one", Concurrency::Concurrent)), "loaded again");
     }
 
     #[test]
@@ -291,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_make_guests_faster_is_said_of_those_that_are_kept_in_part() {
+    fn advice_is_given_for_guests_whose_memory_is_kept_in_part() {
         let said = pool(2, &LARGE, &keeping(4)).advice(&LARGE).unwrap();
         assert!(
             said.contains("starts with 13 MiB, of which 4 stay") && said.contains("--guest-memory-kept 13MiB"),
@@ -300,7 +309,7 @@ mod tests {
         assert_eq!(pool(2, &LARGE, &keeping(13)).advice(&LARGE), None);
         assert_eq!(pool(2, &SMALL, &keeping(4)).advice(&SMALL), None);
         let largest = Needs { initial_memory: 17 << 20, ..LARGE };
-        assert_eq!(pool(2, &largest, &keeping(4)).advice(&largest), None, "no default keeps so much");
+        assert_eq!(pool(2, &largest, &keeping(4)).advice(&largest), None, "the default does not keep so much");
         let two = Needs { memories: 2, initial_memory: 6 << 20, ..LARGE };
         let said = pool(2, &two, &keeping(8)).advice(&two).unwrap();
         assert!(said.contains("starts with 12 MiB, of which 8 stay"), "{said}");

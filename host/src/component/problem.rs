@@ -1,29 +1,29 @@
-//! Why a plugin cannot be served: one line that names what is wrong and the remedy.
+//! Why a plugin cannot be served: one line that names the problem and the remedy.
 
 use super::{cache, contract, grants};
 use crate::record::{digest::Digest, log};
 use std::{io, path::PathBuf};
 
-/// The largest plugin, in bytes: ten times what an interpreter with its library takes.
+/// The largest plugin in bytes: ten times an interpreter with its library.
 pub(super) const LARGEST: u64 = 256 << 20;
 
-/// Why a plugin cannot be served: one line that names what is wrong and the remedy.
+/// Why a plugin cannot be served: one line that names the problem and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file.
+    /// The file is not usable.
     #[error("--plugin {}: {problem}", crate::record::secret::Shown::bare(.path))]
     Plugin {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: Problem,
     },
-    /// What its guests are granted.
+    /// A grant cannot be given.
     #[error(transparent)]
     Grant(#[from] grants::Error),
 }
 
-/// What is wrong with a plugin.
+/// The problem with a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// It cannot be read.
@@ -32,26 +32,26 @@ pub enum Problem {
     /// It is a directory, a pipe, a device.
     #[error("is not a regular file: name the component itself, as in target/plugins/hello.wasm")]
     NotAFile,
-    /// Reading it would take memory from those who are served.
+    /// Reading it would take memory from other connections.
     #[error("is {0} bytes, and a plugin has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
-    /// What was read of it may be the old file and the new one in one.
+    /// Its content may be a mix of the old file and the new one.
     #[error("is being written to: put a new file in its place by a rename")]
     Changing,
-    /// It is another one than was asked for.
+    /// Another file than the operator asked for.
     #[error(
         "has the SHA-256 {found}, and --plugin-sha256 asks for {wanted}: put the right file there, or the right digest"
     )]
     Digest {
-        /// That of the file.
+        /// The digest of the file.
         found: Digest,
-        /// That of the option.
+        /// The digest in the option.
         wanted: Digest,
     },
     /// It is not a plugin.
     #[error(transparent)]
     Contract(#[from] contract::Error),
-    /// It is one of WASI 0.3, which was switched off.
+    /// It uses WASI 0.3, which is disabled.
     #[error(
         "uses WASI 0.3 or its concurrency, and --disable-wasi-0-3 is given: build it for 0.2 alone, or leave that option out"
     )]
@@ -59,60 +59,60 @@ pub enum Problem {
     /// It does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
-    /// Its compiled form was to be kept.
+    /// Its compiled form cannot be stored.
     #[error(transparent)]
     Keep(#[from] cache::KeepError),
-    /// It cannot be linked: something that it needs differs from what the host has.
+    /// It cannot be linked: an interface that it needs differs from the host's.
     #[error(
-        "was built for {built_for}, and cannot be linked with what this host has (uninterruptible:server@0.2.0 and @0.3.0, WASI 0.1, \
+        "was built for {built_for}, and cannot be linked with this host's interfaces (uninterruptible:server@0.2.0 and @0.3.0, WASI 0.1, \
          0.2.12 and 0.3.0): {cause}"
     )]
     Link {
-        /// The package of what it exports.
+        /// The package of its export.
         built_for: String,
-        /// What differs.
+        /// The difference.
         cause: String,
     },
-    /// A guest of it needs more memory than it may have.
+    /// A guest needs more memory than it may have.
     #[error("needs {needed} bytes of memory to start, --guest-memory gives {given}: raise it")]
     Memory {
-        /// What its memories take at the start.
+        /// The initial size of its memories.
         needed: u64,
-        /// What they may.
+        /// The limit.
         given: usize,
     },
-    /// A first guest of it could not be made.
+    /// Its first guest cannot be made.
     #[error("cannot be instantiated: {0}")]
     Instantiate(String),
-    /// The host could not make room.
+    /// The host cannot reserve room.
     #[error(
         "no room for {connections} guests ({cause}): lower --max-connections, or raise vm.max_map_count (guests of this plugin alone want \
          {mappings}: sysctl -w vm.max_map_count={mappings}) and ulimit -v"
     )]
     Room {
-        /// How many were asked for.
+        /// The number of guests.
         connections: u32,
-        /// What their setting should be for this plugin alone.
+        /// The setting of vm.max_map_count for this plugin alone.
         mappings: u64,
-        /// What the system said.
+        /// The error of the system.
         cause: String,
     },
 }
 
 impl Problem {
-    /// What the compiler said.
+    /// An error of the compiler.
     pub(crate) fn of_compiler(error: wasmtime::Error) -> Self {
         Self::Compile(one_line(&error))
     }
 
-    /// Whether the plugin itself may be fine.
+    /// Whether the system refused, rather than the plugin being wrong.
     pub fn is_refusal_of_the_system(&self) -> bool {
         matches!(self, Self::Room { .. } | Self::Keep(cache::KeepError::Unwritten { .. }))
     }
 }
 
 impl LoadError {
-    /// Whether the plugin itself may be fine.
+    /// Whether the system refused, rather than the plugin being wrong.
     pub fn is_refusal_of_the_system(&self) -> bool {
         match self {
             Self::Plugin { problem, .. } => problem.is_refusal_of_the_system(),
@@ -121,7 +121,7 @@ impl LoadError {
     }
 }
 
-/// The chain of an error from the engine, which may be a paragraph, as one line.
+/// The chain of an engine's error, which may be a paragraph, as one line.
 pub(crate) fn one_line(error: &wasmtime::Error) -> String {
     log::escaped(&format!("{error:#}").replace('\n', " "))
 }

@@ -72,7 +72,7 @@ impl Reading {
     }
 }
 
-/// The parameters and results of a function, as `provided_0_1` has them.
+/// The parameters and results of a function, in the form of `provided_0_1`.
 fn signature(function: &FuncType) -> String {
     let letter = |ty: &ValType| match ty {
         ValType::I32 => 'i',

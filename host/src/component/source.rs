@@ -1,29 +1,29 @@
-//! What a plugin is loaded from, and with which options.
+//! The source of a plugin, and the options for loading it.
 
 use super::{grants::Grants, kind::Kind};
 use crate::record::digest::Digest;
 use std::{num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
 
-/// How a plugin is to be loaded and its guests to be run.
+/// How to load a plugin and run its guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The file.
     pub path: PathBuf,
-    /// What it must be, where that was said.
+    /// The digest that it must have, if the operator gives one.
     pub digest: Option<Digest>,
-    /// What kind it is taken for, where that was said.
+    /// The kind as which to serve it, if the operator names one.
     pub kind: Option<Kind>,
-    /// What its guests are granted.
+    /// The grants of its guests.
     pub grants: Grants,
-    /// Where its compiled form is kept.
+    /// The directory of its compiled form.
     pub cache_dir: Option<PathBuf>,
     /// When its guests start.
     pub start: GuestStart,
-    /// Whether it may be of WASI 0.3.
+    /// Whether it may use WASI 0.3.
     pub wasi_0_3: Wasi03,
-    /// What its guests may use.
+    /// The limits of each guest.
     pub limits: Limits,
-    /// How many of them there are at most.
+    /// The most guests at once.
     pub max_connections: NonZeroU32,
 }
 
@@ -32,9 +32,9 @@ pub struct Source {
 pub enum GuestStart {
     /// As soon as the connection is accepted.
     Accept,
-    /// When the peer has sent something, or has closed its side.
+    /// When the peer has sent a byte, or has closed its side.
     FirstByte,
-    /// At the first byte where the plugin's first guest did nothing before it, else at accept.
+    /// At the first byte if the plugin's trial guest did nothing before it, else at accept.
     Auto,
 }
 
@@ -54,21 +54,21 @@ impl FromStr for GuestStart {
 /// Whether plugins of WASI 0.3 are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wasi03 {
-    /// They are.
+    /// They are served.
     Served,
-    /// They are refused at boot.
+    /// They are rejected at start.
     Disabled,
 }
 
-/// The bounds of a guest.
+/// The limits of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory it may have, over all its linear memories.
+    /// Bytes of memory over all its linear memories.
     pub guest_memory: usize,
-    /// Bytes of it that stay with the host when it is gone, where that was said.
+    /// Bytes of it that stay mapped for the next guest, if set.
     pub guest_memory_kept: Option<usize>,
-    /// CPU time it may use while its connection moves no byte.
+    /// CPU time that it may use while its connection moves no byte.
     pub guest_cpu_time: Duration,
-    /// Resources it may hold: streams, pollables, bodies, descriptors.
+    /// Resources that it may hold: streams, pollables, bodies, descriptors.
     pub guest_resources: u32,
 }

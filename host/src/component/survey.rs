@@ -1,5 +1,6 @@
-//! What a file is, for who looks at it before it is served: everything that it says of itself, and what a guest of it would be
-//! given and denied. Nothing is compiled, and what is no plugin is described too, as far as it is WebAssembly.
+//! A description of a file before it is served: its declarations, and what its guests would be
+//! given and denied. Nothing is compiled. A file that is not a plugin is described too, as far as
+//! it is WebAssembly.
 
 use super::{
     cache::Cache,
@@ -19,53 +20,54 @@ use std::{
 };
 use wasmparser::{Encoding, KnownCustom, Parser, Payload, Validator, WasmFeatures};
 
-/// Toolchains name a handful of tools; a file that names more is not one of theirs.
+/// The most producers listed. Toolchains name only a few.
 const MOST_PRODUCERS: usize = 64;
 
-/// What is known of a file.
+/// The description of a file.
 #[derive(Debug)]
 pub struct Survey {
     /// Its length in bytes.
     pub size: usize,
     /// Its SHA-256.
     pub digest: Digest,
-    /// What it is, in a few words.
+    /// Its kind, in a few words.
     pub kind: String,
-    /// Why this host does not serve it, where it does not.
+    /// Why this host does not serve it; `None` if it does.
     pub refusal: Option<String>,
     /// A hazard in serving it, with the remedy.
     pub warning: Option<&'static str>,
-    /// What it exports, in its order.
+    /// Its exports, in order.
     pub exports: Vec<String>,
-    /// What it imports, in its order.
+    /// Its imports, in order.
     pub imports: Vec<Import>,
     /// Its linear memories.
     pub memories: Memories,
-    /// What it was made with: a tool and its version.
+    /// The tools that made it, with their versions.
     pub producers: Vec<(String, String)>,
-    /// Whether it needs the engine that has the component model's own concurrency. Unknown of what is not served.
+    /// Whether it needs the engine with the component model's own concurrency. `None` for a file
+    /// that is not served.
     pub concurrent: Option<bool>,
-    /// Where its compiled form is, where the cache has it.
+    /// The path of its compiled form, if the cache has it.
     pub compiled: Option<PathBuf>,
 }
 
-/// Something that a file imports.
+/// An import of a file.
 #[derive(Debug)]
 pub struct Import {
     /// Its name.
     pub name: String,
-    /// What a guest gets of it.
+    /// The access that a guest gets.
     pub access: Access,
 }
 
-/// What a guest gets of an interface.
+/// The access that a guest gets to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// It works.
     Given,
-    /// It answers "access denied", unless this option is given.
+    /// It answers "access denied" without this option.
     DeniedWithout(&'static str),
-    /// It has nothing, unless this option is given.
+    /// It is empty without this option.
     EmptyWithout(&'static str),
     /// It answers "access denied".
     Denied,
@@ -76,20 +78,20 @@ pub enum Access {
 /// The linear memories of all modules in a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memories {
-    /// How many there are.
+    /// Their number.
     pub count: usize,
-    /// Bytes at the start, all together.
+    /// Initial bytes, summed.
     pub initial: u64,
-    /// Bytes at the most, all together; `None` where one has no limit of its own.
+    /// Maximum bytes, summed; `None` if one memory has no maximum.
     pub maximum: Option<u64>,
 }
 
 impl Survey {
-    /// Looks at a file.
+    /// Describes a file.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, or is no WebAssembly that is whole.
+    /// If it cannot be read, or is not complete WebAssembly.
     pub fn of(
         path: &Path,
         kind: Option<Kind>,
@@ -146,13 +148,14 @@ impl Survey {
     }
 }
 
-/// Why no engine could compile it, where that is so. The compiler finds out what this host's engine does not support.
+/// Why an engine could not compile it, if so. The compiler finds out what this host's engine does
+/// not support.
 fn invalid(bytes: &[u8]) -> Option<Problem> {
     let found = Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).err()?;
     Some(contract::Error::Damaged(found.to_string()).into())
 }
 
-/// What `contract` makes of an import, and `grants` of its use.
+/// The access that `contract` and `grants` give to an import.
 fn access(import: &str, kind: Option<Kind>) -> Access {
     let interface = import.split_once('@').map_or(import, |(interface, _version)| interface);
     match interface {
@@ -174,7 +177,7 @@ struct Reading {
     is_component: bool,
     exports: Vec<String>,
     imports: Vec<String>,
-    /// Those among them that a module imports from.
+    /// The interfaces that a module imports from.
     modules: HashSet<String>,
     memories: Memories,
     producers: Vec<(String, String)>,
@@ -231,7 +234,7 @@ impl Reading {
             }
             Payload::CustomSection(section) => {
                 if let KnownCustom::Producers(fields) = section.as_known() {
-                    // Nothing depends on what is said there, so that it may be damaged.
+                    // Nothing depends on this section, so it may be damaged.
                     fields.into_iter().flatten().for_each(|field| self.produced_by(field));
                 }
             }
@@ -259,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_by_what_is_exported() {
+    fn the_exports_decide_the_kind() {
         for (text, kind) in [
             (
                 r#"(component (instance $h) (export "uninterruptible:server/handler@0.2.0" (instance $h)))"#,
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn each_import_has_its_answer() {
+    fn each_import_has_its_access() {
         for (import, expected) in [
             ("wasi:clocks/wall-clock@0.2.3", Access::Given),
             ("wasi:cli/environment@0.2.0", Access::EmptyWithout("--guest-env, --guest-arg")),

@@ -95,7 +95,7 @@ impl Service {
             Fault::Plugin => self.faults.pass().map(log::counted),
             Fault::Host => self.own_faults.pass().map(log::counted),
             Fault::Client => self.client_faults.pass().map(log::counted),
-            Fault::Nobody => None,
+            Fault::Expected => None,
         }
     }
 }

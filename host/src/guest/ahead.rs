@@ -1,4 +1,4 @@
-//! Compiling ahead of time: into the cache, so that a start or a reload finds what it needs.
+//! Compiles plugins ahead of time into the cache, so that a start or a reload finds them compiled.
 
 use super::link;
 use crate::component::{
@@ -9,20 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A plugin that is compiled.
+/// A compiled plugin.
 #[derive(Debug)]
 pub struct Compiled {
-    /// Where it is kept.
+    /// The path of its entry.
     pub entry: PathBuf,
-    /// How long it took; `None` where it was there already.
+    /// How long compiling took; `None` if the entry was there already.
     pub took: Option<Duration>,
 }
 
-/// Compiles a plugin into the cache, and finds out that it links.
+/// Compiles a plugin into the cache, and checks that it links.
 ///
 /// # Errors
 ///
-/// Where no configuration could serve it, or where it cannot be kept.
+/// If no configuration could serve the plugin, or its entry cannot be written.
 pub fn compile(
     path: &Path,
     kind: Option<Kind>,

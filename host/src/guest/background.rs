@@ -1,8 +1,10 @@
-//! Where guests run that compute for long: threads of the lowest priority, which the kernel runs when nobody else wants the processor.
+//! Threads of the lowest priority for guests that compute for long: the kernel runs them when no
+//! other thread wants the processor.
 //!
-//! A guest moves there when it was interrupted as a heavy one, with all that belongs to it, and comes back when its connection has moved a
-//! byte. Whoever serves the connection waits for it meanwhile, and touches nothing that is its own. These threads have no reactor, no clock and
-//! no threads that wait: what a guest begins there, it begins with those of the runtime that it comes from.
+//! A guest moves there when it is interrupted as a heavy one, with all its state, and comes back
+//! when its connection has moved a byte. The connection's task waits for it meanwhile, and does not
+//! touch its state. These threads have no reactor, no timer and no blocking pool: operations that a
+//! guest starts there run on the runtime that it comes from.
 
 use super::meter::Meter;
 use rustix::process::setpriority_process;
@@ -19,21 +21,23 @@ use tokio::{
 };
 use tracing::error;
 
-/// Less than that is not to be had: the scheduler's weight of such a thread is 15, that of others 1024.
+/// The lowest possible: the scheduler's weight of such a thread is 15, that of a normal one 1024.
 const LOWEST_PRIORITY: i32 = 19;
 
-/// As many as there are processors, which all guests of this process share; started when the first one needs them.
+/// As many threads as processors, shared by all guests of this process, and started at the first
+/// use.
 fn threads() -> Option<&'static Handle> {
     static THREADS: OnceLock<Runtime> = OnceLock::new();
     if THREADS.get().is_none() {
         let runtime = Builder::new_multi_thread()
             .worker_threads(thread::available_parallelism().map_or(1, usize::from))
             .thread_name("background")
-            // That of the thread that asks, on Linux; to be less important is refused to nobody.
+            // On Linux this sets the priority of the calling thread. Lowering it is always
+            // permitted.
             .on_thread_start(|| _ = setpriority_process(None, LOWEST_PRIORITY).ok())
             .build();
         match runtime {
-            // Another thread may have been first.
+            // Another thread may have started them first.
             Ok(runtime) => drop(THREADS.set(runtime).map_err(Runtime::shutdown_background)),
             Err(error) => error!(%error, "background threads unavailable"),
         }
@@ -43,7 +47,7 @@ fn threads() -> Option<&'static Handle> {
 
 type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A guest's call, wherever it runs.
+/// A guest's call, which can move between threads.
 pub(super) struct Movable<T> {
     meter: Arc<Meter>,
     place: Place<T>,
@@ -66,7 +70,7 @@ impl<T: Send + 'static> Movable<T> {
         Self { meter, place: Place::Here(call) }
     }
 
-    /// Ends the call where it is. When this returns, all that belonged to it is gone.
+    /// Ends the call where it runs. When this returns, all its state is gone.
     pub(super) async fn stop(mut self) {
         if let Place::Background(task) = &mut self.place {
             task.abort();
@@ -124,7 +128,7 @@ impl<T> Drop for Movable<T> {
 struct Work<T> {
     call: Option<Call<T>>,
     meter: Arc<Meter>,
-    /// Where it comes from.
+    /// The runtime that it comes from.
     home: Handle,
 }
 
@@ -134,7 +138,7 @@ impl<T> Future for Work<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Left<T>> {
         let this = &mut *self;
         let _at_home = this.home.enter();
-        // It is given away once, with which this future ends.
+        // It is given away once, and this future then ends.
         let Some(call) = &mut this.call else { return Poll::Pending };
         this.meter.in_background(true);
         let polled = call.as_mut().poll(context);
@@ -148,7 +152,7 @@ impl<T> Future for Work<T> {
 }
 
 impl<T> Drop for Work<T> {
-    /// What a guest leaves behind may want to be ended where it was begun.
+    /// A guest's state may have to be dropped on the runtime where it was created.
     fn drop(&mut self) {
         let _at_home = self.home.enter();
         self.call = None;

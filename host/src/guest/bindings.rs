@@ -1,4 +1,4 @@
-//! What `wit/` says, as Rust: one module for each version of the contract.
+//! The bindings of `wit/`: one module for each version of the contract.
 
 /// The contract over WASI 0.2 streams.
 pub(super) mod wasi_0_2 {

@@ -1,13 +1,14 @@
-//! An HTTP request that a fresh guest answers, and what whoever sends the answer has to know of that guest.
+//! An HTTP request that a fresh guest answers, and the state that its sender needs.
 //!
-//! Here is what both generations of `wasi:http` have in common with the connection; the protocol itself is `connection/http`'s.
+//! This module has what both generations of `wasi:http` share. The protocol itself is in
+//! `connection/http`.
 
 use super::{
     background::Movable,
-    judgement::Judgement,
     late_start::Learner,
     link::Handler,
     meter::{Meter, Metered},
+    outcome::Outcome,
     plugin::Plugin,
     state::State,
 };
@@ -36,30 +37,31 @@ use wasmtime_wasi_http::{
     p3::{self, bindings::ServicePre},
 };
 
-/// A request, and the ways back.
+/// A request, and the channels for its response.
 pub struct Exchange {
     /// The connection on which it came.
     pub connection: ConnectionId,
-    /// Whether the end is near.
+    /// Whether the process drains.
     pub draining: Draining,
-    /// What is asked, with its authority in the URI or a header that names one.
+    /// The request, with its authority in the URI or a header.
     pub request: Request<WasiBody>,
     /// Whether it came by TLS.
     pub scheme: Scheme,
-    /// Where the response goes as soon as the guest has one, which it may still be writing then. Dropped where there will be none.
+    /// Receives the response when the guest returns it; its body may still be in progress. Dropped
+    /// without a response.
     pub respond: oneshot::Sender<Response<WasiBody>>,
     /// Resolves when the response has been taken from the guest.
     pub taken: Taken,
-    /// What becomes of the guest.
+    /// The outcome of the guest.
     pub verdict: Arc<Verdict>,
-    /// The bytes of this request and its response.
+    /// The time of the last byte of this request and its response.
     pub movement: Arc<Movement>,
 }
 
 /// Resolves when the sender is dropped.
 pub type Taken = Shared<oneshot::Receiver<()>>;
 
-/// What has become of a guest that answers a request.
+/// The outcome of a guest that answers a request.
 #[derive(Debug, Default)]
 pub struct Verdict {
     cut_off: AtomicBool,
@@ -69,31 +71,31 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether the guest ended in a way that makes the end of its response's body look like a good one.
+    /// Whether the guest ended in a way in which a truncated response body looks complete.
     pub fn is_cut_off(&self) -> bool {
         self.cut_off.load(Ordering::Acquire)
     }
 
-    /// The response of the guest is not whole, for this reason, and its client sees it broken off.
+    /// Records that the response is incomplete, for this reason. Its client sees it aborted.
     pub fn leave_unfinished(&self, why: String) {
-        // Where the peer did not send all of its request, the guest may have had no more to write.
+        // If the peer did not send its whole request, the guest may have had nothing more to write.
         let reason = if self.is_abandoned() { Reason::PeerReset } else { Reason::Error };
         // The first reason is the cause of the others.
         self.unfinished.get_or_init(|| (reason, why));
     }
 
-    /// The failure of a response that is not whole.
+    /// The failure of an incomplete response.
     pub fn unfinished(&self) -> Option<Failure> {
         let (reason, why) = self.unfinished.get()?;
         Some(Failure { reason: *reason, message: log::escaped(why) })
     }
 
-    /// Whether it was this host that failed.
+    /// Whether this host failed.
     pub fn is_hosts_fault(&self) -> bool {
         self.hosts_fault.load(Ordering::Relaxed)
     }
 
-    /// Its peer is gone: whatever the guest makes of that is not its fault.
+    /// Records that the peer is gone: a failure of the guest after that is not its fault.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
@@ -103,8 +105,9 @@ impl Verdict {
     }
 }
 
-/// Marks a guest of WASI 0.3 as cut off unless it came to its end. It has to be dropped before the guest's store: the engine cannot
-/// tell a body that ends with its store from one that is complete. On WASI 0.2 the store itself aborts what is not finished.
+/// Marks a guest of WASI 0.3 as cut off unless it finished. Drop it before the guest's store: the
+/// engine cannot tell a body that ends with its store from a complete one. On WASI 0.2 the store
+/// itself aborts unfinished bodies.
 struct Unfinished(Option<Arc<Verdict>>);
 
 impl Unfinished {
@@ -121,20 +124,20 @@ impl Drop for Unfinished {
     }
 }
 
-/// The guest's one word on a request: a response, or why there is none.
-struct Word {
+/// The guest's single answer to a request: a response, or the reason why there is none.
+struct Reply {
     respond: oneshot::Sender<Response<WasiBody>>,
     refusal: Arc<Mutex<Option<String>>>,
 }
 
-impl Word {
-    fn give(self, result: Result<Response<WasiBody>, String>) {
+impl Reply {
+    fn send(self, result: Result<Response<WasiBody>, String>) {
         let refusal = match result {
             Ok(response) if response.status().is_informational() => {
-                format!("the guest's response has the status {}, which none can have in the end", response.status())
+                format!("the guest's response has the status {}, which cannot be a final status", response.status())
             }
             Ok(response) => {
-                // Nobody is there to take it where the peer is gone.
+                // Fails if the peer is gone, which needs no report.
                 self.respond.send(response).ok();
                 String::new()
             }
@@ -144,7 +147,8 @@ impl Word {
     }
 }
 
-/// What is left when a guest has come to its end, in the order in which it is to be dropped: the place is free when the store is gone.
+/// The state of a finished guest, in the order in which it is dropped: the place becomes free when
+/// the store is gone.
 struct Answered<P> {
     ended: wasmtime::Result<()>,
     unfinished: Unfinished,
@@ -153,23 +157,24 @@ struct Answered<P> {
 }
 
 impl Plugin {
-    /// Whether its guests answer requests, and do not have the connection itself.
+    /// Whether its guests answer requests, instead of having the connection itself.
     pub fn speaks_http(&self) -> bool {
         matches!(self.handler, Handler::Http02(_) | Handler::Http03(_))
     }
 
-    /// Answers one request with a fresh guest, which has its `place` for as long as there is anything of it. When this returns, the
-    /// guest is gone; when it is dropped, soon. On WASI 0.2 it returns when the guest's function has, which may be long after its
-    /// response; on 0.3 when its response has been taken.
+    /// Answers one request with a fresh guest, which holds its `place` while it exists. When this
+    /// returns, the guest is gone; when it is dropped, it is gone soon. On WASI 0.2 it returns when
+    /// the guest's function has returned, which may be long after its response. On 0.3 it returns
+    /// when the response has been taken.
     ///
     /// # Errors
     ///
-    /// Where the guest or this host failed, or the peer broke the request off.
+    /// If the guest or this host failed, or the peer broke off the request.
     pub async fn answer(self: &Arc<Self>, exchange: Exchange, place: impl Send + 'static) -> Result<(), Failure> {
         let Exchange { connection, draining, request, scheme, respond, taken, verdict, movement } = exchange;
         let meter = Meter::new(self.limits.guest_cpu_time, &movement, &self.pool.clock);
         let refusal = Arc::default();
-        let word = Word { respond, refusal: Arc::clone(&refusal) };
+        let reply = Reply { respond, refusal: Arc::clone(&refusal) };
         let (plugin, metered, told) = (Arc::clone(self), Arc::clone(&meter), Arc::clone(&verdict));
         let call = Box::pin(async move {
             let place = place;
@@ -178,21 +183,21 @@ impl Plugin {
             let ended = {
                 let call = pin!(async {
                     match &plugin.handler {
-                        Handler::Http02(pre) => call_0_2(pre, &mut store, request, scheme, word).await,
-                        Handler::Http03(pre) => call_0_3(pre, &mut store, request, scheme, word, taken).await,
-                        _ => Err(wasmtime::Error::msg("it answers no requests")),
+                        Handler::Http02(pre) => call_0_2(pre, &mut store, request, scheme, reply).await,
+                        Handler::Http03(pre) => call_0_3(pre, &mut store, request, scheme, reply, taken).await,
+                        _ => Err(wasmtime::Error::msg("it does not answer requests")),
                     }
                 });
                 Metered::new(call, &metered, Learner::default()).await
             };
             Answered { ended, unfinished, store, place }
         });
-        // In this order, so that they are dropped in the other, whenever that is.
+        // In this order, because they are dropped in reverse.
         let Answered { place: _place, store, unfinished, ended } = Movable::new(call, Arc::clone(&meter)).await;
         let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let judged = ended.map_err(|error| (Judgement::of(&error, &store, &meter), error));
+        let judged = ended.map_err(|error| (Outcome::of(&error, &store, &meter), error));
         let failure = match (judged, refusal) {
-            (Err((Some(judgement), error)), _) => judgement.failure(&error, self.symbols.as_ref()).await,
+            (Err((Some(outcome), error)), _) => outcome.failure(&error, self.symbols.as_ref()).await,
             (Ok(()) | Err((None, _)), Some(refusal)) if refusal.is_empty() => {
                 unfinished.finish();
                 return Ok(());
@@ -217,14 +222,14 @@ async fn call_0_2(
     store: &mut Store<State>,
     request: Request<WasiBody>,
     scheme: Scheme,
-    word: Word,
+    reply: Reply,
 ) -> wasmtime::Result<()> {
     let guest = pre.instantiate_async(&mut *store).await?;
     let scheme = if scheme == Scheme::HTTPS { Scheme02::Https } else { Scheme02::Http };
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(scheme, request)?;
     let response = http.new_response_outparam_from_callback(move |response| {
-        word.give(response.map_err(|code| format!("the guest answered with an error: {code:?}")));
+        reply.send(response.map_err(|code| format!("the guest answered with an error: {code:?}")));
     })?;
     guest.wasi_http_incoming_handler().call_handle(store, request, response).await
 }
@@ -234,7 +239,7 @@ async fn call_0_3(
     store: &mut Store<State>,
     request: Request<WasiBody>,
     scheme: Scheme,
-    word: Word,
+    reply: Reply,
     taken: Taken,
 ) -> wasmtime::Result<()> {
     let guest = pre.instantiate_async(&mut *store).await?;
@@ -251,13 +256,14 @@ async fn call_0_3(
             let response = match guest.handle(accessor, request).await? {
                 Ok(response) => response,
                 Err(code) => {
-                    word.give(Err(format!("the guest answered with an error: {code:?}")));
+                    reply.send(Err(format!("the guest answered with an error: {code:?}")));
                     return Ok::<_, wasmtime::Error>(());
                 }
             };
-            // What the guest is told of the response's fate: it is told of a bad one by its end.
+            // The result that the guest could see of its response: a bad one ends the guest
+            // instead.
             let response = accessor.with(|store| response.into_http(store, async { Ok(()) }))?;
-            word.give(Ok(response));
+            reply.send(Ok(response));
             drop(taken.await);
             Ok(())
         })

@@ -1,14 +1,15 @@
-//! Starting late: whether the guests of a plugin can tell if they were started at accept or at the first byte.
+//! Late starts: whether the guests of a plugin can tell a start at accept from one at the first
+//! byte.
 //!
-//! A guest that has made no host call is deterministic. So the first guest of a plugin is watched: where it does nothing that
-//! anyone could observe before it takes input or waits for it alone, every later guest would do the same, and may as well
-//! start when there is input. Reading a clock or random numbers does not count, since runtimes seed their hash tables so;
-//! waiting for a clock does.
+//! A guest that has made no host call is deterministic. So the first guest of a plugin is watched.
+//! If it does nothing observable before it takes input or waits for input alone, every later guest
+//! would do the same, and may start when there is input. Reading a clock or random numbers does not
+//! count as observable, since runtimes seed their hash tables with them. Waiting for a clock does.
 
 use crate::component::GuestStart;
 use std::sync::{Arc, OnceLock};
 
-/// What is known of a plugin.
+/// The findings about a plugin.
 #[derive(Debug)]
 pub(super) struct LateStart(OnceLock<Start>);
 
@@ -30,7 +31,7 @@ impl LateStart {
         }))
     }
 
-    /// When the next guest starts. Until it is known, at accept: that is always right.
+    /// When the next guest starts. Until that is decided, at accept, which is always correct.
     pub(super) fn start(&self) -> Start {
         self.0.get().copied().unwrap_or(Start::Accept)
     }
@@ -41,24 +42,26 @@ impl LateStart {
     }
 }
 
-/// Watches one guest; does nothing once the plugin is known.
+/// Watches one guest. Does nothing after the plugin is decided.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Learner(Option<Arc<LateStart>>);
 
 impl Learner {
-    /// The guest did something that its peer, its log or anyone else could observe, or asked what depends on time.
+    /// The guest did something observable by its peer, the log or others, or asked for something
+    /// that depends on time.
     pub(super) fn observable(&self) {
         self.settle(Start::Accept);
     }
 
-    /// The guest took input or its end, or waits; if it had done anything observable before, that was said first.
+    /// The guest took input or its end, or waits for it. An earlier observable act has been
+    /// reported before.
     pub(super) fn wants_input(&self) {
         self.settle(Start::FirstByte);
     }
 
     fn settle(&self, start: Start) {
         if let Some(plugin) = &self.0 {
-            // The first word counts.
+            // The first report counts.
             plugin.0.get_or_init(|| start);
         }
     }
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_first_guest_does_first_decides() {
+    fn the_first_act_of_the_first_guest_decides() {
         let plugin = LateStart::new(GuestStart::Auto);
         assert_eq!(plugin.start(), Start::Accept);
         let learner = plugin.learner();
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_says_is_not_learned_otherwise() {
+    fn the_operators_choice_is_not_overridden() {
         for (configured, start) in [(GuestStart::Accept, Start::Accept), (GuestStart::FirstByte, Start::FirstByte)] {
             let plugin = LateStart::new(configured);
             plugin.learner().wants_input();

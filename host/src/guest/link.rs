@@ -1,4 +1,4 @@
-//! What guests import, linked; and what a plugin exports, found.
+//! Links the imports of guests, and finds the exports of plugins.
 
 use super::{
     bindings::{wasi_0_2, wasi_0_3},
@@ -32,7 +32,7 @@ use wasmtime_wasi::{
 use wasmtime_wasi_http::{p2::bindings as http_0_2, p3::bindings as http_0_3};
 use wasmtime_wasi_io::{async_trait, bindings::wasi::io::poll::HostPollable, poll::DynPollable};
 
-/// What a plugin exports, linked and found.
+/// The linked export of a plugin.
 pub(super) enum Handler {
     Wasi02(wasi_0_2::PluginPre<State>),
     Wasi03(wasi_0_3::PluginAsyncPre<State>),
@@ -43,7 +43,7 @@ pub(super) enum Handler {
     Program(ProgramPre),
 }
 
-/// Links what a plugin imports, and finds what it exports.
+/// Links a plugin's imports, and finds its export.
 pub(super) fn link(engine: &Engine, code: &Code, contract: &Contract) -> Result<Handler, Problem> {
     let linked = match code {
         Code::Module(module) => ProgramPre::new(engine, module).map(Handler::Program),
@@ -54,7 +54,7 @@ pub(super) fn link(engine: &Engine, code: &Code, contract: &Contract) -> Result<
     linked.map_err(|error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) })
 }
 
-/// All that a component of this kind may import.
+/// A linker with everything that a component of this kind may import.
 fn linker(engine: &Engine, contract: &Contract) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     link_wasi_0_2(&mut linker)?;
@@ -94,13 +94,13 @@ impl Pollable for Drained {
     }
 }
 
-/// Links all of WASI 0.2 and our contract's imports of that generation.
+/// Links all of WASI 0.2, and the contract's imports of that generation.
 fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     // Streams and pollables need the table only.
     wasmtime_wasi_io::add_to_linker_async(linker)?;
-    // What does not keep a guest from starting late.
+    // These calls do not prevent a late start.
     random::random::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
     random::insecure::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
     random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, |state| state.quiet().ctx.random())?;
@@ -116,7 +116,7 @@ fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     files::link_wasi_0_2(linker)?;
     resources::link_files(linker)?;
     sockets::link_wasi_0_2(linker)?;
-    // A timer is more than a look at the clock.
+    // A timer is more than reading the clock, and prevents one.
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
     clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| {
         store.data_mut().learner.observable();
@@ -128,7 +128,7 @@ fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         let mut clocks = quiet_clocks(store.data_mut());
         Ok((clocks::monotonic_clock::Host::subscribe_duration(&mut clocks, period)?,))
     })?;
-    // So is a look at whether there is something to wait for.
+    // So does asking whether a pollable is ready.
     linker.instance("wasi:io/poll@0.2.12")?.func_wrap_async("[method]pollable.ready", |mut store, (pollable,)| {
         Box::new(async move {
             let state: &mut State = store.data_mut();
@@ -147,12 +147,14 @@ fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Links all of WASI 0.3 and our contract's imports of that generation, beside what [`link_wasi_0_2`] has linked.
+/// Links all of WASI 0.3, and the contract's imports of that generation, beside those of
+/// [`link_wasi_0_2`].
 fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
     concurrent_files::link_wasi_0_3(linker)?;
     sockets::link_wasi_0_3(linker)?;
-    // As in 0.2, a timer is more than a look at the clock; the engine's own does not ask the state, which would notice.
+    // As in 0.2, a timer is more than reading the clock. The engine's own timer bypasses the state,
+    // which has to notice it.
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.3.0")?;
     clock.func_wrap_concurrent("wait-for", |accessor, (period,): (u64,)| {
         accessor.with(|mut store| store.get().learner.observable());
@@ -170,7 +172,7 @@ fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         });
         Box::pin(async move {
             let period = Duration::from_nanos(mark.saturating_sub(now?));
-            // A mark in the past is ready at once; the timer would wait for a millisecond.
+            // A time in the past is ready at once. The timer would wait for a millisecond.
             if !period.is_zero() {
                 tokio::time::sleep(period).await;
             }
@@ -208,9 +210,10 @@ mod tests {
     use crate::component::{engine, interfaces::provided};
     use wasmtime::component::Component;
 
-    /// An item of each package and generation, so that a whole package that is listed and not linked is found.
+    /// One item of each package and generation, so that a package that is listed but not linked is
+    /// found.
     #[test]
-    fn what_is_said_to_be_provided_can_be_linked() {
+    fn listed_interfaces_can_be_linked() {
         const RESOURCE: &str = "(type (sub resource))";
         let engine = engine::compiler(Concurrency::Concurrent).unwrap();
         let mut linker = Linker::new(engine);

@@ -1,35 +1,36 @@
-//! The bound on a guest's memory: the sum over all its linear memories and tables, however many modules it is made of.
+//! The limit on a guest's memory: the sum over all linear memories and tables of all its modules.
 
 use crate::component::mappings::{Full, Room};
 use std::fmt;
 use wasmtime::ResourceLimiter;
 
-/// Elements of all tables together; the largest known guest (Python) has some 9,000.
+/// The most elements of all tables together; the largest known guest (Python) has some 9,000.
 const TABLE_ELEMENTS: usize = 200_000;
 
-/// Core instances, memories and tables; the largest known guest (Python) has 14 core modules.
+/// The most core instances, memories and tables; the largest known guest (Python) has 14 core
+/// modules.
 const ITEMS: usize = 256;
 
-/// What one guest has and may have.
+/// The memory of one guest, and its limits.
 #[derive(Debug)]
 pub(super) struct Memory {
     used: usize,
     cap: usize,
-    /// Added by the growth that is under way, in case it fails.
+    /// Added by the current growth, in case it fails.
     growth: usize,
     table_elements: usize,
-    /// Where memories are mapped, if there is any.
+    /// The room for its mappings, or the reason why there is none.
     room: Result<Room, Full>,
-    /// The last request that was refused.
+    /// The last rejected request.
     pub(super) refused: Option<Refused>,
 }
 
-/// A request of a guest that was refused.
+/// A rejected request of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// So many bytes of memory in all.
+    /// Bytes of memory in total.
     Memory { wanted: u64, allowed: u64 },
-    /// So many table elements in all.
+    /// Table elements in total.
     Tables { wanted: u64 },
 }
 
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn memories_count_together() {
+    fn the_limit_covers_all_memories_together() {
         let mut memory = memory();
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(!memory.memory_growing(0, 60, None).unwrap());
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_that_failed_is_given_back() {
+    fn failed_growth_is_not_counted() {
         let mut memory = memory();
         assert!(memory.memory_growing(0, 100, None).unwrap());
         memory.memory_grow_failed(wasmtime::Error::msg("out of slots")).unwrap();

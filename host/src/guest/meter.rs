@@ -1,7 +1,8 @@
-//! CPU time: how long a guest runs, its bound, and when it counts as one that computes for long.
+//! CPU time: how long a guest runs, its limit, and when it counts as heavy.
 //!
-//! The engine's epoch advances once a [`TICK`]. A guest that is still running then is interrupted for a look at the clock. After
-//! a [`SLICE`] in which its connection has moved no byte it yields at each tick, and after [`HEAVY`] it goes on in the `background`.
+//! The engine's epoch advances once a [`TICK`]. A guest that is running then is interrupted to
+//! check the clock. After a [`SLICE`] in which its connection has moved no byte it yields at each
+//! tick, and after [`HEAVY`] it continues in the `background`.
 
 use super::late_start::Learner;
 use crate::{
@@ -20,10 +21,12 @@ use std::{
 };
 use wasmtime::UpdateDeadline;
 
-/// What a guest may use while its connection moves no byte before it lets others run in between. Waits do not help it.
+/// CPU time without a byte on its connection after which a guest yields to others. Waiting does not
+/// reset it.
 const SLICE: Duration = TICK.saturating_mul(2);
 
-/// The same before it counts as heavy: several times what an interpreter takes to start, whose guests would else wait for each other.
+/// CPU time without a byte after which a guest is heavy: several times the start of an interpreter,
+/// so that starting guests do not queue behind each other.
 const HEAVY: Duration = TICK.saturating_mul(10);
 
 /// The CPU time of one guest.
@@ -33,11 +36,12 @@ pub(super) struct Meter {
     movement: Arc<Movement>,
     clock: Arc<Clock>,
     origin: Instant,
-    /// When the slice began, in nanoseconds after `origin`.
+    /// The start of the slice, in nanoseconds after `origin`.
     slice_began: AtomicU64,
-    /// What the thread had used when it was last looked at in this slice, in nanoseconds; 0 where it was not.
+    /// The thread's CPU time in nanoseconds at the last look in this slice; 0 before the first
+    /// look.
     counted_until: AtomicU64,
-    /// In nanoseconds: what was used since a byte moved, which was at `spent_since`.
+    /// CPU time in nanoseconds since a byte moved, at `spent_since`.
     spent: AtomicU64,
     spent_since: AtomicU64,
     yielding: AtomicBool,
@@ -72,18 +76,18 @@ impl Meter {
         self.exhausted.load(Ordering::Relaxed)
     }
 
-    /// Whether the guest was interrupted in the middle of a long computation, rather than that it waits.
+    /// Whether the guest was interrupted in a long computation, and is not waiting.
     pub(super) fn yielding(&self) -> bool {
         self.yielding.load(Ordering::Relaxed)
     }
 
-    /// Whether the guest has computed for long since its connection last moved a byte.
+    /// Whether the guest is heavy since its connection last moved a byte.
     pub(super) fn heavy(&self) -> bool {
         self.spent() >= HEAVY
     }
 
-    /// Where the guest runs from now on. Threads of the background may rest in the middle of a slice, so that the clock on the wall
-    /// tells nothing there.
+    /// Sets where the guest runs from now on. Background threads may pause in the middle of a
+    /// slice, so the wall clock does not measure one there.
     pub(super) fn in_background(&self, whether: bool) {
         self.in_background.store(whether, Ordering::Relaxed);
     }
@@ -104,7 +108,7 @@ impl Meter {
         UpdateDeadline::Yield(1)
     }
 
-    /// What was used since a byte last moved.
+    /// The CPU time since a byte last moved.
     fn spent(&self) -> Duration {
         let moved =
             u64::try_from(self.movement.last().saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
@@ -127,8 +131,9 @@ impl Meter {
         self.count(if counted_until == 0 { 0 } else { thread_time() }, counted_until);
     }
 
-    /// Counts what the thread has used. Asking the kernel for that costs more than most slices last, so a slice is timed by the clock on
-    /// the wall until its first tick: it has lasted no longer than that, whatever else the machine or a SIGSTOP did meanwhile.
+    /// Counts the CPU time of the thread. Asking the kernel costs more than most slices last, so
+    /// the wall clock times a slice until its first tick: it cannot have lasted longer, whatever
+    /// the machine or a SIGSTOP did meanwhile.
     fn count(&self, now: u64, counted_until: u64) {
         let used = if counted_until == 0 {
             self.elapsed().saturating_sub(self.slice_began.load(Ordering::Relaxed)).min(TICK.as_nanos() as u64)
@@ -143,14 +148,14 @@ impl Meter {
     }
 }
 
-/// What this thread has used of a processor, in nanoseconds; never 0.
+/// The CPU time of this thread in nanoseconds; never 0.
 fn thread_time() -> u64 {
-    // It fails for clocks that do not exist, and this one does.
+    // It fails only for clocks that do not exist.
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or_default().max(1)
 }
 
-/// A guest's call with its meter running while it runs.
+/// A guest's call, with its meter running while it runs.
 pub(super) struct Metered<'a, F> {
     call: Pin<&'a mut F>,
     meter: &'a Meter,

@@ -3,7 +3,7 @@
 //! ```text
 //! connection:  plugin.guest ─► state (store data) ─► streams ─► wire
 //!                 ├► meter (CPU time)   ├► memory, stdio, facts
-//!                 └► background         └► files ─► beneath, sockets: what was granted, within places
+//!                 └► background         └► files, sockets: the grants, within places
 //! ```
 
 mod ahead;
@@ -12,11 +12,11 @@ mod bindings;
 mod command;
 mod exchange;
 pub(crate) mod io;
-mod judgement;
 mod late_start;
 mod link;
 mod memory;
 mod meter;
+mod outcome;
 mod plugin;
 pub(crate) mod program;
 mod resources;

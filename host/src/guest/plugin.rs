@@ -1,15 +1,16 @@
-//! A plugin: loaded once, from file to something that serves connections; then one guest for each.
+//! A plugin: loaded once, from its file to something that serves; then one guest for each
+//! connection.
 
 use super::{
     background::Movable,
     command,
     io::Facts,
-    judgement::Judgement,
     late_start::{LateStart, Learner, Start},
     link::{Handler, link},
     memory::{Memory, Refused},
     meter::{Meter, Metered},
-    state::{State, Voice},
+    outcome::Outcome,
+    state::{PluginLog, State},
     wasi::idle::Idle,
 };
 use crate::{
@@ -36,11 +37,11 @@ use tokio::time;
 use tracing::{info, warn};
 use wasmtime::{Store, component::StreamReader};
 
-/// What all guests of a plugin together may say in the log: at once, and a second after that.
-const SPEECH_BURST: u32 = 1000;
-const SPEECH_RATE: u32 = 100;
+/// Lines that all guests of a plugin together may log at once, and each second after that.
+const OUTPUT_BURST: u32 = 1000;
+const OUTPUT_RATE: u32 = 100;
 
-/// How long the first instance may take, at boot: a start function might wait for ever.
+/// How long the trial instance may take at start: a start function might wait for ever.
 const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// A plugin that is ready to serve.
@@ -49,40 +50,41 @@ pub struct Plugin {
     pub(super) handler: Handler,
     late_start: Arc<LateStart>,
     pub(super) limits: Limits,
-    voice: Voice,
+    plugin_log: PluginLog,
     granted: Arc<Granted>,
     idle: Arc<Idle>,
-    /// Whether its guests can make collections of fields.
+    /// Whether its guests can create collections of fields.
     imports_http: bool,
     about: Arc<About>,
-    /// Where it carries debug information.
+    /// Its debug information, if it has some.
     pub(super) symbols: Option<Arc<Symbols>>,
 }
 
-/// What an operator is told of a plugin that is served.
+/// The facts about a served plugin for the operator.
 #[derive(Debug)]
 pub struct About {
-    /// Its name: its file's, less the ending.
+    /// Its name: the file name without its extension.
     pub name: Arc<str>,
     /// Its file.
     pub path: PathBuf,
-    /// What kind of plugin it is.
+    /// Its kind.
     pub kind: Kind,
     /// The contract that it was built for.
     pub contract: String,
-    /// What the file was when it was read.
+    /// The digest of the file when it was read.
     pub digest: Digest,
-    /// When that was.
+    /// The time of loading.
     pub loaded: SystemTime,
 }
 
 impl Plugin {
-    /// Reads, compiles or finds compiled, links and tries a plugin. Takes up to ten seconds for a large one that was never
-    /// compiled before. To be called where blocking is allowed, within a runtime.
+    /// Reads a plugin, compiles it or takes it from the cache, links and tries it. Takes up to ten
+    /// seconds for a large plugin that is not in the cache. Call it within a runtime, where
+    /// blocking is allowed.
     ///
     /// # Errors
     ///
-    /// Everything that would keep a guest of it from starting.
+    /// Anything that would keep a guest of it from starting.
     pub fn load(source: &Source) -> Result<Self, LoadError> {
         let name = source.path.file_stem().unwrap_or(source.path.as_os_str()).to_string_lossy();
         let granted = tokio::runtime::Handle::current().block_on(Granted::find(&source.grants, &name))?;
@@ -111,30 +113,30 @@ impl Plugin {
                 loaded: SystemTime::now(),
             }),
             symbols,
-            voice: Voice { plugin: name.into(), limiter: Arc::new(Limiter::new(SPEECH_BURST, SPEECH_RATE)) },
+            plugin_log: PluginLog { plugin: name.into(), limiter: Arc::new(Limiter::new(OUTPUT_BURST, OUTPUT_RATE)) },
         };
         tokio::runtime::Handle::current().block_on(plugin.try_out())?;
-        info!(plugin = %plugin.voice.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
+        info!(plugin = %plugin.plugin_log.plugin, kind = %contract, bytes = file.length(), "plugin loaded");
         if let Some(warning) = contract.warning {
-            warn!(plugin = %plugin.voice.plugin, cause = warning, "plugin may overwrite its memory");
+            warn!(plugin = %plugin.plugin_log.plugin, cause = warning, "plugin may overwrite its memory");
         }
         if let Some(advice) = advice {
-            info!(plugin = %plugin.voice.plugin, detail = %advice, "guest memory partly kept");
+            info!(plugin = %plugin.plugin_log.plugin, detail = %advice, "guest memory partly kept");
         }
         Ok(plugin)
     }
 
-    /// The plugin's name: its file's, less the ending.
+    /// Its name: the file name without its extension.
     pub fn name(&self) -> &Arc<str> {
-        &self.voice.plugin
+        &self.plugin_log.plugin
     }
 
-    /// What an operator is told of it.
+    /// The facts about it for the operator.
     pub fn about(&self) -> &Arc<About> {
         &self.about
     }
 
-    /// Whether the kernel allows too few mappings for so many guests of these plugins.
+    /// Whether the kernel allows too few mappings for this many guests of these plugins.
     pub fn shortage<'a>(plugins: impl IntoIterator<Item = &'a Arc<Self>>, guests: NonZeroU32) -> Option<Shortage> {
         let mut pools: Vec<&Arc<Pool>> = Vec::new();
         for Self { pool, .. } in plugins.into_iter().map(Arc::as_ref) {
@@ -151,9 +153,9 @@ impl Plugin {
         self.speaks_http() || self.late_start.start() == Start::FirstByte
     }
 
-    /// Makes a guest and throws it away, so that what would fail at the first connection fails at boot.
+    /// Makes a guest and drops it, so that a fault shows at start and not at the first connection.
     async fn try_out(&self) -> Result<(), Problem> {
-        let (facts, _peer) = Facts::of_nobody().map_err(|error| Problem::Instantiate(error.to_string()))?;
+        let (facts, _peer) = Facts::of_trial().map_err(|error| Problem::Instantiate(error.to_string()))?;
         let meter = Meter::new(self.limits.guest_cpu_time, facts.wire.movement(), &self.pool.clock);
         let mut store = self.store(facts.id, facts.draining.clone(), Some(facts), &meter);
         let made = {
@@ -171,7 +173,7 @@ impl Plugin {
             time::timeout(LONGEST_START, Metered::new(instantiation, &meter, Learner::default())).await
         };
         let Ok(made) = made else {
-            return Err(Problem::Instantiate(format!("it was not done after {} s", LONGEST_START.as_secs())));
+            return Err(Problem::Instantiate(format!("it took longer than {} s", LONGEST_START.as_secs())));
         };
         match made {
             Ok(()) => Ok(()),
@@ -186,7 +188,7 @@ impl Plugin {
         }
     }
 
-    /// For a guest of this connection, which has it for itself where there are facts.
+    /// The store of a guest. With facts, the guest has the connection for itself.
     pub(super) fn store(
         &self,
         connection: ConnectionId,
@@ -202,7 +204,7 @@ impl Plugin {
             facts,
             memory,
             Arc::clone(meter),
-            self.voice.clone(),
+            self.plugin_log.clone(),
             self.late_start.learner(),
             Arc::clone(&self.granted),
             Arc::clone(&self.idle),
@@ -211,8 +213,9 @@ impl Plugin {
         )
     }
 
-    /// Learns from a wait as such. Only on the plain engine does a guest wait for nothing but what it was given; on the other it
-    /// may also just have yielded, and so only input that it takes tells.
+    /// A learner that counts any wait as a wait for input. Only on the plain engine does a guest
+    /// wait for nothing else. On the concurrent one it may just have yielded, so only taken input
+    /// counts.
     fn learner_of_waits(&self) -> Learner {
         match self.handler {
             Handler::Wasi02(_) | Handler::Command02(_) | Handler::Program(_)
@@ -233,7 +236,7 @@ impl Plugin {
             let mut store = plugin.store(facts.id, facts.draining.clone(), Some(facts), &metered);
             let ended = {
                 let call = pin!(plugin.call(&mut store));
-                // Together, since they share the wire.
+                // Together, since both share the wire.
                 tokio::select! {
                     biased;
                     ended = Metered::new(call, &metered, plugin.learner_of_waits()) => ended,
@@ -263,7 +266,7 @@ impl Plugin {
                             .call_handle_request(accessor, connection, input)
                             .await?;
                         accessor.with(|store| stream.pipe(store, output))?;
-                        // The sender goes with the output, when the guest has closed it.
+                        // The sender is dropped with the output, when the guest has closed it.
                         drop(closed.await);
                         Ok::<(), wasmtime::Error>(())
                     })
@@ -285,10 +288,10 @@ impl Plugin {
     }
 }
 
-/// What a handler returned, or why it returned nothing.
+/// The result of a handler, or the error that ended it.
 type Returned = wasmtime::Result<Result<(), String>>;
 
-/// A guest at work for its connection, whose streams it has to itself.
+/// A guest at work for its connection, with its streams for itself.
 pub struct Guest {
     plugin: Arc<Plugin>,
     call: Movable<(Returned, Store<State>)>,
@@ -297,25 +300,25 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Waits until it has finished, and is gone.
+    /// Waits until the guest has finished and is gone.
     ///
     /// # Errors
     ///
-    /// Where the guest or this host failed, or the peer broke the connection.
+    /// If the guest or this host failed, or the peer broke the connection.
     pub async fn ended(&mut self) -> Result<(), Failure> {
         let (ended, store) = (&mut self.call).await;
         let failure = match ended {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(message)) => Failure { reason: Reason::Error, message: log::escaped(&message) },
             Err(error) => {
-                let Some(judgement) = Judgement::of(&error, &store, &self.meter) else { return Ok(()) };
-                // Before the store, and the output in it, are dropped.
+                let Some(outcome) = Outcome::of(&error, &store, &self.meter) else { return Ok(()) };
+                // Before the store is dropped, and its output with it.
                 self.wire.cut_output();
                 self.wire.release();
-                judgement.failure(&error, self.plugin.symbols.as_ref()).await
+                outcome.failure(&error, self.plugin.symbols.as_ref()).await
             }
         };
-        // A guest that fails because its peer is gone has done nothing wrong.
+        // A failure of the guest after its peer is gone is not its fault.
         Err(if self.wire.broken() && matches!(failure.reason, Reason::Error | Reason::Trap) {
             Failure { reason: Reason::PeerReset, ..failure }
         } else {
@@ -323,7 +326,7 @@ impl Guest {
         })
     }
 
-    /// Ends it in the middle of whatever it does. When this returns, it is gone.
+    /// Ends the guest wherever it is. When this returns, it is gone.
     pub async fn stop(self) {
         self.call.stop().await;
     }

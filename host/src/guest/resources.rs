@@ -1,7 +1,8 @@
-//! How many resources a guest may hold: streams, pollables, bodies, descriptors.
+//! Limits the resources of a guest: streams, pollables, bodies, descriptors.
 //!
-//! Most are small, such as the pollable that each wait makes, which some runtimes keep for as long as the guest lives. Streams, bodies
-//! and collections of fields may hold 64 KiB of the host's memory each, and so a guest may have only a part as many of these.
+//! Most are small, such as the pollable of each wait, which some runtimes keep for the life of the
+//! guest. Streams, bodies and collections of fields may each hold 64 KiB of the host's memory, so a
+//! guest may have only a fraction as many of these.
 
 use super::state::State;
 use wasmtime::component::{Linker, Resource, ResourceTableError};
@@ -18,25 +19,25 @@ use wasmtime_wasi_http::{
 };
 use wasmtime_wasi_io::poll::DynPollable;
 
-/// Of so many resources one may be large.
+/// One in this many resources may be large.
 const LARGE_PART: usize = 16;
 
-/// The guest holds as much as it may.
+/// The guest holds as many resources as it may.
 #[derive(Debug, thiserror::Error)]
-#[error("the guest holds more {what} than {most}, which is what --guest-resources {resources} allows")]
+#[error("the guest holds more {what} than {most}, the limit that --guest-resources {resources} sets")]
 pub(super) struct TooMany {
     what: &'static str,
     most: usize,
     resources: usize,
 }
 
-/// How many large ones there may be of so many.
+/// The most large resources among this many.
 fn most_large(resources: usize) -> usize {
     resources.div_ceil(LARGE_PART)
 }
 
 /// The limit that an error of the engine is about, if it is one of these.
-pub(super) fn met(error: &wasmtime::Error, state: &State) -> Option<TooMany> {
+pub(super) fn exceeded(error: &wasmtime::Error, state: &State) -> Option<TooMany> {
     let resources = state.table.max_capacity();
     if let Some(TooMany { what, most, resources }) = error.downcast_ref() {
         return Some(TooMany { what, most: *most, resources: *resources });
@@ -45,7 +46,7 @@ pub(super) fn met(error: &wasmtime::Error, state: &State) -> Option<TooMany> {
         return Some(TooMany::large(resources));
     }
     let is_full = matches!(error.downcast_ref(), Some(ResourceTableError::Full))
-        // The engine has no type for it.
+        // The engine has no type for this error.
         || error.root_cause().to_string().ends_with("store handle limit exceeded");
     is_full.then_some(TooMany { what: "streams, pollables and other resources", most: resources, resources })
 }
@@ -57,12 +58,12 @@ impl TooMany {
 }
 
 impl State {
-    /// How many large resources the guest has. Pollables, of which there may be many, are none.
+    /// The number of large resources of the guest. Pollables, which may be many, do not count.
     fn large(&mut self) -> usize {
         self.table.iter_mut().filter(|entry| !entry.is::<DynPollable>()).count()
     }
 
-    /// Whether it may have another one.
+    /// Whether it may have one more.
     pub(super) fn has_room_for_large(&mut self) -> bool {
         self.large() < most_large(self.table.max_capacity())
     }
@@ -76,7 +77,7 @@ impl State {
     }
 }
 
-/// Links what makes streams of files, over the engine's own.
+/// Replaces the engine's calls that make streams of files.
 pub(super) fn link_files(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap(
@@ -111,7 +112,7 @@ pub(super) fn link_files(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })
 }
 
-/// Links what makes bodies, over the engine's own.
+/// Replaces the engine's calls that make bodies.
 pub(super) fn link_bodies(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:http/types@0.2.12")?;
     types.func_wrap("[method]outgoing-request.body", |mut store, (request,): (Resource<OutgoingRequest>,)| {

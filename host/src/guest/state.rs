@@ -1,10 +1,10 @@
-//! What belongs to one guest inside its store, and how the engine's interfaces find it there.
+//! The state of one guest inside its store, and how the engine's interfaces find it there.
 
 use super::{
     io::{
         Facts, concurrent_streams,
-        stdio::{Lines, Speech},
-        streams::{self, Tenure},
+        stdio::{GuestLog, Lines},
+        streams::{self, Ownership},
         ucspi,
     },
     late_start::Learner,
@@ -33,15 +33,16 @@ use wasmtime_wasi_io::{
     streams::{DynInputStream, DynOutputStream},
 };
 
-/// What a guest that was granted files or connections may hold of streams, futures and tasks of WASI 0.3: a stream takes three of
-/// these, and 8 KiB.
+/// The divisor of a guest's limit for streams, futures and tasks of WASI 0.3, if it was granted
+/// files or connections: a stream takes three of these, and 8 KiB.
 const CONCURRENT_PART_OF_FILES: usize = 4;
 
-/// What one host call may make the host allocate, in bytes. A stream takes 64 KiB at a time; paths, messages and lists of
-/// pollables are smaller.
+/// The most bytes that one host call may make the host allocate. A stream takes 64 KiB at a time;
+/// paths, messages and lists of pollables are smaller.
 const HOSTCALL_BYTES: usize = 2 << 20;
 
-/// The most random bytes that one call gives: generating them takes the host's time, some 10 ms for as many, which no epoch interrupts.
+/// The most random bytes of one call: generating them takes about 10 ms of the host's time, which
+/// no epoch interrupts.
 const RANDOM_BYTES: u64 = 16 << 20;
 
 /// One guest's store data.
@@ -49,36 +50,36 @@ pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) learner: Learner,
-    /// What the guest said through `fail`, first.
+    /// The guest's first message through `fail`.
     pub(super) declared_failure: Option<String>,
     pub(super) granted: Arc<Granted>,
     /// The plugin's idle connections to other servers.
     pub(super) idle: Arc<Idle>,
     pub(super) places: Places,
-    /// What the guest has of `wasi:http`, made when it first asks.
+    /// The guest's state of `wasi:http`, created at its first call.
     pub(super) http: Option<Box<outgoing::Http>>,
-    /// The state of a program of WASI 0.1, where it is one.
+    /// The state of a program of WASI 0.1, if it is one.
     pub(super) program: Option<Box<Program>>,
-    /// Whether the guest had as many large resources as it may when it last asked for anything of `wasi:http`.
+    /// Whether the guest had its full number of large resources at its last call to `wasi:http`.
     pub(super) lacks_room_for_fields: bool,
     pub(super) connection: ConnectionId,
     pub(super) draining: Draining,
-    /// Where the guest has the connection for itself.
+    /// The facts, if the guest has the connection for itself.
     facts: Option<Facts>,
     meter: Arc<Meter>,
-    pub(super) voice: Voice,
-    /// Its standard error, once it has one.
+    pub(super) plugin_log: PluginLog,
+    /// Its standard error, after the first use.
     stderr: Option<Lines>,
-    /// Made when a guest first asks for anything of WASI, since most ask for nothing.
+    /// Created at the first call to WASI, since most guests make none.
     wasi: Option<Box<WasiCtx>>,
 }
 
-/// What is needed to let a guest speak in the log.
+/// The parts for logging a guest's output.
 #[derive(Clone, Debug)]
-pub(super) struct Voice {
+pub(super) struct PluginLog {
     /// The plugin's name.
     pub(super) plugin: Arc<str>,
-    /// What all guests of the plugin may say.
+    /// The rate limit of all guests of the plugin.
     pub(super) limiter: Arc<Limiter>,
 }
 
@@ -100,7 +101,7 @@ impl State {
         facts: Option<Facts>,
         memory: Memory,
         meter: Arc<Meter>,
-        voice: Voice,
+        plugin_log: PluginLog,
         learner: Learner,
         granted: Arc<Granted>,
         idle: Arc<Idle>,
@@ -131,7 +132,7 @@ impl State {
                 draining,
                 facts,
                 meter,
-                voice,
+                plugin_log,
                 stderr: None,
                 wasi: None,
             },
@@ -147,12 +148,12 @@ impl State {
         store
     }
 
-    /// What the guest has said last, as far as that may be why it ends.
-    pub(super) fn last_words(&self) -> Option<String> {
-        self.stderr.as_ref()?.last_words()
+    /// The guest's last output, if it may explain its end.
+    pub(super) fn last_output(&self) -> Option<String> {
+        self.stderr.as_ref()?.last_output()
     }
 
-    /// The connection's bytes, where the guest has it for itself.
+    /// The wire, if the guest has the connection for itself.
     pub(super) fn wire(&self) -> wasmtime::Result<&Arc<Wire>> {
         Ok(&self.own_facts()?.wire)
     }
@@ -166,13 +167,14 @@ impl State {
         &mut self,
     ) -> wasmtime::Result<(Resource<Facts>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let facts = self.own_facts()?.clone();
-        let input: DynInputStream = Box::new(streams::Input::new(&facts.wire, &self.learner, Tenure::Owned));
-        let output: DynOutputStream = Box::new(streams::Output::new(&facts.wire, &self.learner, Tenure::Owned));
+        let input: DynInputStream = Box::new(streams::Input::new(&facts.wire, &self.learner, Ownership::Owned));
+        let output: DynOutputStream = Box::new(streams::Output::new(&facts.wire, &self.learner, Ownership::Owned));
         Ok((self.table.push(facts)?, self.table.push(input)?, self.table.push(output)?))
     }
 
-    /// The parameters of `handle-request` on WASI 0.3, the input still to be made a stream of the store's; where its result
-    /// goes; and what resolves when the guest has closed that.
+    /// The parameters of `handle-request` on WASI 0.3, the input still to be made a stream of the
+    /// store; the sender of its result; and a receiver that resolves when the guest has closed the
+    /// output.
     pub(super) fn offer_concurrent(
         &mut self,
     ) -> wasmtime::Result<(
@@ -182,13 +184,13 @@ impl State {
         concurrent_streams::Ended,
     )> {
         let facts = self.own_facts()?.clone();
-        // Why it ended is told by `input-end`.
-        let (input, _ended) = concurrent_streams::Input::new(&facts.wire, &self.learner, Tenure::Owned);
-        let (output, closed) = concurrent_streams::Output::new(&facts.wire, &self.learner, Tenure::Owned);
+        // `input-end` reports the reason.
+        let (input, _ended) = concurrent_streams::Input::new(&facts.wire, &self.learner, Ownership::Owned);
+        let (output, closed) = concurrent_streams::Output::new(&facts.wire, &self.learner, Ownership::Owned);
         Ok((self.table.push(facts)?, input, output, closed))
     }
 
-    /// The guest is a program of WASI 0.1.
+    /// Makes the guest a program of WASI 0.1.
     pub(super) fn become_program(&mut self) -> wasmtime::Result<()> {
         let wire = Arc::clone(self.wire()?);
         self.program = Some(Box::new(Program::new(wire, self.learner.clone(), &self.granted)));
@@ -198,14 +200,15 @@ impl State {
     /// The standard error of a program of WASI 0.1.
     pub(super) fn log_of_program(&mut self) -> &Lines {
         self.stderr.get_or_insert_with(|| {
-            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
-            Lines::new("stderr", &speech, &self.learner)
+            let guest_log = GuestLog::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
+            Lines::new("stderr", &guest_log, &self.learner)
         })
     }
 
-    /// What a command is told: what was granted, and what is known of its connection, unless a grant says otherwise.
+    /// The environment of a command: its grants, and the facts about its connection unless a grant
+    /// overrides them.
     pub(super) fn environment_of_command(&mut self) -> Vec<(String, String)> {
-        // It may act upon whom it serves.
+        // It may act on its peer's address.
         self.learner.observable();
         let mut environment = self.granted.environment().to_vec();
         let of_connection = self.facts.iter().flat_map(ucspi::variables);
@@ -215,27 +218,31 @@ impl State {
         environment
     }
 
-    /// The words of a command, the first of which is always its name.
+    /// The arguments of a command. The first is always its name.
     pub(super) fn arguments_of_command(&self) -> Vec<String> {
         match self.granted.arguments() {
-            [] => vec![self.voice.plugin.to_string()],
+            [] => vec![self.plugin_log.plugin.to_string()],
             arguments => arguments.to_vec(),
         }
     }
 
-    /// For what this guest is denied.
+    /// The record of denials of this guest.
     pub(super) fn denials(&self) -> Denials {
-        Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter)
+        Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter)
     }
 
-    /// WASI, for calls whose answer depends on nothing but the configuration, or that count as such (`late_start`).
+    /// WASI for calls whose answer depends only on the configuration, or that count as such
+    /// (`late_start`).
     pub(super) fn quiet(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
-            let speech = Speech::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+            let guest_log = GuestLog::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
             let mut builder = WasiCtx::builder();
-            let stderr = self.stderr.insert(Lines::new("stderr", &speech, &self.learner)).clone();
-            builder.stdout(Lines::new("stdout", &speech, &self.learner)).stderr(stderr).max_random_size(RANDOM_BYTES);
-            let denials = Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+            let stderr = self.stderr.insert(Lines::new("stderr", &guest_log, &self.learner)).clone();
+            builder
+                .stdout(Lines::new("stdout", &guest_log, &self.learner))
+                .stderr(stderr)
+                .max_random_size(RANDOM_BYTES);
+            let denials = Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
             self.granted.equip(&mut builder, denials);
             Box::new(builder.build())
         });

@@ -1,7 +1,9 @@
-//! The sockets that a service manager has opened and started this process with, as systemd does (sd_listen_fds(3)).
+//! The sockets that a service manager has opened and passed to this process, as systemd does
+//! (sd_listen_fds(3)).
 //!
-//! Three variables say whom they are for, how many there are and what they are called; the descriptors begin at 3. What each
-//! of them is gets judged when it is adopted, as what a predecessor offers is. No variable is read here: `config` does that.
+//! Three variables name the process that they are for, their number and their names. The
+//! descriptors begin at 3. Each is checked when it is adopted, like a descriptor from a
+//! predecessor. `config` reads the variables, not this module.
 
 use super::key::Key;
 use crate::{record::secret::Shown, system::kernel};
@@ -12,19 +14,20 @@ use std::{
     sync::Arc,
 };
 
-/// The first that is passed: those below are the standard streams.
+/// The first passed descriptor: lower numbers are the standard streams.
 const FIRST: RawFd = 3;
 
 /// More than this program can hand over.
 const MOST: usize = 200;
 
-/// With what else a key has, as long as the longest key of a unix listener.
+/// With the rest of its key, as long as the longest key of a unix listener.
 const LONGEST_NAME: usize = 96;
 
-/// What systemd calls a socket without a name.
+/// The name that systemd gives a socket without one.
 const UNNAMED: &str = "unknown";
 
-/// What a service manager calls a socket: `FileDescriptorName=` of its unit, or else the name of that unit.
+/// The name that a service manager gives a socket: `FileDescriptorName=` of its unit, or else the
+/// name of that unit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketName(Arc<str>);
 
@@ -40,7 +43,8 @@ impl FromStr for SocketName {
         }
         if name.starts_with('/') || !name.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b':') {
             return Err(
-                "has a name that is not one of a socket unit, as in systemd:web for FileDescriptorName=web".into()
+                "has a name that a socket unit cannot have; write it as in systemd:web for FileDescriptorName=web"
+                    .into(),
             );
         }
         Ok(Self(name.into()))
@@ -53,81 +57,82 @@ impl fmt::Display for SocketName {
     }
 }
 
-/// The variables of the protocol, as they were found.
+/// The variables of the protocol, as found in the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Variables {
-    /// `LISTEN_PID`: the process that is meant.
+    /// `LISTEN_PID`: the process that they are for.
     pub pid: Option<String>,
-    /// `LISTEN_FDS`: how many descriptors there are.
+    /// `LISTEN_FDS`: the number of descriptors.
     pub count: Option<String>,
-    /// `LISTEN_FDNAMES`: what they are called, between colons.
+    /// `LISTEN_FDNAMES`: the names of the descriptors, separated by colons.
     pub names: Option<String>,
 }
 
-/// Sockets were passed in a way that cannot be understood.
+/// The variables or the descriptors are not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody knows whom they are for.
+    /// `LISTEN_PID` is not a process id.
     #[error("LISTEN_PID {}: is not a process id; unset it, or leave it to the service manager", Shown::of(.0))]
     Pid(String),
-    /// Nobody knows how many there are.
+    /// `LISTEN_FDS` is not a number in its range.
     #[error("LISTEN_FDS {}: is not a number from 0 to {MOST}; unset it, or leave it to the service manager", Shown::of(.0))]
     Count(String),
-    /// Nobody knows what one is called.
+    /// A name in `LISTEN_FDNAMES` is not valid.
     #[error("LISTEN_FDNAMES {names}: {problem}", names = Shown::of(names))]
     Name {
         /// All names.
         names: String,
-        /// What is wrong with one.
+        /// The error in one of them.
         problem: String,
     },
-    /// Nobody knows which is called what.
-    #[error("LISTEN_FDNAMES {names}: does not name {count} descriptors, which LISTEN_FDS says there are", names = Shown::of(names))]
+    /// `LISTEN_FDNAMES` does not have one name for each descriptor.
+    #[error("LISTEN_FDNAMES {names}: does not name {count} descriptors, the number in LISTEN_FDS; leave both to the service manager", names = Shown::of(names))]
     Names {
         /// The names.
         names: String,
-        /// How many there should be.
+        /// The number of descriptors.
         count: usize,
     },
-    /// One is missing.
+    /// A descriptor is missing.
     #[error(
         "LISTEN_FDS {count}: descriptor {number} is not open here: something between the service manager and this program (sudo, an \
          interpreter) closes descriptors that it does not know; start it without"
     )]
     Closed {
-        /// How many there should be.
+        /// The number of descriptors.
         count: usize,
-        /// Which is missing.
+        /// The missing descriptor.
         number: RawFd,
     },
 }
 
-/// One socket that was passed.
+/// One passed socket.
 #[derive(Debug)]
 pub struct Passed {
-    /// Its number, by which the service manager's log knows it.
+    /// Its number, by which the service manager's log identifies it.
     pub number: RawFd,
-    /// Under which it is handed over.
+    /// The key under which it is handed over.
     pub key: Key,
-    /// The socket, if it is one.
+    /// The descriptor; not yet checked to be a socket.
     pub descriptor: OwnedFd,
 }
 
-/// What was passed to this process.
+/// The sockets that were passed to this process.
 #[derive(Debug, Default)]
 pub struct Activation {
-    /// In their order.
+    /// In the order of their numbers.
     pub sockets: Vec<Passed>,
-    /// The process for which there were some, where it is another.
+    /// The process that they are for, if it is another one.
     pub meant_for: Option<u32>,
 }
 
 impl Activation {
-    /// Takes what was passed to any of `recipients`: this process, and the anchor that has started it. To be called once.
+    /// Takes the descriptors passed to any of `recipients`: this process, or the anchor that
+    /// started it. Call it once. Without variables the result is empty.
     ///
     /// # Errors
     ///
-    /// Where the variables contradict themselves or the descriptors. Without variables nothing was passed.
+    /// If the variables contradict each other or the descriptors.
     pub fn take(variables: &Variables, recipients: &[u32]) -> Result<Self, Error> {
         let Some((pid, count)) = variables.passed()? else { return Ok(Self::default()) };
         if !recipients.contains(&pid) {
@@ -144,11 +149,11 @@ impl Activation {
 }
 
 impl Variables {
-    /// How many descriptors were passed to a process.
+    /// The number of descriptors that were passed to a process.
     ///
     /// # Errors
     ///
-    /// Where that cannot be understood.
+    /// If the variables are not valid.
     pub fn count_for(&self, process: u32) -> Result<usize, Error> {
         Ok(self.passed()?.filter(|(pid, _)| *pid == process).map_or(0, |(_, count)| count))
     }
@@ -163,18 +168,18 @@ impl Variables {
     fn names(&self, count: usize) -> Result<Vec<SocketName>, Error> {
         let Some(names) = &self.names else { return Ok(vec![SocketName(UNNAMED.into()); count]) };
         let named = |name: &str| name.parse().map_err(|problem| Error::Name { names: names.clone(), problem });
-        // Of nothing there is no name, rather than an empty one.
+        // Without descriptors there is no name, not an empty one.
         let named: Vec<_> = names.split(':').filter(|_| count > 0).map(named).collect::<Result<_, _>>()?;
         if named.len() == count { Ok(named) } else { Err(Error::Names { names: names.clone(), count }) }
     }
 }
 
-/// Closes what was passed to this process and is meant for one that it has started.
+/// Closes descriptors that were passed to this process for one that it has started.
 pub fn close(count: usize) {
     (FIRST..).take(count).for_each(|number| drop(kernel::inherited(number, |_| true)));
 }
 
-/// `parse` alone would take a sign.
+/// `parse` alone would accept a sign.
 fn number<T: FromStr>(text: &str) -> Option<T> {
     Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
@@ -188,8 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_named() {
-        // Far from any descriptor of this process, since nothing is taken before all is understood.
+    fn errors_name_the_variable_and_its_value() {
+        // Numbers far from any descriptor of this process. Nothing is taken before all variables
+        // are checked.
         for (pid, count, names, problem) in [
             ("", "1", None, "LISTEN_PID \"\": is not a process id"),
             ("0", "1", None, "LISTEN_PID \"0\""),
@@ -200,7 +206,7 @@ mod tests {
             ("7", "1", Some("a:b"), "LISTEN_FDNAMES \"a:b\": does not name 1 descriptors"),
             ("7", "2", Some("a"), "does not name 2 descriptors"),
             ("7", "1", Some(""), "LISTEN_FDNAMES \"\": has an empty name"),
-            ("7", "1", Some("a\n"), "has a name that is not one of a socket unit"),
+            ("7", "1", Some("a\n"), "has a name that a socket unit cannot have"),
         ] {
             let error = Activation::take(&variables(pid, count, names), &[7]).unwrap_err().to_string();
             assert!(error.contains(problem), "{pid} {count} {names:?}: {error}");
@@ -208,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_another_process_is_left_alone() {
+    fn descriptors_for_another_process_are_not_taken() {
         let passed = Activation::take(&variables("7", "2", None), &[8, 9]).unwrap();
         assert_eq!((passed.sockets.len(), passed.meant_for), (0, Some(7)));
         let nothing = Activation::take(&Variables::default(), &[7]).unwrap();

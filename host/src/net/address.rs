@@ -1,5 +1,5 @@
-//! The addresses of listeners and connections, each a type of its own so that none is taken for another, all written in the
-//! grammar of `--bind`.
+//! The addresses of listeners and connections. Each has its own type, so that they cannot be
+//! confused, and all print in the grammar of `--bind`.
 
 use crate::record::log;
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,10 @@ use std::{
     sync::Arc,
 };
 
-/// The most that `sun_path` holds beside its final NUL.
+/// The most bytes that `sun_path` holds before its final NUL.
 const LONGEST_PATH: usize = 107;
 
-/// The absolute path of a unix listener, in its shortest form: paths are compared as they are written.
+/// The absolute path of a unix listener, in its shortest form, because paths are compared as text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SocketPath(Arc<str>);
@@ -46,23 +46,23 @@ impl FromStr for SocketPath {
     fn from_str(path: &str) -> Result<Self, Self::Err> {
         let Some(steps) = path.strip_prefix('/') else {
             return Err(if path.is_empty() {
-                "has no path, as in /run/app.sock".into()
+                "needs a path, as in /run/app.sock".into()
             } else if path.starts_with(['~', '$']) {
-                "has a path that a shell would have to expand, and nothing here does; write the whole path, as in /run/app.sock"
+                "has a path with a variable or ~, which the host does not expand; write the whole path, as in /run/app.sock"
                     .into()
             } else {
-                "has no absolute path, as in /run/app.sock".into()
+                "needs an absolute path, as in /run/app.sock".into()
             });
         };
         if path.ends_with('/') {
             return Err("ends with a slash, as a directory does; name the socket itself".into());
         }
         if steps.split('/').any(|step| matches!(step, "" | "." | "..")) {
-            return Err("has an empty step, . or .. in its path; write it in its shortest form".into());
+            return Err("has an empty component, . or .. in its path; write it in its shortest form".into());
         }
-        // The ready line is one line, and a NUL would end the path before its end.
+        // The ready line is one line, and a NUL would end the path early.
         if path.chars().any(char::is_control) {
-            return Err("has a control character in its path; name the socket without".into());
+            return Err("has a control character in its path; choose a path without one".into());
         }
         if path.len() > LONGEST_PATH {
             return Err(format!("has a path that is {} bytes long; the system takes {LONGEST_PATH}", path.len()));
@@ -77,7 +77,7 @@ impl fmt::Display for SocketPath {
     }
 }
 
-/// Where a listener really listens, with the real port. Cheap to clone: each connection has one.
+/// The address of a listener, with its real port. Cheap to clone: each connection has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerAddress {
     /// An address and a port.
@@ -101,29 +101,29 @@ impl fmt::Display for ListenerAddress {
     }
 }
 
-/// Where a peer is. An IPv4-mapped address is an IPv4 address.
+/// The address of a peer. An IPv4-mapped address becomes an IPv4 address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress(Peer);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Peer {
     Tcp(SocketAddr),
-    /// Almost no client binds its socket to a name.
+    /// The usual case: clients rarely bind their socket to a name.
     UnixUnnamed,
-    /// As it is shown: the peer chose its bytes.
+    /// Escaped: the peer chose its bytes.
     UnixNamed(Arc<str>),
 }
 
 impl PeerAddress {
-    /// A peer at a unix socket that has no name, as almost none has.
+    /// A peer on a unix socket without a name, the usual case.
     pub const UNIX_UNNAMED: Self = Self(Peer::UnixUnnamed);
 
-    /// The address by which networks know it; `None` on unix.
+    /// The IP address; `None` on unix.
     pub fn ip(&self) -> Option<IpAddr> {
         self.socket().map(|address| address.ip())
     }
 
-    /// That and its port.
+    /// The IP address and port; `None` on unix.
     pub fn socket(&self) -> Option<SocketAddr> {
         match &self.0 {
             Peer::Tcp(address) => Some(*address),
@@ -159,12 +159,12 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-/// This end of a tcp connection. That of a unix connection is its listener's address.
+/// The local address of a tcp connection. For a unix connection it is the listener's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddress(SocketAddr);
 
 impl LocalAddress {
-    /// Its address and port.
+    /// Its IP address and port.
     pub fn socket(self) -> SocketAddr {
         self.0
     }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_unix_peer_is_shown_harmlessly() {
+    fn the_name_of_a_unix_peer_is_escaped() {
         let unnamed = unix::net::UnixStream::pair().unwrap().0.peer_addr().unwrap();
         let path = |path| unix::net::SocketAddr::from_pathname(path).unwrap();
         let name = |name| unix::net::SocketAddr::from_abstract_name(name).unwrap();

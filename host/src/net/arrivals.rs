@@ -1,5 +1,5 @@
-//! What arrives at a listener that nobody will serve any more: how the kernel is kept from queueing more, and what it has
-//! queued already.
+//! The end of a listener's arrivals: how to stop the kernel from queueing more connections for a
+//! retired listener, and how many it has queued.
 
 use super::{address::ListenerAddress, listener::Listener};
 use crate::system::kernel;
@@ -12,26 +12,27 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-/// What the kernel holds for a listener.
+/// The connections that the kernel holds for a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Connections that wait to be accepted.
     pub waiting: u32,
-    /// Whether a handshake is under way on the port. Those that the kernel tracks by SYN cookies alone, after its queue
-    /// overflowed, are in no table. On a unix socket there are none.
+    /// Whether a handshake is in progress on the port. Always false on unix. Handshakes that the
+    /// kernel tracks by SYN cookies alone, after its queue overflowed, are not in any table.
     pub handshakes: bool,
 }
 
 impl Listener {
-    /// Makes the kernel queue nothing more, while what is queued stays: only where no other process will serve the socket, since
-    /// it acts on the socket itself and for good.
+    /// Stops the kernel from queueing more connections; queued ones stay. Acts on the socket itself
+    /// and cannot be undone: call it only if no other process will serve the socket.
     ///
-    /// On tcp every further SYN is dropped, while handshakes that have begun complete: a peer whose SYN is dropped retries, and
-    /// finds the port closed or a successor on it. It is never reset. A unix socket refuses.
+    /// On tcp the kernel drops every further SYN, and handshakes that have begun complete. A peer
+    /// whose SYN is dropped retries, and finds the port closed or a successor on it. It is not
+    /// reset. A unix socket refuses connections.
     ///
     /// # Errors
     ///
-    /// Where the system does not allow a socket filter.
+    /// If the system does not allow a socket filter.
     pub fn stop_arrivals(&self) -> io::Result<()> {
         match self.address() {
             ListenerAddress::Tcp(_) => drop_syns(self.as_fd()),
@@ -39,13 +40,14 @@ impl Listener {
         }
     }
 
-    /// Whether its queue was ever too short. Then peers may take themselves for connected of which the kernel knows nothing, until
-    /// they send again what it has dropped. To be asked before arrivals are stopped, which drops more.
+    /// Whether the queue has ever overflowed. Then some peers may believe that they are connected
+    /// although the kernel does not know them, until they send again. Ask before arrivals are
+    /// stopped, because that drops packets too.
     pub fn has_overflowed(&self) -> bool {
         kernel::dropped(self.as_fd()).is_ok_and(|dropped| dropped > 0)
     }
 
-    /// What the kernel holds for this listener. `None` where the system does not tell.
+    /// The connections that the kernel holds for this listener; `None` if the system does not say.
     pub fn queue(&self) -> Option<Queue> {
         let inode = rustix::fs::fstat(self.as_fd()).ok()?.st_ino;
         match self.address() {
@@ -56,7 +58,8 @@ impl Listener {
 }
 
 fn drop_syns(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // Classic BPF; on a listening socket a packet begins with its TCP header, whose byte 13 holds the flags.
+    // Classic BPF. On a listening socket a packet begins with its TCP header, whose byte 13 holds
+    // the flags.
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
     const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -85,8 +88,9 @@ fn tcp_queue(inode: u64, port: u16) -> Option<Queue> {
             Err(_) => return None,
         };
         for row in rows.lines() {
-            // Ordinal, local, remote, state, queues (sending:receiving), three that do not matter here, timeouts, inode.
-            // Nearly all rows are connections, which may be a hundred thousand: of these no more is read than their state.
+            // Columns: ordinal, local, remote, state, queues (sending:receiving), three unused
+            // ones, timeouts, inode. Nearly all rows are connections, which may be a hundred
+            // thousand: of these only the state is read.
             let mut columns = row.split_ascii_whitespace();
             let (Some(local), Some(state)) = (columns.nth(1), columns.nth(1)) else { continue };
             if state == SYN_RECEIVED && local.ends_with(&port) {
@@ -104,7 +108,8 @@ fn tcp_queue(inode: u64, port: u16) -> Option<Queue> {
     Some(queue)
 }
 
-/// Asks sock_diag(7), which a kernel may lack and a sandbox may forbid: /proc has no such column for unix sockets.
+/// Asks sock_diag(7), which a kernel may lack and a sandbox may forbid. /proc does not show the
+/// queue of a unix socket.
 fn unix_queue(inode: u64) -> Option<u32> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     const NLM_F_REQUEST: u16 = 1;

@@ -1,4 +1,5 @@
-//! A socket that is bound and does not listen yet: all of a new listener that can fail, at a time when nobody can connect to it.
+//! A socket that is bound and does not listen yet. Every step of a new listener that can fail is
+//! done before clients can connect.
 
 use super::{
     address::ListenerAddress,
@@ -20,7 +21,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// What is in the way, for those whose option is another one.
+    /// The obstacle without the option, for callers that have another option.
     pub fn obstacle(&self) -> impl fmt::Display {
         &self.obstacle
     }
@@ -39,26 +40,28 @@ enum Obstruction {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another process listens there: stop it, or bind another port",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: bind one that it has, or 0.0.0.0",
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine does not have that address: bind one that it has, or 0.0.0.0"
+        }
         io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher one, or start anew with the right to"
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, which --user gives up: bind a higher port, or start the host again with that capability"
         }
         _ => "",
     }
 }
 
-/// A socket that is bound and does not listen yet: its address is this process's, and whoever connects is refused, as if it were
-/// not there. Dropped, it leaves no trace.
+/// A socket that is bound and does not listen yet. This process has the address, and clients are
+/// refused as if it were free. Dropping it releases the address.
 #[derive(Debug)]
 pub struct Bound {
     bind: Bind,
     key: Key,
     address: ListenerAddress,
-    socket: Unheard,
+    socket: NotListening,
 }
 
 #[derive(Debug)]
-enum Unheard {
+enum NotListening {
     Tcp(Socket),
     Unix(Claim),
 }
@@ -68,55 +71,56 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// Where the system refuses any step, or something else is at the path; the error names the URI.
+    /// If the system refuses a step, or the path is in use. The error names the URI.
     pub fn new(bind: &Bind, key: Key) -> Result<Self, Error> {
         let refused = |obstacle| Error { bind: bind.clone(), obstacle };
         let (address, socket) = match bind {
             Bind::Tcp(address) => {
                 let (socket, real) = tcp(*address).map_err(|error| refused(Obstruction::Tcp(error)))?;
-                (ListenerAddress::Tcp(real), Unheard::Tcp(socket))
+                (ListenerAddress::Tcp(real), NotListening::Tcp(socket))
             }
             Bind::Unix(path, mode) => {
                 let claim = Claim::new(Type::STREAM, path, *mode);
                 let claim = claim.map_err(|obstacle| refused(Obstruction::Unix(obstacle)))?;
-                (ListenerAddress::Unix(path.clone()), Unheard::Unix(claim))
+                (ListenerAddress::Unix(path.clone()), NotListening::Unix(claim))
             }
             Bind::Systemd(_) => return Err(refused(Obstruction::Passed)),
         };
         Ok(Self { bind: bind.clone(), key, address, socket })
     }
 
-    /// Where it will listen.
+    /// The address where it will listen.
     pub fn address(&self) -> &ListenerAddress {
         &self.address
     }
 
-    /// Gives its path to whom this process becomes, so that those that come after it may change and remove it.
+    /// Gives its path to the user that this process changes to, so that later generations can
+    /// change and remove it.
     ///
     /// # Errors
     ///
-    /// Where the system does not allow it.
+    /// If the system does not allow it.
     pub fn give_to(&self, owner: Owner) -> io::Result<()> {
         match &self.socket {
-            Unheard::Tcp(_) => Ok(()),
-            Unheard::Unix(claim) => claim.give_to(owner),
+            NotListening::Tcp(_) => Ok(()),
+            NotListening::Unix(claim) => claim.give_to(owner),
         }
     }
 
-    /// Listens. Its path, where it has one, is owned from here on.
+    /// Listens. From here on this process owns the path, if there is one.
     ///
     /// # Errors
     ///
-    /// Where the system refuses: hardly anything can come between, but another program may have begun to listen on the port in
-    /// the same instant.
+    /// If the system refuses, for example because another program began to listen on the port just
+    /// before.
     pub fn listen(self, backlog: u32) -> Result<Listener, Error> {
         let Self { bind, key, address, socket } = self;
         let (socket, file) = match socket {
-            Unheard::Tcp(socket) => match heard(&socket, backlog) {
+            NotListening::Tcp(socket) => match start_listening(&socket, backlog) {
                 Ok(()) => (socket.into(), None),
                 Err(error) => return Err(Error { bind, obstacle: Obstruction::Tcp(error) }),
             },
-            Unheard::Unix(claim) => match claim.listen(length(backlog)) {
+            NotListening::Unix(claim) => match claim.listen(length(backlog)) {
                 Ok((socket, file)) => (socket, Some(file)),
                 Err(error) => return Err(Error { bind, obstacle: Obstruction::Unix(error.into()) }),
             },
@@ -125,12 +129,12 @@ impl Bound {
     }
 }
 
-/// The kernel's queue, as listen(2) takes it.
+/// The length of the kernel's queue, as listen(2) takes it.
 pub(super) fn length(backlog: u32) -> i32 {
     i32::try_from(backlog).unwrap_or(i32::MAX)
 }
 
-/// Binds without listening, and lets go.
+/// Binds without listening, and releases the address.
 pub(super) fn check(bind: &Bind) -> Result<(), Error> {
     let refused = |obstacle| Error { bind: bind.clone(), obstacle };
     match bind {
@@ -139,22 +143,25 @@ pub(super) fn check(bind: &Bind) -> Result<(), Error> {
             _ => Ok(()),
         },
         Bind::Unix(path, _) => SocketFile::check(path).map_err(|obstacle| refused(Obstruction::Unix(obstacle))),
-        // What a service manager will pass is known when it does.
+        // The service manager's sockets are known only when it passes them.
         Bind::Systemd(_) => Ok(()),
     }
 }
 
-/// A port that is taken, as far as the system has a way to: two sockets may be bound to one port as long as neither listens, if both
-/// were bound so that connections of former times do not matter. So this one forgets that it was, until it listens.
+/// Binds a port so that another bind fails, as far as the system allows. Two sockets with
+/// SO_REUSEADDR may bind one port as long as neither listens. So this clears the option after the
+/// bind, until the socket listens.
 fn tcp(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // What `[::]` means must not depend on net.ipv6.bindv6only.
+        // The meaning of `[::]` must not depend on net.ipv6.bindv6only.
         socket.set_only_v6(false)?;
     }
-    // A port whose last connections are in TIME_WAIT is free; one where another process listens is not.
+    // A port whose last connections are in TIME_WAIT is free. A port where another process listens
+    // is not.
     socket.set_reuse_address(true)?;
-    // Guests write whole answers; waiting for more to send with them would only delay those. Accepted sockets inherit it.
+    // Guests write whole answers, and waiting for more would only delay them. Accepted sockets
+    // inherit the option.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.set_reuse_address(false)?;
@@ -162,7 +169,7 @@ fn tcp(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     Ok((socket, real))
 }
 
-fn heard(socket: &Socket, backlog: u32) -> io::Result<()> {
+fn start_listening(socket: &Socket, backlog: u32) -> io::Result<()> {
     socket.set_reuse_address(true)?;
     socket.listen(length(backlog))
 }

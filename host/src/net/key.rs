@@ -1,5 +1,5 @@
-//! The name under which a listener is handed over: what both generations call the same listener, whatever they think of its
-//! options.
+//! The key under which a listener is handed over: both generations use the same key for a listener,
+//! even if its options differ.
 
 use super::{activation::SocketName, address::SocketPath, uri::Bind};
 use serde::{Deserialize, Serialize};
@@ -10,29 +10,31 @@ use std::{
     str::FromStr,
 };
 
-/// A listener's name: the resolved address that was asked for, or the path. Where the system chooses the port, the ordinal
-/// among the listeners of that address tells them apart: `tcp://127.0.0.1:0#0`. So it is with those that the service manager has
-/// passed under one name: `systemd:web#0`.
+/// The key of a listener: the resolved address from the configuration, or the path. If the system
+/// chooses the port, an ordinal tells the listeners of one address apart: `tcp://127.0.0.1:0#0`.
+/// Sockets that the service manager passes under one name have one too: `systemd:web#0`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(pub(super) Name);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Name {
-    /// The port is never 0.
+    /// The port is not 0.
     Tcp(SocketAddr),
-    /// The port is always 0.
+    /// The port is 0.
     ChosenPort(SocketAddr, u32),
     Unix(SocketPath),
     Passed(SocketName, u32),
-    /// Every socket that is passed under the name, or under any that is not asked for by itself: what a configuration asks for,
-    /// and the name of no listener.
+    /// Every socket passed under this name; without a name, all that other binds do not name. Only
+    /// a configuration has this key, never a listener.
     AllPassed(Option<SocketName>),
 }
 
-/// Not the name of a listener.
+/// Not the key of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no listener's key, as in tcp://127.0.0.1:7000, tcp://127.0.0.1:0#0, unix:///run/app.sock or systemd:web#0")]
+#[error(
+    "is not the key of a listener, as in tcp://127.0.0.1:7000, tcp://127.0.0.1:0#0, unix:///run/app.sock or systemd:web#0"
+)]
 pub struct NoKey;
 
 impl Key {
@@ -62,7 +64,7 @@ impl Key {
         names.iter().enumerate().map(key).collect()
     }
 
-    /// Whether this is what a configuration with these `keys` asks for when it asks for `self`.
+    /// Whether a configuration with these `keys` asks for this listener by `wanted`.
     pub fn is_wanted_as(&self, wanted: &Self, keys: &[Self]) -> bool {
         match (&self.0, &wanted.0) {
             (Name::Passed(name, _), Name::AllPassed(Some(wanted))) => name == wanted,
@@ -74,15 +76,15 @@ impl Key {
         }
     }
 
-    /// Whether the listener belongs to the service manager, which keeps it open when this process has closed it, and to whom its
-    /// options, its path and what is queued there are left.
+    /// Whether the listener belongs to the service manager. That keeps it open when this process
+    /// has closed it, and manages its options, its path and its queue.
     pub fn is_passed(&self) -> bool {
         matches!(self.0, Name::Passed(..))
     }
 
-    /// Whether the system would not let both be bound at once, though they differ: one port on a wildcard address and on an
-    /// address that this covers. `[::]` covers IPv4, since listeners take both families. A live change from one to the other
-    /// is impossible.
+    /// Whether both cannot be bound at once, though they differ: one port on a wildcard address and
+    /// on an address that the wildcard covers. `[::]` covers IPv4, since listeners take both
+    /// families. A reload cannot change one into the other.
     pub fn contradicts(&self, other: &Self) -> bool {
         const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -117,7 +119,7 @@ impl FromStr for Key {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let name = if let Some(passed) = text.strip_prefix("systemd:") {
-            // The name may have the mark in it.
+            // The name itself may contain a #.
             let (name, ordinal) = passed.rsplit_once('#').ok_or(NoKey)?;
             Name::Passed(name.parse().map_err(|_remedy| NoKey)?, ordinal.parse().map_err(|_error| NoKey)?)
         } else {
@@ -133,7 +135,7 @@ impl FromStr for Key {
                 _ => return Err(NoKey),
             }
         };
-        // One listener has one name: what is written differently from what is meant is none.
+        // A listener has one key: text that would print differently is not a key.
         let key = Self(name);
         let numbered = matches!(key.0, Name::ChosenPort(..));
         let chosen = matches!(key.0, Name::Tcp(address) | Name::ChosenPort(address, _) if address.port() == 0);
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_no_part_of_a_key_and_chosen_ports_are_numbered() {
+    fn a_key_does_not_contain_options_and_chosen_ports_are_numbered() {
         let uris = [
             "tcp://127.0.0.1:0",
             "tcp://[::1]:0",
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_as_it_is_written() {
+    fn a_key_prints_and_parses() {
         for text in [
             "tcp://127.0.0.1:80",
             "tcp://[::1]:80",
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn passed_sockets_are_asked_for_by_name_or_all_that_are_left() {
+    fn a_bind_takes_passed_sockets_by_name_or_all_the_rest() {
         let names = ["web", "admin", "web"].map(|name| name.parse().unwrap());
         let passed = Key::passed(&names);
         assert_eq!(
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_address_contradicts_what_it_covers() {
+    fn a_wildcard_address_contradicts_the_addresses_that_it_covers() {
         let contradict = |this: &str, that: &str| {
             let (this, that): (Key, Key) = (this.parse().unwrap(), that.parse().unwrap());
             assert_eq!(this.contradicts(&that), that.contradicts(&this), "{this} and {that}");

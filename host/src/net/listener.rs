@@ -1,5 +1,5 @@
-//! A socket that listens, bound by this process or adopted from its predecessor or the service manager: from then on nobody can
-//! tell the difference, but for what a service manager keeps to itself.
+//! A listening socket, bound by this process or adopted from its predecessor or the service
+//! manager. After adoption all behave alike, except for settings that the service manager keeps.
 
 use super::{
     address::{ListenerAddress, PeerAddress},
@@ -26,58 +26,61 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A descriptor is not the listener that it was said to be.
+/// A descriptor is not the listener that its key names.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// It is a file, a pipe or the like.
-    #[error("what came as {0} is no socket")]
+    #[error("the descriptor passed as {0} is not a socket")]
     NoSocket(Key),
     /// It serves datagrams or packets.
-    #[error("what came as {0} is no stream socket")]
+    #[error("the descriptor passed as {0} is not a stream socket")]
     NoStream(Key),
-    /// Nobody has called listen(2) on it.
-    #[error("what came as {0} does not listen")]
+    /// It does not listen: listen(2) was not called.
+    #[error("the socket passed as {0} does not listen")]
     NotListening(Key),
     /// It has another address, or another kind of address.
-    #[error("what came as {key} listens on {found}")]
+    #[error("the socket passed as {key} listens on {found}")]
     Elsewhere {
-        /// What it was said to be.
+        /// The key that it came with.
         key: Key,
-        /// What it is.
+        /// Its real address.
         found: String,
     },
     /// Connections would come from a network that this process is not in.
-    #[error("what came as {0} listens in another network namespace: start the successor in that of its predecessor")]
+    #[error(
+        "the socket passed as {0} listens in another network namespace: start the successor in the namespace of its predecessor"
+    )]
     OtherNetwork(Key),
-    /// The system does not say what it is.
-    #[error("what came as {0}: {1}")]
+    /// The system refused to examine it.
+    #[error("the socket passed as {0} cannot be examined: {1}")]
     System(Key, io::Error),
 }
 
-/// A socket that listens. Closed when dropped; its path, where it has one, is removed by [`Self::unlink`] only.
+/// A listening socket. Dropping it closes it; only [`Self::unlink`] removes its path.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
     key: Key,
     address: ListenerAddress,
-    /// What stands at the path of a unix listener.
+    /// The file at the path of a unix listener.
     file: Option<SocketFile>,
-    /// Whether the path is this process's to remove: between two generations it is always one's only.
+    /// Whether this process may remove the path. Between two generations the path always belongs to
+    /// one of them.
     owns_path: AtomicBool,
 }
 
 impl Listener {
-    /// One that this process has bound. A path that is bound is owned.
+    /// A socket that this process has bound. This process owns its path.
     pub(super) fn new(socket: OwnedFd, key: Key, address: ListenerAddress, file: Option<SocketFile>) -> Self {
         Self { socket, key, address, file, owns_path: AtomicBool::new(true) }
     }
 
-    /// Takes a socket that the service manager has passed. What it keeps of it stays as its unit says: the length of the queue, who
-    /// may connect, the path.
+    /// Takes a socket from the service manager. Its unit's settings stay in force: the length of
+    /// the queue, the mode, the path.
     ///
     /// # Errors
     ///
-    /// Where it is none that can be served.
+    /// If it cannot be served.
     pub fn passed(socket: OwnedFd, key: Key) -> Result<Self, AdoptError> {
         let listener = Self::adopt(socket, key, None)?;
         if let ListenerAddress::Tcp(_) = listener.address {
@@ -87,13 +90,14 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Takes over a socket that a predecessor has bound as `key`, to this file, and still serves. So nothing is changed on it but what
-    /// concerns this process alone: that its children do not inherit it, and that it never blocks, which every holder wants. Its path
-    /// stays the predecessor's until [`Self::settled`].
+    /// Takes over a socket that the predecessor has bound as `key` and `file`, and still serves.
+    /// Changes only what concerns this process: its children do not inherit the socket, and it
+    /// never blocks, as every holder sets. The path stays the predecessor's until
+    /// [`Self::settled`].
     ///
     /// # Errors
     ///
-    /// Where it is not what `key` says.
+    /// If it is not what `key` says.
     pub fn adopt(socket: OwnedFd, key: Key, file: Option<FileId>) -> Result<Self, AdoptError> {
         let system = |error| AdoptError::System(key.clone(), error);
         let kind = match sockopt::socket_type(&socket) {
@@ -117,14 +121,14 @@ impl Listener {
             return Err(AdoptError::Elsewhere { key, found });
         };
         let here = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(system)?;
-        // A service without a network of its own may well be passed sockets of another.
+        // A service with a private network may be passed sockets of another one.
         if !key.is_passed()
             && kernel::network_namespace(socket.as_fd()).map_err(system)?
                 != kernel::network_namespace(here.as_fd()).map_err(system)?
         {
             return Err(AdoptError::OtherNetwork(key));
         }
-        keep_to_ourselves(&socket).map_err(|error| system(error.into()))?;
+        set_private_flags(&socket).map_err(|error| system(error.into()))?;
         let file = match &address {
             ListenerAddress::Unix(path) if !key.is_passed() => SocketFile::adopted(path, file).map_err(system)?,
             _ => None,
@@ -132,12 +136,13 @@ impl Listener {
         Ok(Self { socket, key, address, file, owns_path: AtomicBool::new(false) })
     }
 
-    /// The predecessor has let go of it: the path is owned from here on, and what `bind` asks for is applied. Until then, a second
-    /// listen(2) or another mode would change the predecessor's socket too.
+    /// Takes over the path after the predecessor has released it, and applies the options of
+    /// `bind`. Before that, a second listen(2) or another mode would change the predecessor's
+    /// socket too.
     ///
     /// # Errors
     ///
-    /// What the system refused; the listener serves on as it was.
+    /// If the system refuses. The listener then serves with its previous options.
     pub fn settled(&self, bind: &Bind, backlog: u32) -> io::Result<()> {
         if self.key.is_passed() {
             return Ok(());
@@ -149,22 +154,22 @@ impl Listener {
         Ok(listen(&self.socket, length(backlog))?)
     }
 
-    /// Which file its path has to lead to, for a successor.
+    /// The file that its path must lead to, for a successor.
     pub fn file(&self) -> Option<FileId> {
         self.file.as_ref().map(SocketFile::id)
     }
 
-    /// Whether clients that are given its address come here. Always so on tcp.
+    /// Whether clients that use its address connect to this socket. Always true on tcp.
     pub fn is_where_it_says(&self) -> bool {
         self.file.as_ref().is_none_or(|file| file.is_there().unwrap_or(true))
     }
 
-    /// Removes the path of a unix listener, where this process owns it and it still leads to this socket. For a listener that is
-    /// retired, or that was bound in vain.
+    /// Removes the path of a unix listener, if this process owns it and it still leads to this
+    /// socket. For a listener that is retired, or of a start that failed.
     ///
     /// # Errors
     ///
-    /// Where the system does not allow it.
+    /// If the system does not allow it.
     pub fn unlink(&self) -> io::Result<()> {
         match &self.file {
             Some(file) if self.owns_path.load(Ordering::Relaxed) => file.remove(),
@@ -172,44 +177,44 @@ impl Listener {
         }
     }
 
-    /// The name under which it is handed over.
+    /// The key under which it is handed over.
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// Where it listens, with the real port.
+    /// Its address, with the real port.
     pub fn address(&self) -> &ListenerAddress {
         &self.address
     }
 
-    /// Starts to watch for connections. Needs a runtime, whose reactor watches a copy of the descriptor for as long as the result
-    /// lives; the listener stays open when that is dropped.
+    /// Starts to watch for connections. Needs a runtime, whose reactor watches a copy of the
+    /// descriptor for the life of the result. Dropping the result leaves the listener open.
     ///
     /// # Errors
     ///
-    /// Where descriptors have run out, or the reactor cannot take it.
+    /// If descriptors have run out, or the reactor does not accept it.
     pub fn incoming(&self) -> io::Result<Incoming> {
         Ok(Incoming { socket: kernel::watched(self.socket.try_clone()?)?, address: self.address.clone() })
     }
 
-    /// Takes one connection off the queue; `WouldBlock` where it is empty.
+    /// Takes one connection off the queue; `WouldBlock` if it is empty.
     ///
     /// # Errors
     ///
-    /// Whatever `accept4(2)` answers.
+    /// Any error of `accept4(2)`.
     pub fn accept(&self) -> io::Result<(OwnedFd, PeerAddress)> {
         accept(&self.socket, &self.address)
     }
 }
 
 impl AsFd for Listener {
-    /// The socket, to be sent to a successor.
+    /// The socket, for sending it to a successor.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// The connections that come to a listener.
+/// The incoming connections of a listener.
 #[derive(Debug)]
 pub struct Incoming {
     socket: AsyncFd<OwnedFd>,
@@ -217,32 +222,33 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Where they come to.
+    /// The listener's address.
     pub fn address(&self) -> &ListenerAddress {
         &self.address
     }
 
-    /// Waits until a connection is queued, or may be.
+    /// Waits until a connection may be queued.
     ///
     /// # Errors
     ///
-    /// Only where the runtime is shutting down.
+    /// Only if the runtime is shutting down.
     pub async fn ready(&self) -> io::Result<()> {
         self.socket.readable().await?.retain_ready();
         Ok(())
     }
 
-    /// Takes one connection off the queue; `WouldBlock` where it is empty, so that [`Self::ready`] waits again.
+    /// Takes one connection off the queue; `WouldBlock` if it is empty, so that [`Self::ready`]
+    /// waits again.
     ///
     /// # Errors
     ///
-    /// Whatever `accept4(2)` answers.
+    /// Any error of `accept4(2)`.
     pub fn accept(&self) -> io::Result<(OwnedFd, PeerAddress)> {
         self.socket.try_io(Interest::READABLE, |socket| accept(socket, &self.address))
     }
 }
 
-/// The address of a socket that is bound as `key` says.
+/// The address of a socket, if it is bound as `key` says.
 fn matching(key: &Key, found: &SockAddr) -> Option<ListenerAddress> {
     match &key.0 {
         Name::Tcp(address) => found.as_socket().filter(|found| found == address).map(ListenerAddress::Tcp),
@@ -259,7 +265,7 @@ fn matching(key: &Key, found: &SockAddr) -> Option<ListenerAddress> {
     }
 }
 
-fn keep_to_ourselves(socket: &OwnedFd) -> rustix::io::Result<()> {
+fn set_private_flags(socket: &OwnedFd) -> rustix::io::Result<()> {
     let flags = fcntl_getfd(socket)?;
     if !flags.contains(FdFlags::CLOEXEC) {
         fcntl_setfd(socket, flags | FdFlags::CLOEXEC)?;
@@ -281,8 +287,8 @@ fn accept(socket: &OwnedFd, listener: &ListenerAddress) -> io::Result<(OwnedFd, 
             Ok((socket, peer.into()))
         }
         ListenerAddress::Unix(_) => {
-            // Asked for apart: a peer's name may be 108 bytes long, its final NUL beyond the end of `sockaddr_un`, and rustix
-            // panics when it converts such an answer of accept4(2).
+            // The peer's address is read separately: a name may be 108 bytes long, its final NUL
+            // beyond the end of `sockaddr_un`, and rustix panics on such an answer of accept4(2).
             let stream = UnixStream::from(accept_with(socket, flags)?);
             let peer = stream.peer_addr().map_err(|error| io::Error::new(io::ErrorKind::ConnectionAborted, error))?;
             Ok((stream.into(), peer.into()))

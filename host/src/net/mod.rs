@@ -1,6 +1,7 @@
-//! Where to listen: a bind URI, the listening socket that it becomes, and the name under which that socket is handed over.
+//! Where to listen: a bind URI, its listening socket, and the key under which that socket is handed
+//! over.
 //!
-//! Serving does not care how a listener came to be; this is the only room that knows.
+//! Only this room knows whether a listener was bound, adopted or passed. Serving treats all alike.
 
 mod activation;
 mod address;

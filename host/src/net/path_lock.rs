@@ -1,4 +1,4 @@
-//! The lock that a host has on a path while it is about to listen there: a file beside the socket.
+//! The lock that a host holds on a path while it starts to listen there: a file beside the socket.
 
 use super::{
     address::SocketPath,
@@ -19,16 +19,17 @@ use std::{
 };
 use tracing::warn;
 
-/// How long another process may be about to listen at the path. On a cold start that takes less than a millisecond, in a restart
-/// as long as two messages may.
+/// How long another process may hold the lock. On a cold start it takes less than a millisecond, in
+/// a restart as long as two messages may.
 pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_secs(2);
 const CLAIM_POLL: Duration = Duration::from_millis(10);
 
-/// Keeps other hosts from a path for as long as it lives: of two that find the same dead socket, the second must find that the
-/// first has replaced it.
+/// Keeps other hosts from a path while it lives: of two that find the same dead socket, the second
+/// must find that the first has replaced it.
 ///
-/// It is a lock on a file beside the socket that only its owner can open, so that nobody holds it who could not as well take the
-/// path itself. It is removed with the lock; one that a process leaves behind which was killed is used by the next.
+/// The lock is a file beside the socket that only its owner can open. So a process can hold it only
+/// if it could also take the path itself. Dropping the lock removes the file; a file that a killed
+/// process left behind is reused.
 #[derive(Debug)]
 pub(super) struct PathLock {
     file: File,
@@ -36,11 +37,11 @@ pub(super) struct PathLock {
 }
 
 impl PathLock {
-    /// Takes it, for as long as the result lives.
+    /// Takes the lock, for the life of the result.
     ///
     /// # Errors
     ///
-    /// Where another process has it for too long, or the directory cannot have it.
+    /// If another process holds it for too long, or the directory cannot be written.
     pub(super) fn of(socket: &SocketPath) -> Result<Self, Obstacle> {
         let path = socket.as_ref();
         let mut name = OsString::from(".");
@@ -51,7 +52,7 @@ impl PathLock {
         loop {
             let file = open_lock(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Whoever had it may have removed it since it was opened here.
+                // The previous holder may have removed the file since it was opened here.
                 Ok(()) if leads_to(&path, &file) => return Ok(Self { file, path }),
                 Ok(()) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => thread::sleep(CLAIM_POLL),
@@ -80,12 +81,12 @@ fn leads_to(path: &Path, file: &File) -> bool {
 }
 
 fn open_lock(path: &Path) -> Result<File, Obstacle> {
-    // Nothing that somebody has put there is followed or waited for.
+    // Does not follow or wait for a file that another user has put there.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
     opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Obstacle::NoDirectory("does not exist"),
-        io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is no directory"),
+        io::ErrorKind::NotADirectory => Obstacle::NoDirectory("is not a directory"),
         _ => Obstacle::System(error),
     })
 }

@@ -1,54 +1,58 @@
-//! Pure: does this peer get in. Networks as an operator lists them, read strictly, and the rules that are made of them.
+//! Pure: whether a peer may connect. Networks from the configuration, parsed strictly, and the
+//! rules made of them.
 //!
-//! Who the peer is has been found out before; what becomes of one that does not get in is for others to do. A unix peer has no
-//! address, and the mode of the socket's file says who may connect: no rule here concerns it.
+//! The caller has found out the peer's address, and handles a peer that is rejected. A unix peer
+//! has no address, and the mode of the socket's file decides who may connect: the rules here do not
+//! apply to it.
 
 use super::address::PeerAddress;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{net::IpAddr, str::FromStr};
 
-/// Networks, as parsed from `10.0.0.0/8,2001:db8::1`. An address alone is that one host; an IPv4-mapped network is the IPv4
-/// network that it stands for.
+/// Networks, as parsed from `10.0.0.0/8,2001:db8::1`. An address alone is one host. An IPv4-mapped
+/// network becomes the IPv4 network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
-    // Disjoint and ascending, so that a list of a hundred thousand costs a connection no more than one of ten.
+    // Disjoint and ascending, so that a list of a hundred thousand costs a connection as little as
+    // one of ten.
     v4: Vec<Ipv4Net>,
     v6: Vec<Ipv6Net>,
 }
 
-/// Whom a header of the PROXY protocol is expected from: networks, and the word `unix` for the peers of unix listeners.
+/// The proxies that must send a header of the PROXY protocol: networks, and the word `unix` for the
+/// peers of unix listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     networks: Networks,
     unix: bool,
 }
 
-/// Who may connect.
+/// The peers that may connect.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Everybody, where there are none.
+    /// Empty allows every peer.
     pub allow: Networks,
-    /// Wins over `allow`.
+    /// Takes precedence over `allow`.
     pub deny: Networks,
 }
 
-/// Why a peer may not.
+/// Why a peer may not connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exclusion {
-    /// It is in a network that is denied.
+    /// It is in a denied network.
     #[error("in --deny-network")]
     Denied,
-    /// There is a list of who may, and it is not on it.
+    /// A list of allowed networks exists, and the peer is not in it.
     #[error("not in --allow-network")]
     NotAllowed,
 }
 
 impl Rules {
-    /// Whether `peer` gets in.
+    /// Whether `peer` may connect.
     ///
     /// # Errors
     ///
-    /// Where it does not, the reason.
+    /// If it may not, with the reason.
     pub fn judge(&self, peer: &PeerAddress) -> Result<(), Exclusion> {
         self.not_denied(peer)?;
         match peer.ip() {
@@ -57,11 +61,12 @@ impl Rules {
         }
     }
 
-    /// Whether `peer` is not denied, allowed or not: all that is asked of a proxy that has yet to say whom it speaks for.
+    /// Whether `peer` is not denied, whether or not it is allowed. This is the only check of a
+    /// proxy before it has named its client.
     ///
     /// # Errors
     ///
-    /// Where it is.
+    /// If it is denied.
     pub fn not_denied(&self, peer: &PeerAddress) -> Result<(), Exclusion> {
         match peer.ip() {
             Some(address) if self.deny.contain(address) => Err(Exclusion::Denied),
@@ -71,12 +76,12 @@ impl Rules {
 }
 
 impl Proxies {
-    /// Whether `peer` is one.
+    /// Whether `peer` is a configured proxy.
     pub fn include(&self, peer: &PeerAddress) -> bool {
         peer.ip().map_or(self.unix, |address| self.networks.contain(address))
     }
 
-    /// The first network in which no proxy gets in under `rules`, where there is one.
+    /// The first proxy network that `rules` deny as a whole, if there is one.
     pub fn shut_out_by(&self, rules: &Rules) -> Option<IpNet> {
         let mut proxies = self.networks.iter();
         proxies.find(|proxy| rules.deny.iter().any(|denied| denied.contains(proxy)))
@@ -84,9 +89,9 @@ impl Proxies {
 }
 
 impl Networks {
-    /// Whether one of them has `address`.
+    /// Whether one of the networks contains `address`.
     pub fn contain(&self, address: IpAddr) -> bool {
-        // In the last one that does not begin behind it, or in none.
+        // Only the last network that begins at or before the address can contain it.
         match address.to_canonical() {
             IpAddr::V4(address) => {
                 let behind = self.v4.partition_point(|network| network.network() <= address);
@@ -121,7 +126,7 @@ impl FromIterator<IpNet> for Networks {
     }
 }
 
-/// Lists that were given one by one are one list.
+/// Lists from several options form one list.
 impl FromIterator<Self> for Networks {
     fn from_iter<I: IntoIterator<Item = Self>>(lists: I) -> Self {
         lists.into_iter().flat_map(|list| list.iter().collect::<Vec<_>>()).collect()
@@ -157,7 +162,7 @@ impl FromStr for Proxies {
     }
 }
 
-/// What a list of entries between commas amounts to. Which one is wrong is named where there are several.
+/// Parses entries separated by commas. If there are several, the error names the wrong one.
 fn entries<E, L: FromIterator<E>>(list: &str, parse: impl Fn(&str) -> Result<E, String>) -> Result<L, String> {
     let named = |entry: &str| {
         parse(entry.trim()).map_err(|problem| if entry == list { problem } else { format!("{entry:?} {problem}") })
@@ -166,18 +171,19 @@ fn entries<E, L: FromIterator<E>>(list: &str, parse: impl Fn(&str) -> Result<E, 
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
-    const NO_NETWORK: &str = "is no network; name one as in 10.0.0.0/8 or 2001:db8::/32, or one host as in 192.0.2.7";
+    const NO_NETWORK: &str =
+        "is not a network; write one as in 10.0.0.0/8 or 2001:db8::/32, or one host as in 192.0.2.7";
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.parse().map_err(|_error| NO_NETWORK)?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let prefix = match prefix {
         None => bits,
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         Some(digits) => Some(digits)
             .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|digits| digits.parse().ok())
             .filter(|prefix| *prefix <= bits)
-            .ok_or_else(|| format!("has a prefix that is not a number from 0 to {bits}"))?,
+            .ok_or_else(|| format!("has a prefix length that is not a number from 0 to {bits}"))?,
     };
     let (address, prefix) = match address.to_canonical() {
         IpAddr::V4(mapped) if address.is_ipv6() && prefix >= 96 => (IpAddr::V4(mapped), prefix - 96),
@@ -196,7 +202,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::dice::Dice;
+    use crate::system::random::Random;
     use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
     fn peer(address: &str) -> PeerAddress {
@@ -239,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rule_concerns_a_peer_without_an_address() {
+    fn rules_do_not_apply_to_a_peer_without_an_address() {
         let unix = PeerAddress::UNIX_UNNAMED;
         let rules = Rules { allow: networks("192.0.2.7"), deny: networks("0.0.0.0/0,::/0") };
         assert_eq!(rules.judge(&unix), Ok(()));
@@ -248,28 +254,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused_with_a_remedy() {
+    fn an_invalid_network_is_rejected_with_a_remedy() {
         for (list, remedy) in [
-            ("", "is no network; name one as in 10.0.0.0/8"),
-            (",", "\"\" is no network"),
-            ("10.0.0.0/8,", "\"\" is no network"),
-            ("10.0.0.0/8,,10.1.0.0/16", "\"\" is no network"),
-            ("10.0.0.0/8,localhost", "\"localhost\" is no network"),
-            ("localhost", "is no network"),
-            ("unix", "is no network"),
-            ("10.0.0", "is no network"),
-            ("010.0.0.1", "is no network"),
-            ("10.0.0.0.0/8", "is no network"),
-            ("fe80::1%eth0", "is no network"),
-            ("[::1]", "is no network"),
-            ("10.0.0.1:80", "is no network"),
-            ("10.0.0.0/", "no number from 0 to 32"),
-            ("10.0.0.0/+8", "no number from 0 to 32"),
-            ("10.0.0.0/33", "no number from 0 to 32"),
-            ("10.0.0.0/256", "no number from 0 to 32"),
-            ("10.0.0.0/255.0.0.0", "no number from 0 to 32"),
-            ("10.0.0.0/8/8", "no number from 0 to 32"),
-            ("2001:db8::/129", "no number from 0 to 128"),
+            ("", "is not a network; write one as in 10.0.0.0/8"),
+            (",", "\"\" is not a network"),
+            ("10.0.0.0/8,", "\"\" is not a network"),
+            ("10.0.0.0/8,,10.1.0.0/16", "\"\" is not a network"),
+            ("10.0.0.0/8,localhost", "\"localhost\" is not a network"),
+            ("localhost", "is not a network"),
+            ("unix", "is not a network"),
+            ("10.0.0", "is not a network"),
+            ("010.0.0.1", "is not a network"),
+            ("10.0.0.0.0/8", "is not a network"),
+            ("fe80::1%eth0", "is not a network"),
+            ("[::1]", "is not a network"),
+            ("10.0.0.1:80", "is not a network"),
+            ("10.0.0.0/", "not a number from 0 to 32"),
+            ("10.0.0.0/+8", "not a number from 0 to 32"),
+            ("10.0.0.0/33", "not a number from 0 to 32"),
+            ("10.0.0.0/256", "not a number from 0 to 32"),
+            ("10.0.0.0/255.0.0.0", "not a number from 0 to 32"),
+            ("10.0.0.0/8/8", "not a number from 0 to 32"),
+            ("2001:db8::/129", "not a number from 0 to 128"),
             ("10.0.0.1/8", "has host bits set; write 10.0.0.0/8 for the network, or 10.0.0.1 for that host"),
             ("::ffff:10.0.0.1/104", "write 10.0.0.0/8"),
             ("2001:db8::1/32", "write 2001:db8::/32"),
@@ -298,16 +304,16 @@ mod tests {
         assert_eq!(proxies.shut_out_by(&rules("10.1.0.0/17,10.0.0.4")), None);
     }
 
-    /// However lists overlap, an address is in one exactly where it is in one of its networks.
+    /// A list contains an address exactly if one of its networks does, however they overlap.
     #[test]
-    fn a_list_has_what_its_networks_have() {
-        let mut dice = Dice::new(0x6e65_7477_6f72_6b73);
+    fn a_list_contains_what_its_networks_contain() {
+        let mut random = Random::new(0x6e65_7477_6f72_6b73);
         for _ in 0..2000 {
             // Few leading bits differ, so that networks nest and touch.
-            let list: Vec<IpNet> = (0..dice.below(9))
+            let list: Vec<IpNet> = (0..random.below(9))
                 .map(|_| {
-                    let (leading, prefix) = (dice.roll() >> 56, u8::try_from(dice.below(9)).unwrap());
-                    let address = if dice.below(2) == 0 {
+                    let (leading, prefix) = (random.next_u64() >> 56, u8::try_from(random.below(9)).unwrap());
+                    let address = if random.below(2) == 0 {
                         IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(leading).unwrap() << 24))
                     } else {
                         IpAddr::V6(Ipv6Addr::from_bits(u128::from(leading) << 120))
@@ -317,8 +323,8 @@ mod tests {
                 .collect();
             let joined: Networks = list.iter().copied().collect();
             for _ in 0..64 {
-                let bits = dice.roll();
-                let address = if dice.below(2) == 0 {
+                let bits = random.next_u64();
+                let address = if random.below(2) == 0 {
                     IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(bits >> 32).unwrap()))
                 } else {
                     IpAddr::V6(Ipv6Addr::from_bits(u128::from(bits) << 64))

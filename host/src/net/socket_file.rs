@@ -1,5 +1,5 @@
-//! The file of a unix listener: made where nothing is served, known again by device and inode, removed only while it is
-//! still that file.
+//! The file of a unix listener: created where no process serves, recognised by device and inode,
+//! and removed only while the path leads to it.
 
 use super::{
     address::SocketPath,
@@ -24,25 +24,27 @@ use std::{
 };
 use tracing::warn;
 
-/// Why there can be no listener at a path.
+/// Why the host cannot listen at a path.
 #[derive(Debug, thiserror::Error)]
 pub enum Obstacle {
-    /// Somebody listens there.
+    /// Another process listens there.
     #[error("another process listens there: stop it, or bind another path")]
     Live,
-    /// It is no socket, and nobody's to remove.
-    #[error("what is there is no socket, and stays: move it away, or bind another path")]
+    /// It is not a socket, and not ours to remove.
+    #[error("the path is not a socket, and the host does not replace it: move it away, or bind another path")]
     NoSocket,
-    /// It is a socket, and it cannot be told whether anyone listens.
-    #[error("a socket is there, and it cannot be told whether anyone serves it ({0}): remove it, or bind another path")]
+    /// It is a socket, and the system does not tell whether a process listens on it.
+    #[error(
+        "a socket is there, and the host cannot tell whether a process serves it ({0}): remove it, or bind another path"
+    )]
     Unknown(Errno),
     /// Another process is about to listen there.
     #[error(
-        "another process is about to listen there, and has locked {} for {} s: try again later, or bind another path", .0.display(),
+        "another process is about to listen there, and has locked {} for {} s: retry later, or bind another path", .0.display(),
         CLAIM_TIMEOUT.as_secs()
     )]
     Claimed(PathBuf),
-    /// Its directory is missing, or is none.
+    /// Its directory is missing, or is not a directory.
     #[error("its directory {0}: create it, or bind a path in another one")]
     NoDirectory(&'static str),
     /// The system refused.
@@ -52,10 +54,10 @@ pub enum Obstacle {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "; its directory must be one that this user can write",
+        io::ErrorKind::PermissionDenied => "; this user must be able to write to its directory",
         io::ErrorKind::ReadOnlyFilesystem => "; bind a path that can be written, as in /run",
-        // The path was free a moment ago, and only other programs heed no lock.
-        io::ErrorKind::AddrInUse => "; another program has just made something there: stop it, or bind another path",
+        // The path was free a moment ago, and only other programs ignore the lock.
+        io::ErrorKind::AddrInUse => "; another program has just created something there: stop it, or bind another path",
         _ => "",
     }
 }
@@ -72,7 +74,8 @@ impl From<Errno> for Obstacle {
     }
 }
 
-/// Which file it is, whatever its path leads to by now. While a listener is open, its inode is no other file's.
+/// The identity of a file, wherever its path leads now. While a listener is open, its inode is not
+/// reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileId {
     device: u64,
@@ -85,34 +88,36 @@ impl From<Stat> for FileId {
     }
 }
 
-/// A socket's file, known again whatever has become of its path.
+/// A socket's file, recognised wherever its path leads now.
 #[derive(Clone, Debug)]
 pub struct SocketFile {
     path: SocketPath,
     id: FileId,
 }
 
-/// A socket that is bound to a path and does not listen yet. Nobody else claims the path meanwhile; dropped, it is removed.
+/// A socket that is bound to a path and does not listen yet. Other hosts cannot take the path
+/// meanwhile. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Claim {
     socket: OwnedFd,
     file: SocketFile,
     in_vain: Removal,
-    /// Let go of last.
+    /// Released last.
     lock: PathLock,
 }
 
 impl Claim {
-    /// Binds a socket to `path`. A dead one that is there is replaced; anything else stays.
+    /// Binds a socket to `path`. Replaces a dead socket, and nothing else.
     ///
-    /// The file gets its name from bind(2) itself, not from a rename: bind never replaces anything, so that no two processes can
-    /// both believe to have the path, and the kernel keeps the name that it was given, so that a successor, the peers and
-    /// ss(8) find the real path and not a temporary one. The price is a while in which the file is there and refuses, as the
-    /// dead one did; the mode is right before it accepts.
+    /// bind(2) itself gives the file its name, not a rename. bind never replaces a file, so two
+    /// processes cannot both believe that they have the path. The kernel also keeps the name that
+    /// it was given, so that a successor, the peers and ss(8) see the real path and not a temporary
+    /// one. The price is a moment in which the file is there and refuses connections, as the dead
+    /// one did. Its mode is right before it accepts.
     ///
     /// # Errors
     ///
-    /// Where something else is at the path, or the system refuses any step.
+    /// If something else is at the path, or the system refuses a step.
     pub fn new(kind: Type, path: &SocketPath, mode: Option<Mode>) -> Result<Self, Obstacle> {
         let lock = PathLock::of(path)?;
         if let Some(dead) = SocketFile::probe(path)? {
@@ -131,16 +136,16 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// Where the system does not allow it.
+    /// If the system does not allow it.
     pub fn give_to(&self, owner: Owner) -> io::Result<()> {
         self.file.give_to(owner)
     }
 
-    /// Listens, from which moment on whoever connects is queued.
+    /// Listens: from now on the kernel queues connections.
     ///
     /// # Errors
     ///
-    /// Where the system refuses; then the path is removed.
+    /// If the system refuses. The path is then removed.
     pub fn listen(self, backlog: i32) -> io::Result<(OwnedFd, SocketFile)> {
         let Self { socket, file, mut in_vain, lock } = self;
         listen(&socket, backlog)?;
@@ -165,7 +170,8 @@ impl Drop for Removal {
 }
 
 impl SocketFile {
-    /// The file that a predecessor has bound at `path`; the one that is there, where it has not said which that is.
+    /// The file that a predecessor has bound at `path`, by its `id`; without an `id`, the file that
+    /// is there.
     pub fn adopted(path: &SocketPath, id: Option<FileId>) -> io::Result<Option<Self>> {
         match id {
             Some(id) => Ok(Some(Self { path: path.clone(), id })),
@@ -173,26 +179,26 @@ impl SocketFile {
         }
     }
 
-    /// Which file it is, for a successor.
+    /// The identity of the file, for a successor.
     pub fn id(&self) -> FileId {
         self.id
     }
 
-    /// Whether one could be bound, asked without touching what may be a live socket.
+    /// Whether a socket could be bound at the path. Does not connect to a live socket.
     ///
     /// # Errors
     ///
-    /// Where something else is at the path, or its directory cannot be written.
+    /// If something else is at the path, or its directory cannot be written.
     pub fn check(path: &SocketPath) -> Result<(), Obstacle> {
         let directory = path.as_ref().parent().unwrap_or("/".as_ref());
         match fs::metadata(directory) {
             Ok(found) if found.is_dir() => access(directory, Access::WRITE_OK | Access::EXEC_OK)?,
-            Ok(_) => return Err(Obstacle::NoDirectory("is no directory")),
+            Ok(_) => return Err(Obstacle::NoDirectory("is not a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Obstacle::NoDirectory("does not exist"));
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Obstacle::NoDirectory("is no directory"));
+                return Err(Obstacle::NoDirectory("is not a directory"));
             }
             Err(error) => return Err(error.into()),
         }
@@ -202,7 +208,7 @@ impl SocketFile {
         }
     }
 
-    /// The socket that is there; `None` where there is nothing, or something else.
+    /// The socket at the path; `None` if there is nothing, or something else.
     pub fn at(path: &SocketPath) -> io::Result<Option<Self>> {
         match lstat(path.as_ref()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
@@ -213,7 +219,7 @@ impl SocketFile {
         }
     }
 
-    /// A socket that nobody listens on any more; `None` where there is nothing.
+    /// A socket at the path on which no process listens; `None` if there is nothing.
     fn probe(path: &SocketPath) -> Result<Option<Self>, Obstacle> {
         let Some(found) = Self::at(path)? else {
             return if fs::symlink_metadata(path).is_ok() { Err(Obstacle::NoSocket) } else { Ok(None) };
@@ -230,23 +236,24 @@ impl SocketFile {
         }
     }
 
-    /// Lets those connect that `mode` lets, where this is still the file that it was.
+    /// Sets the mode, if the path still leads to this file.
     pub fn set_mode(&self, mode: Mode) -> io::Result<()> {
         let Some(file) = self.held()? else { return Ok(()) };
-        // What is only held cannot be changed by its descriptor, but by the path of that.
+        // An O_PATH descriptor cannot be changed directly, only through its path in /proc.
         let held = format!("/proc/self/fd/{}", file.as_raw_fd());
         fs::set_permissions(held, fs::Permissions::from_mode(mode.bits()))
     }
 
-    /// Gives it to another user, where it is still the file that it was.
+    /// Gives the file to another user, if the path still leads to it.
     pub fn give_to(&self, owner: Owner) -> io::Result<()> {
         let Some(file) = self.held()? else { return Ok(()) };
         let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
         Ok(chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?)
     }
 
-    /// The file, whatever becomes of its path from here on: in a directory that others can write, they must not have root change
-    /// another file. `None` where the path leads elsewhere already.
+    /// Opens the file, so that later steps act on it wherever its path leads: in a directory that
+    /// other users can write, they must not make root change another file. `None` if the path
+    /// already leads elsewhere.
     fn held(&self) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match open(self.path.as_ref(), flags, rustix::fs::Mode::empty()) {
@@ -256,12 +263,12 @@ impl SocketFile {
         }
     }
 
-    /// Removes it, where it is still the file that it was.
+    /// Removes the file, if the path still leads to it.
     pub fn remove(&self) -> io::Result<()> {
         if self.is_there()? { fs::remove_file(&self.path) } else { Ok(()) }
     }
 
-    /// Whether the path still leads to it.
+    /// Whether the path still leads to the file.
     pub fn is_there(&self) -> io::Result<bool> {
         Ok(Self::at(&self.path)?.is_some_and(|there| there.id == self.id))
     }
@@ -286,14 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_socket_is_replaced_and_everything_else_stays() {
+    fn a_dead_socket_is_replaced_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let there = path(&directory, "socket");
         drop(UnixListener::bind(&there).unwrap());
         let (socket, file) = bind(&there).unwrap();
         assert!(file.is_there().unwrap());
         assert!(matches!(bind(&there), Err(Obstacle::Live)));
-        // The probe waits in the queue, which is full now.
+        // The probe waits in the queue, which is now full.
         assert!(matches!(bind(&there), Err(Obstacle::Live)));
         assert!(matches!(bind(&there), Err(Obstacle::Live)));
         drop(socket);
@@ -312,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_took_its_place_is_not_touched() {
+    fn a_file_that_replaced_the_socket_is_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         let there = path(&directory, "socket");
         let (_ours, file) = bind(&there).unwrap();
@@ -326,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_find_a_dead_socket_one_gets_the_path() {
+    fn one_of_many_hosts_that_find_a_dead_socket_gets_the_path() {
         let directory = tempfile::tempdir().unwrap();
         let there = path(&directory, "socket");
         for _ in 0..20 {
@@ -345,21 +352,21 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_claimed_refuses_and_is_nobody_elses() {
+    fn a_claimed_path_refuses_connections_and_other_binds() {
         let directory = tempfile::tempdir().unwrap();
         let there = path(&directory, "socket");
         let claim = Claim::new(Type::STREAM, &there, None).unwrap();
         assert_eq!(UnixStream::connect(&there).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert!(matches!(Claim::new(Type::STREAM, &there, None), Err(Obstacle::Claimed(_))));
         drop(claim);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left of it");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "the file is removed");
         bind(&there).unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left of the lock");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "the lock is removed");
     }
 
-    /// Once, anybody who could read the directory could keep hosts from binding there.
+    /// Regression: a user who could read the directory could keep hosts from binding there.
     #[test]
-    fn a_lock_on_the_directory_keeps_nobody_from_a_path() {
+    fn a_lock_on_the_directory_does_not_block_a_path() {
         let directory = tempfile::tempdir().unwrap();
         let locked = File::open(directory.path()).unwrap();
         flock(&locked, FlockOperation::LockExclusive).unwrap();
@@ -367,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_a_killed_process_has_left_is_taken() {
+    fn the_lock_of_a_killed_process_is_reused() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(".socket.lock"), "").unwrap();
         bind(&path(&directory, "socket")).unwrap();

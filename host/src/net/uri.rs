@@ -1,4 +1,4 @@
-//! A bind URI, parsed: a host name is looked up once, so that later code knows only addresses.
+//! Bind URIs. A host name is resolved once, during parsing, so that later code sees only addresses.
 
 use super::{
     activation::SocketName,
@@ -12,23 +12,24 @@ use std::{
     str::FromStr,
 };
 
-/// What to listen on, as parsed from `tcp://HOST:PORT`, `unix:///PATH?mode=OCTAL` or `systemd:NAME`.
+/// Where to listen, as parsed from `tcp://HOST:PORT`, `unix:///PATH?mode=OCTAL` or `systemd:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
-    /// An address and a port; port 0 where the system chooses.
+    /// An address and a port; port 0 if the system chooses.
     Tcp(SocketAddr),
-    /// A path, and who may connect.
+    /// A path, and the mode of its file.
     Unix(SocketPath, Option<Mode>),
-    /// Every socket that the service manager has passed under this name; without a name, all that no other bind names.
+    /// Every socket that the service manager has passed under this name; without a name, all that
+    /// other binds do not name.
     Systemd(Option<SocketName>),
 }
 
-/// Permission bits of a socket's file. Connecting takes the bit for writing.
+/// Permission bits of a socket's file. Connecting needs the write bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode(pub(super) u32);
 
 impl Mode {
-    /// Nobody but the owner.
+    /// Only the owner may connect.
     pub const OWNER: Self = Self(0o600);
 
     /// The bits, at most 0o777.
@@ -40,7 +41,7 @@ impl Mode {
 impl FromStr for Bind {
     type Err = String;
 
-    /// Parses a URI. A host name is looked up here, once, so that what follows knows only addresses.
+    /// Parses a URI, and resolves a host name.
     fn from_str(uri: &str) -> Result<Self, Self::Err> {
         match uri.strip_prefix("systemd:") {
             Some("") => return Ok(Self::Systemd(None)),
@@ -52,7 +53,7 @@ impl FromStr for Bind {
             Some(("unix", rest)) => {
                 let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
                 if !path.starts_with(['/', '~', '$']) && !path.is_empty() {
-                    return Err("has no absolute path, which makes three slashes, as in unix:///run/app.sock".into());
+                    return Err("needs an absolute path, hence three slashes, as in unix:///run/app.sock".into());
                 }
                 Ok(Self::Unix(path.parse()?, query.map(mode).transpose()?))
             }
@@ -61,9 +62,9 @@ impl FromStr for Bind {
     }
 }
 
-/// The probable meaning of an address without its scheme, or with another one.
+/// The likely meaning of an address without its scheme, or with another one.
 fn with_scheme(address: &str) -> String {
-    // With fewer slashes than it takes, or none.
+    // With fewer slashes than the scheme needs.
     if let Some(rest) = ["unix:", "tcp:"].iter().find_map(|scheme| address.strip_prefix(scheme)) {
         let path = rest.trim_start_matches('/');
         return if address.starts_with("unix:") { format!("unix:///{path}") } else { with_scheme(path) };
@@ -83,14 +84,14 @@ fn with_scheme(address: &str) -> String {
     }
 }
 
-/// The address between brackets. One of a single link needs the interface that leads there, as in `fe80::1%eth0`.
+/// The address between brackets. A link-local one needs its interface, as in `fe80::1%eth0`.
 fn ipv6(literal: &str, port: u16) -> Result<SocketAddr, String> {
     let (address, interface) = literal.split_once('%').map_or((literal, None), |(address, name)| (address, Some(name)));
-    let address: Ipv6Addr = address.parse().map_err(|_error| "has no IPv6 address between its brackets")?;
+    let address: Ipv6Addr = address.parse().map_err(|_error| "does not have an IPv6 address between its brackets")?;
     let scope = match interface {
         None if address.is_unicast_link_local() => {
             return Err(format!(
-                "is an address of a single link, and needs the interface to it, as in tcp://[{address}%eth0]:{port}"
+                "is a link-local address, and needs its interface, as in tcp://[{address}%eth0]:{port}"
             ));
         }
         None => 0,
@@ -100,7 +101,7 @@ fn ipv6(literal: &str, port: u16) -> Result<SocketAddr, String> {
     Ok(SocketAddrV6::new(address, port, 0, scope).into())
 }
 
-/// By its number, as addresses are written here, or by its name.
+/// By its number, as addresses are printed here, or by its name.
 fn interface_index(name: &str) -> Option<u32> {
     let number = name.parse().ok().filter(|number| *number > 0);
     number.or_else(|| {
@@ -113,23 +114,23 @@ fn tcp(authority: &str) -> Result<SocketAddr, String> {
     if let Some((address, _)) = authority.split_once('/') {
         return Err(format!("has a slash after its port, and a tcp address has no path; write tcp://{address}"));
     }
-    let (host, port) = authority.rsplit_once(':').ok_or("has no port, as in tcp://127.0.0.1:7000")?;
-    // `parse` alone would take a sign.
+    let (host, port) = authority.rsplit_once(':').ok_or("needs a port, as in tcp://127.0.0.1:7000")?;
+    // `parse` alone would accept a sign.
     let port =
         Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).and_then(|port| port.parse().ok());
     let port: u16 = port.ok_or("has a port that is not a number from 0 to 65535")?;
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(literal) => ipv6(literal, port),
-        None if host.is_empty() => Err("has no host; tcp://0.0.0.0:PORT listens on every IPv4 address".into()),
-        None if host.contains(':') => Err("has an IPv6 address without brackets, as in tcp://[::1]:7000".into()),
-        None if host == "*" => Err("has no address; 0.0.0.0 is every IPv4 address, and [::] every address".into()),
+        None if host.is_empty() => Err("needs a host; tcp://0.0.0.0:PORT listens on every IPv4 address".into()),
+        None if host.contains(':') => Err("has an IPv6 address without brackets; write it as in tcp://[::1]:7000".into()),
+        None if host == "*" => Err("has * as its host; 0.0.0.0 is every IPv4 address, and [::] every address".into()),
         None => (host, port)
             .to_socket_addrs()
             .map_err(|error| {
-                format!("has a host that cannot be looked up ({error}); give an address, or a name that is known here")
+                format!("has a host that cannot be looked up ({error}); give an address, or a name that resolves on this machine")
             })?
             .next()
-            .ok_or_else(|| "has a host without any address".into()),
+            .ok_or_else(|| "has a host name without an address; give an address".into()),
     }
 }
 
@@ -140,10 +141,8 @@ fn mode(query: &str) -> Result<Mode, String> {
             .and_then(|octal| u32::from_str_radix(octal, 8).ok())
             .filter(|bits| *bits <= 0o777)
             .map(Mode)
-            .ok_or_else(|| "has a mode that is no octal number from 0000 to 0777, as in mode=0660".into()),
-        (unknown, _) => {
-            Err(format!("has an option {unknown:?}, which a unix listener does not have; it has mode only"))
-        }
+            .ok_or_else(|| "has a mode that is not an octal number from 0000 to 0777, as in mode=0660".into()),
+        (unknown, _) => Err(format!("has the option {unknown:?}; a unix listener takes mode only")),
     }
 }
 
@@ -159,12 +158,12 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Whether it can be listened there, as far as that can be told without: whoever listens there already is taken for the
-/// predecessor.
+/// Checks whether this host could listen there, without listening. A process that already listens
+/// there counts as the predecessor.
 ///
 /// # Errors
 ///
-/// What would be in the way.
+/// If something is in the way.
 pub fn check(bind: &Bind) -> Result<(), Error> {
     bound::check(bind)
 }
@@ -174,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_parses_is_written_as_it_was() {
+    fn parsed_uris_print_unchanged() {
         for uri in [
             "tcp://127.0.0.1:7000",
             "tcp://[::1]:7000",
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_with_a_remedy() {
+    fn invalid_uris_are_rejected_with_a_remedy() {
         let too_long = format!("unix:///{}", "x".repeat(107));
         for (uri, remedy) in [
             ("", "does not start with tcp://, unix:// or systemd:"),
@@ -206,11 +205,11 @@ mod tests {
             ("systemd", "does not start with"),
             ("systemd://web", "as in systemd:web"),
             ("systemd:a:b", "as in systemd:web"),
-            ("tcp://", "has no port"),
-            ("tcp://127.0.0.1", "has no port"),
-            ("tcp://127.0.0.1:", "no number from 0 to 65535"),
-            ("tcp://127.0.0.1:99999", "no number from 0 to 65535"),
-            ("tcp://127.0.0.1:+80", "no number from 0 to 65535"),
+            ("tcp://", "needs a port"),
+            ("tcp://127.0.0.1", "needs a port"),
+            ("tcp://127.0.0.1:", "not a number from 0 to 65535"),
+            ("tcp://127.0.0.1:99999", "not a number from 0 to 65535"),
+            ("tcp://127.0.0.1:+80", "not a number from 0 to 65535"),
             (
                 "tcp://127.0.0.1:80/x",
                 "has a slash after its port, and a tcp address has no path; write tcp://127.0.0.1:80",
@@ -228,14 +227,14 @@ mod tests {
             ("tcp:/127.0.0.1:9000", "as in tcp://127.0.0.1:9000"),
             ("tcp:9000", "as in tcp://127.0.0.1:9000"),
             ("::1", "as in tcp://[::1]:7000"),
-            ("tcp://:80", "has no host"),
+            ("tcp://:80", "needs a host"),
             ("tcp://*:80", "0.0.0.0 is every IPv4 address"),
             ("tcp://::1:80", "without brackets"),
-            ("tcp://[::g]:80", "no IPv6 address"),
-            ("unix://", "has no path"),
-            ("unix://?mode=0660", "has no path"),
-            ("unix://~/app.sock", "that a shell would have to expand"),
-            ("unix://$XDG_RUNTIME_DIR/app.sock", "that a shell would have to expand"),
+            ("tcp://[::g]:80", "not have an IPv6 address"),
+            ("unix://", "needs a path"),
+            ("unix://?mode=0660", "needs a path"),
+            ("unix://~/app.sock", "which the host does not expand"),
+            ("unix://$XDG_RUNTIME_DIR/app.sock", "which the host does not expand"),
             ("unix://run/app.sock", "three slashes"),
             ("unix://./app.sock", "three slashes"),
             ("unix:///run/", "ends with a slash"),
@@ -245,14 +244,14 @@ mod tests {
             ("unix:///run/../app.sock", "shortest form"),
             ("unix:///run/app\0.sock", "control character"),
             ("unix:///run/app\n.sock", "control character"),
-            ("unix:///run/app.sock?", "has an option \"\""),
-            ("unix:///run/app.sock?user=me", "has an option \"user\""),
-            ("unix:///run/app.sock?mode", "no octal number"),
-            ("unix:///run/app.sock?mode=", "no octal number"),
-            ("unix:///run/app.sock?mode=0888", "no octal number"),
-            ("unix:///run/app.sock?mode=1777", "no octal number"),
-            ("unix:///run/app.sock?mode=rw-", "no octal number"),
-            ("unix:///run/app.sock?mode=0660&mode=0600", "no octal number"),
+            ("unix:///run/app.sock?", "has the option \"\""),
+            ("unix:///run/app.sock?user=me", "has the option \"user\""),
+            ("unix:///run/app.sock?mode", "not an octal number"),
+            ("unix:///run/app.sock?mode=", "not an octal number"),
+            ("unix:///run/app.sock?mode=0888", "not an octal number"),
+            ("unix:///run/app.sock?mode=1777", "not an octal number"),
+            ("unix:///run/app.sock?mode=rw-", "not an octal number"),
+            ("unix:///run/app.sock?mode=0660&mode=0600", "not an octal number"),
             (&too_long, "108 bytes long; the system takes 107"),
         ] {
             let refusal = uri.parse::<Bind>().expect_err(uri);

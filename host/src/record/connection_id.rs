@@ -1,4 +1,4 @@
-//! The name of a connection in records.
+//! The id of a connection in records.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-/// A name for a connection that no other connection of this service has had, in earlier processes either.
+/// An id for a connection that is unique within its service, across restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId {
     process: u64,
@@ -17,11 +17,12 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
-    /// The next one.
+    /// The next id.
     pub fn next() -> Self {
         static PROCESS: OnceLock<u64> = OnceLock::new();
         static ORDINAL: AtomicU64 = AtomicU64::new(1);
-        // The microsecond of the first connection names the process: its successor starts later.
+        // The microsecond of the first connection identifies the process: its successor starts
+        // later.
         let process = *PROCESS.get_or_init(|| {
             let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             u64::try_from(since.as_micros()).unwrap_or_default()

@@ -1,8 +1,8 @@
-//! The outcomes of connections, restarts and reloads. Each process counts its own and passes them on, so that the totals of a
-//! service continue across restarts.
+//! The outcomes of connections, restarts and reloads. Each process counts its own and hands them
+//! over, so that the totals of a service continue across restarts.
 //!
-//! Every connection is counted twice: once when it is accepted, once when it ends. So `accepted` less everything that has
-//! ended is the number of open connections, in each process and over all of them.
+//! Every connection is counted twice: when it is accepted, and when it ends. So `accepted` minus
+//! all that have ended is the number of open connections, in each process and over all of them.
 
 use super::{failure::Reason, generation::Generation};
 use crate::system::process::Process;
@@ -27,13 +27,14 @@ pub struct Counters {
     reloads_failed: AtomicU64,
 }
 
-/// The reports of other processes of the service: their totals, and the connections of those that still drain. Both change
-/// together, so that the totals less what has ended are always the connections that are open there.
+/// The reports of other processes of the service: their totals, and the connections of those that
+/// drain. Both change together, so that the totals always agree with the connections that are open
+/// there.
 #[derive(Clone, Debug, Default)]
 struct Elsewhere {
     totals: Totals,
     draining: Vec<Draining>,
-    /// How many there have been.
+    /// The number of draining processes ever added.
     known: u64,
 }
 
@@ -41,28 +42,28 @@ struct Elsewhere {
 #[derive(Clone, Debug)]
 pub struct Draining {
     id: DrainingId,
-    /// Which generation it is.
+    /// Its generation.
     pub generation: Generation,
-    /// Whether it gave the service back to its predecessor.
+    /// Whether it returned the service to its predecessor.
     pub rolled_back: bool,
-    /// Its process, where it can be seen; otherwise its process id, or 0.
+    /// The process, if it is visible; otherwise its process id, or 0.
     pub peer: Result<Arc<Process>, i32>,
-    /// The connections that it had at its last report, where it has made any.
+    /// Its open connections at its last report; `None` before the first report.
     pub connections: Option<u64>,
 }
 
-/// Which of the draining processes.
+/// The id of a draining process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainingId(u64);
 
 /// The whole service at one moment.
 #[derive(Debug)]
 pub struct Service {
-    /// Its totals.
+    /// The totals of the service.
     pub totals: Totals,
     /// The connections that are open in this process.
     pub open: u64,
-    /// The other processes that still have some.
+    /// The other processes that still have connections.
     pub draining: Vec<Draining>,
 }
 
@@ -72,25 +73,25 @@ pub struct Service {
 pub struct Totals {
     /// Accepted connections.
     pub accepted: u64,
-    /// Connections that were closed because their peers may not connect.
+    /// Connections that were closed because the network rules reject their peers.
     pub refused: u64,
     /// Connections that finished without an error.
     pub finished: u64,
-    /// HTTP requests served by guests.
+    /// HTTP requests for which the host made a guest.
     pub requests: u64,
-    /// Connections that ended otherwise.
+    /// Connections that failed, by reason.
     pub failed: Failed,
     /// Restarts that have settled.
     pub restarts: u64,
-    /// Restarts that were refused, failed or rolled back.
+    /// Restarts that were rejected, failed or rolled back.
     pub restarts_failed: u64,
     /// Reloads that took effect.
     pub reloads: u64,
-    /// Reloads that changed nothing, since something was wrong.
+    /// Reloads that failed and changed nothing.
     pub reloads_failed: u64,
 }
 
-/// Connections by the reason for which they failed.
+/// Failed connections by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "they are the reasons")]
@@ -108,53 +109,54 @@ pub struct Failed {
 }
 
 impl Counters {
-    /// Counters that are there for as long as the process: connections pay for no reference of their own.
+    /// Counters that live as long as the process, so that connections need no reference count for
+    /// them.
     pub fn of_the_process() -> &'static Self {
         Box::leak(Box::default())
     }
 
-    /// A connection was accepted.
+    /// Counts an accepted connection.
     pub(crate) fn accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Its peer may not connect.
+    /// Counts a connection whose peer may not connect.
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Release);
     }
 
-    /// It ended well.
+    /// Counts a connection that ended well.
     pub(crate) fn finished(&self) {
         self.finished.fetch_add(1, Ordering::Release);
     }
 
-    /// A guest is made for a request of it.
+    /// Counts an HTTP request for which the host makes a guest.
     pub(crate) fn asked(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It ended otherwise.
+    /// Counts a connection that failed.
     pub(crate) fn failed(&self, reason: Reason) {
         self.failed[reason as usize].fetch_add(1, Ordering::Release);
     }
 
-    /// A restart is over: whether the successor is the service.
+    /// Counts a restart that is over. `well`: the successor serves.
     pub(crate) fn restarted(&self, well: bool) {
         if well { &self.restarts } else { &self.restarts_failed }.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A reload is over: whether it took effect.
+    /// Counts a reload that is over. `well`: it took effect.
     pub(crate) fn reloaded(&self, well: bool) {
         if well { &self.reloads } else { &self.reloads_failed }.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds what another process has counted.
+    /// Adds the counts of another process.
     pub fn add(&self, more: &Totals) {
         let mut elsewhere = self.elsewhere();
         elsewhere.totals = elsewhere.totals.plus(more);
     }
 
-    /// Another process drains from now on; `counted` was not added before.
+    /// Adds a draining process. `counted` must not have been added before.
     pub fn drains(
         &self,
         generation: Generation,
@@ -171,7 +173,7 @@ impl Counters {
         id
     }
 
-    /// A draining process has reported.
+    /// Records the report of a draining process.
     pub fn reported_by(&self, id: DrainingId, connections: Option<u64>, counted: &Totals) {
         let mut elsewhere = self.elsewhere();
         elsewhere.totals = elsewhere.totals.plus(counted);
@@ -180,8 +182,9 @@ impl Counters {
         });
     }
 
-    /// A draining process has ended. The connections that it still had ended with it, and no report says how: they count as
-    /// failed, so that each connection ends in one total. Returns how many.
+    /// Removes a draining process that has ended. Its open connections ended with it, and no report
+    /// says how: they count as failed, so that each connection is in one total. Returns their
+    /// number.
     pub fn ended(&self, id: DrainingId, connections: Option<u64>, counted: &Totals) -> u64 {
         let lost = connections.unwrap_or_default();
         let failed = Totals { failed: Failed::with(Reason::Host, lost), ..Totals::default() };
@@ -214,7 +217,8 @@ impl Counters {
 
     /// The totals of this process alone.
     pub fn here(&self) -> Totals {
-        // A connection ends after it was accepted, so `accepted` is read last: a snapshot never has more ends than beginnings.
+        // A connection ends after it was accepted, so `accepted` is read last: a snapshot never has
+        // more ends than accepts.
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let mut here = Totals {
             refused: read(&self.refused),
@@ -235,20 +239,20 @@ impl Counters {
 }
 
 impl Totals {
-    /// Connections that were accepted and have not ended.
+    /// Accepted connections that have not ended.
     pub fn open(&self) -> u64 {
         let failed = Reason::ALL.map(|reason| self.failed.of(reason)).into_iter().fold(0, u64::saturating_add);
         let ended = self.refused.saturating_add(self.finished).saturating_add(failed);
         self.accepted.saturating_sub(ended)
     }
 
-    /// What was counted since they were `earlier`.
+    /// The counts since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         self.each(earlier, u64::saturating_sub)
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(&self, more: &Self) -> Self {
         self.each(more, u64::saturating_add)
@@ -272,21 +276,21 @@ impl Totals {
         }
     }
 
-    /// Whether there is anything to tell: nothing is said of nothing.
+    /// Whether all counts are 0.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Failed {
-    /// So many for one reason.
+    /// Failures for one reason.
     pub(crate) fn with(reason: Reason, count: u64) -> Self {
         let mut failed = Self::default();
         *failed.for_reason(reason) = count;
         failed
     }
 
-    /// How many for this reason.
+    /// The failures for this reason.
     pub fn of(mut self, reason: Reason) -> u64 {
         *self.for_reason(reason)
     }
@@ -312,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_here_and_there_adds_up() {
+    fn counts_of_several_processes_add_up() {
         let (here, there) = (Counters::default(), Counters::default());
         for reason in Reason::ALL {
             there.accepted();

@@ -1,15 +1,15 @@
-//! The digest by which operators know a plugin: SHA-256, in hexadecimal.
+//! The digest by which operators identify a plugin: SHA-256, in hexadecimal.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// A SHA-256.
+/// A SHA-256 digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// That of a file's content.
+    /// The digest of a file's content.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut own = [0; 32];
         // A SHA-256 has as many bytes.
@@ -22,7 +22,7 @@ impl FromStr for Digest {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "is no SHA-256 of 64 hexadecimal digits; `sha256sum FILE` and `inspect FILE` tell it";
+        const FORM: &str = "is not a SHA-256 of 64 hexadecimal digits; `sha256sum FILE` and `inspect FILE` print it";
         if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(FORM);
         }
@@ -46,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
-        // As coreutils have it.
+    fn a_digest_prints_and_parses() {
+        // From `sha256sum`.
         let hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         assert_eq!(Digest::of(b"hello").to_string(), hello);
         assert_eq!(hello.to_uppercase().parse(), Ok(Digest::of(b"hello")));

@@ -1,27 +1,27 @@
-//! The exit codes: part of the interface, for supervisors and scripts to rely on.
+//! The exit codes: part of the interface, for supervisors and scripts.
 
 use std::process::ExitCode;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: everything that was begun has finished.
+    /// 0: everything that was started has finished.
     Finished,
-    /// 1: cut short, by a second signal or by the drain deadline, with connections left behind; or what a running host was asked for
-    /// was refused or has failed.
+    /// 1: a second signal or the drain timeout closed open connections. For a command that asks a
+    /// running host: the host rejected it, or it failed.
     CutShort,
-    /// 2: wrong usage or configuration, a bad plugin included. Nothing was bound.
+    /// 2: wrong usage or configuration, including an invalid plugin. Nothing was bound.
     Usage,
     /// 3: the system refused: a port in use, a permission, a limit.
     System,
     /// 70: a bug in this program.
     Bug,
-    /// 75: this successor was refused, called off or rolled back; its predecessor serves.
+    /// 75: this successor was rejected, cancelled or rolled back. Its predecessor serves.
     HandedBack,
 }
 
 impl Exit {
-    /// The code.
+    /// The exit code.
     pub fn code(self) -> i32 {
         match self {
             Self::Finished => 0,

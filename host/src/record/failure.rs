@@ -1,24 +1,24 @@
-//! Why a connection ended otherwise than well.
+//! Why a connection failed.
 
 use std::fmt;
 
-/// A failure: a reason from a closed list, and what there is to say about it.
+/// A failure: a reason from a closed list, and a message.
 #[derive(Debug)]
 pub struct Failure {
     /// The reason.
     pub reason: Reason,
-    /// For people; what a guest had a part in is escaped and cut already.
+    /// For people. Text from a guest is already escaped and shortened.
     pub message: String,
 }
 
-/// The closed list of reasons, as the log names them.
+/// The closed list of reasons, by their names in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The guest returned an error.
     Error,
     /// The guest trapped.
     Trap,
-    /// The guest wanted more memory than it may have.
+    /// The guest asked for more memory than it may have.
     Memory,
     /// The guest used more CPU time than it may.
     CpuTime,
@@ -26,9 +26,9 @@ pub enum Reason {
     WallTime,
     /// No byte moved for too long.
     Idle,
-    /// The peer broke the connection.
+    /// The peer reset the connection.
     PeerReset,
-    /// The peer has shown no certificate that is accepted.
+    /// The peer did not show a certificate that is accepted.
     ClientCertificate,
     /// The process ended before the connection did.
     Drain,
@@ -36,33 +36,33 @@ pub enum Reason {
     Host,
 }
 
-/// Who has to look into a failure.
+/// The party that has to look into a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The author of the plugin.
     Plugin,
-    /// Nobody: peers do such things, and operators end processes.
-    Nobody,
-    /// The client; the operator of this host has to inform its operator.
+    /// No party: peers reset connections, and operators stop processes.
+    Expected,
+    /// The client. The operator of this host has to inform its operator.
     Client,
     /// The operator of this host.
     Host,
 }
 
 impl Failure {
-    /// A failure for which the reason says it all.
+    /// A failure whose reason says everything.
     pub fn plain(reason: Reason) -> Self {
         Self { reason, message: String::new() }
     }
 
-    /// The message as the field of a record; `None` where it is empty.
+    /// The message as the field of a record; `None` if it is empty.
     pub fn told(&self) -> Option<&str> {
         Some(self.message.as_str()).filter(|message| !message.is_empty())
     }
 }
 
 impl Reason {
-    /// All of them, in their order.
+    /// All reasons, in their order.
     pub const ALL: [Self; 10] = [
         Self::Error,
         Self::Trap,
@@ -76,11 +76,11 @@ impl Reason {
         Self::Host,
     ];
 
-    /// Whose fault it is.
+    /// The party at fault.
     pub fn fault(self) -> Fault {
         match self {
             Self::Error | Self::Trap | Self::Memory | Self::CpuTime | Self::WallTime => Fault::Plugin,
-            Self::Idle | Self::PeerReset | Self::Drain => Fault::Nobody,
+            Self::Idle | Self::PeerReset | Self::Drain => Fault::Expected,
             Self::ClientCertificate => Fault::Client,
             Self::Host => Fault::Host,
         }

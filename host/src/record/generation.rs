@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-/// Which process of a service this is: the first is 1, and each successor one more than its predecessor.
+/// The place of a process in its service: the first is 1, and each successor is one more than its
+/// predecessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
 impl Generation {
-    /// Of a process that took over from nobody.
+    /// The generation of a process without a predecessor.
     pub const FIRST: Self = Self(1);
 
-    /// The one with this number.
+    /// The generation with this number.
     pub fn new(number: u64) -> Self {
         Self(number)
     }
@@ -20,12 +21,12 @@ impl Generation {
         self.0
     }
 
-    /// The one from which this took over, unless it is the first.
+    /// The generation of the predecessor; `None` for the first.
     pub fn previous(self) -> Option<Self> {
         self.0.checked_sub(1).filter(|number| *number > 0).map(Self)
     }
 
-    /// The one that takes over from this.
+    /// The generation of the successor.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))

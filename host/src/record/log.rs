@@ -1,7 +1,8 @@
-//! Logs: one record a line on standard error or in a file, with the process id; never in the way of serving.
+//! The log: one record a line, on standard error or in a file, with the process id. Logging never
+//! blocks serving.
 //!
-//! Records pass through a bounded queue to a thread that writes them. Where the reader is slow or gone, or the disk full, records
-//! are dropped and counted; nothing waits for it.
+//! Records pass through a bounded queue to a thread that writes them. If the reader is slow or
+//! gone, or the disk is full, records are dropped and counted.
 
 mod file;
 pub(crate) mod limiter;
@@ -28,22 +29,22 @@ use std::{
 use tracing::{Level, error, info, warn};
 use tracing_subscriber::{filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _};
 
-/// Records that wait for the writer: a burst of ten thousand failing connections fits.
+/// Records that wait for the writer: room for a burst of ten thousand failing connections.
 const QUEUE: usize = 16 << 10;
 
 /// How long the end of the process waits for the reader of its log.
 const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
-/// What is logged, how and where.
+/// The options of the log.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The least important level that is logged.
     pub level: Verbosity,
-    /// What a record looks like.
+    /// The form of a record.
     pub format: Shape,
-    /// The file, by its absolute path; without one, standard error.
+    /// The log file, by its absolute path; `None` for standard error.
     pub file: Option<PathBuf>,
-    /// Whose it is where it is made.
+    /// The owner of the file if the host creates it.
     pub owner: Option<Owner>,
 }
 
@@ -66,7 +67,7 @@ impl FromStr for Verbosity {
     }
 }
 
-/// What a record looks like.
+/// The form of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// For people.
@@ -87,7 +88,7 @@ impl FromStr for Shape {
     }
 }
 
-/// Writes what is still queued when it is dropped, for at most a second.
+/// Flushes the queue when it is dropped, for at most one second.
 #[derive(Debug)]
 pub struct Flush(Queue);
 
@@ -95,33 +96,33 @@ impl Drop for Flush {
     fn drop(&mut self) {
         let (written, all_written) = mpsc::sync_channel(1);
         if self.0.records.try_send(Message::Flush(written)).is_ok() {
-            // A reader that takes longer is not waited for.
+            // Does not wait for a slower reader.
             all_written.recv_timeout(LONGEST_FLUSH).ok();
         }
     }
 }
 
-/// Whether the file can be appended to.
+/// Checks that the file can be appended to.
 ///
 /// # Errors
 ///
-/// Where it cannot.
+/// If it cannot.
 pub fn check(options: &Options) -> Result<(), Error> {
     let Some(path) = &options.file else { return Ok(()) };
     let was_there = path.exists();
     LogFile::open(path, options.owner)?;
     if !was_there {
-        // Whoever serves makes it as its own.
+        // The process that serves creates the file with its own owner.
         std::fs::remove_file(path).ok();
     }
     Ok(())
 }
 
-/// Starts logging for the life of what is returned.
+/// Starts logging, for the life of the result.
 ///
 /// # Errors
 ///
-/// Where the file cannot be opened.
+/// If the file cannot be opened.
 pub fn start(options: &Options) -> Result<Flush, Error> {
     let sink = match &options.file {
         Some(path) => Sink::File(LogFile::open(path, options.owner)?),
@@ -131,7 +132,7 @@ pub fn start(options: &Options) -> Result<Flush, Error> {
     drop(WRITER.set(queue.clone()));
     let own = own(options.level);
     let text = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_ansi(false).with_writer(queue.clone());
-    // Only a test that starts twice could find a subscriber in place.
+    // A subscriber can be in place only in a test that starts twice.
     match options.format {
         Shape::Text => {
             let text = text.event_format(record::Text::default()).finish();
@@ -144,27 +145,28 @@ pub fn start(options: &Options) -> Result<Flush, Error> {
     Ok(Flush(queue))
 }
 
-/// Of what libraries record nothing is written: that knows no bound, and may have in it whatever a peer has sent.
+/// Drops the records of libraries: they are unbounded, and may contain bytes from a peer.
 fn own(Verbosity(level): Verbosity) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-/// The way to the thread that writes, for [`reopen`].
+/// The queue of the writing thread, for [`reopen`].
 static WRITER: OnceLock<Queue> = OnceLock::new();
 
-/// Whether the file is to be opened anew.
+/// Whether the writing thread has to reopen the file.
 static REOPEN: AtomicBool = AtomicBool::new(false);
 
-/// Has the log file opened anew, before anything else is written: what was there has been moved away.
+/// Reopens the log file before the next record is written, after a rotation has moved the old file
+/// away.
 pub fn reopen() {
     REOPEN.store(true, Ordering::Relaxed);
-    // Where the queue is full, the thread is awake.
+    // If the queue is full, the thread is awake.
     if let Some(writer) = WRITER.get() {
         writer.records.try_send(Message::Wake).ok();
     }
 }
 
-/// Where records end up.
+/// The destination of records.
 enum Sink {
     StandardError,
     File(LogFile),
@@ -173,7 +175,8 @@ enum Sink {
 impl Sink {
     fn write(&mut self, record: &[u8]) -> io::Result<()> {
         match self {
-            // A closed standard error is its reader's choice; whatever follows may find it open.
+            // A closed standard error is its reader's choice. A later record may find it open
+            // again.
             Self::StandardError => io::stderr().write_all(record),
             Self::File(file) => file.write(record),
         }
@@ -188,7 +191,7 @@ impl Sink {
     }
 }
 
-/// The way of a record to the thread that writes it.
+/// The sending side of the queue to the writing thread.
 #[derive(Clone, Debug)]
 struct Queue {
     records: mpsc::SyncSender<Message>,
@@ -207,7 +210,7 @@ impl Queue {
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
         let write = move || {
-            // What the record tells that is on its way.
+            // The count in the report that is on its way.
             let mut told = 0;
             for message in queued {
                 if REOPEN.swap(false, Ordering::Relaxed) {
@@ -215,7 +218,8 @@ impl Queue {
                 }
                 match message {
                     Message::Record(record) => match sink.write(&record) {
-                        // Told only when something can be told again, or a full disk would be written to without end.
+                        // Reports drops only when a record can be written again. Otherwise each
+                        // report to a full disk would cause another.
                         Ok(()) => {
                             told = counted.swap(0, Ordering::Relaxed);
                             if told > 0 {
@@ -232,7 +236,7 @@ impl Queue {
             }
         };
         if let Err(error) = thread::Builder::new().name("log".into()).spawn(write) {
-            complain(&format!("nothing will be logged: {error}"));
+            complain(&format!("log thread cannot start, nothing is logged: {error}"));
         }
         Self { records, dropped }
     }
@@ -246,7 +250,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// One record; queued when it is dropped, so that it is written whole.
+/// One record. It is queued when it is dropped, so that it is written whole.
 struct Record<'a> {
     queue: &'a Queue,
     bytes: Vec<u8>,
@@ -271,11 +275,12 @@ impl Drop for Record<'_> {
     }
 }
 
-/// One line on standard error, for what happens before and outside of logging.
+/// Writes one line to standard error, for events before and outside of logging.
 pub fn complain(message: &str) {
     let line = format!("uninterruptible-host: {message}\n");
     let (written, is_written) = mpsc::sync_channel(1);
-    // A closed standard error leaves only the exit code to tell, and a full one must not keep the process from ending.
+    // A closed standard error leaves only the exit code, and a full one must not keep the process
+    // from ending.
     let write = move || {
         drop(io::stderr().write_all(line.as_bytes()));
         written.try_send(()).ok();
@@ -285,18 +290,18 @@ pub fn complain(message: &str) {
     }
 }
 
-/// The generation of this process, as each record tells it.
+/// The generation of this process, for each record.
 static GENERATION: AtomicU64 = AtomicU64::new(Generation::FIRST.number());
 
-/// Says which generation this process is, from here on.
+/// Sets the generation that later records show.
 pub fn identify(generation: Generation) {
     GENERATION.store(generation.number(), Ordering::Relaxed);
 }
 
-/// The most of one message from a guest that is logged, in bytes.
+/// The most bytes of a guest's message that are logged.
 const LONGEST_MESSAGE: usize = 4 << 10;
 
-/// Makes what a guest said fit to print: one line, no control characters, at most 4 KiB.
+/// Escapes a message from a guest: one line, without control characters, at most 4 KiB.
 pub fn escaped(untrusted: &str) -> String {
     let mut safe = String::new();
     for character in untrusted.trim_end().chars() {
@@ -320,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_guest_says_is_one_harmless_line() {
+    fn a_message_from_a_guest_is_one_escaped_line() {
         assert_eq!(escaped("multi\nline \u{1b}[31m\u{202e}\n"), "multi\\nline \\u{1b}[31m\\u{202e}");
         assert!(escaped(&"\n".repeat(10)).is_empty());
         assert!(escaped(&"é".repeat(100_000)).len() <= LONGEST_MESSAGE + 8);

@@ -1,4 +1,4 @@
-//! What is told: the log, the counters, why connections end, and the exit codes.
+//! The log, the counters, the reasons why connections fail, and the exit codes.
 
 pub mod connection_id;
 pub mod counters;

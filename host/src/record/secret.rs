@@ -1,21 +1,22 @@
-//! How messages show a value that may be a secret in the wrong place, such as a key in the variable for its path.
+//! How messages show a value that may be a misplaced secret, such as a key in the variable for its
+//! path.
 
 use std::{borrow::Cow, fmt, path::Path};
 
-/// Longer than any name of a file that the system takes.
+/// Longer than the longest file name that the system accepts.
 const LONGEST_NAME: usize = 255;
 
-/// Longer than any path that the system takes.
+/// Longer than the longest path that the system accepts.
 const LONGEST_PATH: usize = 4096;
 
-/// The fewest characters of base64 in a row, digits, capital and small letters among them, that are taken for content: a key of
-/// 256 bits has 43.
+/// The shortest run of base64 characters, with digits, capital and small letters, that counts as
+/// content. A key of 256 bits has 43.
 const SHORTEST_CONTENT: usize = 40;
 
-/// The longest digest that a name may have in hexadecimal, as SHA-256 has it.
+/// The longest hexadecimal digest that a name may contain: SHA-256.
 const LONGEST_DIGEST: usize = 64;
 
-/// A value, or the note that it is not shown.
+/// A value, or a note that it is not shown.
 pub struct Shown<'v> {
     value: Cow<'v, str>,
     quoted: bool,
@@ -52,7 +53,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// A text about a value. Where the value is not shown, no word of the text has a part of it.
+/// A text about a value. If the value is not shown, words of the text that are part of it become
+/// "...".
 pub fn without_words_of<'t>(value: &str, text: &'t str) -> Cow<'t, str> {
     const PART: usize = 8;
     if !is_content(value) {
@@ -64,7 +66,7 @@ pub fn without_words_of<'t>(value: &str, text: &'t str) -> Cow<'t, str> {
     text.split(' ').map(|word| if is_part(word) { "..." } else { word }).collect::<Vec<_>>().join(" ").into()
 }
 
-/// Whether a value looks like what a file of secrets holds, in one of the forms in which it is passed around.
+/// Whether a value looks like the content of a file of secrets, in one of its usual encodings.
 pub fn is_content(value: &str) -> bool {
     value.contains("-----BEGIN")
         || value.contains("-----END")
@@ -78,15 +80,18 @@ pub fn is_content(value: &str) -> bool {
         || value.match_indices('/').any(|(slash, _)| value.get(slash + 1..).is_some_and(is_encoded))
 }
 
-/// Whether it is all base64, slashes included, and begins as DER or the dashes of PEM do.
+/// Whether the value is all base64, including slashes, and begins like DER or like the dashes of
+/// PEM.
 fn is_encoded(value: &str) -> bool {
-    // A sequence of DER by its length: the shortest keys, then those of up to 127 bytes, then longer ones. Then the dashes.
+    // The first bytes of a DER sequence, by its length: the shortest keys, then up to 127 bytes,
+    // then longer. Last, the dashes.
     let begins = ["MC", "ME", "MF", "MG", "MH", "MI", "LS0t"].iter().any(|beginning| value.starts_with(beginning));
     let rest = value.trim_end_matches('=');
     begins && is_random(rest) && rest.chars().all(|character| is_base64(character) || character == '/')
 }
 
-/// Whether it has a sequence of DER in hexadecimal, with colons between the bytes or without.
+/// Whether the value contains a DER sequence in hexadecimal, with or without colons between the
+/// bytes.
 fn is_hexadecimal(value: &str) -> bool {
     let runs = value.split(|character: char| !character.is_ascii_hexdigit() && character != ':');
     runs.map(|run| run.replace(':', "")).any(|digits| digits.len() > LONGEST_DIGEST && digits.starts_with("30"))
@@ -96,7 +101,7 @@ fn is_base64(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '+'
 }
 
-/// Whether a word is long, and of no language.
+/// Whether a word is long and looks random.
 fn is_random(word: &str) -> bool {
     let has = |kind: fn(&u8) -> bool| word.bytes().filter(kind).count() >= 3;
     word.len() >= SHORTEST_CONTENT
@@ -110,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_repeats_no_part_of_a_value_that_is_not_shown() {
+    fn a_text_does_not_repeat_a_value_that_is_not_shown() {
         let key = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2";
         let text = format!("has no scheme, as in tcp://{key}:7000");
         assert_eq!(without_words_of(key, &text), "has no scheme, as in ...");

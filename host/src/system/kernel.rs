@@ -1,4 +1,4 @@
-//! What needs `unsafe`: all of it, in one place.
+//! All code that needs `unsafe`, in one place.
 #![expect(unsafe_code, reason = "each function says why it is sound, and what it leaves to its callers")]
 
 pub(crate) mod artifact;
@@ -19,14 +19,14 @@ use std::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// Has the runtime's reactor watch a non-blocking socket, for as long as the result lives.
+/// Registers a non-blocking socket with the runtime's reactor, for as long as the result lives.
 ///
 /// # Errors
 ///
-/// Where the reactor cannot take it.
+/// If the reactor does not accept it.
 pub(crate) fn watched<T: Watchable>(socket: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: as a `Watchable` promises, until the `AsyncFd` that owns it from here on is dropped; that gives out shared references,
-    // through which it cannot be replaced.
+    // SAFETY: `Watchable` promises an open, unchanged descriptor until the `AsyncFd` that owns it
+    // is dropped. The `AsyncFd` gives out shared references only, which cannot replace it.
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
 }
 
@@ -34,25 +34,26 @@ pub(crate) fn watched<T: Watchable>(socket: T) -> io::Result<AsyncFd<T>> {
 ///
 /// # Safety
 ///
-/// The descriptor is open and the same for as long as there is this.
+/// The descriptor stays open and the same for the life of the value.
 pub(crate) unsafe trait Watchable: AsRawFd {}
 
-// SAFETY: it closes its descriptor when it is dropped, and gives it up only by being consumed.
+// SAFETY: it closes its descriptor when it is dropped, and releases it only by being consumed.
 unsafe impl Watchable for OwnedFd {}
 // SAFETY: the owner lives as long as any share of it, and cannot be consumed meanwhile.
 unsafe impl Watchable for Arc<OwnedFd> {}
 
-/// Which network namespace a socket is in; `None` where the kernel (before 5.14) does not know the option.
+/// The network namespace of a socket; `None` where the kernel (before 5.14) does not know the
+/// option.
 ///
 /// # Errors
 ///
-/// Where the descriptor is no socket.
+/// If the descriptor is not a socket.
 pub(crate) fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     const SO_NETNS_COOKIE: libc::c_int = 71;
     let mut cookie = 0_u64;
     let mut length: libc::socklen_t = 8;
-    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel writes at most `length` bytes, the size of
-    // `cookie`, for which any bytes are a value.
+    // SAFETY: the descriptor is open while it is borrowed. The kernel writes at most `length`
+    // bytes, the size of `cookie`, and any bytes are a valid value of it.
     let answer = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -71,16 +72,17 @@ pub(crate) fn network_namespace(socket: BorrowedFd<'_>) -> io::Result<Option<u64
     }
 }
 
-/// How many packets a socket has dropped since it was made; a listening one does so when its queue is full.
+/// The number of packets that a socket has dropped since it was created. A listening socket drops
+/// packets when its queue is full.
 ///
 /// # Errors
 ///
-/// Where the kernel (before 4.12) does not know the option.
+/// If the kernel (before 4.12) does not know the option.
 pub(crate) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut counters = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
     let mut length = size_of_val(&counters) as libc::socklen_t;
-    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel writes at most `length` bytes, the size of
-    // `counters`, for which any bytes are values.
+    // SAFETY: the descriptor is open while it is borrowed. The kernel writes at most `length`
+    // bytes, the size of `counters`, and any bytes are valid values of it.
     let answer = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -96,44 +98,47 @@ pub(crate) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
     }
 }
 
-/// Takes possession of a descriptor that this process was started with, where `is_it` recognises it, and closes it for processes
-/// that this one starts. A number that was taken before, or that is this process's own, is not.
+/// Takes ownership of a descriptor that this process inherited, if `is_it` recognises it, and sets
+/// close-on-exec. Returns `None` for a number that was taken before or that this process opened
+/// itself.
 pub(crate) fn inherited(number: RawFd, is_it: impl FnOnce(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
     if number <= 2 {
         return None;
     }
-    // SAFETY: borrowed for system calls only, which report a number that is not open.
+    // SAFETY: borrowed only for system calls, which fail on a number that is not open.
     let probe = unsafe { BorrowedFd::borrow_raw(number) };
-    // What this process opens is closed on exec from the start, and what has come through one is not.
+    // Whatever this process opens is close-on-exec from the start. An inherited descriptor is not.
     let flags = FdFlag::from_bits_retain(fcntl(probe, FcntlArg::F_GETFD).ok()?);
     if flags.contains(FdFlag::FD_CLOEXEC) || !is_it(probe) {
         return None;
     }
     fcntl(probe, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-    // SAFETY: it is open, as the calls above have shown; whoever started this process left it, as its flag has shown, and nobody
-    // here has taken it before, or would again.
+    // SAFETY: it is open, as the calls above show. Its flag shows that the parent process left it
+    // here, and that no code of this process has taken it before.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// A packet that was received.
+/// A received packet.
 pub(crate) struct Packet {
-    /// How much of the buffer it fills.
+    /// The number of bytes of the buffer that it fills.
     pub(crate) length: usize,
-    /// The descriptors that came with it, closed for processes that this one starts.
+    /// The descriptors that came with it, with close-on-exec set.
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// Whether more were sent than arrived.
+    /// Whether more descriptors were sent than arrived.
     pub(crate) lost_descriptors: bool,
-    /// Process and user that sent it, as the kernel says. A process that cannot be seen from here is 0.
+    /// Process and user of the sender, from the kernel. The process id is 0 if the process is not
+    /// visible from here.
     pub(crate) sender: Option<UnixCredentials>,
 }
 
-/// Receives one packet, with at most so many descriptors; the kernel closes those beyond.
+/// Receives one packet with at most `most_descriptors` descriptors. The kernel closes the rest.
 ///
 /// # Errors
 ///
-/// Whatever `recvmsg(2)` answers.
+/// Any error of `recvmsg(2)`.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], most_descriptors: usize) -> io::Result<Packet> {
-    // The credentials come first and fill their part exactly, so that without room for descriptors none is installed.
+    // The credentials come first and fill their part exactly. So without room for descriptors the
+    // kernel installs none.
     let mut control = cmsg_space!(UnixCredentials);
     if most_descriptors > 0 {
         control.resize(control.len() + rustix::cmsg_space!(ScmRights(most_descriptors)), 0);
@@ -147,7 +152,8 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], most_descriptors: us
         lost_descriptors: received.flags.contains(MsgFlags::MSG_CTRUNC),
         sender: None,
     };
-    // Where some were lost, the rest is not told: whoever has asked for any ends the exchange, and with it the process.
+    // If descriptors were lost, the remaining messages are ignored: a caller that expects
+    // descriptors ends the exchange, and its process.
     for message in received.cmsgs().into_iter().flatten() {
         match message {
             ControlMessageOwned::ScmRights(numbers) => {

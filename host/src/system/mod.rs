@@ -1,9 +1,9 @@
-//! The kernel: the fence around `unsafe`, signals, processes, identity, and what the machine has.
+//! The kernel: the fence around `unsafe`, signals, processes, identity, and the machine's memory.
 
-#[cfg(test)]
-pub(crate) mod dice;
 pub(crate) mod kernel;
 pub(crate) mod machine;
 pub mod privilege;
 pub mod process;
+#[cfg(test)]
+pub(crate) mod random;
 pub mod signals;

@@ -1,8 +1,9 @@
-//! Whom this process becomes when it has bound what it serves: `--user` and `--group`.
+//! The user and group that this process changes to after it has bound its sockets: `--user` and
+//! `--group`.
 //!
-//! It goes for good: all three ids of the process are changed, of all its threads, supplementary groups are dropped, and it is
-//! proven that there is no way back. Whoever is that user already stays as it is. Nothing else is restricted here: Landlock, seccomp
-//! and the like are for whoever starts the host.
+//! The change is permanent: it covers all three ids in all threads, drops supplementary groups, and
+//! then proves that there is no way back. A process that already runs as that user stays unchanged.
+//! Landlock, seccomp and the like are left to the service manager.
 
 use nix::{
     errno::Errno,
@@ -10,52 +11,52 @@ use nix::{
 };
 use std::str::FromStr;
 
-/// A user, as asked for.
+/// A user, from `--user`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     name: String,
     id: Uid,
-    /// Of the user database, where the user is in it.
+    /// From the user database, if the user is in it.
     group: Option<Gid>,
 }
 
-/// A group, as asked for.
+/// A group, from `--group`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     name: String,
     id: Gid,
 }
 
-/// Whom to become.
+/// The user and the group to change to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     user: Option<User>,
     group: Option<Group>,
 }
 
-/// To whom files are given that a later generation has to replace.
+/// The owner of files that a later generation has to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The user, where that changes.
+    /// The user, if it changes.
     pub user: Option<u32>,
-    /// The group, where that changes.
+    /// The group, if it changes.
     pub group: Option<u32>,
 }
 
-/// This process cannot become that.
+/// This process cannot change its user or group.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refuses.
     #[error("{identity}: the system refuses to {step}: {source}{remedy}", remedy = remedy(*source))]
     Refused {
-        /// What was asked for.
+        /// The user and group asked for.
         identity: Identity,
-        /// What failed.
+        /// The step that failed.
         step: &'static str,
-        /// Why.
+        /// The reason.
         source: Errno,
     },
-    /// It could become root again.
+    /// The process could become root again.
     #[error(
         "{0}: this process could become root again, since it may keep capabilities; start it without CAP_SETUID, or as that user"
     )]
@@ -64,7 +65,7 @@ pub enum Error {
 
 fn remedy(error: Errno) -> &'static str {
     match error {
-        Errno::EPERM => "; only root can become somebody else: start as root, or as that user and without the option",
+        Errno::EPERM => "; only root can change its user or group: start as root, or as that user without the option",
         _ => "",
     }
 }
@@ -78,7 +79,8 @@ impl FromStr for User {
         if let Some(found) = unistd::User::from_name(text).map_err(unknown)? {
             return Ok(user(found));
         }
-        let id = number(text).map(Uid::from_raw).ok_or("is no user of this system; name one, or give a number")?;
+        let id =
+            number(text).map(Uid::from_raw).ok_or("is not a user of this system; give a user name or a numeric id")?;
         let found = unistd::User::from_uid(id).map_err(unknown)?;
         Ok(found.map_or(Self { name: text.to_owned(), id, group: None }, user))
     }
@@ -91,41 +93,43 @@ impl FromStr for Group {
         let unknown = |error: Errno| format!("cannot be looked up in the group database ({error})");
         let id = match unistd::Group::from_name(text).map_err(unknown)? {
             Some(found) => found.gid,
-            None => number(text).map(Gid::from_raw).ok_or("is no group of this system; name one, or give a number")?,
+            None => number(text)
+                .map(Gid::from_raw)
+                .ok_or("is not a group of this system; give a group name or a numeric id")?,
         };
         Ok(Self { name: text.to_owned(), id })
     }
 }
 
-/// The last number means nobody to the system calls that take one.
+/// Parses a numeric id. Excludes the last number, because system calls take it for "no id".
 fn number(text: &str) -> Option<u32> {
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok().filter(|id| *id < u32::MAX)
 }
 
 impl Identity {
-    /// What is asked for, where anything is.
+    /// The user and group to change to; `None` without either option.
     ///
     /// # Errors
     ///
-    /// For a user that has no group.
+    /// If the user's group is not known and `group` is `None`.
     pub fn new(user: Option<User>, group: Option<Group>) -> Result<Option<Self>, (String, &'static str)> {
         match (user, group) {
             (None, None) => Ok(None),
             (Some(User { name, group: None, .. }), None) => {
-                Err((name, "is in no user database, which would tell its group: give --group as well"))
+                Err((name, "is not in the user database, so its group is not known: give --group as well"))
             }
             (user, group) => Ok(Some(Self { user, group })),
         }
     }
 
-    /// The ids to be changed; `None` where this process has them already.
+    /// The ids to change; `None` for those that this process already has.
     fn change(&self) -> (Option<Uid>, Option<Gid>) {
         let user = self.user.as_ref().filter(|user| {
             let is_it = getresuid().is_ok_and(|is| [is.real, is.effective, is.saved].iter().all(|id| *id == user.id));
             !is_it
         });
-        // Whoever is the user already keeps the group with which it was started, unless another is asked for.
+        // A process that already runs as the user keeps its group, unless `--group` names another.
         let group = self.group.as_ref().map(|group| group.id).or(user.and_then(|user| user.group));
         let group = group.filter(|group| {
             let is_it = getresgid().is_ok_and(|is| [is.real, is.effective, is.saved].iter().all(|id| id == group));
@@ -134,7 +138,7 @@ impl Identity {
         (user.map(|user| user.id), group)
     }
 
-    /// To whom files are to be given before this process becomes somebody else; `None` where it stays what it is.
+    /// The owner to give files to before the change; `None` if nothing changes.
     pub fn owner(&self) -> Option<Owner> {
         match self.change() {
             (None, None) => None,
@@ -142,18 +146,20 @@ impl Identity {
         }
     }
 
-    /// Becomes that. Whether anything has changed.
+    /// Changes user and group. Returns whether anything changed.
     ///
     /// # Errors
     ///
-    /// Where the system refuses, or there would be a way back. Then this process must not serve: it is neither one nor the other.
+    /// If the system refuses, or a way back to root remains. The process must not serve then: the
+    /// change may be incomplete.
     pub fn assume(&self) -> Result<bool, Error> {
         let (user, group) = self.change();
         if (user, group) == (None, None) {
             return Ok(false);
         }
         let refused = |step| move |source| Error::Refused { identity: self.clone(), step, source };
-        // In this order: each step needs what the next one gives up. The C library has every thread do it.
+        // In this order, because each step needs a right that the next one gives up. The C library
+        // applies each to all threads.
         setgroups(&[]).map_err(refused("drop supplementary groups"))?;
         if let Some(group) = group {
             setresgid(group, group, group).map_err(refused("change the group"))?;
@@ -190,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_process_is_already_changes_nothing() {
+    fn the_current_user_and_group_change_nothing() {
         let (user, group) = (unistd::getuid().to_string(), unistd::getgid().to_string());
         assert_eq!(identity(Some(&user), Some(&group)).owner(), None);
         assert_eq!(identity(None, Some(&group)).owner(), None);
@@ -211,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_is_called_is_refused() {
+    fn unknown_users_and_groups_are_rejected() {
         for text in ["", "no such user", "-1", "+1", "4294967295", "99999999999"] {
-            assert!(text.parse::<User>().unwrap_err().contains("is no user of this system"), "{text}");
-            assert!(text.parse::<Group>().unwrap_err().contains("is no group of this system"), "{text}");
+            assert!(text.parse::<User>().unwrap_err().contains("is not a user of this system"), "{text}");
+            assert!(text.parse::<Group>().unwrap_err().contains("is not a group of this system"), "{text}");
         }
         let unlisted = (3_000_000_000_u32..).find(|id| unistd::User::from_uid(Uid::from_raw(*id)) == Ok(None)).unwrap();
         let user: User = unlisted.to_string().parse().unwrap();

@@ -1,4 +1,5 @@
-//! The process on the other side, held so that its end is seen and that no other process is ever taken for it.
+//! Another process, held by a pidfd: its end is seen, and a later process with the same id is not
+//! taken for it.
 
 use super::kernel;
 use nix::{
@@ -14,7 +15,7 @@ use std::{
 use tokio::io::unix::AsyncFd;
 use tracing::debug;
 
-/// A process that lives, or has lived.
+/// A process that runs, or has run.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
@@ -22,23 +23,24 @@ pub struct Process {
 }
 
 impl Process {
-    /// Holds the process with this number, which must have been seen alive just now.
+    /// Holds the process with this id. The caller must have seen it alive just now.
     ///
     /// # Errors
     ///
-    /// Where it is gone, or cannot be seen from here.
+    /// If it has ended, or is not visible from here.
     pub fn hold(pid: i32) -> io::Result<Self> {
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { pid, pidfd: kernel::watched(pidfd_open(number, PidfdFlags::empty())?)? })
     }
 
-    /// One that another process held.
+    /// Holds a process by a pidfd from another process.
     ///
     /// # Errors
     ///
-    /// Where the descriptor is not that process's, or the reactor cannot watch it.
+    /// If the descriptor is not a pidfd of that process, or the reactor does not accept it.
     pub fn held(pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
-        // Of a process that is gone the kernel says -1, and of one in a pid namespace that cannot be seen 0.
+        // The kernel reports -1 for a process that has ended, and 0 for one outside this pid
+        // namespace.
         let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
         let named =
             about.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse::<i32>().ok());
@@ -53,16 +55,16 @@ impl Process {
         self.pid
     }
 
-    /// Waits until it has ended. May be dropped and called again.
+    /// Waits until the process has ended. Cancel safe.
     pub async fn ended(&self) {
-        // A pidfd turns readable when its process ends, and stays so.
+        // A pidfd becomes readable when its process ends, and stays readable.
         match self.pidfd.readable().await {
             Ok(mut ready) => ready.retain_ready(),
             Err(_shutting_down) => std::future::pending().await,
         }
     }
 
-    /// Whether it has ended.
+    /// Whether the process has ended.
     pub fn has_ended(&self) -> bool {
         let mut ended = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         poll(&mut ended, PollTimeout::ZERO).is_ok_and(|count| count > 0)
@@ -73,25 +75,25 @@ impl Process {
         signal::kill(unistd::Pid::from_raw(self.pid), None).is_ok()
     }
 
-    /// Sends it HUP, where it can be signalled.
+    /// Sends HUP to the process, if it can be signalled.
     pub fn hang_up(&self) {
         if let Err(error) = pidfd_send_signal(self, Signal::HUP) {
             debug!(process = self.pid, %error, "draining generation not signalled");
         }
     }
 
-    /// Kills it.
+    /// Kills the process.
     ///
     /// # Errors
     ///
-    /// Where it has ended, or belongs to somebody else.
+    /// If it has ended, or belongs to another user.
     pub fn kill(&self) -> io::Result<()> {
         Ok(pidfd_send_signal(self, Signal::KILL)?)
     }
 }
 
 impl AsFd for Process {
-    /// The pidfd, to be handed on.
+    /// The pidfd, for passing it on.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.get_ref().as_fd()
     }

@@ -1,8 +1,9 @@
 //! Signals in, events out.
 //!
-//! [`install`] is the first thing that `main` does, because the default action of USR1 and HUP is death. What is caught before
-//! anybody asks is kept. A thread of its own then passes signals on to the `lifecycle`, so that no load on the runtime delays
-//! them; the `anchor`, which has no threads, asks by itself. What a signal *means* is not known here.
+//! [`install`] is the first thing that `main` does, because the default action of USR1 and HUP is
+//! to end the process. Signals that arrive before the first read are kept. A dedicated thread then
+//! passes signals to the `lifecycle`, so that load on the runtime does not delay them. The `anchor`
+//! has no threads and reads them itself. This module does not know what a signal *means*.
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -22,7 +23,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What an operator asked for by a signal.
+/// A command that an operator gives by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// TERM or INT: shut down gracefully.
@@ -38,40 +39,42 @@ pub fn meaningful() -> SigSet {
     [signal::SIGTERM, signal::SIGINT, signal::SIGUSR1, signal::SIGHUP].into_iter().collect()
 }
 
-/// The handlers, and what they have caught.
+/// The handlers, and the signals that they have caught.
 #[derive(Debug)]
 pub struct Handlers(SignalDelivery<UnixStream, SignalOnly>);
 
-/// Installs the handlers, and lets through what whoever started this process has held back: an anchor does, so that no signal
-/// meets a process without handlers. PIPE needs none: Rust's runtime has it ignored before `main`.
+/// Installs the handlers, then unblocks the signals that the parent process blocked. An anchor
+/// blocks them, so that no signal arrives before the handlers. PIPE needs no handler: Rust's
+/// runtime ignores it before `main`.
 ///
 /// # Errors
 ///
-/// Where the system refuses a handler or a socket pair.
+/// If the system refuses a handler or a socket pair.
 pub fn install() -> io::Result<Handlers> {
-    // Handlers are installed one after the other: until the last one is, whatever comes waits.
+    // The handlers are installed one after another. Until the last one is, signals stay pending.
     meaningful().thread_block()?;
     let (reader, writer) = UnixStream::pair()?;
-    // XFSZ has death as its default; caught, the write that was too large fails instead, and says so.
-    // An ignored CHLD, which may be inherited, would have the kernel reap children before anyone has asked for their status.
+    // The default action of XFSZ is to end the process. With a handler, the write that is too large
+    // fails instead, and its error is reported. An ignored CHLD, which a process may inherit, makes
+    // the kernel reap children before their status is read.
     let caught = [SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXFSZ, SIGCHLD];
     let delivery = SignalDelivery::with_pipe(reader, writer, SignalOnly, caught)?;
-    // All of them: the mask is inherited by successors, who should start without one.
+    // All of them: successors inherit the mask, and should start with an empty one.
     SigSet::all().thread_unblock()?;
     Ok(Handlers(delivery))
 }
 
 impl Handlers {
-    /// Catches the end of a child, too.
+    /// Also catches the end of a child.
     ///
     /// # Errors
     ///
-    /// Where the system refuses the handler.
+    /// If the system refuses the handler.
     pub fn watch_children(&self) -> io::Result<()> {
         self.0.handle().add_signal(SIGCHLD)
     }
 
-    /// The numbers of all signals that have come since it was asked last, each once.
+    /// The signals caught since the last call, each once.
     pub fn caught(&mut self) -> impl Iterator<Item = i32> {
         self.0.pending()
     }
@@ -80,12 +83,12 @@ impl Handlers {
     ///
     /// # Errors
     ///
-    /// Where the system refuses a thread.
+    /// If the system refuses a thread.
     pub fn deliver(mut self) -> io::Result<Signals> {
         let (sender, receiver) = mpsc::channel(16);
         let deliver = move || {
             loop {
-                // It fails only when a signal interrupts it, which is what it waits for.
+                // It fails only when a signal interrupts it, and a signal is what it waits for.
                 poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).ok();
                 for number in self.caught() {
                     let signal = match number {
@@ -106,18 +109,18 @@ impl Handlers {
 }
 
 impl AsFd for Handlers {
-    /// Readable when something was caught.
+    /// Readable when a signal was caught.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_read().as_fd()
     }
 }
 
-/// The stream of signals that the process gets.
+/// The signals that this process receives.
 #[derive(Debug)]
 pub struct Signals(mpsc::Receiver<Signal>);
 
 impl Signals {
-    /// The next signal. Never ends, and may be dropped and called again.
+    /// The next signal. Never ends. Cancel safe.
     pub async fn next(&mut self) -> Signal {
         match self.0.recv().await {
             Some(signal) => signal,

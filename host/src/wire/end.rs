@@ -1,6 +1,7 @@
-//! What is done for a connection beside its guest, and after it: finishing what the guest has left.
+//! Work on a connection beside its guest and after it: finishing what the guest has left.
 //!
-//! Nothing here reads or writes the socket itself; it says when the two directions do, and for how long at most.
+//! This module does not read or write the socket itself. It decides when the two directions do, and
+//! for how long at most.
 
 use super::Wire;
 use bytes::Bytes;
@@ -8,14 +9,15 @@ use rustix::net::sockopt::set_socket_linger;
 use std::{convert::Infallible, future::poll_fn, task::Poll, time::Duration};
 use tokio::time;
 
-/// After the reply, input that nobody read is discarded so that the peer gets the reply and no reset; for so long in
-/// all, and for so long without a byte. Both are nginx's `lingering_time` and `lingering_timeout`.
+/// How long unread input is discarded after the reply, in total and without a byte, so that the
+/// peer gets the reply and no reset. nginx's `lingering_time` and `lingering_timeout`.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
 impl Wire {
-    /// Does what the guest leaves to be done while it runs on: sends what it has written, closes the output that it has
-    /// finished, discards the input that it has abandoned. Never returns. To be polled whenever the guest waits.
+    /// Does the work that a running guest leaves: sends what it has written, closes the output that
+    /// it has finished, discards the input that it has abandoned. Never returns. Poll it whenever
+    /// the guest waits.
     pub async fn tend(&self) -> Infallible {
         loop {
             let changed = self.changed.notified();
@@ -55,20 +57,21 @@ impl Wire {
         }
     }
 
-    /// Ends the connection so that the peer gets all that was written: flush, close the sending side, discard what
-    /// still comes for a bounded time, then close. A peer that takes nothing for `silence` is given up.
+    /// Ends the connection so that the peer gets all that was written: flushes, closes the sending
+    /// side, discards input for a bounded time, then closes. Gives up on a peer that takes nothing
+    /// for `silence`.
     pub async fn conclude(&self, silence: Duration) {
         self.state().output_finished = true;
         loop {
             let before = self.last_byte();
             match time::timeout(silence, self.flushed()).await {
-                // One that takes a little each time is slow, not gone.
+                // A peer that takes a little each time is slow, not gone.
                 Err(_) if self.last_byte() > before => {}
                 _ => break,
             }
         }
         if self.state().output_reset {
-            // Where the peer is gone there is nobody to tell.
+            // Fails if the peer is gone, which needs no report.
             set_socket_linger(self.socket.descriptor(), Some(Duration::ZERO)).ok();
             return;
         }
@@ -78,7 +81,8 @@ impl Wire {
         let until = time::Instant::now() + LINGER;
         loop {
             let now = time::Instant::now();
-            // The clock is looked at here too: a peer that always has more to send would keep `timeout_at` from doing so.
+            // Checks the clock here too: a peer that always has more to send would keep
+            // `timeout_at` from it.
             if now >= until || time::timeout_at(until.min(now + LINGER_SILENCE), self.discard_some()).await != Ok(true)
             {
                 break;

@@ -1,6 +1,8 @@
-//! The peer's bytes on their way in: read ahead, read by the guest, or discarded once nobody wants them.
+//! The peer's bytes on their way in: read ahead, read by the guest, or discarded after the guest
+//! has abandoned them.
 //!
-//! Every read of the socket is here, so that why input ended is found out once and told to all who ask.
+//! Every read of the socket is here, so that the reason why input ended is found once and reported
+//! to every caller.
 
 use super::{CHUNK, Wire};
 use bytes::Bytes;
@@ -15,16 +17,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// What is read ahead to find out whether the peer has sent something. Small, since every connection passes through it.
+/// Bytes read ahead to find out whether the peer has sent something. Small, because it happens on
+/// every connection.
 const FIRST_READ: usize = 2 << 10;
 
-/// Where what is read goes.
+/// The destination of a read.
 enum Room<'a> {
-    /// What a vector has room for.
+    /// The spare capacity of a vector.
     Vector(&'a mut Vec<u8>),
     /// A buffer.
     Slice(&'a mut [u8]),
-    /// Nowhere: it is only counted.
+    /// Discarded, and only counted.
     Nowhere(&'a mut [MaybeUninit<u8>]),
 }
 
@@ -37,7 +40,7 @@ impl Room<'_> {
         })
     }
 
-    /// Whether there was room for more than the `count` bytes that were received last.
+    /// Whether there was room for more than the last `count` bytes.
     fn left(&self, count: usize) -> bool {
         match self {
             Self::Vector(vector) => vector.len() < vector.capacity(),
@@ -68,7 +71,8 @@ impl Room<'_> {
 pub enum InputEnd {
     /// The peer closed its sending side.
     Closed,
-    /// The connection broke: a reset, a timeout of the transport, or, under TLS, an end that the peer did not announce.
+    /// The connection broke: a reset, a transport timeout, or, under TLS, an end that the peer did
+    /// not announce.
     Broken(io::ErrorKind),
 }
 
@@ -80,7 +84,7 @@ impl Wire {
         }
     }
 
-    /// Whether there was anything to read, an end included.
+    /// Whether there was anything to read, including an end.
     fn read_ahead(&self) -> bool {
         // On the stack of this function, not in the future of every connection.
         let mut first = [0; FIRST_READ];
@@ -95,11 +99,12 @@ impl Wire {
         }
     }
 
-    /// Up to `most` bytes without waiting: `None` where there are none yet, empty at the end of input.
+    /// Reads up to `most` bytes without waiting: `None` if there are none yet, empty at the end of
+    /// input.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn try_read(&self, most: usize) -> io::Result<Option<Bytes>> {
         if most == 0 {
             return Ok(Some(Bytes::new()));
@@ -115,7 +120,7 @@ impl Wire {
         match self.read_some(Room::Vector(&mut buffer)) {
             None => Ok(None),
             Some(Ok(count)) => {
-                // An end is no byte, however often it is read.
+                // An end does not count as movement, however often it is read.
                 if count > 0 {
                     self.moved();
                 }
@@ -125,11 +130,11 @@ impl Wire {
         }
     }
 
-    /// As [`Self::try_read`], into memory of the caller's.
+    /// As [`Self::try_read`], into the caller's memory.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn try_read_into(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         {
             let mut state = self.state();
@@ -149,7 +154,7 @@ impl Wire {
         Ok(read)
     }
 
-    /// One attempt to read: `None` where it would block.
+    /// One attempt to read; `None` if it would block.
     fn read_some(&self, mut room: Room<'_>) -> Option<Result<usize, io::ErrorKind>> {
         let read = {
             let mut state = self.state();
@@ -165,7 +170,8 @@ impl Wire {
         };
         match read {
             Ok(0) => {
-                // The kernel reports a reset once; after a write has got it, a read finds what looks like an end.
+                // The kernel reports a reset once. After a write has got it, a read finds what
+                // looks like an end.
                 let broken = self.state().output_failed;
                 if let Some(kind) = broken {
                     self.input_ended(InputEnd::Broken(kind));
@@ -185,8 +191,8 @@ impl Wire {
         }
     }
 
-    /// What the socket has. Where that was less than there was room for, the socket is empty now, and is not asked again before the
-    /// reactor has a notice of it: so it is with tokio's own sockets.
+    /// Reads from the socket. If it had less than there was room for, it is empty now, and is not
+    /// read again before the reactor reports it readable, as with tokio's own sockets.
     fn receive(&self, room: &mut Room<'_>) -> io::Result<usize> {
         let mut last = None;
         let received = self.socket.try_read(|socket| {
@@ -195,7 +201,8 @@ impl Wire {
                 return Ok(count);
             }
             last = Some(count);
-            // How the socket is told that it is empty, and a notice used up. One of an end stays.
+            // Tells the socket that it is empty, and consumes the readiness. The readiness of an
+            // end stays.
             Err(io::ErrorKind::WouldBlock.into())
         });
         last.map_or(received, Ok)
@@ -206,7 +213,8 @@ impl Wire {
         self.changed.notify_waiters();
     }
 
-    /// Waits until reading would not block. Looks before it says so, since a notice may be used up already.
+    /// Waits until reading would not block. Checks first, since the readiness may be consumed
+    /// already.
     pub async fn readable(&self) {
         while !self.is_readable() {
             self.notified().await;
@@ -218,28 +226,30 @@ impl Wire {
         self.has_known() || self.has_something()
     }
 
-    /// Waits for a notice that there may be something to read: for those who find out by reading.
+    /// Waits for readiness, for callers that find out by reading.
     pub async fn notified(&self) {
         if let Err(error) = self.socket.readable().await {
             self.input_ended(InputEnd::Broken(error.kind()));
         }
     }
 
-    /// Whether there is something to read, or an end, for which the socket need not be asked.
+    /// Whether there is data or an end that needs no look at the socket.
     fn has_known(&self) -> bool {
         let state = self.state();
         !state.ahead.is_empty() || state.input_end.is_some()
     }
 
-    /// Whether reading would not block, as far as the socket tells; under TLS, as far as what it gives can be decrypted.
+    /// Whether reading would not block, as far as the socket shows; under TLS, as far as its bytes
+    /// can be decrypted.
     fn has_something(&self) -> bool {
         if let Some(something) = self.has_data() {
             return something;
         }
         match self.socket.try_read(|socket| Ok(recv(socket, &mut [0], RecvFlags::PEEK)?)) {
-            Ok(_) => true, // Data or an end: reading tells which.
+            Ok(_) => true, // Data or an end: a read finds out which.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            // The kernel tells an error once: this was it, and a read would find what looks like an end.
+            // The kernel reports an error once. This call consumed it, and a read would find what
+            // looks like an end.
             Err(error) => {
                 self.input_ended(InputEnd::Broken(error.kind()));
                 true
@@ -258,14 +268,15 @@ impl Wire {
                 self.input_ended(InputEnd::Broken(error.kind()));
                 return Poll::Ready(());
             }
-            // A socket that has something may still have no data.
+            // A readable socket may still have no decrypted data.
             if data.is_none() {
                 return Poll::Ready(());
             }
         }
     }
 
-    /// Why input ended; waits until it has, or until a write has found the connection broken.
+    /// The reason why input ended. Waits until it has, or until a write has found the connection
+    /// broken.
     pub async fn input_end(&self) -> InputEnd {
         loop {
             let changed = self.changed.notified();
@@ -279,7 +290,7 @@ impl Wire {
         }
     }
 
-    /// No one will read the rest of the input: [`Self::tend`] discards it.
+    /// The guest will not read the rest of the input: [`Self::tend`] discards it.
     pub fn abandon_input(&self) {
         let mut state = self.state();
         if !mem::replace(&mut state.input_abandoned, true) && state.input_end.is_none() {
@@ -287,7 +298,7 @@ impl Wire {
         }
     }
 
-    /// Reads and forgets until the input ends.
+    /// Discards input until it ends.
     pub(super) async fn discard(&self) {
         self.state().ahead = Bytes::new();
         while self.discard_some().await {}

@@ -1,11 +1,13 @@
-//! The connection's socket, as its guest's streams and the connection itself share it.
+//! The connection's socket, shared by its guest's streams and the connection itself.
 //!
-//! Everything that touches the socket is here, so that the rules hold whoever reads or writes: reads and writes are tried
-//! first and awaited only when they would block; at most [`CHUNK`] bytes are ever kept in memory for a direction; an end, a
-//! reset and an expired wait are told apart; and the moment of the last byte is known.
+//! All access to the socket is here, so that the same rules hold for every caller. Reads and writes
+//! are tried first and awaited only if they would block. At most [`CHUNK`] bytes are kept in memory
+//! for each direction. An end, a reset and an expired wait are distinct. The moment of the last
+//! byte is known.
 //!
-//! This file owns the state that the two directions share; `input` and `output` are the directions, `movement` when there was any,
-//! `end` what is done beside the guest and after it, `secure` what lies between them and the socket under TLS.
+//! This file owns the state that the two directions share. `input` and `output` are the directions,
+//! `movement` is the moment of the last byte, `end` is the work beside the guest and after it, and
+//! `secure` is TLS between them and the socket.
 
 pub(crate) mod draining;
 mod end;
@@ -33,46 +35,46 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The most that is moved, and the most that is kept, at a time: what a pipe holds, too.
+/// The most bytes that are moved or kept at a time: the capacity of a pipe.
 pub const CHUNK: usize = 64 << 10;
 
-/// One connection's socket and what is known of its two directions.
+/// The socket of one connection, and the state of its two directions.
 #[derive(Debug)]
 pub struct Wire {
     socket: Socket,
     /// When a byte last moved, in either direction.
     movement: Arc<Movement>,
     state: Mutex<State>,
-    /// Rung when a direction changes in a way that someone may wait for.
+    /// Notified when a direction changes in a way that a task may wait for.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Read ahead, not yet taken.
+    /// Read ahead, not yet taken by the guest.
     ahead: Bytes,
-    /// Why input ended, once it has.
+    /// The reason why input ended, once it has.
     input_end: Option<InputEnd>,
-    /// The guest will read no more; what comes is discarded.
+    /// The guest will not read more; further input is discarded.
     input_abandoned: bool,
-    /// Accepted from the guest, not yet taken by the kernel.
+    /// Accepted from the guest, not yet by the kernel.
     unsent: BytesMut,
-    /// The kernel was asked to take that and has not. Otherwise it is held back.
+    /// The kernel was asked to take `unsent` and has not. Otherwise the host holds it back.
     refused: bool,
-    /// What the guest was told that it may write, whatever has become of the room for it since.
+    /// The bytes that the guest was permitted to write, even if the room has gone since.
     permit: usize,
-    /// The guest will write no more.
+    /// The guest will not write more.
     output_finished: bool,
-    /// The kernel was told so.
+    /// The sending side of the socket is shut down.
     output_shut: bool,
-    /// The guest did not come to its end: what the peer gets must not look whole, where that can be seen.
+    /// The guest did not finish: its output must not look complete, if the protocol can show that.
     output_cut: bool,
-    /// The peer could take an end for that of the whole: it gets a reset instead.
+    /// The peer could take an end for a complete answer, and so gets a reset.
     output_reset: bool,
     output_failed: Option<io::ErrorKind>,
-    /// What the guest has written went nowhere, rather than only the end that follows it.
+    /// Output of the guest was lost, not only the end after it.
     output_lost: bool,
-    /// What encrypts, after a handshake.
+    /// The TLS session, after a handshake.
     tls: Option<Box<Session>>,
 }
 
@@ -83,23 +85,23 @@ impl Wire {
         Arc::new(Self { socket, movement: Arc::default(), state: Mutex::default(), changed: Notify::new() })
     }
 
-    /// The address of this end; `None` on unix, and where it has none any more.
+    /// The local address; `None` on unix, and if the socket no longer has one.
     pub fn local_address(&self) -> Option<SocketAddr> {
         let address: SocketAddrAny = getsockname(self.socket.descriptor()).ok()?;
         SocketAddr::try_from(address).ok()
     }
 
-    /// Which process is at the other end of a unix connection: that which connected.
+    /// The process that connected, at the other end of a unix connection.
     pub fn peer_process(&self) -> Option<UnixCredentials> {
         getsockopt(&self.socket.descriptor(), PeerCredentials).ok()
     }
 
-    /// When a byte last moved in either direction; when the connection was opened, where none has.
+    /// The time of the last byte in either direction; before the first, the time of opening.
     pub fn last_byte(&self) -> Instant {
         self.movement.last()
     }
 
-    /// For whoever has to know that for longer.
+    /// The same, for callers that outlive the wire.
     pub fn movement(&self) -> &Arc<Movement> {
         &self.movement
     }
@@ -109,16 +111,16 @@ impl Wire {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock can leave the state half changed.
+        // A holder of the lock cannot leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why this process could not wait for it, where that is why it looks broken.
+    /// The reason why the reactor could not watch the socket, if that is why it looks broken.
     pub fn unwatched(&self) -> Option<&io::Error> {
         self.socket.refusal()
     }
 
-    /// Whether the peer was gone before it was sent all that the guest has written.
+    /// Whether the peer was gone before it got all that the guest has written.
     pub fn lost_output(&self) -> bool {
         self.state().output_lost
     }

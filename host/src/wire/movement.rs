@@ -1,15 +1,15 @@
-//! When something last moved: the bytes of a connection, or those of one request on it.
+//! The time of the last movement: of a connection's bytes, or of one request on it.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// The moment of the last movement. What is idle, and since when, is told by it.
+/// The time of the last movement, from which idle time is measured.
 #[derive(Debug)]
 pub struct Movement {
     begun: Instant,
-    /// In microseconds after `begun`.
+    /// Microseconds since `begun`.
     last: AtomicU64,
 }
 
@@ -20,12 +20,12 @@ impl Default for Movement {
 }
 
 impl Movement {
-    /// When there was any; the beginning, where there was none.
+    /// The last movement; before the first, the beginning.
     pub fn last(&self) -> Instant {
         self.begun + Duration::from_micros(self.last.load(Ordering::Relaxed))
     }
 
-    /// There is some now.
+    /// Records a movement now.
     pub fn note(&self) {
         // A u64 of microseconds lasts for half a million years.
         let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);

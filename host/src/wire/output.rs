@@ -1,8 +1,9 @@
 //! The guest's bytes on their way out, and the half-close that ends them.
 //!
-//! Every write to the socket is here. Little is held back until the guest waits, computes for long, or ends: what it writes piece
-//! by piece is one packet, and so are its last bytes and the end that follows them. What the kernel does not take then is kept,
-//! one piece of it, until it does; why a write failed is kept for good.
+//! Every write to the socket is here. Output is held back until the guest waits, computes for long,
+//! or ends, up to a small amount: pieces that the guest writes one by one become one packet, and
+//! its last bytes go out with the end. Output that the kernel does not take is kept, up to one
+//! chunk. The reason why a write failed is kept for good.
 
 use super::{CHUNK, Wire};
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,16 +13,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// The most that is held back: what one record of TLS holds, too.
+/// The most bytes that are held back: the capacity of one TLS record.
 const HELD_BACK: usize = 16 << 10;
 
 impl Wire {
-    /// How much may be written by [`Self::write`], which is nothing where there is no room. It holds for one write, also where the
-    /// room is gone by then.
+    /// The number of bytes that [`Self::write`] may take; 0 if there is no room. Valid for one
+    /// write, even if the room is gone by then.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn permit(&self) -> io::Result<usize> {
         let room = self.try_room()?;
         let mut state = self.state();
@@ -29,11 +30,11 @@ impl Wire {
         Ok(state.permit)
     }
 
-    /// Takes the permit, and a new one where there is none.
+    /// Consumes the permit, or a new one if there is none.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn take_permit(&self) -> io::Result<usize> {
         if self.state().permit == 0 {
             self.permit()?;
@@ -41,18 +42,19 @@ impl Wire {
         Ok(mem::take(&mut self.state().permit))
     }
 
-    /// Takes all of it, and keeps what the kernel does not take at once. It must be permitted, or there must be room.
+    /// Takes all bytes, and keeps those that the kernel does not take at once. The caller needs a
+    /// permit, or room.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn write(&self, mut bytes: Bytes) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.try_write(&bytes)? {
                 Some(count) => bytes.advance(count),
                 None => {
                     self.keep(BytesMut::from(bytes));
-                    // The guest may not come back for it before its peer has had it.
+                    // The guest may not write again before its peer has received this.
                     self.changed.notify_waiters();
                     return Ok(());
                 }
@@ -61,19 +63,19 @@ impl Wire {
         Ok(())
     }
 
-    /// Takes some of it: all, where that is little enough to be held back, else what the kernel takes at once. `None` where there
-    /// is no room for any.
+    /// Takes some bytes: all, if they are few enough to be held back, else those that the kernel
+    /// takes at once. `None` if there is no room.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let fits = {
             let state = self.state();
             !state.stuck() && state.unsent.len() + bytes.len() <= HELD_BACK
         };
         if !fits && !self.try_flush()? {
-            // The guest may not come back for what it has written before.
+            // The guest may not come back for its earlier bytes.
             self.changed.notify_waiters();
             return Ok(None);
         }
@@ -88,8 +90,8 @@ impl Wire {
         Ok(Some(bytes.len()))
     }
 
-    /// What the kernel takes at once; `None` where it takes nothing. Under TLS one piece is kept that was encrypted already, and
-    /// `None` is the answer until the kernel has taken that.
+    /// Sends the bytes that the kernel takes at once; `None` if it takes none. Under TLS one
+    /// encrypted piece is kept, and the result is `None` until the kernel has taken it.
     fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let sent = {
             let mut state = self.state();
@@ -111,7 +113,8 @@ impl Wire {
         }
     }
 
-    /// Nothing where the kernel would not take anything now; otherwise nothing is sent any more.
+    /// Does nothing if the kernel cannot take more now. After any other error, nothing more is
+    /// sent.
     fn not_sent(&self, error: io::Error) -> io::Result<()> {
         if waits(&error) {
             return Ok(());
@@ -121,14 +124,14 @@ impl Wire {
             state.output_failed = Some(error.kind());
             state.unsent = BytesMut::new();
             state.refused = false;
-            // What is encrypted goes nowhere either: whoever tends the socket must not try it for ever.
+            // Encrypted bytes are dropped too: `tend` must not retry them for ever.
             state.tls.iter_mut().for_each(|session| session.mute());
         }
         self.changed.notify_waiters();
         Err(error)
     }
 
-    /// The kernel takes no more for now.
+    /// Keeps the bytes that the kernel does not take now.
     fn keep(&self, mut bytes: BytesMut) {
         let mut state = self.state();
         state.refused = true;
@@ -139,11 +142,11 @@ impl Wire {
         }
     }
 
-    /// Whether everything that was written has been taken by the kernel, after one more attempt.
+    /// Whether the kernel has taken everything that was written, after one more attempt.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     fn try_flush(&self) -> io::Result<bool> {
         let mut unsent = {
             let mut state = self.state();
@@ -168,30 +171,30 @@ impl Wire {
         }
     }
 
-    /// Sends what is held back: whoever writes does something else now.
+    /// Sends the output held back, because the guest does something other than writing now.
     pub fn release(&self) {
         let held_back = {
             let state = self.state();
             !state.unsent.is_empty() && !state.stuck()
         };
-        // Whoever writes next is told of an error.
+        // The next write reports an error.
         if held_back && matches!(self.try_flush(), Ok(false)) {
             self.changed.notify_waiters();
         }
     }
 
-    /// Waits until everything that was written has been taken by the kernel, or the connection broke.
+    /// Waits until the kernel has taken everything that was written, or the connection broke.
     pub(super) async fn flushed(&self) {
         while let Ok(false) = self.try_flush() {
             self.writable().await;
         }
     }
 
-    /// Whether something can be written: the kernel has taken what it would not take at once, after one more attempt.
+    /// Whether there is room to write, after one more attempt to send kept bytes.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn try_room(&self) -> io::Result<bool> {
         let (stuck, failed) = {
             let state = self.state();
@@ -213,7 +216,7 @@ impl Wire {
 
     async fn writable(&self) {
         if let Err(error) = self.socket.writable().await {
-            // Told at the next attempt.
+            // The next attempt reports the error.
             self.not_sent(error).ok();
         }
     }
@@ -221,14 +224,14 @@ impl Wire {
     /// Waits until writing would not block, for streams that are polled.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         if let Err(error) = ready!(self.socket.poll_writable(context)) {
-            // Told at the next attempt.
+            // The next attempt reports the error.
             self.not_sent(error).ok();
         }
         Poll::Ready(())
     }
 
-    /// No one will write any more: closes the sending side, at once where everything is sent, else [`Self::tend`] does
-    /// when it is. Under TLS the peer is told by `close_notify` first, and may go on sending.
+    /// Ends the output: closes the sending side at once if everything is sent, else [`Self::tend`]
+    /// closes it later. Under TLS the peer first gets `close_notify`, and may go on sending.
     pub fn finish_output(&self) {
         if mem::replace(&mut self.state().output_finished, true) {
             return;
@@ -239,14 +242,16 @@ impl Wire {
         }
     }
 
-    /// The guest has failed in the middle of what it was writing. What there is of it is sent, but under TLS the end is not announced,
-    /// so that nobody takes a part for the whole. Without TLS there is no such difference.
+    /// The guest has failed in the middle of its output. The bytes so far are sent, but under TLS
+    /// the end is not announced, so that the peer does not take a part for the whole. Without TLS
+    /// there is no such difference.
     pub fn cut_output(&self) {
         let mut state = self.state();
         state.output_cut = !state.output_finished;
     }
 
-    /// The same where the end of the connection says that all has come, as in HTTP/1.0: the peer gets a reset.
+    /// As [`Self::cut_output`], for a protocol in which the end marks a complete answer, such as
+    /// HTTP/1.0: the peer gets a reset.
     pub fn reset_output(&self) {
         self.cut_output();
         self.state().output_reset = true;
@@ -256,13 +261,13 @@ impl Wire {
         let mut state = self.state();
         if !mem::replace(&mut state.output_shut, true) {
             state.tls.iter_mut().for_each(|session| session.mute());
-            // Where the peer is gone there is nobody to tell.
+            // Fails if the peer is gone, which needs no report.
             shutdown(self.socket.descriptor(), Shutdown::Write).ok();
         }
     }
 }
 
-/// Whether that is no error, but the kernel's word that it takes nothing now.
+/// Whether the error only says that the kernel takes nothing now.
 pub(super) fn waits(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

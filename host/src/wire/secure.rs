@@ -1,6 +1,7 @@
-//! TLS between the guest's bytes and the socket: the handshake, and each direction's way through the session.
+//! TLS between the guest's bytes and the socket: the handshake, and each direction's path through
+//! the session.
 //!
-//! A plain connection has no session, and pays for one with a look at whether it has.
+//! A plain connection has no session, and pays one check for that.
 
 use super::{
     State, Wire,
@@ -12,15 +13,16 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg
 use std::io::{self, IoSlice, Read, Write};
 
 impl Wire {
-    /// Goes through the handshake of a session. Afterwards all that is read and written is data within it.
+    /// Performs the handshake of a session. Afterwards everything read and written is data within
+    /// it.
     ///
     /// # Errors
     ///
-    /// Where there will be none. What there is to tell the peer is sent by [`Self::conclude`].
+    /// If the handshake fails. [`Self::conclude`] then sends the alert, if there is one.
     pub async fn secure(&self, session: Session) -> Result<(), HandshakeError> {
         let mut session = Box::new(session);
         let shaken = loop {
-            let ready = match session.shake(&mut Transport(self, SendFlags::NOSIGNAL)) {
+            let ready = match session.handshake(&mut Transport(self, SendFlags::NOSIGNAL)) {
                 Ok(Step::Done) => break Ok(()),
                 Ok(Step::Readable) => self.socket.readable().await,
                 Ok(Step::Writable) => self.socket.writable().await,
@@ -34,16 +36,17 @@ impl Wire {
         shaken
     }
 
-    /// What is known of the peer by TLS, where there is any.
+    /// Reads facts about the peer from the TLS session; `None` without TLS.
     pub fn session<T>(&self, ask: impl FnOnce(&Session) -> T) -> Option<T> {
         self.state().tls.as_deref().map(ask)
     }
 
-    /// Has `take` copy what it wants of the next data. 0 is the peer's word that it was the last.
+    /// Passes the next data to `take`, which returns the number of bytes that it used. 0 after the
+    /// peer's `close_notify`.
     pub(super) fn decrypt(&self, session: &mut Session, take: impl FnOnce(&[u8]) -> usize) -> io::Result<usize> {
         let read = session.read(&mut Transport(self, SendFlags::NOSIGNAL), take);
         if session.has_unsent() {
-            // An answer to the peer that its reader has no part in.
+            // TLS has an answer for the peer, which `tend` has to send.
             self.changed.notify_waiters();
         }
         read?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
@@ -52,14 +55,15 @@ impl Wire {
     pub(super) fn encrypt(&self, session: &mut Session, data: &[u8], flags: SendFlags) -> io::Result<usize> {
         let was_stuck = session.has_unsent();
         let written = session.write(&mut Transport(self, flags), data);
-        // Once: whoever tends the socket comes here too.
+        // Once, because `tend` comes here too.
         if session.has_unsent() && !was_stuck {
             self.changed.notify_waiters();
         }
         written?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
-    /// Whether nothing encrypted is left to send; after the last data that includes the word that it was the last.
+    /// Whether no encrypted bytes are left to send. After the last data this includes
+    /// `close_notify`.
     pub(super) fn flush_encrypted(&self) -> io::Result<bool> {
         let mut state = self.state();
         let finished = state.output_finished && !state.output_cut;
@@ -74,7 +78,7 @@ impl Wire {
         flushed
     }
 
-    /// Whether there is data to read, or an end, without waiting; `None` where there is no TLS.
+    /// Whether data or an end can be read without waiting; `None` without TLS.
     pub(super) fn has_data(&self) -> Option<bool> {
         let read = {
             let mut state = self.state();
@@ -87,7 +91,7 @@ impl Wire {
         match read {
             Ok(_) => Some(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(false),
-            // Told once.
+            // Reported once.
             Err(error) => {
                 self.input_ended(InputEnd::Broken(error.kind()));
                 Some(true)
@@ -95,8 +99,9 @@ impl Wire {
         }
     }
 
-    /// What still comes is wanted by nobody, and need not be decrypted to be discarded. What broke TLS is no reason to close at once:
-    /// bytes that are left unread would make a reset of it, and the peer might never see the alert.
+    /// Drops the session: input is only discarded from here on, and needs no decryption. A TLS
+    /// error is not a reason to close at once: unread bytes would cause a reset, and the peer might
+    /// miss the alert.
     pub(super) fn forget_session(&self) {
         let mut state = self.state();
         if state.tls.take().is_some() && matches!(state.input_end, Some(InputEnd::Broken(_))) {
@@ -106,18 +111,18 @@ impl Wire {
 }
 
 impl State {
-    /// Whether the kernel has not taken what it was asked to take.
+    /// Whether the kernel has not taken bytes that it was asked to take.
     pub(super) fn stuck(&self) -> bool {
         self.refused || self.tls.as_ref().is_some_and(|session| session.has_unsent())
     }
 
-    /// The last bytes wait for the end, which follows as soon as all of them are sent, and go out with it.
+    /// Before the end the last bytes are sent with MSG_MORE, so that they go out with it.
     pub(super) fn send_flags(&self) -> SendFlags {
         if self.output_finished { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL }
     }
 }
 
-/// The socket as a session sees it, and how what it sends is sent. It never waits.
+/// The socket as the session sees it, and the flags for sending. It never waits.
 struct Transport<'a>(&'a Wire, SendFlags);
 
 impl Read for Transport<'_> {

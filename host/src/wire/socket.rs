@@ -1,6 +1,7 @@
-//! A connection's socket: asked first, and watched by the reactor only when something has to be waited for.
+//! A connection's socket: tried first, and watched by the reactor only when a task has to wait for
+//! it.
 //!
-//! A peer that has sent its request before it is accepted is answered without the reactor ever hearing of it, except to wait
+//! A peer that sends its request before the accept is answered without the reactor, except to wait
 //! for the peer's end.
 
 use crate::system::kernel;
@@ -20,9 +21,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub(super) struct Socket {
     descriptor: Arc<OwnedFd>,
     watched: OnceLock<AsyncFd<Arc<OwnedFd>>>,
-    /// Why the reactor does not take it.
+    /// The reason why the reactor does not accept the socket.
     refusal: OnceLock<io::Error>,
-    /// What was read last was all that there was. Of no meaning once the socket is watched.
+    /// The last read emptied the socket. Unused once the reactor watches it.
     emptied: AtomicBool,
 }
 
@@ -40,12 +41,12 @@ impl Socket {
         &self.descriptor
     }
 
-    /// Why the reactor does not take it, where it was asked to.
+    /// The reason why the reactor does not accept the socket, if it was asked to.
     pub(super) fn refusal(&self) -> Option<&io::Error> {
         self.refusal.get()
     }
 
-    /// Needs a runtime, whose reactor watches it from here on.
+    /// Registers the socket with the runtime's reactor, which watches it from here on.
     fn watched(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
         if let Some(watched) = self.watched.get() {
             return Ok(watched);
@@ -55,11 +56,12 @@ impl Socket {
             self.refusal.set(error).ok();
             kind
         })?;
-        // Nobody else was first: a connection and its guest are one task.
+        // A race is impossible: a connection and its guest are one task.
         Ok(self.watched.get_or_init(|| watched))
     }
 
-    /// Reads, unless it is known that there is nothing. `WouldBlock` tells that the socket is empty, whether or not something was read.
+    /// Reads, unless the socket is known to be empty. `WouldBlock` from `read` marks it as empty,
+    /// even after some bytes.
     pub(super) fn try_read<T>(&self, read: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
         if self.watched.get().is_some() || self.emptied.load(Ordering::Relaxed) {
             return self.watched()?.try_io(Interest::READABLE, |socket| read(socket));
@@ -69,7 +71,7 @@ impl Socket {
         })
     }
 
-    /// Writes, unless it is known that there is no room.
+    /// Writes, unless the socket is known to have no room.
     pub(super) fn try_write<T>(&self, write: impl FnOnce(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
         match self.watched.get() {
             Some(watched) => watched.try_io(Interest::WRITABLE, |socket| write(socket)),
@@ -77,11 +79,11 @@ impl Socket {
         }
     }
 
-    /// Waits for a notice that there may be something to read.
+    /// Waits for readiness to read.
     ///
     /// # Errors
     ///
-    /// Where the reactor cannot take it.
+    /// If the reactor does not accept the socket.
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self.watched()?.readable().await {
             Ok(mut ready) => ready.retain_ready(),
@@ -90,11 +92,11 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for a notice that there may be room.
+    /// Waits for readiness to write.
     ///
     /// # Errors
     ///
-    /// Where the reactor cannot take it.
+    /// If the reactor does not accept the socket.
     pub(super) async fn writable(&self) -> io::Result<()> {
         match self.watched()?.writable().await {
             Ok(mut ready) => ready.retain_ready(),

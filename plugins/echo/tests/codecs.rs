@@ -1,5 +1,6 @@
-//! That the crates which people frame their protocols with work over the SDK: a parser of HTTP, and codecs as `tokio-util` has
-//! them. The tests are here and not in the SDK's workspace, whose own dependencies these would change the features of.
+//! Common crates for framing protocols work with the SDK: an HTTP parser, and codecs in the form of
+//! `tokio-util`. The tests are here because in the SDK's workspace these crates would change the
+//! features of its own dependencies.
 #![cfg(not(target_family = "wasm"))]
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
@@ -34,7 +35,7 @@ fn httparse_finds_the_head_and_leaves_the_body() {
     assert_eq!((answer.text().as_str(), answer.error), ("/p body /", None));
 }
 
-/// A codec wants its own buffer; the loop that fills it is all that there is between the two.
+/// A codec has its own buffer. This loop, which fills it, is all the code between the two.
 fn decode<D: Decoder<Error = E>, E: From<io::Error>>(
     connection: &mut Connection,
     codec: &mut D,

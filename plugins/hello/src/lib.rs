@@ -1,14 +1,15 @@
-//! Answers a name with a greeting: `bob` and the end of the line, or of the input, with `Hello bob!`.
+//! Greets by name: it answers `bob` and the end of the line, or of the input, with `Hello bob!`.
 //!
-//! No name is answered with `Hello world!`. A name is what is left of the line without the spaces around it. Of a line
-//! longer than [`LONGEST_LINE`] only the beginning counts, since the peer must not decide how much memory a guest uses.
+//! Without a name the answer is `Hello world!`. A name is the line without the spaces around it. Of
+//! a line longer than [`LONGEST_LINE`] only the beginning counts, since the peer must not decide
+//! how much memory a guest uses.
 
 use std::io::{self, BufRead, Read, Write};
 
 use uninterruptible_guest::Connection;
 use uninterruptible_guest_minimal as _;
 
-/// In bytes, the end of the line included.
+/// In bytes, with the end of the line.
 pub const LONGEST_LINE: u64 = 4096;
 
 #[uninterruptible_guest::handler]
@@ -40,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_the_world() {
+    fn without_a_name_the_world_is_greeted() {
         assert_eq!(Peer::new().meets(handle_request).text(), "Hello world!\n");
         assert_eq!(Peer::new().sends(" \t\r\n").meets(handle_request).text(), "Hello world!\n");
     }
@@ -51,18 +52,18 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_name_is_cut() {
+    fn an_endless_name_is_truncated() {
         let answer = Peer::new().sends("x".repeat(100_000)).meets(handle_request);
         assert_eq!(answer.bytes.len() as u64, LONGEST_LINE + "Hello !\n".len() as u64);
     }
 
     #[test]
-    fn bytes_that_are_no_text_come_back_as_they_were() {
+    fn bytes_that_are_not_text_come_back_unchanged() {
         assert_eq!(Peer::new().sends(b"\xff\xfe\n").meets(handle_request).bytes, b"Hello \xff\xfe!\n");
     }
 
     #[test]
-    fn a_reset_is_no_name() {
+    fn a_reset_is_not_a_name() {
         let answer = Peer::new().sends("bo").resets("reset by peer").meets(handle_request);
         assert_eq!((answer.text().as_str(), answer.error.as_deref()), ("", Some("reset by peer")));
     }

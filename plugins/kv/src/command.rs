@@ -1,15 +1,15 @@
-//! What a line may say.
+//! The commands of the protocol.
 
 use crate::key::{Key, LONGEST_KEY};
 use crate::store::LONGEST_VALUE;
 
-/// In bytes, its end included: a word, a key, a length, and room for what is none of them to be told apart.
+/// In bytes, with its end: a word, a key, a length, and room to recognise longer lines as invalid.
 pub(crate) const LONGEST_LINE: u64 = LONGEST_KEY as u64 + 48;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Get(Key),
-    /// A value of that length follows.
+    /// A value of this length follows.
     Put(Change, Key, usize),
     Delete(Key),
     Keys(Vec<u8>),
@@ -22,10 +22,10 @@ pub(crate) enum Change {
 }
 
 impl Command {
-    /// From a line with its end, or what says why it is none.
+    /// Parses a line with its end. The error says what is wrong.
     pub(crate) fn parse(line: &[u8]) -> Result<Self, String> {
         let Some(line) = line.strip_suffix(b"\n") else {
-            return Err("the line has no end".to_owned());
+            return Err("the line is not complete".to_owned());
         };
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
@@ -59,7 +59,7 @@ mod tests {
     use crate::store::LONGEST_VALUE;
 
     #[test]
-    fn lines_are_understood() {
+    fn commands_are_parsed() {
         let key = || Key::new(b"k").unwrap();
         for (line, command) in [
             ("GET k\n", Command::Get(key())),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_refused_with_what_would_be_one() {
+    fn an_invalid_command_is_rejected_with_the_valid_ones() {
         for line in ["\n", "get k\n", "GET\n", "GET \n", "GET  k\n", "GET a b\n", "SET k\n", "KEYS a b\n", "PUT k 1\n"]
         {
             assert!(Command::parse(line.as_bytes()).is_err(), "{line}");
@@ -87,6 +87,6 @@ mod tests {
             let refusal = Command::parse(format!("SET k {length}\n").as_bytes()).unwrap_err();
             assert_eq!(refusal, "a length is 0 to 1048576 bytes", "{length}");
         }
-        assert_eq!(Command::parse(b"GET k").unwrap_err(), "the line has no end");
+        assert_eq!(Command::parse(b"GET k").unwrap_err(), "the line is not complete");
     }
 }

@@ -1,5 +1,6 @@
-//! The directory of the store, held open for what the standard library's C library does not do alike, or not at all, in each lane of
-//! `plugins/build`: to sync it, before which nothing that was renamed, linked or removed in it is on the disk; and to link.
+//! The directory of the store, held open for calls that the standard library's C library does not
+//! support in each build variant of `plugins/build`: link, and sync, after which renames, links and
+//! removals in it are on the disk.
 
 #[cfg(target_family = "wasm")]
 pub(crate) use granted::Directory;
@@ -21,7 +22,7 @@ mod granted {
         pub(crate) fn open(path: &Path) -> io::Result<Self> {
             let granted = get_directories().into_iter().find(|(_, granted)| Path::new(granted) == path);
             let Some((directory, _)) = granted else {
-                return Err(io::Error::other(format!("{} is not a directory that was granted", path.display())));
+                return Err(io::Error::other(format!("{} is not a granted directory", path.display())));
             };
             Ok(Self(directory))
         }
@@ -30,7 +31,7 @@ mod granted {
             self.0.sync().map_err(|code| io::Error::other(format!("the directory cannot be synced: {}", code.name())))
         }
 
-        /// Gives a file another name, which must be new. Both are relative to the directory.
+        /// Gives a file a second name, which must be new. Both are relative to the directory.
         pub(crate) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
             let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
             self.0.link_at(PathFlags::empty(), &from, &self.0, &to).map_err(|code| match code {

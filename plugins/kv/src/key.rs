@@ -1,17 +1,17 @@
-//! A key, and the name of the file that holds its value. No two keys share a name, and no key names anything but a file of its
-//! own in the store's directory.
+//! A key, and the name of the file that holds its value. Two keys never share a name, and a key
+//! names only its own file in the store's directory.
 
 use std::fmt;
 
-/// In bytes. A file's name has at most 255, and each byte of a key becomes up to three of them.
+/// In bytes. A file name has at most 255, and each byte of a key becomes up to three of them.
 pub const LONGEST_KEY: usize = 80;
 
-/// One to [`LONGEST_KEY`] bytes, none of them a space or a control character.
+/// One to [`LONGEST_KEY`] bytes, without spaces and control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(Vec<u8>);
 
 impl Key {
-    /// `None` where it is no key.
+    /// `None` if the bytes are not a valid key.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let valid = (1..=LONGEST_KEY).contains(&bytes.len()) && bytes.iter().all(|&byte| byte > b' ' && byte != 0x7f);
@@ -24,8 +24,8 @@ impl Key {
         &self.0
     }
 
-    /// The name of its file: letters, digits, `_` and `-` as they are, every other byte as `%2F`. So it never begins with a dot,
-    /// which the store's own files do.
+    /// The name of its file: letters, digits, `_` and `-` unchanged, every other byte as in `%2F`.
+    /// So it never begins with a dot, as the store's own files do.
     #[must_use]
     pub fn file_name(&self) -> String {
         let mut name = String::with_capacity(self.0.len() * 3);
@@ -41,7 +41,7 @@ impl Key {
         name
     }
 
-    /// The key whose file has this name; `None` where it is no key's.
+    /// The key whose file has this name; `None` if it is not a key's file.
     #[must_use]
     pub fn of_file(name: &str) -> Option<Self> {
         let (mut bytes, mut rest) = (Vec::with_capacity(name.len()), name.as_bytes());
@@ -55,7 +55,7 @@ impl Key {
             bytes.push(u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?);
             rest = after;
         }
-        // Somebody else's file may look like one that was written otherwise: `a%41` would be `aA`.
+        // Another program's file may look like a key in another spelling: `a%41` would be `aA`.
         Self::new(&bytes).filter(|key| key.file_name() == name)
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::{Key, LONGEST_KEY};
 
     #[test]
-    fn every_byte_that_a_key_may_have_survives_as_a_file_name() {
+    fn every_valid_byte_survives_in_a_file_name() {
         for byte in (0x21..=0xff).filter(|&byte| byte != 0x7f) {
             let key = Key::new(&[b'k', byte]).unwrap();
             let name = key.file_name();
@@ -90,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn an_invalid_key_is_rejected() {
         for bytes in [b"".as_slice(), b"a b", b"a\0", b"\x7f", b"a\n", &[b'a'; LONGEST_KEY + 1]] {
             assert_eq!(Key::new(bytes), None, "{bytes:?}");
         }
     }
 
     #[test]
-    fn files_of_others_are_no_keys() {
+    fn files_of_other_programs_are_not_keys() {
         for name in ["", ".writing", "a.txt", "a%41", "a%2f", "%", "%2", "%+1", "%é", "a b", "%20"] {
             assert_eq!(Key::of_file(name), None, "{name}");
         }

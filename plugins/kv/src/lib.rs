@@ -1,7 +1,7 @@
-//! Keeps values under keys in a granted directory, behind a line protocol: README.md has both. What it has acknowledged is on the
-//! disk.
+//! Keeps values under keys in a granted directory, behind a line protocol: README.md describes
+//! both. An acknowledged change is on the disk.
 //!
-//! Here is the conversation; `command` has what a line may say, `store` how it is kept.
+//! This file has the conversation, `command` parses lines, and `store` keeps the values.
 
 mod command;
 mod directory;
@@ -16,7 +16,7 @@ pub use key::{Key, LONGEST_KEY};
 pub use store::{LONGEST_VALUE, Store};
 use uninterruptible_guest::{Connection, Ready};
 
-/// Where guests have the store's directory, unless an argument names another place.
+/// The path of the store's directory in guests, unless an argument names another one.
 const DIRECTORY: &str = "/kv";
 
 #[uninterruptible_guest::handler]
@@ -34,20 +34,21 @@ fn serve(mut connection: Connection, mut store: Store) -> io::Result<()> {
         }
         let command = match Command::parse(&line) {
             Ok(command) => command,
-            // A value that was announced otherwise would be taken for commands.
+            // After an invalid announcement the value could be taken for commands.
             Err(mistake) => return writeln!(connection, "ERROR {mistake}"),
         };
         if !answer(&mut connection, &mut store, command)? {
             return Ok(());
         }
-        // Who asks for nothing is let go when the host wants to end; what has been asked is answered.
+        // When the host drains, an idle client is closed, and a command that has arrived is
+        // answered.
         if connection.ready() == Ready::Draining && !connection.has_arrived() {
             return Ok(());
         }
     }
 }
 
-/// Does what it was told, and says so; false where the conversation is over.
+/// Executes a command and answers it. False if the conversation is over.
 fn answer(connection: &mut Connection, store: &mut Store, command: Command) -> io::Result<bool> {
     match command {
         Command::Get(key) => match store.get(&key) {
@@ -86,12 +87,12 @@ fn answer(connection: &mut Connection, store: &mut Store, command: Command) -> i
     Ok(true)
 }
 
-/// The value that was announced; `None` where what came is something else.
+/// Reads an announced value; `None` if the input does not match the announcement.
 fn read_value(connection: &mut Connection, length: usize) -> io::Result<Option<Vec<u8>>> {
-    // It grows with what arrives, since to announce much costs a peer nothing.
+    // Grows with the arriving bytes, since announcing a large value costs a peer nothing.
     let mut value = Vec::new();
     if (&mut *connection).take(length as u64).read_to_end(&mut value)? < length {
-        return Ok(None); // the peer has ended in the middle
+        return Ok(None); // the input ends in the middle
     }
     let mut end = Vec::new();
     (&mut *connection).take(2).read_until(b'\n', &mut end)?;
@@ -99,13 +100,13 @@ fn read_value(connection: &mut Connection, length: usize) -> io::Result<Option<V
         b"\n" | b"\r\n" => Ok(Some(value)),
         b"" | b"\r" => Ok(None),
         _ => {
-            connection.write_all(b"ERROR the value is longer than it was said to be\n")?;
+            connection.write_all(b"ERROR the value is longer than announced\n")?;
             Ok(None)
         }
     }
 }
 
-/// The reason is for those who operate the store, not for its clients.
+/// The reason is for the operator of the store, not for its clients.
 fn failed(connection: &mut Connection, how: &str, what: &dyn Display, error: &io::Error) -> io::Result<()> {
     eprintln!("{what} cannot be {how}: {error}");
     writeln!(connection, "ERROR it cannot be {how}")

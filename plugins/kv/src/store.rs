@@ -1,9 +1,12 @@
-//! The values, as files. Guests share nothing but the directory, and any of them may end between any two of its calls; so each
-//! change is one call that the system does wholly or not at all, and nothing needs a lock:
+//! The values, as files. Guests share only the directory, and each of them may be ended between any
+//! two of its calls. So each change is one call that the system does completely or not at all, and
+//! nothing needs a lock:
 //!
-//! * a value is written to a file that nobody else knows, synced, and only then given its name (`rename`, or `link` where the name
-//!   must be new). Whoever opens the name sees the old value or the new one;
-//! * the directory is synced before the change is acknowledged, since a name that is not on the disk is none after a power cut.
+//! * a value is written to a file that other guests do not know, synced, and only then gets its
+//!   name (by `rename`, or by `link` if the name must be new). A reader of the name sees the old
+//!   value or the new one;
+//! * the directory is synced before the change is acknowledged, since a power cut loses a name that
+//!   is not on the disk.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, OpenOptions};
@@ -18,13 +21,13 @@ use crate::key::Key;
 /// In bytes.
 pub const LONGEST_VALUE: usize = 1024 * 1024;
 
-/// Where values are until they have a name. No key's file is called so.
+/// The directory of values without a name yet. No key's file has this name.
 const WRITING: &str = ".writing";
 
-/// A file that is still there after so long was its guest's last.
+/// A file that is this old was left by a guest that was ended.
 const ABANDONED: Duration = Duration::from_secs(600);
 
-/// The store in a directory, as one guest has it.
+/// The store in a directory, as one guest uses it.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
@@ -33,7 +36,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in this directory, which is looked at when it is used.
+    /// The store in this directory, which is not accessed until it is used.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), directory: None }
@@ -43,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Where the system cannot read it.
+    /// If the system cannot read it.
     pub fn get(&self, key: &Key) -> io::Result<Option<Vec<u8>>> {
         let file = match fs::File::open(self.file(key)) {
             Ok(file) => file,
@@ -57,27 +60,27 @@ impl Store {
         Ok(Some(value))
     }
 
-    /// Puts a value under a key, whether there was one or not.
+    /// Sets the value of a key, whether or not it has one.
     ///
     /// # Errors
     ///
-    /// Where the system cannot; then the value may be the old one or the new one.
+    /// If the system cannot. The value may then be the old one or the new one.
     pub fn set(&mut self, key: &Key, value: &[u8]) -> io::Result<()> {
         let written = self.write(value)?;
         fs::rename(&written, self.file(key)).inspect_err(|_| forget(&written))?;
         self.sync()
     }
 
-    /// Puts a value under a key that has none, and tells whether it had none.
+    /// Sets the value of a key that does not have one. Returns whether it did.
     ///
     /// # Errors
     ///
-    /// Where the system cannot; then there may be no value or this one.
+    /// If the system cannot. The key may then have no value or this one.
     pub fn add(&mut self, key: &Key, value: &[u8]) -> io::Result<bool> {
         let written = self.write(value)?;
         let relative = written.strip_prefix(&self.path).unwrap_or(&written);
         let linked = self.directory()?.link(relative, Path::new(&key.file_name()));
-        // Its other name is what counts from here on.
+        // The file keeps its other name from here on.
         forget(&written);
         match linked {
             Ok(()) => self.sync().map(|()| true),
@@ -86,11 +89,11 @@ impl Store {
         }
     }
 
-    /// Removes a key, and tells whether there was one.
+    /// Removes a key. Returns whether there was one.
     ///
     /// # Errors
     ///
-    /// Where the system cannot; then the key may be there or not.
+    /// If the system cannot. The key may then exist or not.
     pub fn delete(&mut self, key: &Key) -> io::Result<bool> {
         match fs::remove_file(self.file(key)) {
             Ok(()) => self.sync().map(|()| true),
@@ -99,11 +102,11 @@ impl Store {
         }
     }
 
-    /// The keys that begin with these bytes, in order.
+    /// The keys with this prefix, in order.
     ///
     /// # Errors
     ///
-    /// Where the system cannot list them, and where there are more files than the host lists.
+    /// If the system cannot list them, or there are more files than the host lists.
     pub fn keys(&self, prefix: &[u8]) -> io::Result<Vec<Key>> {
         let mut keys = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -114,7 +117,7 @@ impl Store {
         Ok(keys)
     }
 
-    /// A directory that is not there has no keys, but is no store either.
+    /// A missing directory has no keys, but is not a store either.
     fn check(&self) -> io::Result<()> {
         fs::metadata(&self.path).map(drop)
     }
@@ -123,7 +126,7 @@ impl Store {
         self.path.join(key.file_name())
     }
 
-    /// Writes a value, to the disk, under a name that nobody else uses.
+    /// Writes a value to the disk, under a name that other guests do not use.
     fn write(&mut self, value: &[u8]) -> io::Result<PathBuf> {
         let writing = self.path.join(WRITING);
         if self.directory.is_none() {
@@ -152,8 +155,8 @@ impl Store {
     }
 }
 
-/// Removes what guests have left that were ended while they wrote. Nothing depends on it; and should one of them still be at it
-/// after all, its file has no name to be given, which it reports.
+/// Removes files of guests that were ended while they wrote. Nothing depends on it. If such a guest
+/// still runs after all, giving its file a name fails, and it reports that.
 fn clean(writing: &Path) {
     let Ok(entries) = fs::read_dir(writing) else { return };
     for entry in entries.flatten() {
@@ -164,7 +167,7 @@ fn clean(writing: &Path) {
     }
 }
 
-/// Removes a file that does not matter any more; one that cannot be removed is cleaned up later.
+/// Removes a file that is no longer needed. If that fails, a later cleanup removes it.
 fn forget(path: &Path) {
     fs::remove_file(path).unwrap_or_default();
 }
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_what_was_set_last() {
+    fn a_key_has_the_value_set_last() {
         let directory = tempfile::tempdir().unwrap();
         let mut store = Store::new(directory.path());
         assert_eq!(store.get(&key("a/b")).unwrap(), None);
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_add_one_has_added() {
+    fn one_of_many_concurrent_adds_succeeds() {
         let directory = tempfile::tempdir().unwrap();
         let add = |number: u8| {
             let path = directory.path();
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_listed_and_nothing_else() {
+    fn only_keys_are_listed() {
         let directory = tempfile::tempdir().unwrap();
         let mut store = Store::new(directory.path());
         for name in ["user:2", "user:1", "zoo"] {
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_behind_is_removed_and_what_is_being_written_is_not() {
+    fn abandoned_files_are_removed_and_current_ones_are_not() {
         let directory = tempfile::tempdir().unwrap();
         let writing = directory.path().join(WRITING);
         fs::create_dir(&writing).unwrap();

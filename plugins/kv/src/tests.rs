@@ -48,10 +48,10 @@ fn keys_are_listed() {
 fn a_mistake_ends_the_conversation() {
     let store = tempfile::tempdir().unwrap();
     let answer = asks(&store, "SET a 3\none!\nSET b 1\nx\n");
-    assert_eq!(answer, "ERROR the value is longer than it was said to be\n");
+    assert_eq!(answer, "ERROR the value is longer than announced\n");
     let answer = asks(&store, "SET b 1048577\nGET a\n");
     assert_eq!(answer, "ERROR a length is 0 to 1048576 bytes\n");
-    assert_eq!(asks(&store, "x".repeat(10_000)), "ERROR the line has no end\n");
+    assert_eq!(asks(&store, "x".repeat(10_000)), "ERROR the line is not complete\n");
     assert_eq!(asks(&store, "GET a\nGET b\n"), "NONE\nNONE\n");
 }
 
@@ -67,7 +67,7 @@ fn a_value_that_does_not_arrive_whole_is_not_kept() {
 }
 
 #[test]
-fn who_asks_nothing_is_let_go_and_who_has_asked_is_answered() {
+fn a_drain_closes_an_idle_client_and_answers_a_busy_one() {
     let store = tempfile::tempdir().unwrap();
     let idle = Peer::new().sends("GET a\n").drains().stays_silent();
     assert_eq!(meets(&store, idle), Answer { bytes: b"NONE\n".to_vec(), error: None });
@@ -76,7 +76,7 @@ fn who_asks_nothing_is_let_go_and_who_has_asked_is_answered() {
 }
 
 #[test]
-fn a_store_that_cannot_be_used_is_an_error_and_not_an_empty_one() {
+fn an_unusable_store_is_an_error_and_not_an_empty_one() {
     let store = tempfile::tempdir().unwrap();
     let path = store.path().join("file");
     std::fs::write(&path, "").unwrap();

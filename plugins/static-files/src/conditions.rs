@@ -1,4 +1,4 @@
-//! What a client has already, and what it would change: RFC 9110, section 13.
+//! Conditional requests: RFC 9110, section 13.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use crate::file::File;
 use crate::request::Request;
 use crate::status::Status;
 
-/// The answer where it is decided without the file's content, in the order that the standard gives.
+/// The status if the conditions decide it without the file's content, in the order of the standard.
 pub(crate) fn decide(request: &Request, file: &File) -> Option<Status> {
     let tag = file.tag();
     let modified = file.last_modified(SystemTime::now());
@@ -20,14 +20,14 @@ pub(crate) fn decide(request: &Request, file: &File) -> Option<Status> {
         return Some(Status::PreconditionFailed);
     }
     let known = match has(request, "if-none-match") {
-        // For what is not changed a weak tag is as good as a strong one.
+        // For an unchanged file a weak tag is as good as a strong one.
         true => names(request, "if-none-match", |named| named.strip_prefix("W/").unwrap_or(named) == tag),
         false => date("if-modified-since").is_some_and(|date| modified <= date),
     };
     known.then_some(Status::NotModified)
 }
 
-/// Whether the part that a client asks for belongs to what it has already.
+/// Whether the requested part belongs to the version that the client has.
 pub(crate) fn range_applies(request: &Request, file: &File) -> bool {
     if !has(request, "if-range") {
         return true;

@@ -1,4 +1,4 @@
-//! What a file is, by the end of its name.
+//! Content types by file extension.
 
 use std::path::Path;
 

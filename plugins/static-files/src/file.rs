@@ -1,4 +1,5 @@
-//! A file that is served: open, so that all of a response is about the same one, whatever takes its place meanwhile.
+//! A file to serve: opened once, so that the whole response is about the same file, even if it is
+//! replaced meanwhile.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -19,7 +20,7 @@ pub(crate) struct File {
 #[derive(Debug)]
 pub(crate) enum Found {
     File(File),
-    /// Of which the index is served, at another path.
+    /// Its index is served, at another path.
     Directory,
 }
 
@@ -35,7 +36,7 @@ impl Found {
                 content_type: content_type(target.path()),
             }));
         }
-        // A directory that is called as the index is; and what else there is, the host does not open.
+        // A directory that is named like the index. The host does not open other kinds of files.
         if target.is_directory() || !metadata.is_dir() {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -48,14 +49,14 @@ fn modified(metadata: &Metadata) -> SystemTime {
 }
 
 impl File {
-    /// The name of this content of it. Of two contents with the same length the file system tells when each was written, to a few
-    /// milliseconds.
+    /// The entity tag of this content. If two contents have the same length, the file system's
+    /// times tell them apart, to a few milliseconds.
     pub(crate) fn tag(&self) -> String {
         let modified = self.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         format!("\"{:x}-{:x}\"", modified.as_nanos(), self.length)
     }
 
-    /// In whole seconds, as HTTP has it, and not in the future.
+    /// In whole seconds, as HTTP requires, and not in the future.
     pub(crate) fn last_modified(&self, now: SystemTime) -> SystemTime {
         let modified = self.modified.min(now).duration_since(UNIX_EPOCH).unwrap_or_default();
         UNIX_EPOCH + Duration::from_secs(modified.as_secs())

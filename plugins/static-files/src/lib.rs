@@ -1,7 +1,7 @@
-//! Serves the files of a granted directory over HTTP/1.1: README.md says how, and what it refuses.
+//! Serves the files of a granted directory over HTTP/1.1: README.md describes how, and its limits.
 //!
-//! Here is the conversation. A request is read by `request`, its target becomes a file in `target` and `file`, what its conditions
-//! and ranges leave of that file is decided in `conditions` and `ranges`, and `response` sends it.
+//! This file has the conversation. `request` reads a request, `target` and `file` find its file,
+//! `conditions` and `ranges` decide which part of it to send, and `response` sends it.
 
 mod conditions;
 mod content_type;
@@ -24,7 +24,7 @@ use status::Status;
 use target::Target;
 use uninterruptible_guest::{Connection, Ready};
 
-/// Where guests have the directory that is served, unless an argument names another place.
+/// The path of the served directory in guests, unless an argument names another one.
 const ROOT: &str = "/srv";
 
 #[uninterruptible_guest::handler]
@@ -50,7 +50,8 @@ fn serve(mut connection: Connection, root: &Path) -> io::Result<()> {
             response = response.staying();
         }
         response.send(&mut connection, request.method)?;
-        // Who asks for nothing more is let go when the host wants to end; what has been asked is answered.
+        // When the host drains, an idle client is closed, and a request that has arrived is
+        // answered.
         if !stays || (connection.ready() == Ready::Draining && !connection.has_arrived()) {
             return Ok(());
         }
@@ -68,7 +69,7 @@ fn found(request: &Request, root: &Path) -> Result<Response, Status> {
     let target = Target::parse(&request.target)?;
     let file = match Found::beneath(root, &target).map_err(|error| refused(root, &target, &error))? {
         Found::File(file) => file,
-        // The links of a page in it are relative to it only where its path ends so.
+        // The relative links of its page are right only if the path ends with a slash.
         Found::Directory => {
             return Ok(Response::refusal(Status::MovedPermanently).with("Location", target.as_directory()));
         }
@@ -76,7 +77,7 @@ fn found(request: &Request, root: &Path) -> Result<Response, Status> {
     if let Some(status) = conditions::decide(request, &file) {
         return Ok(Response::without_content(status).of(&file));
     }
-    // A range is a matter of GET alone.
+    // Only GET has ranges.
     let range = request.headers.one("range").filter(|_| request.method == Method::Get);
     Ok(
         match range.filter(|_| conditions::range_applies(request, &file)).map(|range| Selection::of(range, file.length))
@@ -90,12 +91,12 @@ fn found(request: &Request, root: &Path) -> Result<Response, Status> {
     )
 }
 
-/// What the peer is told of a file that cannot be opened. What is nobody's doing but the host's is for its log.
+/// The status for a file that cannot be opened. A fault of the host is logged.
 fn refused(root: &Path, target: &Target<'_>, error: &io::Error) -> Status {
     let (culprit, error) = match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => match fs::metadata(root) {
             Ok(_) => return Status::NotFound,
-            // Nothing is found in a directory that was not granted.
+            // No file is found if the directory was not granted.
             Err(error) => (root.to_owned(), error.to_string()),
         },
         ErrorKind::PermissionDenied => return Status::Forbidden,

@@ -1,14 +1,14 @@
-//! The parts of a file that a client asks for: RFC 9110, section 14.
+//! Range requests: RFC 9110, section 14.
 
-/// A client that wants more parts at once gets the whole, which is what a range is meant to save.
+/// A client that asks for more parts at once gets the whole file, since ranges should save work.
 const MOST_PARTS: usize = 16;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// It asked for no part that is understood.
+    /// It asked for no valid part.
     Whole,
     Parts(Vec<Part>),
-    /// None of what it asked for is there.
+    /// All parts that it asked for are outside the file.
     Nothing,
 }
 
@@ -24,14 +24,14 @@ impl Part {
         self.first + self.length - 1
     }
 
-    /// As a response says which part it has.
+    /// The part in the form of a `Content-Range`.
     pub(crate) fn of(self, length: u64) -> String {
         format!("bytes {}-{}/{length}", self.first, self.last())
     }
 }
 
 impl Selection {
-    /// What the header `Range` selects of so many bytes.
+    /// The parts of a file of this length that the header `Range` selects.
     pub(crate) fn of(header: &str, length: u64) -> Self {
         let Some((unit, list)) = header.split_once('=') else { return Self::Whole };
         if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -45,7 +45,7 @@ impl Selection {
                 Some(found) => parts.extend(found),
             }
         }
-        // Parts that overlap may be more than the whole.
+        // Overlapping parts may be more than the whole file.
         let wanted = parts.iter().map(|part| u128::from(part.length)).sum::<u128>();
         if parts.is_empty() {
             Self::Nothing
@@ -57,7 +57,7 @@ impl Selection {
     }
 }
 
-/// `None` where it is no range, `Some(None)` where it selects nothing.
+/// `None` if it is not a range, `Some(None)` if it selects nothing.
 fn part(range: &str, length: u64) -> Option<Option<Part>> {
     let (first, last) = range.split_once('-')?;
     if first.is_empty() {
@@ -72,7 +72,7 @@ fn part(range: &str, length: u64) -> Option<Option<Part>> {
     Some((first < length).then(|| Part { first, length: last.min(length - 1) - first + 1 }))
 }
 
-/// A number too large to be told is as good as the largest.
+/// A number that is too large counts as the largest.
 fn number(digits: &str) -> Option<u64> {
     let valid = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     valid.then(|| digits.parse().unwrap_or(u64::MAX))
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_selects_the_whole() {
+    fn an_invalid_range_selects_the_whole_file() {
         for header in [
             "",
             "bytes",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_selects_nothing() {
+    fn a_range_outside_the_file_selects_nothing() {
         for header in ["bytes=100-", "bytes=100-200,300-", "bytes=-0"] {
             assert_eq!(Selection::of(header, 100), Selection::Nothing, "{header}");
         }

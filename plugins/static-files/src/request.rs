@@ -1,4 +1,5 @@
-//! The head of a request: read whole, within bounds, and checked as far as it decides where the next one begins.
+//! The head of a request: read whole, within limits, and checked as far as it decides where the
+//! next request begins.
 
 use std::io::{self, ErrorKind};
 
@@ -6,7 +7,7 @@ use uninterruptible_guest::Connection;
 
 use crate::status::Status;
 
-/// In bytes, the first line included.
+/// In bytes, with the first line.
 pub(crate) const LONGEST_HEAD: usize = 16 * 1024;
 /// Lines after the first.
 pub(crate) const MOST_HEADERS: usize = 100;
@@ -14,7 +15,7 @@ pub(crate) const MOST_HEADERS: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
-    /// As it was sent.
+    /// As sent.
     pub(crate) target: String,
     pub(crate) headers: Headers,
     minor_version: u8,
@@ -30,7 +31,7 @@ pub(crate) enum Method {
 /// Why there is no request.
 #[derive(Debug)]
 pub(crate) enum Unread {
-    /// It is none that can be answered otherwise.
+    /// It can only be answered with this status.
     Refused(Status),
     Broken(io::Error),
 }
@@ -38,7 +39,7 @@ pub(crate) enum Unread {
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // The peer has ended in the middle, and may still read.
+            // The input ends in the middle. The peer may still read.
             ErrorKind::UnexpectedEof => Self::Refused(Status::BadRequest),
             _ => Self::Broken(error),
         }
@@ -46,7 +47,7 @@ impl From<io::Error> for Unread {
 }
 
 impl Request {
-    /// The next request of the connection; `None` where the peer has ended it between two.
+    /// The next request of the connection; `None` if the input ends between two requests.
     pub(crate) fn read(connection: &mut Connection) -> Result<Option<Self>, Unread> {
         connection.read_frame(LONGEST_HEAD, |bytes| {
             if let Some(found) = Self::parse(bytes)? {
@@ -60,7 +61,8 @@ impl Request {
         })
     }
 
-    /// The request that `bytes` begin with, and the length of its head; `None` where that is not whole yet.
+    /// The request at the beginning of `bytes`, and the length of its head; `None` while it is
+    /// incomplete.
     fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Unread> {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut parsed = httparse::Request::new(&mut headers);
@@ -93,7 +95,7 @@ impl Request {
         if request.is_sound() { Ok(Some((request, length))) } else { Err(Unread::Refused(Status::BadRequest)) }
     }
 
-    /// Whether everybody on the way would understand the same by it.
+    /// Whether every server on the way would parse it alike.
     fn is_sound(&self) -> bool {
         let count = |name| self.headers.all(name).count();
         let hosts = if self.is_old() { 0..=1 } else { 1..=1 };
@@ -103,12 +105,13 @@ impl Request {
             && (count("transfer-encoding") == 0 || (lengths == 0 && !self.is_old()))
     }
 
-    /// Whether it is of HTTP/1.0.
+    /// Whether it is HTTP/1.0.
     pub(crate) fn is_old(&self) -> bool {
         self.minor_version == 0
     }
 
-    /// Whether another request may follow it. One with a content is the last: nothing here is interested in reading it.
+    /// Whether another request may follow. A request with content is the last one: the plugin does
+    /// not read content.
     pub(crate) fn stays_open(&self) -> bool {
         let says = |word| {
             self.headers
@@ -123,7 +126,7 @@ impl Request {
     }
 }
 
-/// The lines after the first, with their names in lower case.
+/// The lines after the first, with names in lower case.
 #[derive(Debug)]
 pub(crate) struct Headers(Vec<(String, String)>);
 
@@ -132,7 +135,7 @@ impl Headers {
         self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.trim())
     }
 
-    /// The value of a header that must not be there twice.
+    /// The value of a header that must not appear twice.
     pub(crate) fn one(&self, name: &str) -> Option<&str> {
         let mut values = self.all(name);
         values.next().filter(|_| values.next().is_none())

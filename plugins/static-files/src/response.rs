@@ -1,5 +1,6 @@
-//! A response, and sending it: its head together with the first of its content, and the rest in pieces, of which one at a time is
-//! in memory. A peer that does not read stops the reading of the file.
+//! A response, and sending it: the head together with the beginning of the content, then the rest
+//! in pieces. One piece at a time is in memory. A peer that does not read stops the reading of the
+//! file.
 
 use std::collections::hash_map::RandomState;
 use std::fmt::{Display, Write as _};
@@ -14,7 +15,7 @@ use crate::ranges::Part;
 use crate::request::Method;
 use crate::status::Status;
 
-/// As much as the host takes at once.
+/// The most bytes that the host takes at once.
 const PIECE: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(crate) struct Response {
 
 #[derive(Debug)]
 enum Content {
-    /// None by the nature of the status.
+    /// No content, because of the status.
     None,
     Text(String),
     Part(File, Part),
@@ -40,7 +41,7 @@ impl Response {
         Self { status, lines: String::new(), content }
     }
 
-    /// A response that says what it is to people too.
+    /// A response with its status as text for people.
     pub(crate) fn refusal(status: Status) -> Self {
         let content = Content::Text(format!("{}\n", status.text()));
         Self::new(status, content)
@@ -61,7 +62,7 @@ impl Response {
         Self { content: Content::Whole(file), ..response }.with("X-Content-Type-Options", "nosniff")
     }
 
-    /// A part as it is, several with their names.
+    /// One part alone, or several with a head each.
     pub(crate) fn parts(file: File, parts: Vec<Part>) -> Self {
         let response =
             Self::new(Status::PartialContent, Content::None).of(&file).with("X-Content-Type-Options", "nosniff");
@@ -74,7 +75,7 @@ impl Response {
         Self { content: Content::Parts(file, parts), ..response }
     }
 
-    /// Names the state of the file that it is about.
+    /// Adds the headers that identify the version of the file.
     pub(crate) fn of(self, file: &File) -> Self {
         self.with("ETag", file.tag())
             .with("Last-Modified", httpdate::fmt_http_date(file.last_modified(SystemTime::now())))
@@ -82,17 +83,17 @@ impl Response {
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Display) -> Self {
-        // Formatting into a string does not fail.
+        // Writing to a string cannot fail.
         write!(self.lines, "{name}: {value}\r\n").unwrap_or_default();
         self
     }
 
-    /// Nothing is answered after it.
+    /// The connection closes after it.
     pub(crate) fn closing(self) -> Self {
         self.with("Connection", "close")
     }
 
-    /// Something may be, though the client would not think so by itself.
+    /// The connection stays open, which an HTTP/1.0 client does not expect by itself.
     pub(crate) fn staying(self) -> Self {
         self.with("Connection", "keep-alive")
     }
@@ -135,7 +136,7 @@ impl Response {
     }
 }
 
-/// Parts of a file with a head each.
+/// Parts of a file, with a head each.
 #[derive(Debug)]
 struct Multipart {
     boundary: String,
@@ -145,7 +146,7 @@ struct Multipart {
 
 impl Multipart {
     fn new(file: &File, parts: Vec<Part>) -> Self {
-        // No file has it by chance, and none on purpose.
+        // Random, so that no file contains it by chance or on purpose.
         let boundary = format!("{:016x}", RandomState::new().build_hasher().finish());
         let head = |part: Part| {
             let (kind, range) = (file.content_type, part.of(file.length));
@@ -161,7 +162,7 @@ impl Multipart {
     }
 }
 
-/// Gathers what goes to the peer into pieces.
+/// Gathers the bytes for the peer into pieces.
 struct Pieces<'a> {
     connection: &'a mut Connection,
     gathered: Vec<u8>,
@@ -183,7 +184,8 @@ impl Pieces<'_> {
             let length = file.open.read(&mut self.gathered[gathered..])?;
             self.gathered.truncate(gathered + length);
             if length == 0 {
-                // The length was announced: the peer learns by the end of the connection that this is not all.
+                // The length was announced: the early end of the connection tells the peer that
+                // content is missing.
                 return Err(io::Error::other("a file became shorter while it was sent"));
             }
             left -= length as u64;

@@ -1,4 +1,4 @@
-//! The answers that there are.
+//! The statuses of responses.
 
 /// A status of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// As the first line of a response has it.
+    /// The status as in the first line of a response.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Ok => "200 OK",

@@ -1,21 +1,22 @@
-//! From what a client asks for to a path beneath the root, which nothing in it can leave: each segment is a name. The host keeps
-//! guests in the granted directory whatever they ask for; this is so that a target means one file and no other.
+//! Maps a request target to a path beneath the root. Each segment is a plain name, so the path
+//! cannot leave the root. The host keeps guests in the granted directory in any case; this module
+//! makes a target mean exactly one file.
 
 use std::path::{Path, PathBuf};
 
 use crate::status::Status;
 
-/// What is served of a directory.
+/// The file that is served for a directory.
 pub(crate) const INDEX: &str = "index.html";
 
-/// The one name with a dot before it that is served, since clients look for it there.
+/// The only name with a leading dot that is served, since clients look for it.
 const WELL_KNOWN: &str = ".well-known";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
     relative: PathBuf,
     is_directory: bool,
-    /// As it was sent, without the origin.
+    /// As sent, without the origin.
     path: &'a str,
     query: Option<&'a str>,
 }
@@ -44,25 +45,25 @@ impl<'a> Target<'a> {
         Ok(Self { relative, is_directory, path, query })
     }
 
-    /// Beneath the root. Nothing in it is anything but a name.
+    /// The path beneath the root, made of plain names only.
     pub(crate) fn path(&self) -> &Path {
         &self.relative
     }
 
-    /// Whether it names a directory, so that what is served is that directory's index.
+    /// Whether it names a directory, so that the directory's index is served.
     pub(crate) fn is_directory(&self) -> bool {
         self.is_directory
     }
 
-    /// Where a client finds what it has asked for, if that is a directory.
+    /// The target with a slash at its end, for a redirect to a directory.
     pub(crate) fn as_directory(&self) -> String {
         let Self { path, query, .. } = self;
-        // Its second character is none that begins a host: no segment is empty.
+        // Its second character cannot begin a host, because no segment is empty.
         query.map_or_else(|| format!("{path}/"), |query| format!("{path}/?{query}"))
     }
 }
 
-/// A proxy's client names the origin too: `http://example.org/path`.
+/// Clients of a proxy also send the origin: `http://example.org/path`.
 fn after_origin(sent: &str) -> Option<&str> {
     if sent.starts_with('/') {
         return Some(sent);
@@ -77,15 +78,16 @@ fn after_origin(sent: &str) -> Option<&str> {
 /// The name that a segment stands for.
 fn name(segment: &str) -> Result<String, Status> {
     let name = decoded(segment).ok_or(Status::BadRequest)?;
-    // Clients resolve these before they ask; who sends them means something else.
+    // Clients resolve these before they send a target.
     if name == "." || name == ".." {
         return Err(Status::BadRequest);
     }
-    // A name has neither separators nor control characters, and Windows' separator is for who looks at it elsewhere.
+    // A name contains neither separators nor control characters. The separator of Windows is
+    // excluded for programs that read the files elsewhere.
     if name.chars().any(|character| matches!(character, '/' | '\\') || character.is_control()) {
         return Err(Status::BadRequest);
     }
-    // What begins with a dot is hidden, such as `.git`.
+    // Names with a leading dot are hidden, such as `.git`.
     if name.is_empty() || (name.starts_with('.') && name != WELL_KNOWN) {
         return Err(Status::NotFound);
     }
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leads_out() {
+    fn a_target_cannot_leave_the_root() {
         for target in [
             "",
             "*",
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_elsewhere() {
+    fn a_directory_is_redirected() {
         assert_eq!(Target::parse("/a%20b/c?q=1").unwrap().as_directory(), "/a%20b/c/?q=1");
         assert_eq!(Target::parse("http://example.org/a").unwrap().as_directory(), "/a/");
     }

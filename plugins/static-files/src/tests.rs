@@ -48,7 +48,7 @@ fn header(answer: &str, name: &str) -> String {
 }
 
 #[test]
-fn files_are_served_with_what_they_are() {
+fn files_are_served_with_their_content_type() {
     let site = Site::new();
     is(&site.get("/", ""), "200", &["Content-Type: text/html; charset=utf-8", "Content-Length: 11"], "<p>home</p>");
     is(&site.get("/docs/?x", ""), "200", &["Accept-Ranges: bytes"], "docs");
@@ -58,7 +58,7 @@ fn files_are_served_with_what_they_are() {
 }
 
 #[test]
-fn what_is_not_there_is_said_with_a_content() {
+fn a_missing_file_gets_a_response_with_content() {
     let site = Site::new();
     for target in ["/absent", "/docs/absent", "/digits.txt/", "/digits.txt/x", "/.hidden"] {
         is(&site.get(target, ""), "404", &["Content-Type: text/plain; charset=utf-8"], "404 Not Found\n");
@@ -69,7 +69,7 @@ fn what_is_not_there_is_said_with_a_content() {
 }
 
 #[test]
-fn requests_follow_each_other_until_one_closes() {
+fn a_connection_serves_requests_until_one_closes_it() {
     let site = Site::new();
     let one = "GET /digits.txt HTTP/1.1\r\nHost: h\r\n\r\n";
     let close = "GET /digits.txt HTTP/1.1\r\nHost: h\r\nConnection: Foo, Close\r\n\r\n";
@@ -85,7 +85,7 @@ fn requests_follow_each_other_until_one_closes() {
 }
 
 #[test]
-fn other_methods_are_refused_and_what_they_send_is_not_taken_for_requests() {
+fn other_methods_are_rejected_and_their_content_is_not_parsed_as_requests() {
     let site = Site::new();
     let smuggled = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     let post = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len());
@@ -97,7 +97,7 @@ fn other_methods_are_refused_and_what_they_send_is_not_taken_for_requests() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_ends_the_conversation() {
+fn an_invalid_request_is_rejected_and_ends_the_connection() {
     let site = Site::new();
     let long = "x".repeat(LONGEST_HEAD);
     let many = "a: b\r\n".repeat(MOST_HEADERS + 1);
@@ -127,7 +127,7 @@ fn what_is_no_request_is_refused_and_ends_the_conversation() {
 }
 
 #[test]
-fn a_head_may_arrive_in_any_pieces() {
+fn a_head_may_arrive_in_pieces_of_any_size() {
     let site = Site::new();
     let request = "GET /digits.txt HTTP/1.1\r\nHost: h\r\n\r\nHEAD / HTTP/1.1\r\nHost: h\r\n\r\n";
     let whole = site.says(request);
@@ -138,7 +138,7 @@ fn a_head_may_arrive_in_any_pieces() {
 }
 
 #[test]
-fn what_a_client_has_is_not_sent_again() {
+fn an_unchanged_file_is_not_sent_again() {
     let site = Site::new();
     let first = site.get("/digits.txt", "");
     let (tag, date) = (header(&first, "ETag"), header(&first, "Last-Modified"));
@@ -205,7 +205,7 @@ fn parts_are_served() {
 }
 
 #[test]
-fn several_parts_are_served_with_their_names() {
+fn several_parts_are_served_with_a_head_each() {
     let site = Site::new();
     let answer = site.get("/digits.txt", "Range: bytes=0-1, 8-\r\n");
     let kind = header(&answer, "Content-Type");
@@ -232,7 +232,7 @@ fn large_files_arrive_whole() {
 }
 
 #[test]
-fn who_asks_nothing_is_let_go_and_who_has_asked_is_answered() {
+fn a_drain_closes_an_idle_client_and_answers_a_busy_one() {
     let site = Site::new();
     let request = "GET /empty HTTP/1.1\r\nHost: h\r\n\r\n";
     let answer = site.meets(Peer::new().sends(request).drains().stays_silent());

@@ -1,8 +1,9 @@
-//! The header by which a proxy says for whom it comes: version 1 of the PROXY protocol, one line of text.
+//! The header with which a proxy names its client: version 1 of the PROXY protocol, one line of
+//! text.
 
 use std::net::SocketAddr;
 
-/// The line for a connection between two addresses, as the host writes them.
+/// The line for a connection between two addresses, in the host's format.
 pub(crate) fn line(peer: &str, local: &str) -> String {
     let address = |uri: &str| uri.strip_prefix("tcp://")?.parse::<SocketAddr>().ok();
     match (address(peer), address(local)) {
@@ -12,7 +13,7 @@ pub(crate) fn line(peer: &str, local: &str) -> String {
         (Some(SocketAddr::V6(peer)), Some(SocketAddr::V6(local))) => {
             format!("PROXY TCP6 {} {} {} {}\r\n", peer.ip(), local.ip(), peer.port(), local.port())
         }
-        // A unix socket has no such address.
+        // Version 1 has no form for a unix socket's address.
         _ => "PROXY UNKNOWN\r\n".to_owned(),
     }
 }

@@ -1,7 +1,9 @@
-//! Passes each connection on to an address, both ways at once: README.md says how, and what of the one side the other learns.
+//! Passes each connection on to an address, both ways at once: README.md describes how, and how the
+//! end of one side reaches the other.
 //!
-//! It is a plugin of WASI 0.2, though it waits for two things at once: the wait is one `poll` over both sockets, which the SDK's
-//! `relay` has. What a proxy needs most is to stand, and of WASI 0.3 the runtime's makers still say that it is experimental.
+//! It is a plugin of WASI 0.2, although it waits for two things at once: the SDK's `relay` waits
+//! with one `poll` over both sockets. A proxy needs stability first, and the makers of the runtime
+//! still call its WASI 0.3 experimental.
 
 mod header;
 mod options;
@@ -22,15 +24,15 @@ fn serve(mut connection: Connection, options: &Options) -> Result<(), Error> {
     if options.proxy_header {
         use std::io::Write;
         let line = header::line(&connection.peer_address(), &connection.local_address());
-        upstream
-            .write_all(line.as_bytes())
-            .map_err(|error| Error::new(format!("{target} has gone before it took the header: {error}")))?;
+        upstream.write_all(line.as_bytes()).map_err(|error| {
+            Error::new(format!("{target} closed the connection before it took the header: {error}"))
+        })?;
     }
     match relay(connection.halves(), upstream.halves()) {
         (Relayed::NotRead(error), _) => Err(Error::from(error)),
         (_, Relayed::NotRead(error)) => Err(Error::new(format!("the connection to {target} broke: {error}"))),
         (_, Relayed::NotWritten(error)) => Err(Error::from(error)),
-        // It has said all that it wanted to, and that is what counts for the peer.
+        // The client has sent everything, so the connection ends well.
         (_, Relayed::Ended | Relayed::Abandoned) => Ok(()),
     }
 }
@@ -51,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_are_passed_on_with_their_ends() {
+    fn both_directions_are_passed_on_with_their_ends() {
         let server = Server::new().sends("answer");
         let answer = pass(Peer::new().sends("question"), &server, &[]);
         assert_eq!(answer, Answer { bytes: b"answer".to_vec(), error: None });
@@ -66,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_is_named() {
+    fn errors_are_reported() {
         let refused = Peer::new().meets(|connection| serve(connection, &options(&[])));
         assert_eq!(refused.error.as_deref(), Some("cannot connect to db.internal:5432: connection refused"));
         let server = Server::new().sends("half").resets("connection reset");

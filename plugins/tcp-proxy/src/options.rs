@@ -1,17 +1,17 @@
-//! What the operator has said, by `--guest-arg`.
+//! The options of the operator, from `--guest-arg`.
 
 use std::time::Duration;
 
 use uninterruptible_guest::Error;
 
-/// Long enough for a server in another place that has to be asked three times; then somebody else should be.
+/// Long enough for three connection attempts to a distant server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) target: String,
     pub(crate) connect_timeout: Duration,
-    /// Whether the upstream is told whom it serves.
+    /// Whether the upstream gets the address of the client.
     pub(crate) proxy_header: bool,
 }
 
@@ -36,9 +36,7 @@ impl Options {
         }
         match target {
             Some(target) => Ok(Self { target, connect_timeout, proxy_header }),
-            None => {
-                Err(Error::new("no target: say where to by --guest-arg HOST:PORT, and grant it by --guest-connect"))
-            }
+            None => Err(Error::new("no target: give it with --guest-arg HOST:PORT, and grant it with --guest-connect")),
         }
     }
 }
@@ -53,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_options() {
+    fn arguments_are_parsed() {
         let all = parse(&["--connect-timeout=3", "h:1", "--proxy-header"]).unwrap();
         assert_eq!(all.target, "h:1");
         assert_eq!((all.connect_timeout, all.proxy_header), (Duration::from_secs(3), true));
@@ -61,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_named() {
+    fn an_unknown_argument_is_named() {
         assert!(parse(&[]).unwrap_err().starts_with("no target"));
         for words in [
             &["a:1", "b:2"][..],

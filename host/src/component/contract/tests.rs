@@ -9,7 +9,7 @@ fn component(body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn each_reason_is_one_short_line_whatever_the_names_of_the_file() {
+fn each_error_is_one_short_line_whatever_names_the_file_has() {
     let noisy = |count: usize| "\\1b[31m\\0a".repeat(count);
     let module = format!(r#"(module (func (export "{}")))"#, noisy(3000));
     let version = r#"(component (instance $h) (export "wasi:cli/run@0.4.0" (instance $h)))"#;
@@ -58,7 +58,7 @@ fn concurrency_is_found_wherever_it_hides() {
 }
 
 #[test]
-fn only_the_outermost_names_count() {
+fn only_names_of_the_outermost_component_count() {
     let nested = format!(r#"(component (import "acme:db/store@1.0.0" (instance)) {HANDLER_0_2})"#);
     assert!(matches!(read(&component(&nested), None), Err(Error::NoKind { exports }) if exports.is_empty()));
 }
@@ -70,7 +70,7 @@ fn kind_of(exports: &[&str], wanted: Option<Kind>) -> Result<Kind, Error> {
 }
 
 #[test]
-fn the_first_kind_that_a_file_is_wins() {
+fn a_file_of_several_kinds_is_served_as_the_first() {
     let mut exports = [
         "uninterruptible:server/handler@0.3.0",
         "uninterruptible:server/handler@0.2.0",
@@ -86,11 +86,14 @@ fn the_first_kind_that_a_file_is_wins() {
         exports = &exports[1..];
     }
     let not_it = kind_of(&["wasi:cli/run@0.2.6"], Some(Kind::Http(Generation::Wasi02))).unwrap_err().to_string();
-    assert!(not_it.contains("--plugin-kind http-0.2 says; it exports wasi:cli/run@0.2.6:"), "{not_it}");
+    assert!(
+        not_it.contains("--plugin-kind http-0.2 (HTTP handler of WASI 0.2); it exports wasi:cli/run@0.2.6:"),
+        "{not_it}"
+    );
 }
 
 #[test]
-fn a_module_is_a_program_where_it_starts() {
+fn a_module_with_a_start_function_is_a_program() {
     let module = |text| read(&wat::parse_str(text).unwrap(), None);
     let contract = module(
         r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) (memory (export "memory") 1) (func (export "_start")))"#,
@@ -139,13 +142,13 @@ fn an_adapter_without_realloc_is_found() {
     let realloc = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)"#;
     assert!(warns(&wasi("", shared)));
     assert!(warns(&wasi(&format!("(memory 1) {}", realloc.replace("cabi_", "")), shared)));
-    assert!(!warns(&wasi(realloc, shared)), "it is asked for memory");
+    assert!(!warns(&wasi(realloc, shared)), "the program's allocator is used");
     assert!(!warns(&wasi("", "(memory 1)")), "it has its own memory");
     assert!(!warns(HANDLER_0_2));
 }
 
 #[test]
-fn a_long_list_is_cut() {
+fn a_long_list_is_shortened() {
     let names: Vec<String> = (0..2000).map(|n| format!("f{n}")).collect();
     assert_eq!(list(&names), "f0, f1, f2, f3, f4, f5, f6, f7 and 1992 more");
     assert_eq!(list(&names[..8]), "f0, f1, f2, f3, f4, f5, f6, f7");

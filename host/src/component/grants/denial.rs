@@ -7,7 +7,7 @@ use crate::record::{
 use std::{fmt, sync::Arc};
 use tracing::debug;
 
-/// The records of one guest. They take their share of what all guests of the plugin may say.
+/// The denials of one guest. They count against the rate limit for output of the plugin's guests.
 #[derive(Clone, Debug)]
 pub(crate) struct Denials {
     plugin: Arc<str>,
@@ -20,7 +20,7 @@ impl Denials {
         Self { plugin: Arc::clone(plugin), connection, limiter: Arc::clone(limiter) }
     }
 
-    /// A guest wanted to `act` on `target`, which `grant` would allow.
+    /// A guest tried to `act` on `target`, which `grant` would allow.
     pub(crate) fn record(&self, act: &'static str, target: impl fmt::Display, grant: impl fmt::Display) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
@@ -30,7 +30,7 @@ impl Denials {
         debug!(plugin = %self.plugin, connection = %self.connection, act, target, grant, suppressed, "guest denied");
     }
 
-    /// A guest wanted to change something in a directory that was granted for reading.
+    /// A guest tried to change something in a directory that is granted for reading.
     pub(crate) fn change(&self, path: impl fmt::Display) {
         self.record("write", path, "--guest-dir HOST::GUEST:rw");
     }

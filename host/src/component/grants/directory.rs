@@ -1,8 +1,8 @@
-//! A directory of this machine that guests see at a path of their own. It is opened when the plugin is loaded: what its path
-//! leads to later changes nothing until the next load.
+//! A directory of this machine that guests see at a path of their own. It is opened when the plugin
+//! is loaded: a later change of its path has no effect until the next load.
 
 use super::Error;
-use crate::component::beneath;
+use crate::component::sandboxed_dir;
 use rustix::{
     fs::{Access, AtFlags, Mode, OFlags, accessat, open},
     io::Errno,
@@ -31,7 +31,11 @@ impl FromStr for Directory {
         let (guest, access) = match guest.split_once(':') {
             None => (guest, FsPerms::ReadOnly),
             Some((guest, "rw")) => (guest, FsPerms::ReadWrite),
-            Some(_) => return Err("has something else than rw after the guest's path; read only needs no word"),
+            Some(_) => {
+                return Err(
+                    "has an unknown word after the guest's path; write :rw for writing, or nothing for reading only",
+                );
+            }
         };
         if host.is_empty() {
             return Err(FORM);
@@ -43,38 +47,36 @@ impl FromStr for Directory {
             return Err("gives the guest a path that is not in its shortest form");
         }
         if text.contains('\0') {
-            return Err("holds a zero byte, which no path can");
+            return Err("contains a NUL byte, which a path cannot");
         }
         Ok(Self { host: host.into(), guest: guest.to_owned(), access })
     }
 }
 
 impl Directory {
-    /// Where guests have it.
+    /// The path in the guest.
     pub fn guest_path(&self) -> &str {
         &self.guest
     }
 
-    /// Where this machine has it.
+    /// The path on this machine.
     pub fn host_path(&self) -> &Path {
         &self.host
     }
 
-    /// Opens what is there by now.
+    /// Opens the directory that is at the path now.
     pub(super) fn open(&self) -> Result<(Dir, String), Error> {
         let refused =
             |problem: &str| Error::new("--guest-dir", format!("{}::{}", self.host.display(), self.guest), problem);
         let dir =
             open(&self.host, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| match error {
-                Errno::NOENT => refused("there is no such directory; make it first"),
+                Errno::NOENT => refused("the directory does not exist; create it first"),
                 Errno::NOTDIR => refused("is not a directory; grant the one that holds the file"),
                 error => refused(&format!("cannot be opened: {error}")),
             })?;
         let dir = File::from(dir);
-        if beneath::is_of_processes(&dir) {
-            return Err(refused(
-                "is the system's view of its processes, this one with its secrets among them; grant files",
-            ));
+        if sandboxed_dir::is_of_processes(&dir) {
+            return Err(refused("shows the system's processes, and the secrets of this one; grant another directory"));
         }
         let mode = match self.access {
             FsPerms::ReadOnly => OpenMode::READ,
@@ -84,7 +86,7 @@ impl Directory {
                 OpenMode::READ | OpenMode::WRITE
             }
         };
-        beneath::supported(&dir).map_err(|error| {
+        sandboxed_dir::supported(&dir).map_err(|error| {
             refused(&format!(
                 "the system cannot keep a guest inside of a directory (openat2, since Linux 5.6: {error})"
             ))

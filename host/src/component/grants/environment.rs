@@ -1,4 +1,5 @@
-//! Environment variables and arguments: given on the command line, or, what is secret, read from a file.
+//! Environment variables and arguments: given on the command line, or, for secrets, read from a
+//! file.
 
 use super::Error;
 use std::{
@@ -9,7 +10,7 @@ use std::{
     str::FromStr,
 };
 
-/// The most that a file may hold, in bytes: a certificate chain with its key is a tenth of it.
+/// The most bytes of such a file: ten times a certificate chain with its key.
 const LONGEST: u64 = 64 << 10;
 
 /// `NAME=VALUE` or `NAME=@FILE`.
@@ -26,7 +27,7 @@ enum Value {
 }
 
 impl fmt::Debug for Value {
-    /// Secrets that were given on the command line after all are not passed on.
+    /// Does not print values: some secrets are given on the command line after all.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Said(_) => f.write_str("Said"),
@@ -40,15 +41,15 @@ impl FromStr for Variable {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, value) =
-            text.split_once('=').ok_or("has no value; write NAME=VALUE, or NAME=@FILE for what is secret")?;
+            text.split_once('=').ok_or("needs a value; write NAME=VALUE, or NAME=@FILE for a secret")?;
         if name.is_empty() {
-            return Err("has no name; write NAME=VALUE");
+            return Err("needs a name; write NAME=VALUE");
         }
         if text.contains('\0') {
-            return Err("holds a zero byte, which no variable can");
+            return Err("contains a NUL byte, which a variable cannot");
         }
         let value = match value.strip_prefix('@') {
-            Some("") => return Err("names no file after the @; write NAME=@FILE"),
+            Some("") => return Err("needs a file after the @; write NAME=@FILE"),
             Some(file) => Value::Kept(file.into()),
             None => Value::Said(value.to_owned()),
         };
@@ -62,7 +63,7 @@ impl Variable {
         &self.name
     }
 
-    /// The file that has the value, where one has.
+    /// The file that has the value, for `NAME=@FILE`.
     pub fn file(&self) -> Option<&Path> {
         match &self.value {
             Value::Said(_) => None,
@@ -70,7 +71,7 @@ impl Variable {
         }
     }
 
-    /// Name and value, as the file has it by now.
+    /// Name and value. Reads the file now.
     pub(super) fn read(&self) -> Result<(String, String), Error> {
         let value = match &self.value {
             Value::Said(value) => value.clone(),
@@ -94,7 +95,7 @@ fn read(path: &Path) -> Result<String, String> {
     }
     let mut text = String::from_utf8(bytes).map_err(|_not_utf8| "the file is not UTF-8 text".to_owned())?;
     if text.contains('\0') {
-        return Err("the file holds a zero byte, which no variable can".to_owned());
+        return Err("the file contains a NUL byte, which a variable cannot".to_owned());
     }
     if text.ends_with('\n') {
         text.pop();
@@ -116,6 +117,10 @@ impl FromStr for Word {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains('\0') { Err("holds a zero byte, which no argument can") } else { Ok(Self(text.to_owned())) }
+        if text.contains('\0') {
+            Err("contains a NUL byte, which an argument cannot")
+        } else {
+            Ok(Self(text.to_owned()))
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What the operator grants the guests of a plugin: the words of the options, then what they come to each time the plugin is
-//! loaded. Whatever is not named here no guest has.
+//! The grants of a plugin's guests: the options, then their meaning each time the plugin is loaded.
+//! A guest has access to nothing else.
 
 mod denial;
 mod directory;
@@ -19,14 +19,14 @@ use super::places::PLACES;
 use std::{net::SocketAddr, sync::Arc};
 use wasmtime_wasi::{WasiCtxBuilder, filesystem::Dir, sockets::SocketAddrUse};
 
-/// What is granted, as it was said.
+/// The grants, as the options name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// `--guest-env`; no name twice.
+    /// `--guest-env`; each name once.
     pub environment: Vec<Variable>,
     /// `--guest-arg`, in order.
     pub arguments: Vec<Word>,
-    /// `--guest-dir`; no path of the guest's twice.
+    /// `--guest-dir`; each path in the guest once.
     pub directories: Vec<Directory>,
     /// `--guest-connect`.
     pub targets: Vec<Target>,
@@ -39,7 +39,7 @@ pub struct Error {
     option: &'static str,
     value: String,
     problem: String,
-    /// Whether the grant itself may be fine.
+    /// Whether the system refused, rather than the grant being wrong.
     pub(super) is_refusal_of_the_system: bool,
 }
 
@@ -50,13 +50,13 @@ impl Error {
 }
 
 impl Grants {
-    /// Descriptors of this process that one guest may hold, beside its connection.
+    /// The descriptors that one guest may hold beside its connection.
     pub fn descriptors(&self) -> u32 {
         if self.directories.is_empty() && self.targets.is_empty() { 0 } else { PLACES }
     }
 }
 
-/// What is granted, as it was found when the plugin was loaded: files read, directories opened, names resolved.
+/// The grants as found when the plugin was loaded: files read, directories opened, names resolved.
 #[derive(Default)]
 pub(crate) struct Granted {
     environment: Vec<(String, String)>,
@@ -67,7 +67,7 @@ pub(crate) struct Granted {
 }
 
 impl Granted {
-    /// Finds everything, or the first grant that cannot be given.
+    /// Resolves all grants. Fails with the first one that cannot be given.
     pub(crate) async fn find(grants: &Grants, plugin: &str) -> Result<Self, Error> {
         // A program expects its own name before the first argument.
         let mut arguments: Vec<String> = grants.arguments.iter().map(|word| word.as_str().to_owned()).collect();
@@ -92,7 +92,7 @@ impl Granted {
         !self.directories.is_empty() || self.network.is_some()
     }
 
-    /// The directories, by the paths at which guests have them.
+    /// The directories, with their paths in the guest.
     pub(crate) fn directories(&self) -> &[(Dir, String)] {
         &self.directories
     }
@@ -102,33 +102,34 @@ impl Granted {
         &self.environment
     }
 
-    /// The arguments, where there are any after the plugin's name.
+    /// The arguments, if there are any after the plugin's name.
     pub(crate) fn arguments(&self) -> &[String] {
         &self.arguments
     }
 
-    /// Where guests may connect, if anywhere.
+    /// The network targets, if there are any.
     pub(crate) fn network(&self) -> Option<&Arc<Network>> {
         self.network.as_ref()
     }
 
-    /// Whom it trusts where it asks by `https`.
+    /// The authorities that it trusts for `https` requests.
     pub(crate) async fn trust(&self) -> Result<Arc<rustls::ClientConfig>, Trust> {
         self.authorities.get().await
     }
 
-    /// Gives a guest what is configured by values. Directories it gets from `files`.
+    /// Adds variables, arguments and network rules to a guest's context. `files` adds the
+    /// directories.
     pub(crate) fn equip(&self, wasi: &mut WasiCtxBuilder, denials: Denials) {
         wasi.envs(&self.environment).args(&self.arguments).allow_udp(false).allow_ip_name_lookup(false);
         let network = self.network.clone();
-        // Where nothing is granted too, so that what is denied is on record.
+        // Also without a grant, so that denials are recorded.
         wasi.allow_tcp(true).socket_addr_check(move |address, purpose| {
             let permitted = network.as_ref().is_some_and(|network| is_permitted(network, address, purpose));
             match purpose {
                 SocketAddrUse::TcpConnect if !permitted => {
                     denials.record("connect", address, format_args!("--guest-connect {address}"));
                 }
-                // Asked first when a guest connects, before it is known where to.
+                // Called first when a guest connects, before its target is known.
                 SocketAddrUse::TcpBind if network.is_none() => {
                     denials.record("connect", "any address", "--guest-connect HOST:PORT");
                 }
@@ -139,7 +140,7 @@ impl Granted {
     }
 }
 
-/// Each guest has a copy of it.
+/// Each guest has a copy of the environment.
 const LONGEST_ENVIRONMENT: usize = 256 << 10;
 
 fn read(variables: &[Variable]) -> Result<Vec<(String, String)>, Error> {
@@ -163,7 +164,8 @@ fn read(variables: &[Variable]) -> Result<Vec<(String, String)>, Error> {
 fn is_permitted(network: &Network, address: SocketAddr, purpose: SocketAddrUse) -> bool {
     match purpose {
         SocketAddrUse::TcpConnect => network.permits(address),
-        // What connect does by itself, and no more: a guest listens nowhere, and chooses no port to come from.
+        // Permits the implicit bind of a connect, and no other: a guest cannot listen or choose its
+        // own port.
         SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
         _ => false,
     }

@@ -1,10 +1,10 @@
-//! A host name that guests may connect to, and the addresses that it has. Only this process asks the resolver, and guests reach
-//! what it was told: a grant of a name follows its answer, as a service that moves needs it.
+//! A host name that guests may connect to, and its addresses. Only this process asks the resolver.
+//! A grant of a name follows the resolver's answers, so that a service can move.
 //!
-//! It does not follow anywhere. Whoever answers for a name could otherwise point guests at this machine or at the network behind
-//! it (DNS rebinding). So the first answer, when the plugin is loaded, says where the name lives: in the internet, in private
-//! networks, on this link, on this machine. A later address of a kind that the first answer did not have is left out, until the
-//! plugin is loaded again.
+//! It does not follow to every address: otherwise a DNS server could point guests at this machine
+//! or the network behind it (DNS rebinding). So the first answer, when the plugin is loaded, fixes
+//! the scopes of the name: the internet, private networks, this link, this machine. A later address
+//! in another scope is left out until the plugin is loaded again.
 
 use std::{
     fmt, io, mem,
@@ -19,22 +19,23 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-/// For how long an answer is not asked for again. Resolvers keep answers by themselves; this bounds what guests can make of one.
+/// How long an answer stays fresh. Resolvers have caches of their own; this limits the queries that
+/// guests can cause.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long a guest that finds an old answer waits for a new one, and how long the first may take.
+/// How long a guest with a stale answer waits for a new one, and how long the first query may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(20);
 
-/// For how long an address counts that the last answer no longer names: guests that have looked up may take their time to
-/// connect, and some names have another address each time they are asked for.
+/// How long an address remains valid after the first answer without it: guests may take
+/// their time between lookup and connect, and some names have another address at each query.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Addresses that are kept of one answer, and of all that went before.
+/// The most addresses kept of one answer, and of all earlier ones.
 const MOST_ADDRESSES: usize = 64;
 const MOST_EARLIER: usize = 256;
 
-/// Where an address is. What none of these is, nobody is to connect to.
+/// The scope of an address. Addresses outside of these scopes are never permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Internet,
@@ -56,7 +57,7 @@ impl Scope {
             [0 | 224..=255, ..] => None,
             [127, ..] => Some(Self::Machine),
             [169, 254, ..] => Some(Self::Link),
-            // The last two are for carriers' own networks (RFC 6598) and for measurements (RFC 2544).
+            // The last two are for carriers' networks (RFC 6598) and for benchmarks (RFC 2544).
             [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18 | 19, ..] => {
                 Some(Self::Private)
             }
@@ -90,31 +91,31 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A name, and what is known of it.
+/// A name, and its known addresses.
 #[derive(Debug)]
 pub(super) struct Name {
     name: String,
     scopes: Vec<Scope>,
     known: Mutex<Known>,
-    /// Held by whoever asks the resolver, so that a name never occupies more than one of its threads.
+    /// Held by the task that asks the resolver, so that a name occupies at most one of its threads.
     turn: Arc<Turn<()>>,
 }
 
 #[derive(Debug)]
 struct Known {
     answer: Arc<[IpAddr]>,
-    /// Addresses of earlier answers, and when they were left out.
+    /// Addresses of earlier answers, with the time of the first answer without them.
     earlier: Vec<(IpAddr, Instant)>,
-    asked: Instant,
-    /// Whether the resolver failed when it was asked last.
+    asked_at: Instant,
+    /// Whether the last query failed.
     failed: bool,
-    /// The address that was found strange last.
-    strange: Option<IpAddr>,
+    /// The address that was rejected last.
+    rejected: Option<IpAddr>,
 }
 
 impl Known {
     fn new(answer: Arc<[IpAddr]>) -> Self {
-        Self { answer, earlier: Vec::new(), asked: Instant::now(), failed: false, strange: None }
+        Self { answer, earlier: Vec::new(), asked_at: Instant::now(), failed: false, rejected: None }
     }
 
     fn has(&self, address: IpAddr, now: Instant) -> bool {
@@ -125,7 +126,7 @@ impl Known {
                 .any(|(earlier, left)| *earlier == address && now.saturating_duration_since(*left) < KEPT)
     }
 
-    /// Replaces the answer. Says whether it differs.
+    /// Replaces the answer. Returns whether it differs.
     fn replace(&mut self, answer: Vec<IpAddr>, now: Instant) -> bool {
         let gone: Vec<IpAddr> = self.answer.iter().copied().filter(|old| !answer.contains(old)).collect();
         let differs = !gone.is_empty() || answer.len() != self.answer.len();
@@ -139,7 +140,7 @@ impl Known {
 }
 
 impl Name {
-    /// Asks for the first time. Says why where there is no answer.
+    /// Resolves the name for the first time. The error says why there is no answer.
     pub(super) async fn find(name: &str) -> Result<Arc<Self>, String> {
         let answer = match timeout(LONGEST_FIRST_WAIT, ask(name)).await {
             Ok(Ok(answer)) => answer,
@@ -148,10 +149,10 @@ impl Name {
         };
         let answer: Arc<[IpAddr]> = answer.into_iter().filter(|address| Scope::of(*address).is_some()).collect();
         if answer.is_empty() {
-            return Err("the name has no address that can be connected to".to_owned());
+            return Err("the name does not resolve to an address that a guest can connect to".to_owned());
         }
         let found = Self::new(name, answer);
-        // The one look that an operator can have at what the name is trusted for from here on.
+        // The record shows an operator which scopes the name is trusted for from here on.
         let homes: Vec<String> = found.scopes.iter().map(Scope::to_string).collect();
         let addresses: Vec<String> = found.with_known(|known| known.answer.iter().map(IpAddr::to_string).collect());
         info!(name, addresses = addresses.join(" "), networks = homes.join(" and "), "granted name resolved");
@@ -172,18 +173,20 @@ impl Name {
         self.name == name
     }
 
-    /// Whether the name has this address, or had it a moment ago.
+    /// Whether the name has this address, or had it recently.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.with_known(|known| known.has(address, Instant::now()))
     }
 
-    /// Its addresses. Where the answer is old, waits for a new one, but not for long, and not beside others that do.
+    /// Its addresses. If the answer is stale, waits briefly for a new one, and joins a query that
+    /// is already running.
     pub(super) async fn addresses(self: &Arc<Self>) -> Arc<[IpAddr]> {
-        if self.with_known(|known| known.asked.elapsed() > FRESH)
+        if self.with_known(|known| known.asked_at.elapsed() > FRESH)
             && let Ok(turn) = Arc::clone(&self.turn).try_lock_owned()
         {
             let name = Arc::clone(self);
-            // A task of its own: a guest that ends meanwhile must not let another one ask beside a resolver that hangs.
+            // A task of its own: if the guest ends meanwhile, the query still holds its turn, and a
+            // hanging resolver is not asked again.
             let asking = tokio::spawn(async move {
                 match ask(&name.name).await {
                     Ok(answer) => name.learn(answer, Instant::now()),
@@ -196,15 +199,15 @@ impl Name {
         self.with_known(|known| Arc::clone(&known.answer))
     }
 
-    /// Takes what the resolver says, as far as it is credible.
+    /// Takes the addresses of an answer that are in a known scope.
     fn learn(&self, answer: Vec<IpAddr>, now: Instant) {
         let at_home = |address: &IpAddr| Scope::of(*address).is_some_and(|scope| self.scopes.contains(&scope));
-        let (kept, strange): (Vec<_>, Vec<_>) = answer.into_iter().partition(at_home);
-        let strange = strange.first().copied();
+        let (kept, rejected): (Vec<_>, Vec<_>) = answer.into_iter().partition(at_home);
+        let rejected = rejected.first().copied();
         let (recovered, moved, news) = self.with_known(|known| {
-            known.asked = now;
+            known.asked_at = now;
             let moved = !kept.is_empty() && known.replace(kept, now);
-            (mem::take(&mut known.failed), moved, mem::replace(&mut known.strange, strange) != strange)
+            (mem::take(&mut known.failed), moved, mem::replace(&mut known.rejected, rejected) != rejected)
         });
         if recovered {
             info!(name = %self.name, "granted name resolves again");
@@ -212,17 +215,17 @@ impl Name {
         if moved {
             debug!(name = %self.name, "granted name has new addresses");
         }
-        if let Some(address) = strange.filter(|_| news) {
+        if let Some(address) = rejected.filter(|_| news) {
             let place = Scope::of(address).map_or_else(|| "nowhere".to_owned(), |scope| scope.to_string());
             let detail = format!("it is {place}, and the name had no address there at load; reload to allow it");
             warn!(name = %self.name, %address, detail, "resolved address rejected");
         }
     }
 
-    /// A name that cannot be resolved keeps what it had.
+    /// Records a failed query. The name keeps its addresses.
     fn fail(&self, error: &io::Error) {
         let first = self.with_known(|known| {
-            known.asked = Instant::now();
+            known.asked_at = Instant::now();
             !mem::replace(&mut known.failed, true)
         });
         if first {
@@ -235,7 +238,7 @@ impl Name {
     }
 }
 
-/// What the system's resolver says, the same address once.
+/// The answer of the system's resolver, without duplicates.
 async fn ask(name: &str) -> io::Result<Vec<IpAddr>> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in lookup_host((name, 0)).await? {
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_moves_within_the_kind_of_network_that_it_lives_in() {
+    fn a_name_may_move_within_its_scopes() {
         let (db, now) = (name(&["10.0.0.1"]), Instant::now());
         db.learn(addresses(&["192.168.0.9", "10.0.0.2"]), now);
         db.learn(addresses(&["10.0.0.2"]), now + KEPT / 2);
@@ -278,7 +281,7 @@ mod tests {
             db.learn(addresses(&[elsewhere]), now);
             assert!(!has(&db, elsewhere, now), "{elsewhere}");
         }
-        assert!(has(&db, "10.0.0.2", now), "what is left out changes nothing");
+        assert!(has(&db, "10.0.0.2", now), "a rejected address changes nothing");
     }
 
     #[test]
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_never_has_the_same_address_is_bounded() {
+    fn the_addresses_of_a_name_are_limited() {
         let (db, now) = (name(&["10.0.0.1"]), Instant::now());
         for number in 0..10_000_u32 {
             db.learn(vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 | number))], now);
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_is_somewhere() {
+    fn each_address_has_its_scope() {
         for (address, scope) in [
             ("93.184.216.34", Some(Scope::Internet)),
             ("2606:2800:220:1::1", Some(Scope::Internet)),

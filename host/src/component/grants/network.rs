@@ -1,4 +1,5 @@
-//! Where guests may connect: addresses and networks as they were said, and the addresses that names have.
+//! The network targets of guests: addresses and networks from the options, and the addresses of
+//! names.
 
 use super::{Error, names::Name};
 use ipnet::IpNet;
@@ -10,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-/// Names that one plugin may be granted: each may occupy one of the threads that wait.
+/// The most names granted to one plugin: each may occupy a blocking thread.
 const MOST_NAMES: usize = 32;
 
 /// `HOST-OR-CIDR:PORT`.
@@ -48,13 +49,13 @@ impl FromStr for Target {
         if text.contains("://") {
             return Err("is a URL; write HOST:PORT, with * for all ports");
         }
-        let (place, port) = text.rsplit_once(':').ok_or("has no port; write HOST:PORT, with * for all ports")?;
+        let (place, port) = text.rsplit_once(':').ok_or("needs a port; write HOST:PORT, with * for all ports")?;
         let ports = match port {
             "*" => Ports::All,
             port => Ports::One(
                 // A sign would parse.
                 port.parse().ok().filter(|_| port.starts_with(|first: char| first.is_ascii_digit())).ok_or(
-                    "has a port that is not a number from 1 to 65535 and not *; give the option once for each port",
+                    "has a port that is neither * nor a number from 1 to 65535; give the option once for each port",
                 )?,
             ),
         };
@@ -70,7 +71,9 @@ impl FromStr for Place {
             let inner = inner.strip_suffix(']').ok_or("opens a bracket and does not close it before the port")?;
             return match network(inner)? {
                 Some(network) if inner.contains(':') => Ok(Self::Network(network)),
-                _ => Err("has in brackets what is no IPv6 address and no network of such, as in [2001:db8::/32]:443"),
+                _ => Err(
+                    "has something in brackets that is not an IPv6 address or network; write it as in [2001:db8::/32]:443",
+                ),
             };
         }
         if text.contains(':') {
@@ -83,7 +86,7 @@ impl FromStr for Place {
     }
 }
 
-/// An address or a network; `None` where it is neither. What is mapped is IPv4.
+/// Parses an address or a network; `None` if it is neither. IPv4-mapped addresses become IPv4.
 fn network(text: &str) -> Result<Option<IpNet>, &'static str> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(Some(address.to_canonical().into()));
@@ -107,15 +110,15 @@ fn name(text: &str) -> Result<String, &'static str> {
     const LONGEST: usize = 253;
     let name = plain(text);
     if !name.is_ascii() {
-        return Err("has a host name in letters of its language; write its ASCII form, which begins with xn--");
+        return Err("has a host name that is not ASCII; write its ASCII form, which begins with xn--");
     }
     let part = |part: &str| {
         (1..=63).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     if name.len() > LONGEST || !name.split('.').all(part) {
-        return Err("has no host before its port: neither an address, nor a network, nor a name");
+        return Err("needs an address, a network or a name before its port");
     }
-    // Resolvers read such names as addresses, in bases and with parts left out.
+    // Resolvers accept such names as addresses, in other bases and with parts left out.
     let last = name.rsplit('.').next().unwrap_or_default();
     if last.starts_with("0x") || last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("has an address that is not written in full; write all four parts in decimal");
@@ -123,7 +126,7 @@ fn name(text: &str) -> Result<String, &'static str> {
     Ok(name)
 }
 
-/// A name as it is compared.
+/// A name in the form in which names are compared.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
@@ -142,7 +145,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// All targets of a plugin, its names resolved.
+/// All targets of a plugin, with resolved names.
 #[derive(Debug)]
 pub(crate) struct Network {
     networks: Vec<(IpNet, Ports)>,
@@ -150,7 +153,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Resolves every name, once.
+    /// Resolves each name once.
     pub(super) async fn find(targets: &[Target]) -> Result<Self, Error> {
         let mut found = Self { networks: Vec::new(), names: Vec::new() };
         for target in targets {
@@ -167,7 +170,8 @@ impl Network {
                             )));
                         }
                         None => Name::find(name).await.map_err(|problem| Error {
-                            // A resolver that is down for a moment looks the same as a name that never was.
+                            // A resolver that is down for a moment looks the same as an unknown
+                            // name.
                             is_refusal_of_the_system: true,
                             ..refused(problem)
                         })?,
@@ -186,7 +190,7 @@ impl Network {
             || self.names.iter().any(|(name, ports)| ports.include(port) && name.has(ip))
     }
 
-    /// The addresses of a granted name, or the address that is written there; `None` where the name is not granted.
+    /// The addresses of a granted name, or an address itself; `None` if the name is not granted.
     pub(crate) async fn lookup(&self, name: &str) -> Option<Arc<[IpAddr]>> {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Some(Arc::new([address.to_canonical()]));
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_permitted_is_an_address_and_a_port() {
+    fn a_target_permits_its_addresses_and_ports_only() {
         let network = network(&["10.0.0.0/8:5432", "[2001:db8::/32]:443", "192.0.2.1:*", "[::ffff:192.0.2.2]:80"]);
         for (address, permitted) in [
             ("10.1.2.3:5432", true),
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target_is_refused() {
+    fn an_invalid_target_is_rejected() {
         for text in [
             "",
             ",",

@@ -1,4 +1,4 @@
-//! Whom guests trust when they ask a server by `https`: the authorities that this machine trusts.
+//! The authorities that guests trust for `https` requests: those that this machine trusts.
 
 use crate::record::secret::Shown;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
@@ -6,14 +6,14 @@ use rustls_native_certs::ErrorKind;
 use std::sync::Arc;
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
-/// Read when it is first needed, since most guests never ask.
+/// Loaded at the first use, since most guests make no requests.
 #[derive(Debug, Default)]
 pub(super) struct Authorities(OnceCell<Arc<ClientConfig>>);
 
-/// Nobody to trust.
+/// There are no trusted authorities.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// And why.
+    /// The reason.
     Missing(String),
 }
 
@@ -34,8 +34,8 @@ fn read() -> Result<Arc<ClientConfig>, Trust> {
     let mut roots = RootCertStore::empty();
     let (added, _unusable) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        let why = found.errors.first().map_or_else(|| "it has none".to_owned(), |error| told(&error.kind));
-        return Err(Trust::Missing(format!("the authorities that this machine trusts: {why}")));
+        let why = found.errors.first().map_or_else(|| "none found".to_owned(), |error| told(&error.kind));
+        return Err(Trust::Missing(format!("the authorities that this machine trusts cannot be loaded: {why}")));
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| Trust::Missing(error.to_string()))?;
@@ -44,11 +44,11 @@ fn read() -> Result<Arc<ClientConfig>, Trust> {
     Ok(Arc::new(config))
 }
 
-/// The library's text about a file's content is not repeated: the variable that names the file may name any.
+/// The library's text about a file's content is not repeated: the variable may name any file.
 fn told(error: &ErrorKind) -> String {
     match error {
         ErrorKind::Io { inner, path } => format!("{} cannot be read: {inner}", Shown::path(path)),
-        _ => "a file of theirs is not valid PEM; where SSL_CERT_FILE or SSL_CERT_DIR is set, look there".to_owned(),
+        _ => "one of their files is not valid PEM; check SSL_CERT_FILE and SSL_CERT_DIR if they are set".to_owned(),
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use rustls::pki_types::pem;
 
     #[test]
-    fn no_content_of_a_file_is_repeated() {
+    fn messages_do_not_contain_file_content() {
         let error = ErrorKind::Pem(pem::Error::MissingSectionEnd { end_marker: b"PRIVATE KEY".to_vec() });
         assert!(!told(&error).contains("80") && told(&error).contains("SSL_CERT_FILE"), "{}", told(&error));
     }

@@ -1,7 +1,7 @@
 //! Every kind of header, everything that is wrong with one, and a million inputs that nobody would send.
 
 use super::*;
-use crate::system::{dice::Dice, kernel};
+use crate::system::{kernel, random::Random};
 use std::{io::Write, os::unix::net::UnixStream, panic, thread};
 
 /// Each input is made from this and its number alone, so that a failure can be made again.
@@ -189,10 +189,10 @@ async fn an_end_before_and_in_a_header_are_told_apart() {
 
 /// One input, made from its number.
 fn input(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
-    let mut dice = Dice::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let mut dice = Random::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut bytes = valid[dice.below(valid.len())].clone();
     match number % 8 {
-        0 => (0..dice.below(200)).map(|_| dice.roll().to_le_bytes()[0]).collect(),
+        0 => (0..dice.below(200)).map(|_| dice.next_u64().to_le_bytes()[0]).collect(),
         1 => {
             const WORDS: [&str; 16] = [
                 "PROXY ",
@@ -219,7 +219,7 @@ fn input(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
             // Extensions that may or may not add up.
             let mut after = IPV4.to_vec();
             for _ in 0..dice.below(8) {
-                let value = vec![dice.roll().to_le_bytes()[0]; dice.below(40)];
+                let value = vec![dice.next_u64().to_le_bytes()[0]; dice.below(40)];
                 after.extend(extension(dice.one_of(&[1, 2, 3, 4, 0x20, 0xff]), &value));
             }
             after.truncate(after.len() - dice.below(3));
@@ -234,7 +234,7 @@ fn input(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-fn mutate(dice: &mut Dice, bytes: &mut Vec<u8>) {
+fn mutate(dice: &mut Random, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
         return bytes.push(b'P');
     }
@@ -244,12 +244,12 @@ fn mutate(dice: &mut Dice, bytes: &mut Vec<u8>) {
         1 => bytes[at] = dice.one_of(b"\0\r\n 0129.:fP\x11\x20\x21\x31\xff"),
         2 => bytes.truncate(at),
         3 => drop(bytes.remove(at)),
-        _ => bytes.insert(at, dice.roll().to_le_bytes()[0]),
+        _ => bytes.insert(at, dice.next_u64().to_le_bytes()[0]),
     }
 }
 
 /// Fails where the decoder does not hold what it promises. Whether there was a header.
-fn hold_to_its_promise(bytes: &[u8], dice: &mut Dice) -> bool {
+fn hold_to_its_promise(bytes: &[u8], dice: &mut Random) -> bool {
     let sooner = &bytes[..dice.below(bytes.len() + 1)];
     match decode(bytes) {
         Ok(None) => {
@@ -280,7 +280,7 @@ fn no_input_panics_the_decoder() {
         let numbers = (worker..INPUTS).step_by(usize::try_from(workers).unwrap());
         let is_header = |number: &u64| {
             let bytes = input(*number, &valid);
-            panic::catch_unwind(|| hold_to_its_promise(&bytes, &mut Dice::new(*number)))
+            panic::catch_unwind(|| hold_to_its_promise(&bytes, &mut Random::new(*number)))
                 .unwrap_or_else(|_| panic!("input {number} of seed {SEED:#x}: {:?}", String::from_utf8_lossy(&bytes)))
         };
         numbers.filter(is_header).count()

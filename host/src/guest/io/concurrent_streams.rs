@@ -1,6 +1,7 @@
-//! The two streams of a connection as the component model's own `stream<u8>`: straight from and to guest memory.
+//! The two streams of a connection as the component model's own `stream<u8>`: straight from and to
+//! guest memory.
 
-use super::streams::Tenure;
+use super::streams::Ownership;
 use crate::{
     guest::{late_start::Learner, state::State},
     wire::{CHUNK, Wire},
@@ -18,33 +19,33 @@ use wasmtime::{
     component::{Destination, Source, StreamConsumer, StreamProducer, StreamResult},
 };
 
-/// Tells why a stream failed, or by being dropped that it has ended.
+/// Sends the reason why a stream failed. Dropping it means a regular end.
 type Ending = oneshot::Sender<io::ErrorKind>;
 
-/// What resolves when a stream has ended: with why it failed, where it has.
+/// Resolves when a stream has ended, with the error if it failed.
 pub(in crate::guest) type Ended = oneshot::Receiver<io::ErrorKind>;
 
 fn fail(ending: &mut Option<Ending>, error: &io::Error) {
     if let Some(ending) = ending.take() {
-        // Where nobody waits for it, nobody is told.
+        // Fails if there is no receiver, which needs no report.
         ending.send(error.kind()).ok();
     }
 }
 
-/// What the peer sends. Dropping it, where it is owned, discards the rest.
+/// The peer's bytes. Dropping an owned stream discards the rest.
 #[derive(Debug)]
 pub(in crate::guest) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
+    ownership: Ownership,
     ending: Option<Ending>,
 }
 
 impl Input {
-    /// The producer, and what tells how it has ended.
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> (Self, Ended) {
+    /// The producer, and a receiver for its end.
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> (Self, Ended) {
         let (ending, ended) = oneshot::channel();
-        (Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, ending: Some(ending) }, ended)
+        (Self { wire: Arc::clone(wire), learner: learner.clone(), ownership, ending: Some(ending) }, ended)
     }
 }
 
@@ -60,7 +61,7 @@ impl StreamProducer<State> for Input {
         finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
         if destination.remaining(&mut store) == Some(0) {
-            // A wait for readiness; the read that follows finds out.
+            // Waits for readiness; the next read finds data or an end.
             return match self.wire.poll_readable(context) {
                 Poll::Pending if finish => {
                     self.learner.observable();
@@ -98,26 +99,27 @@ impl StreamProducer<State> for Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.wire.abandon_input();
         }
     }
 }
 
-/// What goes to the peer. The engine drops it when the guest has closed its end: that closes the sending side, where it is owned.
+/// Bytes to the peer. The engine drops it when the guest has closed its end. If it is owned, that
+/// closes the sending side.
 #[derive(Debug)]
 pub(in crate::guest) struct Output {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
+    ownership: Ownership,
     ending: Option<Ending>,
 }
 
 impl Output {
-    /// The consumer, and what resolves when the guest has closed the stream.
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> (Self, Ended) {
+    /// The consumer, and a receiver that resolves when the guest has closed the stream.
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> (Self, Ended) {
         let (ending, ended) = oneshot::channel();
-        (Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, ending: Some(ending) }, ended)
+        (Self { wire: Arc::clone(wire), learner: learner.clone(), ownership, ending: Some(ending) }, ended)
     }
 }
 
@@ -158,7 +160,7 @@ impl StreamConsumer<State> for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.learner.observable();
             self.wire.finish_output();
         }

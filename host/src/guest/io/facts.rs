@@ -1,4 +1,5 @@
-//! What a guest can ask about its connection: the resource `connection` of both contracts.
+//! The facts about its connection that a guest can ask for: the resource `connection` of both
+//! contracts.
 
 use crate::{
     guest::{
@@ -12,31 +13,31 @@ use crate::{
 use std::{io, net::SocketAddr, os::unix::net::UnixStream, sync::Arc};
 use wasmtime::component::{Access, FutureReader, HasSelf, Resource};
 
-/// What is known of a connection.
+/// The facts about a connection.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Its name.
+    /// Its id.
     pub id: ConnectionId,
-    /// Who connected.
+    /// The peer.
     pub peer: PeerAddress,
-    /// Where to, as the proxy in between says; `None` where there is none.
+    /// The local address from a proxy's header; `None` without one.
     pub local: Option<LocalAddress>,
     /// The listener that accepted it.
     pub listener: ListenerAddress,
-    /// Whether the end is near.
+    /// Whether the process drains.
     pub draining: Draining,
-    /// The socket, which knows its own address.
+    /// The socket, which knows its local address.
     pub wire: Arc<Wire>,
 }
 
 impl Facts {
-    /// The facts of a connection that nobody made, for a guest that is made but never called. The connection lasts as long as
-    /// what is returned beside.
+    /// The facts of an artificial connection, for a trial guest that is never called. The
+    /// connection lasts as long as the returned stream.
     ///
     /// # Errors
     ///
-    /// Where the system refuses a pair of sockets.
-    pub(in crate::guest) fn of_nobody() -> io::Result<(Self, UnixStream)> {
+    /// If the system refuses a pair of sockets.
+    pub(in crate::guest) fn of_trial() -> io::Result<(Self, UnixStream)> {
         let (this, peer) = UnixStream::pair()?;
         this.set_nonblocking(true)?;
         let nowhere = SocketAddr::from(([0; 4], 0));
@@ -51,7 +52,7 @@ impl Facts {
         Ok((facts, peer))
     }
 
-    /// The address of this end; `None` on unix, and where it is not known any more.
+    /// The local address; `None` on unix, and if it is no longer known.
     pub(in crate::guest) fn local(&self) -> Option<LocalAddress> {
         self.local.or_else(|| self.wire.local_address().map(LocalAddress::from))
     }
@@ -59,15 +60,15 @@ impl Facts {
     fn local_address(&self) -> String {
         match self.local() {
             Some(address) => address.to_string(),
-            // On unix both ends share the listener's path. A tcp socket that was torn down has forgotten its address, and the
-            // listener's is the best that is known.
+            // On unix both ends share the listener's path. A tcp socket that was torn down no
+            // longer knows its address: then the listener's is the closest known.
             None => self.listener.to_string(),
         }
     }
 }
 
 impl State {
-    /// The facts, for a method whose answer the guest may act upon.
+    /// The facts, for a method whose answer may change what the guest does.
     fn facts(&mut self, connection: &Resource<Facts>) -> wasmtime::Result<&Facts> {
         self.learner.observable();
         Ok(self.table.get(connection)?)
@@ -121,7 +122,7 @@ impl wasi_0_2::uninterruptible::server::types::HostConnection for State {
 
 impl wasi_0_3::uninterruptible::server::types::Host for State {}
 
-/// The nine methods that both contracts have are the same; the others are here.
+/// The nine methods that both contracts share are the same. The others follow.
 impl wasi_0_3::uninterruptible::server::types::HostConnection for State {
     fn id(&mut self, connection: Resource<Facts>) -> wasmtime::Result<String> {
         wasi_0_2::uninterruptible::server::types::HostConnection::id(self, connection)

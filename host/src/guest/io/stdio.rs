@@ -1,4 +1,5 @@
-//! A guest's standard output and error: lines in the host's log, escaped, cut, and limited in rate.
+//! A guest's standard output and error: lines in the host's log, escaped, shortened and
+//! rate-limited.
 
 use crate::{
     guest::late_start::Learner,
@@ -21,27 +22,27 @@ use wasmtime_wasi_io::{
     streams::{OutputStream, StreamResult},
 };
 
-/// The most of one line that is kept; the log cuts there too.
+/// The most bytes of a line that are kept. The log has the same limit.
 const LONGEST_LINE: usize = 4 << 10;
 
-/// How Rust says where a panic began.
+/// Rust's text before the place of a panic.
 const PANICKED: &[u8] = b"panicked at ";
 
-/// Lines a guest may say at once, and a second after that.
+/// Lines that a guest may log at once, and each second after that.
 const BURST: u32 = 50;
 const RATE: u32 = 10;
 
-/// What one guest says on both of its streams.
+/// The output of one guest on both of its streams.
 #[derive(Debug)]
-pub(in crate::guest) struct Speech {
+pub(in crate::guest) struct GuestLog {
     plugin: Arc<str>,
     connection: ConnectionId,
-    /// This guest's share, and that of all guests of the plugin.
+    /// The rate limit of this guest; the plugin's guests share another one.
     own: Limiter,
     shared: Arc<Limiter>,
 }
 
-impl Speech {
+impl GuestLog {
     pub(in crate::guest) fn new(plugin: &Arc<str>, connection: ConnectionId, shared: &Arc<Limiter>) -> Arc<Self> {
         Arc::new(Self {
             plugin: Arc::clone(plugin),
@@ -51,7 +52,7 @@ impl Speech {
         })
     }
 
-    fn say(&self, stream: &'static str, line: &[u8]) {
+    fn log_line(&self, stream: &'static str, line: &[u8]) {
         let Some(suppressed) = self.own.pass() else { return };
         let Some(suppressed_of_others) = self.shared.pass() else { return };
         let line = log::escaped(&String::from_utf8_lossy(line));
@@ -60,7 +61,7 @@ impl Speech {
     }
 }
 
-impl Drop for Speech {
+impl Drop for GuestLog {
     fn drop(&mut self) {
         let suppressed = self.own.suppressed();
         if suppressed > 0 && self.shared.pass().is_some() {
@@ -69,11 +70,11 @@ impl Drop for Speech {
     }
 }
 
-/// One of the two streams. All that a guest opens of it share the line that is being written.
+/// One of the two streams. All handles of a guest to it share its current line.
 #[derive(Clone, Debug)]
 pub(in crate::guest) struct Lines {
     stream: &'static str,
-    speech: Arc<Speech>,
+    guest_log: Arc<GuestLog>,
     learner: Learner,
     line: Arc<Mutex<Line>>,
 }
@@ -81,36 +82,36 @@ pub(in crate::guest) struct Lines {
 #[derive(Debug, Default)]
 struct Line {
     kept: Vec<u8>,
-    last: LastWords,
+    last: LastOutput,
 }
 
-/// What was said last: of a panic its message, else one line.
+/// The last output: of a panic its message, otherwise one line.
 #[derive(Clone, Debug, Default)]
-struct LastWords {
+struct LastOutput {
     text: Vec<u8>,
     panic: Panic,
 }
 
-/// Whether what was said last is a panic.
+/// Whether the last output is a panic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Panic {
     #[default]
     None,
-    /// Its message may go on.
+    /// Its message may continue.
     Begun,
-    Told,
+    Complete,
 }
 
-impl LastWords {
-    /// The most that is kept of them.
+impl LastOutput {
+    /// The most bytes that are kept.
     const LONGEST: usize = 1 << 10;
 
-    fn hear(&mut self, line: &[u8]) {
-        // Rust says where first, Go and others what.
+    fn observe(&mut self, line: &[u8]) {
+        // Rust prints the place first; Go and others print the message first.
         let rust = line.windows(PANICKED.len()).position(|window| window == PANICKED);
         let panic =
             rust.or_else(|| [&b"panic: "[..], b"fatal error: "].iter().any(|word| line.starts_with(word)).then_some(0));
-        let said = match (panic, self.panic) {
+        let text = match (panic, self.panic) {
             (Some(start), _) => {
                 self.text.clear();
                 self.panic = Panic::Begun;
@@ -121,10 +122,10 @@ impl LastWords {
                 line
             }
             (None, Panic::Begun) => {
-                self.panic = Panic::Told;
+                self.panic = Panic::Complete;
                 return;
             }
-            // The hint how to see more of a panic is for developers, and of no use in a log.
+            // The hint about RUST_BACKTRACE is of no use in a log.
             (None, Panic::None) if !line.trim_ascii().is_empty() && !line.starts_with(b"note: ") => {
                 self.text.clear();
                 line
@@ -132,25 +133,25 @@ impl LastWords {
             (None, _) => return,
         };
         let room = Self::LONGEST.saturating_sub(self.text.len());
-        self.text.extend_from_slice(said.get(..room).unwrap_or(said));
+        self.text.extend_from_slice(text.get(..room).unwrap_or(text));
     }
 }
 
 impl Lines {
-    pub(in crate::guest) fn new(stream: &'static str, speech: &Arc<Speech>, learner: &Learner) -> Self {
-        Self { stream, speech: Arc::clone(speech), learner: learner.clone(), line: Arc::default() }
+    pub(in crate::guest) fn new(stream: &'static str, guest_log: &Arc<GuestLog>, learner: &Learner) -> Self {
+        Self { stream, guest_log: Arc::clone(guest_log), learner: learner.clone(), line: Arc::default() }
     }
 
-    /// What was said last, whether its line has ended or not.
-    pub(in crate::guest) fn last_words(&self) -> Option<String> {
+    /// The last output, whether or not its line has ended.
+    pub(in crate::guest) fn last_output(&self) -> Option<String> {
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = line.last.clone();
-        last.hear(&line.kept);
+        last.observe(&line.kept);
         let text = String::from_utf8_lossy(last.text.trim_ascii()).into_owned();
         match last.panic {
             _ if text.is_empty() => None,
-            Panic::None => Some(format!("it said last: {text}")),
-            Panic::Begun | Panic::Told => Some(text),
+            Panic::None => Some(format!("its last output: {text}")),
+            Panic::Begun | Panic::Complete => Some(text),
         }
     }
 
@@ -162,9 +163,9 @@ impl Lines {
             let room = LONGEST_LINE.saturating_sub(line.kept.len());
             line.kept.extend_from_slice(text.get(..room).unwrap_or(text));
             if complete {
-                let said = mem::take(&mut line.kept);
-                line.last.hear(&said);
-                self.speech.say(self.stream, &said);
+                let text = mem::take(&mut line.kept);
+                line.last.observe(&text);
+                self.guest_log.log_line(self.stream, &text);
             }
         }
     }
@@ -172,11 +173,11 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        // The last holder says what was begun; a line that others still write to is theirs to end.
+        // The last handle logs an unfinished line. Other handles may still write to it before that.
         if Arc::strong_count(&self.line) == 1 {
             let rest = mem::take(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner).kept);
             if !rest.is_empty() {
-                self.speech.say(self.stream, &rest);
+                self.guest_log.log_line(self.stream, &rest);
             }
         }
     }
@@ -239,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_what_was_said_last_a_panic_counts() {
+    fn a_panic_is_preferred_as_last_output() {
         let cases: [(&[&str], &str); 7] = [
             (&["a line", "another"], "another"),
             (
@@ -262,13 +263,13 @@ mod tests {
             (&[], ""),
         ];
         for (lines, expected) in cases {
-            let mut last = LastWords::default();
-            lines.iter().for_each(|line| last.hear(line.as_bytes()));
+            let mut last = LastOutput::default();
+            lines.iter().for_each(|line| last.observe(line.as_bytes()));
             assert_eq!(String::from_utf8_lossy(&last.text), expected, "{lines:?}");
         }
-        let mut last = LastWords::default();
-        (0..100).for_each(|_| last.hear(b"panicked at x"));
-        last.hear(&[b'x'; 5000]);
-        assert!(last.text.len() <= LastWords::LONGEST);
+        let mut last = LastOutput::default();
+        (0..100).for_each(|_| last.observe(b"panicked at x"));
+        last.observe(&[b'x'; 5000]);
+        assert!(last.text.len() <= LastOutput::LONGEST);
     }
 }

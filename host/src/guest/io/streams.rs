@@ -1,4 +1,4 @@
-//! The two streams of a connection as WASI 0.2 has them.
+//! The two streams of a connection in WASI 0.2.
 
 use crate::{guest::late_start::Learner, wire::Wire};
 use bytes::Bytes;
@@ -9,28 +9,28 @@ use wasmtime_wasi_io::{
     streams::{InputStream, OutputStream, StreamError, StreamResult},
 };
 
-/// Whether its direction of the connection ends with a stream.
+/// Whether a direction of the connection ends with its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::guest) enum Tenure {
+pub(in crate::guest) enum Ownership {
     /// It does: a handler has one stream for each direction.
     Owned,
-    /// It lasts as long as the guest: a program opens its standard streams anew whenever it likes.
+    /// It lasts as long as the guest: a program may reopen its standard streams at any time.
     Lent,
 }
 
-/// What the peer sends. Dropping it, where it is owned, discards the rest.
+/// The peer's bytes. Dropping an owned stream discards the rest.
 #[derive(Debug)]
 pub(in crate::guest) struct Input {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
-    /// Whether the guest has waited for what it reads next.
+    ownership: Ownership,
+    /// Whether the guest has waited for the bytes that it reads next.
     awaited: bool,
 }
 
 impl Input {
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone(), tenure, awaited: false }
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone(), ownership, awaited: false }
     }
 
     fn try_read(&self, most: usize) -> StreamResult<Option<Bytes>> {
@@ -57,7 +57,7 @@ impl Pollable for Input {
 #[async_trait]
 impl InputStream for Input {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        // A guest that looks without having waited may act on what it does not find.
+        // A guest that reads without waiting first may act on the lack of input.
         if mem::take(&mut self.awaited) {
             self.learner.wants_input();
         } else {
@@ -81,23 +81,23 @@ impl InputStream for Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.wire.abandon_input();
         }
     }
 }
 
-/// What goes to the peer. Dropping it, where it is owned, closes the sending side once everything is sent.
+/// Bytes to the peer. Dropping an owned stream closes the sending side after everything is sent.
 #[derive(Debug)]
 pub(in crate::guest) struct Output {
     wire: Arc<Wire>,
     learner: Learner,
-    tenure: Tenure,
+    ownership: Ownership,
 }
 
 impl Output {
-    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, tenure: Tenure) -> Self {
-        Self { wire: Arc::clone(wire), learner: learner.clone(), tenure }
+    pub(in crate::guest) fn new(wire: &Arc<Wire>, learner: &Learner, ownership: Ownership) -> Self {
+        Self { wire: Arc::clone(wire), learner: learner.clone(), ownership }
     }
 }
 
@@ -119,7 +119,8 @@ impl OutputStream for Output {
         self.wire.write(bytes).map_err(failed)
     }
 
-    /// Nobody has to ask for that, but whoever does is obeyed. `check_write` waits for what could not be sent.
+    /// Flushing is optional for the guest, but takes effect. `check_write` waits for the bytes that
+    /// could not be sent.
     fn flush(&mut self) -> StreamResult<()> {
         self.learner.observable();
         self.wire.release();
@@ -142,7 +143,7 @@ impl OutputStream for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if self.tenure == Tenure::Owned {
+        if self.ownership == Ownership::Owned {
             self.learner.observable();
             self.wire.finish_output();
         }

@@ -1,5 +1,5 @@
-//! What a command is told of its connection: the environment variables of UCSPI, which programs know from `tcpserver`,
-//! `sslserver`, `unixserver` and s6-networking.
+//! The facts about its connection that a command gets: the environment variables of UCSPI, as set
+//! by `tcpserver`, `sslserver`, `unixserver` and s6-networking.
 
 use super::facts::Facts;
 use crate::{
@@ -14,7 +14,7 @@ pub(in crate::guest) fn variables(facts: &Facts) -> Vec<(String, String)> {
     let (version, server_name) = facts.wire.session(of_tls).unwrap_or_default();
     match (facts.peer.socket(), &facts.listener) {
         (Some(peer), _) => {
-            // What was written for tcpserver finds its names under TLS too.
+            // Programs written for tcpserver find its names under TLS too.
             let protocols: &[&str] = if version.is_some() { &["SSL", "TCP"] } else { &["TCP"] };
             set("PROTO", protocols.first().copied().unwrap_or_default().to_owned());
             for protocol in protocols {
@@ -32,7 +32,7 @@ pub(in crate::guest) fn variables(facts: &Facts) -> Vec<(String, String)> {
                 set("UNIXLOCALPATH", path.to_string());
             }
             if let Some(peer) = facts.wire.peer_process() {
-                // Zero where it is in a namespace of its own.
+                // Zero if it is in another pid namespace.
                 if peer.pid() != 0 {
                     set("UNIXREMOTEPID", peer.pid().to_string());
                 }
@@ -41,7 +41,7 @@ pub(in crate::guest) fn variables(facts: &Facts) -> Vec<(String, String)> {
             }
         }
     }
-    // As sslserver, s6-tlsd and Apache's mod_ssl have them.
+    // The names of sslserver, s6-tlsd and Apache's mod_ssl.
     if let Some(version) = version {
         set("SSL_PROTOCOL", version);
     }

@@ -1,7 +1,8 @@
 //! Reading and writing by `fd_read` and `fd_write`: the connection, the log, and files.
 //!
-//! Standard input and output behave as a blocking socket does: a read waits for the first bytes and returns what there is, a write
-//! returns when all of it is written. A program that has set `NONBLOCK` gets `EAGAIN` instead of the wait.
+//! Standard input and output behave like a blocking socket: a read waits for the first bytes and
+//! returns those that are there; a write returns when everything is written. A program that has set
+//! `NONBLOCK` gets `EAGAIN` instead of waiting.
 
 use super::{
     TURN,
@@ -51,7 +52,8 @@ pub(super) async fn write(caller: &mut Caller<'_, State>, fd: u32, spans: u32, c
         }
         Descriptor::Log { .. } => {
             let mut written = 0;
-            // A longer write is cut: the host's time for logging lines counts against no limit of the program.
+            // A longer write is truncated: no limit of the program covers the host's time for
+            // logging lines.
             let mut room = CHUNK as u32;
             let (view, state) = memory_and_state(caller)?;
             let log = state.log_of_program();
@@ -92,7 +94,7 @@ async fn receive(caller: &mut Caller<'_, State>, spans: &[Span], waits: bool) ->
     }
 }
 
-/// Reads the bytes that have arrived: `None` where there are none yet, 0 at the end of input.
+/// Reads the bytes that have arrived: `None` if there are none yet, 0 at the end of input.
 fn fill(wire: &Wire, view: &mut View<'_>, spans: &[Span]) -> Answer<Option<u32>> {
     let mut total = 0;
     for span in spans {

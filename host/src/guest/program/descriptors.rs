@@ -35,7 +35,8 @@ pub(super) mod rights {
     const OF_FILES: u64 = 1 << 2 | 1 << 5 | 1 << 7;
     /// Set flags, get status, set times, poll, synchronize.
     const OF_ALL: u64 = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 21 | 1 << 23 | 1 << 27;
-    /// All that begin with `path_` except `path_filestat_set_size`, and `fd_readdir`. Truncation needs no right here.
+    /// Everything that begins with `path_`, except `path_filestat_set_size`, and `fd_readdir`.
+    /// Truncation needs no right here.
     pub(super) const OF_DIRECTORY: u64 = 0b11_1111_1111 << 9 | 1 << 20 | 0b111 << 24 | OF_ALL;
 
     pub(super) fn of_file(readable: bool, writable: bool) -> u64 {
@@ -83,7 +84,7 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// Whether the grant allows changes; it may be open for reading all the same.
+    /// Whether the grant allows changes. The file may still be open for reading only.
     pub(super) grant_writable: bool,
     pub(super) flags: u16,
     pub(super) _place: Arc<()>,
@@ -140,7 +141,8 @@ impl Descriptors {
         self.0.get_mut(number as usize).and_then(Option::take).ok_or(Errno::BADF)
     }
 
-    /// Moves a descriptor to another number, closes the one that was there, and frees the old number.
+    /// Moves a descriptor to another number, closes the one that was there, and frees the old
+    /// number.
     fn renumber(&mut self, from: u32, to: u32) -> Answer {
         self.get(to)?;
         let mut moved = self.remove(from)?;
@@ -165,7 +167,7 @@ impl Descriptor {
         }
     }
 
-    /// The file; each call has its own errors for the other kinds.
+    /// The file. The caller passes its errors for the other kinds.
     pub(super) fn file(&self, of_stream: Errno, of_directory: Errno) -> Answer<&OpenFile> {
         match self {
             Self::File(file) => Ok(file),
@@ -187,7 +189,8 @@ impl Descriptor {
         match self {
             Self::Input { .. } => (UNKNOWN, rights::of_stream(true), 0),
             Self::Output { .. } | Self::Log { .. } => (UNKNOWN, rights::of_stream(false), 0),
-            // Libraries ask for no right that is not inherited: a read-only grant must fail in `path_open`, with its own error.
+            // Libraries do not ask for rights that are not inherited: a read-only grant must fail
+            // in `path_open`, with its own error.
             Self::Directory(_) => (DIRECTORY, rights::OF_DIRECTORY, rights::OF_DIRECTORY | rights::of_file(true, true)),
             Self::File(file) => (REGULAR_FILE, rights::of_file(file.readable, file.writable), 0),
         }
@@ -268,7 +271,7 @@ pub(super) fn prestat_name(caller: &mut Caller<'_, State>, number: u32, at: u32,
     view.put(at, path.as_bytes())
 }
 
-/// The socket functions: no descriptor is a socket to a program.
+/// The socket functions: to a program, no descriptor is a socket.
 pub(super) fn not_a_socket(caller: &mut Caller<'_, State>, number: u32) -> Answer {
     let (_, program) = parts(caller)?;
     program.descriptors.get(number)?;

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_system_keep_their_meaning() {
+    fn system_errors_keep_their_meaning() {
         assert_eq!(Errno::from(io::Error::from(System::NOENT)), Errno(44));
         assert_eq!(Errno::from(io::Error::from(io::ErrorKind::ConnectionReset)), Errno(15));
         assert_eq!(Errno::from(io::Error::other("unknown")), Errno::IO);

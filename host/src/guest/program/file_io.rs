@@ -1,5 +1,6 @@
-//! Calls on open files and directories. The kernel keeps each file's position. Reads take cached pages at once; work that may wait for a
-//! disk runs on a thread of its own, so that no other guest waits for it.
+//! Calls on open files and directories. The kernel keeps each file's position. Reads take cached
+//! pages at once. Work that may wait for a disk runs on a blocking thread, so that other guests do
+//! not wait for it.
 
 use super::{
     TURN,
@@ -25,7 +26,7 @@ use std::{
 };
 use wasmtime::Caller;
 
-/// The offset by which `preadv2(2)` means the file's own position.
+/// The offset that means the file's own position to `preadv2(2)`.
 const OWN_POSITION: u64 = u64::MAX;
 
 impl OpenFile {
@@ -107,7 +108,7 @@ pub(super) async fn read(
     Ok(total)
 }
 
-/// Reads cached pages; `None` where the read would wait, or the file system cannot tell.
+/// Reads cached pages; `None` if the read would wait, or the file system cannot tell.
 fn read_now(file: &File, buffer: &mut [u8], position: Option<u64>) -> Option<Result<u32, System>> {
     let position = position.unwrap_or(OWN_POSITION);
     match rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], position, ReadWriteFlags::NOWAIT) {

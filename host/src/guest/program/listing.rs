@@ -1,7 +1,8 @@
-//! `fd_readdir`: a directory's entries, each once however small the program's buffer is.
+//! `fd_readdir`: a directory's entries, each once, with a buffer of any size.
 //!
-//! A read from the start reads the whole directory and keeps the list until the program has seen its end. A cookie is an index into that
-//! list. An entry that does not fit is cut, as WASI 0.1 specifies; the program asks for it again by its cookie.
+//! A read from the start reads the whole directory, and keeps the list until the program has seen
+//! its end. A cookie is an index into that list. An entry that does not fit is truncated, as WASI
+//! 0.1 specifies; the program asks for it again by its cookie.
 
 use super::{
     errno::{Answer, Errno},
@@ -10,7 +11,7 @@ use super::{
     parts,
 };
 use crate::{
-    component::beneath::{self, Name},
+    component::sandboxed_dir::{self, Name},
     guest::{
         state::State,
         wasi::files::{LONGEST_LISTING, Refusal, apart},
@@ -24,19 +25,19 @@ use wasmtime::Caller;
 pub(super) struct Listing(Vec<Name>);
 
 impl Listing {
-    /// `None` where there are too many.
+    /// `None` if there are too many entries.
     fn of(dir: &File) -> io::Result<Option<Self>> {
-        let Some(rest) = beneath::list(dir, LONGEST_LISTING)? else { return Ok(None) };
+        let Some(rest) = sandboxed_dir::list(dir, LONGEST_LISTING)? else { return Ok(None) };
         // The parent may lie outside of the grant: `..` shows the directory itself, as at the root of a file system.
         let inode = dir.metadata()?.ino();
         let special = |name: &[u8]| Name { name: name.to_vec(), kind: FileType::Directory, inode };
         let mut entries = vec![special(b"."), special(b"..")];
-        // WASI has no form for a name that is not UTF-8.
+        // WASI cannot represent a name that is not UTF-8.
         entries.extend(rest.into_iter().filter(|entry| std::str::from_utf8(&entry.name).is_ok()));
         Ok(Some(Self(entries)))
     }
 
-    /// As many entries from this index on as there is room for; the last one may be cut.
+    /// As many entries from this index on as fit; the last one may be truncated.
     fn written(&self, from: u64, room: usize) -> Vec<u8> {
         let mut written = Vec::new();
         let from = usize::try_from(from).unwrap_or(usize::MAX);
@@ -75,7 +76,7 @@ pub(super) async fn read(caller: &mut Caller<'_, State>, fd: u32, room: Span, co
     let written = written.unwrap_or_default();
     view.put(room.at, &written)?;
     let length = u32::try_from(written.len()).unwrap_or(room.length);
-    // A buffer that is not full is the program's sign of the end.
+    // A buffer that is not full tells the program that the listing ends.
     if length < room.length {
         directory.listing = None;
     }
@@ -89,7 +90,8 @@ mod tests {
     /// The bytes before a name.
     const HEAD: usize = 24;
 
-    /// Reads all of it as a C library does: an entry that was cut is asked for again by its own number.
+    /// Reads everything as a C library does: it asks again for a truncated entry by the entry's
+    /// number.
     fn names(listing: &Listing, room: usize) -> Vec<String> {
         let (mut names, mut cookie) = (Vec::new(), 0);
         loop {
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_is_listed_once_with_any_buffer() {
+    fn each_entry_is_listed_once_with_any_buffer_size() {
         let files = tempfile::tempdir().unwrap();
         let mut expected: Vec<String> = (0..300).map(|number| format!("f{number}")).collect();
         expected.iter().for_each(|name| drop(File::create(files.path().join(name)).unwrap()));

@@ -1,12 +1,12 @@
-//! A program's memory, as the host sees it during one call. Addresses come from the program and are not trusted: one out of range is
-//! `EFAULT`, as in a system call, and never a trap.
+//! A program's memory, as the host sees it during one call. Addresses come from the program and are
+//! not trusted: one out of range is `EFAULT`, as in a system call, and never a trap.
 
 use super::errno::{Answer, Errno};
 
 /// The longest path or link target, in bytes: Linux's limit.
 const LONGEST_TEXT: u32 = 4096;
 
-/// Buffers of one call: Linux's limit.
+/// The most buffers of one call: Linux's limit.
 const MOST_SPANS: u32 = 1024;
 
 /// All of a program's memory.
@@ -20,7 +20,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The rest behind its first `count` bytes.
+    /// The rest after its first `count` bytes.
     pub(super) fn after(self, count: u32) -> Self {
         Self { at: self.at.saturating_add(count), length: self.length.saturating_sub(count) }
     }
@@ -36,7 +36,7 @@ impl<'a> View<'a> {
         Self(memory)
     }
 
-    /// An empty range is nowhere, and exists at any address.
+    /// An empty range exists at any address.
     pub(super) fn bytes(&self, Span { at, length }: Span) -> Answer<&[u8]> {
         let start = if length == 0 { 0 } else { at as usize };
         self.0.get(start..start + length as usize).ok_or(Errno::FAULT)
@@ -47,7 +47,7 @@ impl<'a> View<'a> {
         self.0.get_mut(start..start + length as usize).ok_or(Errno::FAULT)
     }
 
-    /// Fails where a result of that length cannot be stored: to be called before any effect.
+    /// Fails if a result of that length cannot be stored. Call it before any effect.
     pub(super) fn check(&self, at: u32, length: u32) -> Answer {
         self.bytes(Span { at, length }).map(drop)
     }
@@ -80,7 +80,8 @@ impl<'a> View<'a> {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(Errno::from)
     }
 
-    /// The buffers of a read or write, checked, without the empty ones. The sum of their lengths fits into 32 bits.
+    /// The buffers of a read or write, checked, without empty ones. The sum of their lengths fits
+    /// into 32 bits.
     pub(super) fn spans(&self, at: u32, count: u32) -> Answer<Vec<Span>> {
         if count > MOST_SPANS {
             return Err(Errno::INVAL);
@@ -138,13 +139,13 @@ mod tests {
         view.put_u32(20, 5).unwrap();
         assert_eq!(view.spans(0, 3), Err(Errno::FAULT), "one reaches beyond the end");
         view.put_u32(20, u32::MAX).unwrap();
-        assert_eq!(view.spans(0, 3), Err(Errno::INVAL), "their sum has no number");
+        assert_eq!(view.spans(0, 3), Err(Errno::INVAL), "their sum is too large");
         assert_eq!(view.spans(0, MOST_SPANS + 1), Err(Errno::INVAL));
         assert_eq!(view.spans(60, 1), Err(Errno::FAULT));
     }
 
     #[test]
-    fn names_are_utf_8() {
+    fn names_must_be_utf_8() {
         let mut memory = *b"a\xffb";
         let view = View::new(&mut memory);
         assert_eq!(view.text(0, 1).unwrap(), "a");

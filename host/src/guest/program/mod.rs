@@ -1,6 +1,6 @@
-//! Programs of WASI 0.1: core modules that export `_start`, run as they are. This is all of `wasi_snapshot_preview1`: the connection as
-//! standard input and output, the log as standard error, the granted directories under the rules of `beneath`, clocks and random
-//! numbers.
+//! Programs of WASI 0.1: core modules that export `_start`, run as they are. This is all of
+//! `wasi_snapshot_preview1`: the connection as standard input and output, the log as standard
+//! error, the granted directories under the rules of `sandboxed_dir`, clocks and random numbers.
 //!
 //! ```text
 //! mod      a program's state; linking and running it
@@ -11,7 +11,8 @@
 //!   └► poll, process      waiting; arguments, environment, clocks, its end
 //! ```
 //!
-//! A call that need not wait completes in its first poll. Bytes go between a program's memory and the socket without a copy.
+//! A call that need not wait completes in its first poll. Bytes move between a program's memory and
+//! the socket without a copy.
 
 mod connection;
 mod descriptors;
@@ -108,7 +109,7 @@ impl ProgramPre {
         }
         match module.get_export(MEMORY) {
             Some(ExternType::Memory(memory)) if !memory.is_shared() => {}
-            _ => return refused("its memory is not one of its own: threads share it"),
+            _ => return refused("its memory is shared with threads"),
         }
         let Some(start) = module.get_export_index(START) else { return refused("it does not export _start") };
         Ok(Self { pre: linker.instantiate_pre(module)?, start })

@@ -1,4 +1,5 @@
-//! The calls that take a path. `beneath` and `entries` resolve it, and keep it inside of its directory.
+//! The calls that take a path. `sandboxed_dir` and `entries` resolve it, and keep it inside its
+//! directory.
 
 use super::{
     descriptors::{APPEND, Descriptor, Directory, NONBLOCK, OpenFile, rights},
@@ -8,7 +9,7 @@ use super::{
     parts,
 };
 use crate::{
-    component::beneath::{self, Wish},
+    component::sandboxed_dir::{self, OpenRequest},
     guest::{
         state::State,
         wasi::{entries, files::apart},
@@ -26,7 +27,7 @@ pub(super) struct Name {
     pub(super) length: u32,
 }
 
-/// The arguments of an opening.
+/// The arguments of `path_open`.
 pub(super) struct Opening {
     pub(super) follow: u32,
     pub(super) open: u32,
@@ -46,7 +47,8 @@ enum Access {
     Change,
 }
 
-/// Reads a path and finds its directory. A read-only grant refuses changes before the path is looked at.
+/// Reads a path and finds its directory. A read-only grant rejects changes before the path is
+/// resolved.
 fn find(caller: &mut Caller<'_, State>, Name { fd, at, length }: Name, access: Access) -> Answer<Found> {
     let (view, program) = parts(caller)?;
     let directory = program.descriptors.directory(fd)?;
@@ -92,7 +94,7 @@ pub(super) async fn unlink(caller: &mut Caller<'_, State>, name: Name) -> Answer
 
 pub(super) async fn set_times(caller: &mut Caller<'_, State>, name: Name, follow: u32, times: Times) -> Answer {
     let (follow, times) = (follows(follow)?, Timestamps::try_from(times)?);
-    change(caller, name, move |dir, path| beneath::set_times(dir, path, follow, &times)).await
+    change(caller, name, move |dir, path| sandboxed_dir::set_times(dir, path, follow, &times)).await
 }
 
 pub(super) async fn symlink(caller: &mut Caller<'_, State>, target: Span, name: Name) -> Answer {
@@ -105,7 +107,7 @@ pub(super) async fn rename(caller: &mut Caller<'_, State>, from: Name, to: Name)
     Ok(apart(move || entries::rename((&from.dir, &from.path), (&to.dir, &to.path))).await?)
 }
 
-/// Makes a hard link. Following a symbolic link is not supported, as in other implementations.
+/// Makes a hard link. As in other implementations, following a symbolic link is not supported.
 pub(super) async fn link(caller: &mut Caller<'_, State>, from: Name, follow: u32, to: Name) -> Answer {
     let (from, to) = (find(caller, from, Access::Change)?, find(caller, to, Access::Change)?);
     if follows(follow)? {
@@ -122,7 +124,7 @@ pub(super) async fn status(caller: &mut Caller<'_, State>, name: Name, follow: u
     parts(caller)?.0.put(out, &described(&status))
 }
 
-/// Stores a link's target, cut where it is longer than the buffer.
+/// Stores a link's target, truncated to the buffer.
 pub(super) async fn read_link(caller: &mut Caller<'_, State>, name: Name, room: Span, out: u32) -> Answer {
     let Found { dir, path } = find(caller, name, Access::Look)?;
     let (view, _) = parts(caller)?;
@@ -137,14 +139,14 @@ pub(super) async fn read_link(caller: &mut Caller<'_, State>, name: Name, room: 
 }
 
 pub(super) async fn open(caller: &mut Caller<'_, State>, name: Name, opening: Opening, out: u32) -> Answer {
-    let wish = wish(&opening)?;
+    let request = request(&opening)?;
     let flags = u16::try_from(opening.flags)?;
-    let Found { dir, path } = find(caller, name, if wish.writes() { Access::Change } else { Access::Look })?;
+    let Found { dir, path } = find(caller, name, if request.writes() { Access::Change } else { Access::Look })?;
     let (view, state) = super::memory_and_state(caller)?;
     view.check(out, 4)?;
     let place = state.places.take(&state.table).ok_or(Errno::MFILE)?;
     let grant_writable = state.program.as_mut().ok_or(Errno::BADF)?.descriptors.directory(name.fd)?.writable;
-    let (opened, kind) = apart(move || beneath::open(&dir, &path, wish)).await?;
+    let (opened, kind) = apart(move || sandboxed_dir::open(&dir, &path, request)).await?;
     let opened = Arc::new(opened);
     let descriptor = if kind == FileType::Directory {
         Descriptor::Directory(Directory {
@@ -157,8 +159,8 @@ pub(super) async fn open(caller: &mut Caller<'_, State>, name: Name, opening: Op
     } else {
         Descriptor::File(OpenFile {
             file: opened,
-            readable: wish.reads(),
-            writable: wish.write,
+            readable: request.reads(),
+            writable: request.write,
             grant_writable,
             flags,
             _place: place,
@@ -169,7 +171,7 @@ pub(super) async fn open(caller: &mut Caller<'_, State>, name: Name, opening: Op
     view.put_u32(out, number)
 }
 
-fn wish(Opening { follow, open, rights, flags }: &Opening) -> Answer<Wish> {
+fn request(Opening { follow, open, rights, flags }: &Opening) -> Answer<OpenRequest> {
     const CREATE: u32 = 1;
     const DIRECTORY: u32 = 2;
     const EXCLUSIVE: u32 = 4;
@@ -180,7 +182,7 @@ fn wish(Opening { follow, open, rights, flags }: &Opening) -> Answer<Wish> {
     if flags & !u32::from(APPEND | NONBLOCK) != 0 {
         return Err(Errno::NOTSUP);
     }
-    let wish = Wish {
+    let request = OpenRequest {
         follow: follows(*follow)?,
         create: open & CREATE != 0,
         exclusive: open & EXCLUSIVE != 0,
@@ -190,8 +192,8 @@ fn wish(Opening { follow, open, rights, flags }: &Opening) -> Answer<Wish> {
         write: rights & (rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE) != 0,
         append: flags & u32::from(APPEND) != 0,
     };
-    if wish.directory && (wish.create || wish.exclusive || wish.truncate) {
+    if request.directory && (request.create || request.exclusive || request.truncate) {
         return Err(Errno::INVAL);
     }
-    Ok(wish)
+    Ok(request)
 }

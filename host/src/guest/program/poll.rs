@@ -20,16 +20,16 @@ use wasmtime::Caller;
 const SUBSCRIPTION: u32 = 48;
 const EVENT: u32 = 32;
 
-/// Subscriptions of one call: many times the number of a program's descriptors.
+/// The most subscriptions of one call: many times the number of a program's descriptors.
 const MOST: u32 = 1024;
 
 /// A condition that a program waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum Condition {
     At(Instant),
     Read(u32),
     Write(u32),
-    /// A condition that cannot be waited for: its event carries an error at once.
+    /// A condition that cannot be waited for: its event has an error at once.
     Nothing(Kind, Errno),
 }
 
@@ -43,7 +43,7 @@ enum Kind {
 
 struct Subscription {
     user_data: u64,
-    wish: Wish,
+    condition: Condition,
 }
 
 /// The outcome of a subscription.
@@ -78,15 +78,16 @@ pub(super) async fn poll(caller: &mut Caller<'_, State>, from: u32, to: u32, cou
         (0..count).map(|index| subscription(&view, program, from + index * SUBSCRIPTION)).collect::<Answer<_>>()?;
     let (read, write) =
         (waits_for(program, &subscriptions, Kind::Read), waits_for(program, &subscriptions, Kind::Write));
-    let only_input = subscriptions.iter().all(|each| matches!(each.wish, Wish::Read(fd) if is_input(program, fd)));
+    let only_input =
+        subscriptions.iter().all(|each| matches!(each.condition, Condition::Read(fd) if is_input(program, fd)));
     if only_input {
         program.learner.wants_input();
     } else {
         program.learner.observable();
     }
     let wire = Arc::clone(&program.wire);
-    let earliest = subscriptions.iter().filter_map(|each| match each.wish {
-        Wish::At(time) => Some(time),
+    let earliest = subscriptions.iter().filter_map(|each| match each.condition {
+        Condition::At(time) => Some(time),
         _ => None,
     });
     // Without a clock among them, longer than any guest lives.
@@ -114,19 +115,19 @@ fn subscription(view: &View<'_>, program: &Program, at: u32) -> Answer<Subscript
     let number = |at| view.array(at).map(u64::from_le_bytes);
     let short = |at| view.array(at).map(u32::from_le_bytes);
     let [tag] = view.array(at + 8)?;
-    let wish = match tag {
+    let condition = match tag {
         0 => {
             let flags = view.array(at + 40).map(u16::from_le_bytes)?;
             match deadline(program, short(at + 16)?, number(at + 24)?, flags) {
-                Ok(time) => Wish::At(time),
-                Err(errno) => Wish::Nothing(Kind::Clock, errno),
+                Ok(time) => Condition::At(time),
+                Err(errno) => Condition::Nothing(Kind::Clock, errno),
             }
         }
-        1 => Wish::Read(short(at + 16)?),
-        2 => Wish::Write(short(at + 16)?),
+        1 => Condition::Read(short(at + 16)?),
+        2 => Condition::Write(short(at + 16)?),
         _ => return Err(Errno::INVAL),
     };
-    Ok(Subscription { user_data: number(at)?, wish })
+    Ok(Subscription { user_data: number(at)?, condition })
 }
 
 /// The moment at which a clock shows a time, or has advanced by one.
@@ -149,27 +150,29 @@ fn is_input(program: &Program, fd: u32) -> bool {
     matches!(program.descriptors.get(fd), Ok(Descriptor::Input { .. }))
 }
 
-/// Whether a subscription waits for that direction of the connection.
+/// Whether a subscription waits for this direction of the connection.
 fn waits_for(program: &Program, subscriptions: &[Subscription], kind: Kind) -> bool {
-    subscriptions.iter().any(|each| match each.wish {
-        Wish::Read(fd) => kind == Kind::Read && is_input(program, fd),
-        Wish::Write(fd) => kind == Kind::Write && matches!(program.descriptors.get(fd), Ok(Descriptor::Output { .. })),
+    subscriptions.iter().any(|each| match each.condition {
+        Condition::Read(fd) => kind == Kind::Read && is_input(program, fd),
+        Condition::Write(fd) => {
+            kind == Kind::Write && matches!(program.descriptors.get(fd), Ok(Descriptor::Output { .. }))
+        }
         _ => false,
     })
 }
 
 /// The event of a subscription, if its condition holds.
-fn event(program: &Program, &Subscription { user_data, wish }: &Subscription) -> Option<Event> {
-    let (kind, outcome) = match wish {
-        Wish::At(time) => (Kind::Clock, (time <= Instant::now()).then_some(Ok(0))?),
-        Wish::Nothing(kind, errno) => (kind, Err(errno)),
-        Wish::Read(fd) => (Kind::Read, to_read(program, fd).transpose()?),
-        Wish::Write(fd) => (Kind::Write, to_write(program, fd).transpose()?),
+fn event(program: &Program, &Subscription { user_data, condition }: &Subscription) -> Option<Event> {
+    let (kind, outcome) = match condition {
+        Condition::At(time) => (Kind::Clock, (time <= Instant::now()).then_some(Ok(0))?),
+        Condition::Nothing(kind, errno) => (kind, Err(errno)),
+        Condition::Read(fd) => (Kind::Read, to_read(program, fd).transpose()?),
+        Condition::Write(fd) => (Kind::Write, to_write(program, fd).transpose()?),
     };
     Some(Event { user_data, kind, outcome })
 }
 
-/// The least number of bytes to read without waiting; `None` where there are none yet.
+/// The fewest bytes that can be read without waiting; `None` if there are none yet.
 fn to_read(program: &Program, fd: u32) -> Answer<Option<u64>> {
     match program.descriptors.get(fd)? {
         Descriptor::Input { .. } => Ok(program.wire.is_readable().then_some(1)),

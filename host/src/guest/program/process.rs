@@ -11,11 +11,12 @@ use std::time::SystemTime;
 use wasmtime::Caller;
 use wasmtime_wasi::I32Exit;
 
-/// The clocks. Those of CPU time are not supported.
+/// The clocks. Clocks of CPU time are not supported.
 pub(super) const REALTIME: u32 = 0;
 pub(super) const MONOTONIC: u32 = 1;
 
-/// Zero-terminated strings. They are kept, since a program asks for their size first and then passes a buffer of that size.
+/// NUL-terminated strings. They are kept, since a program asks for their size first and then passes
+/// a buffer of that size.
 pub(super) struct Strings {
     bytes: Vec<u8>,
     /// The offset of each.
@@ -26,7 +27,7 @@ impl Strings {
     fn of(strings: impl IntoIterator<Item = String>) -> Self {
         let (mut bytes, mut starts) = (Vec::new(), Vec::new());
         for string in strings {
-            // `grants` bounds them, and the facts of a connection are short.
+            // `grants` limits them, and the facts of a connection are short.
             starts.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
             bytes.extend(string.bytes());
             bytes.push(0);
@@ -42,7 +43,7 @@ impl Strings {
     fn put(&self, view: &mut View<'_>, pointers: u32, strings: u32) -> Answer {
         view.check(pointers, u32::try_from(self.starts.len() * 4)?)?;
         view.put(strings, &self.bytes)?;
-        // Both lie in memory as a whole, so that no sum is beyond it.
+        // Both are whole ranges of memory, so that sums stay within it.
         for (index, start) in (0..).zip(&self.starts) {
             view.put_u32(pointers + index * 4, strings + start)?;
         }
@@ -111,7 +112,7 @@ pub(super) fn time(caller: &mut Caller<'_, State>, clock: u32, out: u32) -> Answ
         MONOTONIC => program.began.elapsed(),
         _ => return Err(Errno::INVAL),
     };
-    // Never 0: Go's runtime takes that for an error.
+    // Never 0: Go's runtime takes 0 for an error.
     view.put_u64(out, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1))
 }
 
@@ -121,7 +122,7 @@ pub(super) async fn random(caller: &mut Caller<'_, State>, span: Span) -> Answer
     view.bytes(span)?;
     let mut rest = span;
     if rest.length > TURN {
-        // Yielding counts as waiting, and is not a wait for input.
+        // Yielding counts as waiting, but not for input.
         program.learner.observable();
     }
     loop {
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_are_stored_as_c_has_them() {
+    fn strings_are_stored_nul_terminated() {
         let strings = Strings::of(["name".to_owned(), String::new(), "a=b".to_owned()]);
         let mut memory = [0xff_u8; 64];
         let mut view = View::new(&mut memory);

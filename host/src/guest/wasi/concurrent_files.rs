@@ -1,7 +1,7 @@
-//! The directories that guests are granted, as WASI 0.3 has them: what `files` is for 0.2.
+//! The granted directories in WASI 0.3; `files` is for 0.2.
 
-use super::files::{LONGEST_LISTING, Refusal, apart, asked, refusal_in_the_words_of, set_times, timestamps};
-use crate::{component::beneath, guest::state::State};
+use super::files::{LONGEST_LISTING, Refusal, apart, impl_from_refusal, open_arguments, set_times, timestamps};
+use crate::{component::sandboxed_dir, guest::state::State};
 use rustix::fs::FileType;
 use std::{
     pin::Pin,
@@ -15,9 +15,9 @@ use wasmtime::{
 };
 use wasmtime_wasi::{filesystem::Descriptor, p3::bindings::filesystem::types as p3};
 
-refusal_in_the_words_of!(p3);
+impl_from_refusal!(p3);
 
-/// Links what differs from the engine's own, over that.
+/// Replaces some of the engine's own functions.
 pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker
         .instance("wasi:filesystem/preopens@0.3.0")?
@@ -34,8 +34,8 @@ pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::R
             p3::DescriptorFlags,
         )| {
             Box::pin(async move {
-                let asked = asked!(p3, path_flags, open_flags, flags);
-                let opening = match accessor.with(|mut store| store.get().begin_open(&dir, &path, asked))? {
+                let arguments = open_arguments!(p3, path_flags, open_flags, flags);
+                let opening = match accessor.with(|mut store| store.get().begin_open(&dir, &path, arguments))? {
                     Ok(opening) => opening,
                     Err(refusal) => return Ok((Err(p3::ErrorCode::from(refusal)),)),
                 };
@@ -76,7 +76,7 @@ pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::R
                     Err(refusal) => Err(refusal),
                     Ok(dir) => match state.places.take(&state.table) {
                         None => Err(Refusal::TooMany),
-                        Some(place) => match apart(move || beneath::list(&dir.dir, LONGEST_LISTING)).await {
+                        Some(place) => match apart(move || sandboxed_dir::list(&dir.dir, LONGEST_LISTING)).await {
                             Ok(Some(entries)) => Ok(Listing { entries: entries.into_iter(), _place: place }),
                             Ok(None) => Err(Refusal::TooLong),
                             Err(refusal) => Err(refusal),
@@ -97,9 +97,9 @@ pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::R
     )
 }
 
-/// A directory that was read, on its way to the guest.
+/// The entries of a directory, on their way to the guest.
 struct Listing {
-    entries: vec::IntoIter<beneath::Name>,
+    entries: vec::IntoIter<sandboxed_dir::Name>,
     _place: Arc<()>,
 }
 
@@ -114,11 +114,11 @@ impl<D> StreamProducer<D> for Listing {
         mut destination: Destination<'a, Self::Item, Self::Buffer>,
         _finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        // Whether there is something is asked by a read of nothing.
+        // A read of zero bytes asks whether there is something.
         if destination.remaining(&mut store) == Some(0) {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
-        // A name that is no text cannot be told, nor opened.
+        // A name that is not text can be neither passed on nor opened.
         let next = self.entries.find_map(|entry| Some((String::from_utf8(entry.name).ok()?, entry.kind)));
         Poll::Ready(Ok(match next {
             Some((name, kind)) => {

@@ -1,7 +1,8 @@
-//! Operations on names beneath a directory: create, remove, rename, link, stat. The kernel keeps each path inside, as for an opening
-//! (`beneath`). An operation that changes a name resolves the directory that holds it, and never follows the name itself.
+//! Operations on names beneath a directory: create, remove, rename, link, stat. The kernel keeps
+//! each path inside, as for an open (`sandboxed_dir`). An operation that changes a name resolves the
+//! directory that holds it, and never follows the name itself.
 
-use crate::component::beneath::resolve;
+use crate::component::sandboxed_dir::resolve;
 use rustix::{
     fs::{AtFlags, Mode, OFlags, Stat, fstat, linkat, mkdirat, readlinkat, renameat, symlinkat, unlinkat},
     io::Errno,
@@ -11,8 +12,8 @@ use std::{fs::File, io, os::fd::OwnedFd};
 /// A path and the directory in which it begins.
 pub(in crate::guest) type Path<'a> = (&'a File, &'a str);
 
-/// Opens the directory that holds a name; returns it with the name and the slashes behind it. The callers' system calls follow
-/// neither a link nor `..` there.
+/// Opens the directory that holds a name. Returns it with the name and the slashes after it. The
+/// callers' system calls follow neither a link nor `..` there.
 fn held<'a>(dir: &File, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
     if path.starts_with('/') {
         return Err(Errno::PERM.into());
@@ -28,7 +29,8 @@ fn held<'a>(dir: &File, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
 ///
 /// # Errors
 ///
-/// Those of `mkdir(2)`; "not permitted" where the path leads out. The same holds for all functions below.
+/// Those of `mkdir(2)`; "not permitted" if the path leads out. The same holds for all functions
+/// below.
 pub(in crate::guest) fn create_directory(dir: &File, path: &str) -> io::Result<()> {
     let (above, name) = held(dir, path)?;
     Ok(mkdirat(above, name, Mode::from_raw_mode(0o777))?)
@@ -40,7 +42,7 @@ pub(in crate::guest) fn remove_directory(dir: &File, path: &str) -> io::Result<(
     Ok(unlinkat(above, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Removes the name of a file, a link or anything else but a directory.
+/// Removes the name of a file, a link or anything but a directory.
 pub(in crate::guest) fn unlink(dir: &File, path: &str) -> io::Result<()> {
     let (above, name) = held(dir, path)?;
     Ok(unlinkat(above, name, AtFlags::empty())?)
@@ -56,7 +58,8 @@ pub(in crate::guest) fn rename(from: Path<'_>, to: Path<'_>) -> io::Result<()> {
 /// Gives a file a second name. A symbolic link is not followed.
 pub(in crate::guest) fn link(from: Path<'_>, to: Path<'_>) -> io::Result<()> {
     if from.1.ends_with('/') {
-        // For the sake of the slash `linkat(2)` would follow a link. The target must be a directory, which cannot be linked.
+        // With a trailing slash `linkat(2)` would follow a link. The target must then be a
+        // directory, which cannot be linked.
         resolve(from.0, from.1, OFlags::PATH | OFlags::DIRECTORY)?;
         return Err(Errno::PERM.into());
     }
@@ -65,7 +68,8 @@ pub(in crate::guest) fn link(from: Path<'_>, to: Path<'_>) -> io::Result<()> {
     Ok(linkat(old, old_name, new, new_name, AtFlags::empty())?)
 }
 
-/// Makes a symbolic link. Absolute targets are refused: other programs on this machine would follow them out.
+/// Makes a symbolic link. Rejects absolute targets: other programs on this machine would follow
+/// them out of the directory.
 pub(in crate::guest) fn symlink(target: &str, dir: &File, path: &str) -> io::Result<()> {
     if target.starts_with('/') {
         return Err(Errno::PERM.into());
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_is_touched() {
+    fn a_path_out_of_the_directory_is_rejected() {
         let (outer, dir) = tree();
         for path in ["out/new", "../new", "deep/../../new", "/new", "/", "root/tmp/new", "/etc/new"] {
             assert_eq!(refused(create_directory(&dir, path)), Errno::PERM, "{path}");
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn inside_all_of_it_works() {
+    fn operations_inside_the_directory_succeed() {
         let (outer, dir) = tree();
         let inner = outer.path().join("inner");
         create_directory(&dir, "deep/new/").unwrap();

@@ -1,9 +1,10 @@
-//! The directories that guests are granted: as the engine has them, but for what would let a guest take more of this process than
-//! its share. Opening waits for nothing and takes one of the guest's places; so does a listing, and one that would be long is
-//! refused. Here is what both generations of WASI share, and 0.2; `concurrent_files` has 0.3.
+//! The granted directories. The engine's functions, except where they would let a guest take more
+//! than its share of this process. An open does not wait, and takes one of the guest's places. So
+//! does a listing, and a long listing is rejected. This module has the parts that both generations
+//! of WASI share, and 0.2; `concurrent_files` has 0.3.
 
 use crate::{
-    component::beneath::{self, Wish},
+    component::sandboxed_dir::{self, OpenRequest},
     guest::state::State,
 };
 use rustix::fs::{FileType, Timestamps};
@@ -19,23 +20,23 @@ use wasmtime_wasi::{
     p2::bindings::filesystem::types as p2,
 };
 
-/// Entries of one listing: all of them are in memory at once.
+/// The most entries of one listing: all of them are in memory at once.
 pub(in crate::guest) const LONGEST_LISTING: usize = 8192;
 
-/// Why a guest is refused, in neither generation's words.
+/// Why a guest's call is rejected, in the terms of neither generation.
 pub(in crate::guest) enum Refusal {
     Invalid,
     NotDirectory,
     NotPermitted,
     /// It holds as many descriptors as it may.
     TooMany,
-    /// A listing would be.
+    /// The listing would be too long.
     TooLong,
     Unsupported,
     System(io::Error),
 }
 
-macro_rules! refusal_in_the_words_of {
+macro_rules! impl_from_refusal {
     ($generation:ident) => {
         impl From<$crate::guest::wasi::files::Refusal> for $generation::ErrorCode {
             fn from(refusal: $crate::guest::wasi::files::Refusal) -> Self {
@@ -52,15 +53,15 @@ macro_rules! refusal_in_the_words_of {
         }
     };
 }
-pub(in crate::guest) use refusal_in_the_words_of;
+pub(in crate::guest) use impl_from_refusal;
 
-refusal_in_the_words_of!(p2);
+impl_from_refusal!(p2);
 
-/// What each generation says of an opening, in its own types.
-macro_rules! asked {
+/// Converts the arguments of an open from the types of each generation.
+macro_rules! open_arguments {
     ($generation:ident, $path_flags:ident, $open_flags:ident, $flags:ident) => {
-        $crate::guest::wasi::files::Asked {
-            wish: $crate::component::beneath::Wish {
+        $crate::guest::wasi::files::OpenArguments {
+            request: $crate::component::sandboxed_dir::OpenRequest {
                 follow: $path_flags.contains($generation::PathFlags::SYMLINK_FOLLOW),
                 create: $open_flags.contains($generation::OpenFlags::CREATE),
                 exclusive: $open_flags.contains($generation::OpenFlags::EXCLUSIVE),
@@ -78,9 +79,9 @@ macro_rules! asked {
         }
     };
 }
-pub(in crate::guest) use asked;
+pub(in crate::guest) use open_arguments;
 
-/// Two times as each generation says them; `None` where one is no time.
+/// Converts two times from the types of each generation; `None` for one that is not a valid time.
 macro_rules! timestamps {
     ($generation:ident, $accessed:ident, $modified:ident) => {{
         use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -101,29 +102,29 @@ macro_rules! timestamps {
 }
 pub(in crate::guest) use timestamps;
 
-/// An opening that a guest wants.
-pub(in crate::guest) struct Asked {
-    pub(in crate::guest) wish: Wish,
-    /// Whether each write is to reach the disk, which the engine does not do either.
+/// An open that a guest asks for.
+pub(in crate::guest) struct OpenArguments {
+    pub(in crate::guest) request: OpenRequest,
+    /// Whether each write should reach the disk, which the engine does not do either.
     pub(in crate::guest) synchronous: bool,
 }
 
-/// An opening that may begin: the place is taken.
+/// An open that may begin: its place is taken.
 pub(in crate::guest) struct Opening {
     dir: Dir,
-    wish: Wish,
+    request: OpenRequest,
     place: Arc<()>,
 }
 
 impl Opening {
     pub(in crate::guest) async fn open(&self, path: String) -> Result<(StdFile, FileType), Refusal> {
-        let (dir, wish) = (Arc::clone(&self.dir.dir), self.wish);
-        apart(move || beneath::open(&dir, &path, wish)).await
+        let (dir, request) = (Arc::clone(&self.dir.dir), self.request);
+        apart(move || sandboxed_dir::open(&dir, &path, request)).await
     }
 }
 
 impl State {
-    /// The granted directories, as new descriptors of the guest's.
+    /// The granted directories, as new descriptors of the guest.
     pub(in crate::guest) fn preopened(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let granted = Arc::clone(&self.granted);
         let descriptors = granted.directories().iter().map(|(dir, path)| {
@@ -148,7 +149,7 @@ impl State {
         &mut self,
         descriptor: &Resource<Descriptor>,
         path: &str,
-        Asked { wish, synchronous }: Asked,
+        OpenArguments { request, synchronous }: OpenArguments,
     ) -> wasmtime::Result<Result<Opening, Refusal>> {
         let dir = match self.dir(descriptor)? {
             Ok(dir) => dir,
@@ -156,19 +157,19 @@ impl State {
         };
         Ok(if synchronous {
             Err(Refusal::Unsupported)
-        } else if wish.directory && (wish.create || wish.exclusive || wish.truncate) {
+        } else if request.directory && (request.create || request.exclusive || request.truncate) {
             Err(Refusal::Invalid)
-        } else if wish.writes() && dir.perms.write_not_permitted() {
+        } else if request.writes() && dir.perms.write_not_permitted() {
             self.denials().change(path);
             Err(Refusal::NotPermitted)
         } else {
-            self.places.take(&self.table).map(|place| Opening { dir, wish, place }).ok_or(Refusal::TooMany)
+            self.places.take(&self.table).map(|place| Opening { dir, request, place }).ok_or(Refusal::TooMany)
         })
     }
 
     pub(in crate::guest) fn end_open(
         &mut self,
-        Opening { dir, wish, place }: Opening,
+        Opening { dir, request, place }: Opening,
         opened: Result<(StdFile, FileType), Refusal>,
     ) -> wasmtime::Result<Result<Resource<Descriptor>, Refusal>> {
         let (opened, kind) = match opened {
@@ -176,8 +177,8 @@ impl State {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let mut mode = OpenMode::empty();
-        mode.set(OpenMode::READ, wish.reads());
-        mode.set(OpenMode::WRITE, wish.writes());
+        mode.set(OpenMode::READ, request.reads());
+        mode.set(OpenMode::WRITE, request.writes());
         let descriptor = if kind == FileType::Directory {
             let opened = Dir::new(opened, dir.perms, mode, false);
             self.places.keep_for_file(place, &opened.dir);
@@ -191,7 +192,7 @@ impl State {
     }
 }
 
-/// What may wait for a disk is done where it keeps no guest waiting.
+/// Runs work that may wait for a disk on a blocking thread, so that other guests do not wait.
 pub(in crate::guest) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -211,10 +212,10 @@ pub(in crate::guest) async fn set_times(
         return Err(Refusal::NotPermitted);
     }
     let times = times.ok_or(Refusal::Invalid)?;
-    apart(move || beneath::set_times(&dir.dir, &path, follow, &times)).await
+    apart(move || sandboxed_dir::set_times(&dir.dir, &path, follow, &times)).await
 }
 
-/// Links what differs from the engine's own, over that.
+/// Replaces some of the engine's own functions.
 pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker
         .instance("wasi:filesystem/preopens@0.2.12")?
@@ -231,8 +232,8 @@ pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::R
             p2::DescriptorFlags,
         )| {
             Box::new(async move {
-                let asked = asked!(p2, path_flags, open_flags, flags);
-                let opening = match store.data_mut().begin_open(&dir, &path, asked)? {
+                let arguments = open_arguments!(p2, path_flags, open_flags, flags);
+                let opening = match store.data_mut().begin_open(&dir, &path, arguments)? {
                     Ok(opening) => opening,
                     Err(refusal) => return Ok((Err(p2::ErrorCode::from(refusal)),)),
                 };
@@ -274,8 +275,8 @@ pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::R
                 let Some(place) = state.places.take(&state.table) else {
                     return Ok((Err(Refusal::TooMany.into()),));
                 };
-                // The engine reads a directory whole; that it is not too long has to be found out before.
-                match apart(move || beneath::list(&dir.dir, LONGEST_LISTING)).await {
+                // The engine reads the whole directory, so its length is checked before.
+                match apart(move || sandboxed_dir::list(&dir.dir, LONGEST_LISTING)).await {
                     Ok(Some(_)) => {}
                     Ok(None) => return Ok((Err(Refusal::TooLong.into()),)),
                     Err(refusal) => return Ok((Err(refusal.into()),)),

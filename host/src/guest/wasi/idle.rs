@@ -1,7 +1,7 @@
 //! Connections of one plugin to servers, between the requests of its guests.
 //!
-//! They are few and short-lived: no guest's place is taken by one, and a server that closes those that are idle does so after five
-//! seconds or more, as a rule.
+//! They are few and short-lived. They do not take places of guests. Servers usually close idle
+//! connections after five seconds or more.
 
 use crate::component::places;
 use hyper::client::conn::http1::SendRequest;
@@ -20,10 +20,11 @@ use wasmtime_wasi_http::WasiBody;
 /// The most idle connections of a plugin: as many as one guest may hold.
 const MOST: usize = places::PLACES as usize;
 
-/// How long one is kept. Node.js closes those that have been idle for 5 s, and is the first of the common servers to do so.
+/// How long one is kept. Among the common servers Node.js is the first to close idle connections,
+/// after 5 s.
 const LONGEST: Duration = Duration::from_secs(4);
 
-/// Between two looks for those that have been idle for too long.
+/// How often expired ones are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A connection to a server. Dropping it closes it.
@@ -35,7 +36,7 @@ pub(in crate::guest) struct Connection {
 }
 
 impl Connection {
-    /// `driver` is what moves its bytes.
+    /// `driver` is the task that moves its bytes.
     pub(in crate::guest) fn new<T>(
         sender: SendRequest<WasiBody>,
         address: SocketAddr,
@@ -94,7 +95,7 @@ pub(in crate::guest) struct Idle(Mutex<Kept>);
 struct Kept {
     /// The oldest first.
     connections: VecDeque<(Instant, Key, Connection)>,
-    /// Whether a task looks after them.
+    /// Whether a task removes expired ones.
     watched: bool,
 }
 
@@ -121,7 +122,7 @@ impl Idle {
         }
     }
 
-    /// Keeps one for the next request.
+    /// Keeps a connection for the next request.
     pub(in crate::guest) fn put(self: &Arc<Self>, key: Key, connection: Connection) {
         let mut kept = self.kept();
         kept.connections.push_back((Instant::now(), key, connection));
@@ -134,12 +135,12 @@ impl Idle {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Nothing that holds the lock can leave it half changed.
+        // A holder of the lock cannot leave it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes what has been idle for too long, until there is nothing left.
+/// Closes expired connections, until there are none left.
 async fn watch(idle: Weak<Idle>) {
     loop {
         time::sleep(LOOK).await;

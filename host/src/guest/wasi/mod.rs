@@ -1,4 +1,4 @@
-//! What WASI offers a guest beside its connection: files, sockets and requests of its own, as far as they are granted.
+//! The granted parts of WASI beside the connection: files, sockets and outgoing requests.
 
 pub(super) mod concurrent_files;
 pub(super) mod entries;

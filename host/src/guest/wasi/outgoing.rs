@@ -22,23 +22,23 @@ use wasmtime_wasi_http::{
     p3::bindings::http::{client, types as types_0_3},
 };
 
-/// What one collection of fields may hold, as the engine counts: the bytes, and some 70 for each field. Of requests the largest head
-/// that is let in takes two thirds of it.
+/// The most bytes of one collection of fields, as the engine counts: the text, and some 70 for each
+/// field. The largest accepted request head takes two thirds of it.
 const FIELDS_BYTES: usize = 64 << 10;
 
-/// What a guest has of `wasi:http`, made when it first asks.
+/// A guest's state of `wasi:http`, created at its first call.
 pub(in crate::guest) struct Http {
     context: WasiHttpCtx,
     outgoing: Outgoing,
 }
 
-/// A guest's way out.
+/// The hooks for a guest's outgoing requests.
 struct Outgoing {
     granted: Arc<Granted>,
     idle: Arc<Idle>,
-    /// For the connection of the request that is about to be made.
+    /// The place for the connection of the next request.
     place: Option<Arc<()>>,
-    /// Ends what is sent for the guest when the guest ends.
+    /// Ends the guest's requests when the guest ends.
     guest: Asking,
     denials: Denials,
 }
@@ -66,7 +66,7 @@ impl WasiHttpView for State {
         // A guest that has too many collections of fields can make only empty ones.
         self.lacks_room_for_fields = !self.has_room_for_large();
         let fields = if self.lacks_room_for_fields { 0 } else { FIELDS_BYTES };
-        let denials = || Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+        let denials = || Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
         let Http { context, outgoing } =
             &mut **self.http.get_or_insert_with(|| Http::new(&self.granted, &self.idle, denials()));
         context.set_field_size_limit(fields);
@@ -75,15 +75,15 @@ impl WasiHttpView for State {
 }
 
 impl State {
-    /// Takes a place for the connection of a request that is about to be made.
+    /// Takes a place for the connection of the next request.
     fn make_way(&mut self) {
         let place = self.places.take(&self.table);
-        let denials = || Denials::new(&self.voice.plugin, self.connection, &self.voice.limiter);
+        let denials = || Denials::new(&self.plugin_log.plugin, self.connection, &self.plugin_log.limiter);
         self.http.get_or_insert_with(|| Http::new(&self.granted, &self.idle, denials())).outgoing.place = place;
     }
 }
 
-/// Links `wasi:http` for WASI 0.2: the engine's own, and what is sent takes a place.
+/// Links `wasi:http` for WASI 0.2: the engine's own, except that a request takes a place.
 pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     resources::link_bodies(linker)?;
@@ -100,7 +100,7 @@ pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::R
     )
 }
 
-/// The same for the newer generation.
+/// Links `wasi:http` for WASI 0.3.
 pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p3::add_to_linker(linker)?;
     linker.instance("wasi:http/client@0.3.0")?.func_wrap_concurrent(
@@ -118,8 +118,8 @@ pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::R
     )
 }
 
-/// Aborts each body that the guest has neither finished nor dropped. The engine would end these as complete ones when the guest's
-/// table is dropped.
+/// Aborts each body that the guest has neither finished nor dropped. When the guest's table is
+/// dropped, the engine would end them as if they were complete.
 pub(in crate::guest) fn abort_unfinished_bodies(table: &mut ResourceTable) {
     for entry in table.iter_mut() {
         if let Some(body) = entry.downcast_mut::<HostOutgoingBody>() {
@@ -150,7 +150,7 @@ impl WasiHttpHooks for Outgoing {
         })
     }
 
-    // Two pieces of it are kept, so that as much of a body is held as of anything else.
+    // Two pieces are kept, so that a body holds as much as other streams.
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         CHUNK / 2
     }
@@ -159,7 +159,7 @@ impl WasiHttpHooks for Outgoing {
         CHUNK / 2
     }
 
-    // What a peer or a server does wrong is told to the guest, and need not be in the log.
+    // The guest gets these errors, so the log need not have them.
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> types_0_2::ErrorCode {
         if is_end(error) { types_0_2::ErrorCode::ConnectionTerminated } else { types_0_2::ErrorCode::HttpProtocolError }
     }

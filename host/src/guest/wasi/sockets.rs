@@ -1,5 +1,6 @@
-//! Connections that guests make, in both generations of WASI: as the engine has them, but that a socket takes one of the guest's
-//! places, and that names are looked up among those that were granted, by this process's own resolving.
+//! Connections that guests make, in both generations of WASI: the engine's own, except that a
+//! socket takes one of the guest's places, and that this process resolves names, and only granted
+//! ones.
 
 use crate::guest::state::State;
 use std::{
@@ -31,7 +32,7 @@ impl Pollable for Lookup {
 }
 
 impl State {
-    /// What is asked, without the store, which the resolver must not hold.
+    /// The lookup, without the store, which the resolver must not hold.
     fn granted_name(&mut self, name: String) -> impl Future<Output = Option<Arc<[IpAddr]>>> + Send + use<> {
         self.learner.observable();
         let (granted, denials) = (Arc::clone(&self.granted), self.denials());
@@ -48,7 +49,7 @@ impl State {
     }
 }
 
-/// Links what differs from the engine's own, over that.
+/// Replaces some of the engine's own functions.
 pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.instance("wasi:sockets/tcp-create-socket@0.2.12")?.func_wrap(
         "create-tcp-socket",
@@ -59,7 +60,7 @@ pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::R
             };
             Ok((match tcp_create_socket::Host::create_tcp_socket(&mut state.sockets(), family) {
                 Ok(socket) => {
-                    // Its streams are its children, so that it cannot go before them.
+                    // Its streams are its children, so that it cannot be dropped before them.
                     state.places.keep_for_entry::<TcpSocket>(place, &socket);
                     Ok(socket)
                 }
@@ -76,7 +77,7 @@ pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::R
         "resolve-addresses",
         |mut store: StoreContextMut<'_, State>, (network, name): (Resource<Network>, String)| {
             Box::new(async move {
-                // Having a network is part of being allowed to ask.
+                // A lookup requires a network resource.
                 store.data_mut().table.get(&network)?;
                 let asking = store.data_mut().granted_name(name);
                 let Some(addresses) = asking.await else { return Ok((Err(network::ErrorCode::AccessDenied),)) };
@@ -103,7 +104,7 @@ pub(in crate::guest) fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::R
     )
 }
 
-/// The same for the newer generation.
+/// The same for WASI 0.3.
 pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.instance("wasi:sockets/types@0.3.0")?.func_wrap(
         "[static]tcp-socket.create",
@@ -114,7 +115,7 @@ pub(in crate::guest) fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::R
             };
             Ok((match sockets_0_3::HostTcpSocket::create(&mut state.sockets(), family) {
                 Ok(socket) => {
-                    // Its streams may outlive it, and nobody tells when they end.
+                    // Its streams may outlive it, and the host cannot see when they end.
                     state.places.keep_for_good(place);
                     Ok(socket)
                 }

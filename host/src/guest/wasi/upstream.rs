@@ -1,13 +1,14 @@
-//! Sends the requests of guests: to where they may connect, by names that were granted, over connections that take a place of the
-//! guest's as its sockets do. HTTP/1.1.
+//! Sends the requests of guests to granted targets, by granted names, over connections that take
+//! one of the guest's places, as its sockets do. HTTP/1.1.
 //!
 //! ```text
 //! send ─► idle (one of the plugin's connections to this authority) ─┬─► exchange ─► response ─► its end ─► idle
 //!     └─► connect: what is granted, TLS ───────────────────────────┘       └► dropped before that: closed
 //! ```
 //!
-//! A connection that carries a request belongs to that request's guest, and ends with it. Between requests it belongs to the plugin,
-//! whose grants it was made by; no other plugin, and no other load of the same one, has it.
+//! A connection that carries a request belongs to that request's guest, and ends with it. Between
+//! requests it belongs to the plugin whose grants allowed it. Other plugins, and other loads of the
+//! same plugin, do not use it.
 
 use super::idle::{Connection, Idle, Key};
 use crate::{
@@ -40,18 +41,18 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, io::TokioIo};
 
-/// How long a connection to a server may take to be made, and its response to begin or go on, where the guest asks for no less. What
-/// bounds all of it together is that the guest's own connection is idle meanwhile.
+/// How long connecting to a server may take, and its response to begin or continue, unless the
+/// guest asks for less. The idle timeout of the guest's own connection limits all of it together.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// A response, and what else has to be done for its body: nothing, since each connection has a task of its own.
+/// A response, and a future for its body: empty, since each connection has a task of its own.
 pub(in crate::guest) type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// A guest, for as long as it can take responses.
+/// A guest, while it can take responses.
 #[derive(Debug, Default)]
 pub(in crate::guest) struct Asking(watch::Sender<()>);
 
-/// Tells when a guest has ended.
+/// Resolves when a guest has ended.
 #[derive(Debug)]
 pub(in crate::guest) struct Gone(watch::Receiver<()>);
 
@@ -63,12 +64,12 @@ impl Asking {
 
 impl Gone {
     async fn wait(mut self) {
-        // Nothing is ever sent: this ends with the sender.
+        // No value is ever sent: this ends with the sender.
         while self.0.changed().await.is_ok() {}
     }
 }
 
-/// Sends a request to where its authority says, if the guest may connect there.
+/// Sends a request to the server of its authority, if the guest may connect there.
 pub(in crate::guest) async fn send(
     (granted, idle): (&Granted, &Arc<Idle>),
     place: Option<Arc<()>>,
@@ -84,7 +85,7 @@ pub(in crate::guest) async fn send(
     let network = granted.network().ok_or(Error::HttpRequestDenied)?;
     let place = place.ok_or(Error::ConnectionLimitReached)?;
 
-    // A server is asked for a path, a proxy for a URI.
+    // A server takes a path, a proxy a URI.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let uri = path.parse::<Uri>().map_err(|_invalid| Error::HttpRequestUriInvalid)?;
     *request.uri_mut() = uri;
@@ -106,7 +107,8 @@ pub(in crate::guest) async fn send(
         let spare = repeatable(&request);
         match ask(connection, request, first_byte).await {
             Ok(answered) => break answered,
-            // The server may have closed it just then. What was not sent, or may be sent twice, is sent again.
+            // The server may have closed it at that moment. A request that was not sent, or may be
+            // sent twice, is sent again.
             Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
             Err(Failed { error: Error::Hyper(error), .. }) => request = spare.ok_or(error)?,
             Err(Failed { error, .. }) => return Err(error),
@@ -123,7 +125,7 @@ pub(in crate::guest) fn port(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 })
 }
 
-/// The same request once more, where it does no harm to send it twice (RFC 9110, section 9.2.2) and it has no body.
+/// A copy of the request, if it can be sent twice safely (RFC 9110, section 9.2.2) and has no body.
 fn repeatable(request: &Request<WasiBody>) -> Option<Request<WasiBody>> {
     if !request.method().is_idempotent() || has_body(request) {
         return None;
@@ -135,8 +137,8 @@ fn repeatable(request: &Request<WasiBody>) -> Option<Request<WasiBody>> {
     Some(spare)
 }
 
-/// Whether anything of a body is sent. The body of WASI 0.3 does not know that it is empty before its trailers are there, but the
-/// library sends none with these methods where the head announces none.
+/// Whether any of a body is sent. A body of WASI 0.3 does not know that it is empty before its
+/// trailers arrive, but the library sends none with these methods unless the head announces one.
 fn has_body(request: &Request<WasiBody>) -> bool {
     let is_announced =
         request.headers().contains_key(CONTENT_LENGTH) || request.headers().contains_key(TRANSFER_ENCODING);
@@ -144,7 +146,7 @@ fn has_body(request: &Request<WasiBody>) -> bool {
     is_sent && !request.body().is_end_stream()
 }
 
-/// Connects to where the guest may.
+/// Connects to a permitted address.
 async fn connect(granted: &Granted, key: &Key, connected_by: Instant) -> Result<Connection, Error> {
     let network = granted.network().ok_or(Error::HttpRequestDenied)?;
     let addresses = network.lookup(key.host()).await.ok_or(Error::HttpRequestDenied)?;
@@ -184,7 +186,7 @@ async fn shake_hands(
 /// Why there is no response.
 struct Failed {
     error: Error,
-    /// The request, where nothing of it was sent.
+    /// The request, if none of it was sent.
     unsent: Option<Request<WasiBody>>,
 }
 
@@ -200,7 +202,7 @@ async fn ask(
     }
 }
 
-/// A connection that a guest has for one request. Dropping it closes the connection.
+/// A guest's connection for one request. Dropping it closes the connection.
 struct Lease {
     connection: Connection,
     key: Key,
@@ -210,7 +212,8 @@ struct Lease {
 }
 
 impl Lease {
-    /// The response has come in full: the connection is idle when the request has gone in full too, if its guest is there until then.
+    /// The response is complete. The connection becomes idle after the request is complete too, if
+    /// its guest still exists then.
     fn end(self) {
         let Self { mut connection, key, idle, place, gone } = self;
         tokio::spawn(async move {
@@ -228,7 +231,7 @@ impl Lease {
     }
 }
 
-/// A response's body, no two pieces of which may be further apart than this.
+/// A response's body whose pieces must not be further apart than this.
 struct Patient {
     body: Incoming,
     patience: Duration,

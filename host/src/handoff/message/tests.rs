@@ -2,7 +2,7 @@
 //! same when it is written and read again.
 
 use super::*;
-use crate::{record::counters::Failed, system::dice::Dice};
+use crate::{record::counters::Failed, system::random::Random};
 use std::{panic, thread};
 
 /// Each input is made from this and its number alone, so that a failure can be made again.
@@ -100,7 +100,7 @@ fn what_is_no_message_is_told_in_one_short_line() {
 
 /// One packet, made from its number.
 fn packet(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
-    let mut dice = Dice::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let mut dice = Random::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut packet = valid[dice.below(valid.len())].clone();
     match number % 10 {
         0 => noise(&mut dice),
@@ -124,15 +124,15 @@ fn packet(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-fn noise(dice: &mut Dice) -> Vec<u8> {
+fn noise(dice: &mut Random) -> Vec<u8> {
     let length = dice.one_of(&[0, 1, 2, 8, 64, 200]);
-    let mut noise: Vec<_> = (0..length).step_by(8).flat_map(|_| dice.roll().to_le_bytes()).collect();
+    let mut noise: Vec<_> = (0..length).step_by(8).flat_map(|_| dice.next_u64().to_le_bytes()).collect();
     noise.truncate(length);
     noise
 }
 
 /// What the grammar is made of, in an order that it is not.
-fn tokens(dice: &mut Dice) -> Vec<u8> {
+fn tokens(dice: &mut Random) -> Vec<u8> {
     const TOKENS: [&str; 32] = [
         "{",
         "}",
@@ -171,7 +171,7 @@ fn tokens(dice: &mut Dice) -> Vec<u8> {
 }
 
 /// A message with something very deep in it, or deep inside something else. Now and then as long as a packet may be.
-fn nested(dice: &mut Dice, packet: &[u8], number: u64) -> Vec<u8> {
+fn nested(dice: &mut Random, packet: &[u8], number: u64) -> Vec<u8> {
     let depth = if number % 5000 == 2 { LONGEST / 8 } else { dice.one_of(&[1, 2, 126, 127, 128, 129, 300]) };
     let (open, close) = dice.one_of(&[("[", "]"), ("{\"a\":", "}"), ("{\"message\":", "}"), ("[", "")]);
     let mut deep = String::with_capacity(depth * 12);
@@ -194,7 +194,7 @@ fn nested(dice: &mut Dice, packet: &[u8], number: u64) -> Vec<u8> {
 }
 
 /// A message whose fields have values that are too large, or of another kind.
-fn with_values_replaced(dice: &mut Dice, packet: &[u8]) -> Vec<u8> {
+fn with_values_replaced(dice: &mut Random, packet: &[u8]) -> Vec<u8> {
     const VALUES: [&str; 16] = [
         "18446744073709551615",
         "18446744073709551616",
@@ -223,7 +223,7 @@ fn with_values_replaced(dice: &mut Dice, packet: &[u8]) -> Vec<u8> {
 }
 
 /// The fields of two messages in one, or of one twice.
-fn with_keys_repeated(dice: &mut Dice, packet: &[u8], valid: &[Vec<u8>]) -> Vec<u8> {
+fn with_keys_repeated(dice: &mut Random, packet: &[u8], valid: &[Vec<u8>]) -> Vec<u8> {
     let other = if dice.below(2) == 0 { packet } else { &valid[dice.below(valid.len())] };
     let mut both = packet[..packet.len() - 1].to_vec();
     both.push(b',');
@@ -231,7 +231,7 @@ fn with_keys_repeated(dice: &mut Dice, packet: &[u8], valid: &[Vec<u8>]) -> Vec<
     both
 }
 
-fn mutate(dice: &mut Dice, packet: &mut Vec<u8>) {
+fn mutate(dice: &mut Random, packet: &mut Vec<u8>) {
     if packet.is_empty() {
         return packet.push(b'{');
     }
@@ -241,7 +241,7 @@ fn mutate(dice: &mut Dice, packet: &mut Vec<u8>) {
         1 => packet[at] = dice.one_of(b"\0\"\\{}[],:0-9eE.+ \x7f\xff"),
         2 => packet.truncate(at),
         3 => drop(packet.remove(at)),
-        4 => packet.insert(at, dice.roll().to_le_bytes()[0]),
+        4 => packet.insert(at, dice.next_u64().to_le_bytes()[0]),
         _ => {
             let end = at + dice.below(packet.len() - at);
             let piece = packet[at..end].to_vec();

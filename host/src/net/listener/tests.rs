@@ -1,4 +1,4 @@
-//! Listeners as they are bound, adopted, paused, emptied and let go of.
+//! Listeners: bound, adopted, paused, drained and released.
 
 use super::*;
 use crate::net::Bound;
@@ -32,7 +32,7 @@ fn adopt(socket: impl Into<OwnedFd>, key: &str) -> Result<Listener, AdoptError> 
 }
 
 #[test]
-fn a_listener_is_adopted_as_what_it_is_and_left_as_it_was() {
+fn adopting_a_listener_changes_nothing_on_it() {
     let bound = listener("tcp://127.0.0.1:0");
     let port = format!("tcp://{}", bound.address().to_string().strip_prefix("tcp://").unwrap());
     for key in [&*bound.key().to_string(), "tcp://127.0.0.1:0#7", &port] {
@@ -42,7 +42,7 @@ fn a_listener_is_adopted_as_what_it_is_and_left_as_it_was() {
 }
 
 #[test]
-fn the_queue_is_as_long_as_the_predecessor_made_it_until_it_has_let_go() {
+fn the_queue_keeps_the_predecessors_length_until_the_listener_settles() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let uri = format!("unix://{}", path.display());
@@ -52,7 +52,7 @@ fn the_queue_is_as_long_as_the_predecessor_made_it_until_it_has_let_go() {
         let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
         client.connect(&SockAddr::unix(&path).unwrap()).map(|()| client)
     };
-    // The kernel takes one more than it was asked for.
+    // The kernel queues one more than the backlog.
     let _queued: Vec<_> = (0..=BACKLOG).map(|_| client().unwrap()).collect();
     assert_eq!(client().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     successor.settled(&uri.parse().unwrap(), BACKLOG + 1).unwrap();
@@ -61,7 +61,7 @@ fn the_queue_is_as_long_as_the_predecessor_made_it_until_it_has_let_go() {
 }
 
 #[test]
-fn an_adopted_socket_neither_blocks_nor_is_inherited() {
+fn an_adopted_socket_does_not_block_and_is_not_inherited() {
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let key = format!("tcp://{}", plain.local_addr().unwrap());
     let socket = OwnedFd::from(plain);
@@ -72,7 +72,7 @@ fn an_adopted_socket_neither_blocks_nor_is_inherited() {
 }
 
 #[test]
-fn what_is_not_that_listener_is_not_adopted() {
+fn a_descriptor_that_does_not_match_its_key_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let unix = |name: &str| format!("unix://{}", directory.path().join(name).display());
@@ -101,9 +101,9 @@ fn what_is_not_that_listener_is_not_adopted() {
 }
 
 #[test]
-fn a_listener_of_another_network_is_not_adopted() {
+fn a_listener_of_another_network_namespace_is_rejected() {
     let elsewhere = thread::spawn(|| {
-        // Only root may; the kernel before 5.14 cannot tell.
+        // Needs root, and a kernel since 5.14.
         unshare(CloneFlags::CLONE_NEWNET).ok()?;
         Some(TcpListener::bind("0.0.0.0:0").unwrap())
     });
@@ -114,7 +114,7 @@ fn a_listener_of_another_network_is_not_adopted() {
 }
 
 #[test]
-fn a_port_that_is_bound_is_refused_to_others_and_to_clients_until_it_listens() {
+fn a_bound_port_refuses_other_binds_and_clients_until_it_listens() {
     let bind: Bind = "tcp://127.0.0.1:0".parse().unwrap();
     let [key] = Key::of(std::slice::from_ref(&bind)).try_into().unwrap();
     let bound = Bound::new(&bind, key).unwrap();
@@ -131,7 +131,7 @@ fn a_port_that_is_bound_is_refused_to_others_and_to_clients_until_it_listens() {
 }
 
 #[test]
-fn a_path_that_leads_elsewhere_since_it_was_bound_is_not_the_successors_to_remove() {
+fn a_successor_does_not_remove_a_path_that_leads_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let uri = format!("unix://{}", path.display());
@@ -157,7 +157,7 @@ fn a_path_belongs_to_one_generation_at_a_time() {
     let predecessor = listener(&format!("{uri}?mode=0600"));
     let successor = adopt(copy(&predecessor), &uri).unwrap();
     successor.unlink().unwrap();
-    assert_eq!(mode(&path), 0o600, "not yet its own, and as it was");
+    assert_eq!(mode(&path), 0o600, "not yet owned, and unchanged");
 
     // A predecessor that has handed over closes its copy, and removes nothing.
     drop(predecessor);
@@ -169,7 +169,7 @@ fn a_path_belongs_to_one_generation_at_a_time() {
 }
 
 #[tokio::test]
-async fn accepting_can_be_paused_and_goes_on_with_what_came_in_between() {
+async fn accepting_can_pause_and_then_takes_the_connections_queued_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
     let uri = format!("unix://{}", directory.path().join("socket").display());
     for listener in [listener(&uri), listener("tcp://127.0.0.1:0")] {
@@ -196,7 +196,7 @@ async fn accepting_can_be_paused_and_goes_on_with_what_came_in_between() {
 }
 
 #[test]
-fn a_unix_socket_that_stops_arrivals_refuses_and_keeps_what_it_has() {
+fn a_unix_socket_that_stops_arrivals_refuses_and_keeps_its_queue() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = listener(&format!("unix://{}", path.display()));
@@ -212,7 +212,7 @@ fn a_unix_socket_that_stops_arrivals_refuses_and_keeps_what_it_has() {
 }
 
 #[test]
-fn a_queue_that_was_once_too_short_is_known_as_such() {
+fn an_overflow_of_the_queue_is_remembered() {
     let bind: Bind = "tcp://127.0.0.1:0".parse().unwrap();
     let [key] = Key::of(std::slice::from_ref(&bind)).try_into().unwrap();
     let listener = Bound::new(&bind, key).unwrap().listen(1).unwrap();
@@ -222,18 +222,18 @@ fn a_queue_that_was_once_too_short_is_known_as_such() {
         client.connect(&SockAddr::from(address)).ok();
         client
     };
-    // The kernel takes one more than it was asked for.
+    // The kernel queues one more than the backlog.
     let mut clients = vec![connect(), connect()];
     assert!(!listener.has_overflowed());
     while !listener.has_overflowed() {
         clients.push(connect());
-        assert!(clients.len() < 100, "more than any queue of one holds");
+        assert!(clients.len() < 100, "more than a queue of one holds");
     }
 }
 
-/// The kernel takes names of up to 108 bytes and counts a final NUL beyond them.
+/// The kernel accepts names of up to 108 bytes, and counts a final NUL beyond them.
 #[test]
-fn a_peer_with_the_longest_of_names_is_accepted() {
+fn a_peer_with_the_longest_name_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = listener(&format!("unix://{}", path.display()));

@@ -1,4 +1,5 @@
-//! The file of `--log-file`: opened for appending, written a record at a time, and opened anew so that it can be rotated.
+//! The file of `--log-file`: opened for appending, written a record at a time, and reopened after a
+//! rotation.
 
 use crate::system::privilege::Owner;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -9,21 +10,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Addresses of peers and words of guests are not for everyone.
+/// Not readable by every user: records contain the addresses of peers and the output of guests.
 const MODE: u32 = 0o640;
 
-/// The file, for as long as nobody moves it away.
+/// The open log file.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
-    /// Whose it becomes where it is made.
+    /// The owner of the file if the host creates it.
     owner: Option<Owner>,
     file: File,
-    /// Whether the last line has no end: the disk was full in the midst of it.
+    /// Whether the last line is incomplete, because the disk was full.
     torn: bool,
 }
 
-/// It cannot be opened.
+/// The log file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("--log-file {}: {source}{remedy}", crate::record::secret::Shown::bare(path), remedy = remedy(source))]
 pub struct Error {
@@ -32,7 +33,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// Whether the path itself may be fine.
+    /// Whether the system refused, rather than the path being wrong.
     pub fn is_refusal_of_the_system(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         !matches!(self.source.kind(), IsADirectory | NotADirectory | NotFound)
@@ -44,21 +45,21 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "; create its directory, or name another file",
         io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => "; name a file",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; name a file that this user may write, or have it made for this user"
+            "; name a file that this user can write, or give this file to the user"
         }
         _ if error.raw_os_error() == Some(nix::libc::ENXIO) => {
-            "; nobody reads this pipe, or it is a socket; start its reader first, or leave the option out"
+            "; the pipe is without a reader, or the path is a socket: start the reader first, or leave the option out"
         }
         _ => "",
     }
 }
 
 impl LogFile {
-    /// Opens it, making it where there is none.
+    /// Opens the file, and creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// Where it could not be written.
+    /// If it cannot be opened for writing.
     pub(super) fn open(path: &Path, owner: Option<Owner>) -> Result<Self, Error> {
         match open(path, owner) {
             Ok(file) => Ok(Self { path: path.to_owned(), owner, file, torn: false }),
@@ -66,21 +67,21 @@ impl LogFile {
         }
     }
 
-    /// Opens whatever is at the path by now.
+    /// Opens the file that is at the path now.
     ///
     /// # Errors
     ///
-    /// Where that could not be written; then what is open stays so.
+    /// If that file cannot be opened for writing. The current one then stays open.
     pub(super) fn reopen(&mut self) -> Result<(), Error> {
         *self = Self::open(&self.path, self.owner)?;
         Ok(())
     }
 
-    /// Writes one record, whole: other processes write to the same file.
+    /// Writes one record with one call, because other processes write to the same file.
     ///
     /// # Errors
     ///
-    /// Where it is not in the file, or not all of it.
+    /// If the record was not written, or not all of it.
     pub(super) fn write(&mut self, record: &[u8]) -> io::Result<()> {
         let mended: Vec<u8>;
         let line = if self.torn {
@@ -103,12 +104,13 @@ impl LogFile {
 }
 
 fn open(path: &Path, owner: Option<Owner>) -> io::Result<File> {
-    // A pipe without a reader is not waited for, and a terminal does not become this process's.
+    // Opening a pipe without a reader does not block, and a terminal does not become the
+    // controlling one.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let mut options = OpenOptions::new();
     options.append(true).mode(MODE).custom_flags(flags);
     let file = match (owner, options.clone().create_new(true).open(path)) {
-        // What is there already may be anybody's, and stays so.
+        // An existing file may belong to any user, and keeps its owner.
         (_, Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => options.create(true).open(path)?,
         (None, made) => made?,
         (Some(owner), made) => {
@@ -117,7 +119,7 @@ fn open(path: &Path, owner: Option<Owner>) -> io::Result<File> {
             made
         }
     };
-    // From here on whatever takes long is waited for by the thread that writes, and by nobody else.
+    // From here on writes may block: only the writing thread waits for them.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
 }
@@ -128,7 +130,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_line_that_was_cut_is_ended_before_the_next() {
+    fn an_incomplete_line_is_ended_before_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut log = LogFile::open(&path, None).unwrap();
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_moved_away_is_made_anew_and_what_cannot_be_opened_changes_nothing() {
+    fn a_moved_file_is_created_again_and_a_failed_reopen_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
         let mut log = LogFile::open(&path, None).unwrap();
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_of() {
+    fn a_full_disk_is_reported() {
         let mut log = LogFile::open(Path::new("/dev/full"), None).unwrap();
         assert_eq!(log.write(b"one\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
     }

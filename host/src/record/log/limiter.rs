@@ -1,11 +1,11 @@
-//! Limits on how often a record is written, for what peers and plugins can cause.
+//! Rate limits for records that peers and plugins can cause.
 
 use std::{
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-/// Lets through so many in a burst and so many a second after it, and counts what it does not let through.
+/// Lets a burst pass, then a number of events a second, and counts those that it holds back.
 #[derive(Debug)]
 pub struct Limiter {
     burst: u32,
@@ -21,7 +21,7 @@ struct Bucket {
 }
 
 impl Limiter {
-    /// `burst` at once, then `rate` a second.
+    /// Lets `burst` events pass at once, then `rate` a second.
     pub fn new(burst: u32, rate: u32) -> Self {
         Self {
             burst,
@@ -30,12 +30,13 @@ impl Limiter {
         }
     }
 
-    /// One in each `period`.
+    /// Lets one event pass in each `period`.
     pub fn one_in(period: Duration) -> Self {
         Self { every: period, ..Self::new(1, 1) }
     }
 
-    /// Whether one more may pass: `Some` with how many did not since the last that did.
+    /// Whether one more event may pass: `Some` with the number held back since the last one that
+    /// passed.
     pub fn pass(&self) -> Option<u64> {
         let mut bucket = self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let periods = bucket.filled.elapsed().as_nanos() / self.every.as_nanos().max(1);
@@ -52,13 +53,14 @@ impl Limiter {
         }
     }
 
-    /// How many did not pass and have not been reported.
+    /// The number of events held back and not yet reported.
     pub fn suppressed(&self) -> u64 {
         std::mem::take(&mut self.bucket.lock().unwrap_or_else(std::sync::PoisonError::into_inner).suppressed)
     }
 }
 
-/// A count as a field of a record: left out where it is 0, since nothing was left out of the log then.
+/// A count as a field of a record; `None` for 0, so that the record has the field only if something
+/// was left out.
 pub fn counted(suppressed: u64) -> Option<u64> {
     Some(suppressed).filter(|suppressed| *suppressed > 0)
 }

@@ -1,4 +1,5 @@
-//! The form of a record: a line of text for people, or a JSON object for machines. Both begin with the process that wrote it.
+//! The form of a record: a line of text for people, or a JSON object for machines. Both begin with
+//! the process that wrote it.
 
 use super::GENERATION;
 use nix::unistd::getpid;
@@ -57,11 +58,12 @@ where
     }
 }
 
-/// A JSON object whose keys are unique (RFC 8259, section 4): parsers keep one of two equal keys, and not all the same one.
+/// A JSON object whose keys are unique (RFC 8259, section 4): of two equal keys a parser keeps
+/// either.
 struct Object(Vec<(String, Value)>);
 
 impl Object {
-    /// The keys of every record, which no field may have as its name.
+    /// The keys of every record. No field may have one of these names.
     fn begun(time: String, level: &str) -> Self {
         let generation = GENERATION.load(Ordering::Relaxed);
         Self(vec![
@@ -74,7 +76,8 @@ impl Object {
 
     fn add(&mut self, field: &Field, value: Value) {
         let mut key = field.name().to_owned();
-        // A slip of ours, which a test of the source looks for too. It costs a record its key's name, and nothing else.
+        // A bug in this program, for which a test searches the source. It costs the record only the
+        // name of a key.
         while self.0.iter().any(|(known, _)| *known == key) {
             key.push('_');
         }
@@ -113,7 +116,8 @@ impl Visit for Object {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
-        // Writing to a string fails only where the value's own formatting does; what it wrote before is kept.
+        // Writing to a string fails only if the value's own formatting does. The text before the
+        // failure is kept.
         write!(text, "{value:?}").unwrap_or_default();
         self.add(field, text.into());
     }
@@ -123,7 +127,7 @@ impl Visit for Object {
 mod tests {
     use std::{fs, path::Path};
 
-    /// The keys that every record has, and those that the fields of a macro must therefore not be.
+    /// The keys of every record, which the fields of a macro must not use.
     const RESERVED: [&str; 5] = ["pid", "generation", "timestamp", "level", "message"];
 
     fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_record_names_a_field_as_every_record_does() {
+    fn no_record_has_a_field_with_a_reserved_name() {
         let mut found = Vec::new();
         sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
         let mut records = 0;
@@ -155,6 +159,6 @@ mod tests {
                 }
             }
         }
-        assert!(records > 100, "the records were looked for in the wrong way: {records}");
+        assert!(records > 100, "the search for records is wrong: it found {records}");
     }
 }

@@ -1,9 +1,11 @@
-//! Machine code that this process may execute: from its own compiler, or from a file that only this user could have written.
+//! Machine code that this process may execute: from its own compiler, or from a file that only this
+//! user can write.
 //!
-//! Executing bytes that anybody else has made is undefined behaviour, so nothing else makes an [`Artifact`]: its fields are
-//! private, and so is the way of a file to it. A [`TrustedDirectory`] is one that nobody else can write or redirect; an entry
-//! in it is opened as an artifact once its owner, its mode and its checksum are found to be right; and only an artifact that
-//! was compiled here is written there.
+//! Executing bytes from another user is undefined behaviour, so only this module makes an
+//! [`Artifact`]: its fields are private, and so is the path from a file to it. A
+//! [`TrustedDirectory`] is one that other users can neither write nor redirect. An entry in it
+//! opens as an artifact only if its owner, its mode and its checksum are right. Only an artifact
+//! that was compiled here is written there.
 #![expect(unsafe_code, reason = "the constructors establish what the engine asks for")]
 
 use rustix::{
@@ -23,10 +25,11 @@ use std::{
 use twox_hash::XxHash3_128;
 use wasmtime::{Engine, Module, component::Component};
 
-/// A piece of an entry that is read at once.
+/// The number of bytes of an entry that are read at once.
 const PIECE: usize = 64 << 10;
 
-/// The end of an entry: the length of the data behind the code, and the checksum of all that comes before it.
+/// The end of an entry: the length of the data after the code, and the checksum of everything
+/// before it.
 const LENGTH: u64 = size_of::<u32>() as u64;
 const CHECKSUM: u64 = size_of::<u128>() as u64;
 
@@ -58,18 +61,20 @@ impl Artifact {
         matches!(self.0, Code::Compiled(_))
     }
 
-    /// Makes a component of it that `engine` can execute.
+    /// Makes a component that `engine` can execute.
     pub(crate) fn load_component(&self, engine: &Engine) -> wasmtime::Result<Component> {
         match &self.0 {
-            // SAFETY: the bytes come from this process's compiler, as every value of this variant.
+            // SAFETY: the bytes come from this process's compiler, as in every value of this
+            // variant.
             Code::Compiled(bytes) => unsafe { Component::deserialize(engine, bytes) },
-            // SAFETY: as for every value of this variant, the file was written by this program, found undamaged by its checksum,
-            // and lies where nobody else can write it or replace it; this program never writes to a file that has its final name.
+            // SAFETY: as for every value of this variant, this program wrote the file and its
+            // checksum matches. Other users can neither write nor replace it, and this program does
+            // not write to a file that has its final name.
             Code::Kept(file) => unsafe { Component::deserialize_file(engine, by_descriptor(file)) },
         }
     }
 
-    /// Makes a core module of it that `engine` can execute.
+    /// Makes a core module that `engine` can execute.
     pub(crate) fn load_module(&self, engine: &Engine) -> wasmtime::Result<Module> {
         match &self.0 {
             // SAFETY: as for a component.
@@ -80,36 +85,38 @@ impl Artifact {
     }
 }
 
-/// The path of the descriptor names the very file that was checked, whatever has become of its name.
+/// The path of the open descriptor. It names the file that was checked, even if the file's own path
+/// now leads elsewhere.
 fn by_descriptor(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// A directory that nobody else can write, on a path that nobody else can redirect.
+/// A directory that other users cannot write, on a path that they cannot redirect.
 #[derive(Debug)]
 pub(crate) struct TrustedDirectory(PathBuf);
 
 impl TrustedDirectory {
-    /// Makes the directory where it is missing, and says why it cannot be trusted where it cannot.
+    /// Creates the directory if it is missing. The error says why it cannot be trusted.
     pub(crate) fn prepare(dir: &Path) -> Result<Self, String> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(dir)
-            .map_err(|error| format!("the directory cannot be made: {error}"))?;
-        // Links are followed once, here; what they lead to is what is judged and used.
+            .map_err(|error| format!("the directory cannot be created: {error}"))?;
+        // Links are followed once, here. The checks and all later use apply to the resolved path.
         let dir = dir.canonicalize().map_err(|error| format!("the directory cannot be found: {error}"))?;
         let me = geteuid().as_raw();
         for part in dir.ancestors() {
             let metadata = fs::symlink_metadata(part)
-                .map_err(|error| format!("{} cannot be looked at: {error}", part.display()))?;
+                .map_err(|error| format!("{} cannot be inspected: {error}", part.display()))?;
             if metadata.uid() != me && metadata.uid() != 0 {
-                return Err(format!("{} belongs to another user; use a directory of your own", part.display()));
+                return Err(format!("{} belongs to another user; use a directory of this user", part.display()));
             }
-            // In a sticky directory, such as /tmp, others can make entries but not replace ours.
+            // In a sticky directory, such as /tmp, other users can create entries but not replace
+            // ours.
             let others_replace = metadata.mode() & 0o022 != 0 && (part == dir || metadata.mode() & 0o1000 == 0);
             if others_replace {
-                return Err(format!("others can write {0}; chmod go-w {0}", part.display()));
+                return Err(format!("other users can write to {0}; run chmod go-w {0}", part.display()));
             }
         }
         Ok(Self(dir))
@@ -120,8 +127,8 @@ impl TrustedDirectory {
         &self.0
     }
 
-    /// Opens an entry and checks that it is ours and undamaged: the code, and what stands behind it. Not blocking, in case a pipe
-    /// has been put there.
+    /// Opens an entry and checks its owner, mode and checksum. Returns the code and the data after
+    /// it. Opens without blocking, in case the path is a pipe.
     pub(crate) fn open(&self, name: &str) -> io::Result<(Artifact, Vec<u8>)> {
         let file = File::from(rustix::fs::open(
             self.0.join(name),
@@ -133,16 +140,16 @@ impl TrustedDirectory {
             || metadata.mode() & 0o022 != 0
             || (metadata.uid() != geteuid().as_raw() && metadata.uid() != 0)
         {
-            return Err(io::Error::other("others can write it, or it is not a file of ours"));
+            return Err(io::Error::other("other users can write to it, or it is not a regular file of this user"));
         }
         let behind = undamaged(&file, metadata.len())?;
-        // Tells which entries are in use.
+        // The time of modification shows which entries are in use.
         drop(file.set_modified(SystemTime::now()));
         Ok((Artifact(Code::Kept(file)), behind))
     }
 
-    /// Writes an entry under a name that no other process uses, `temporary`, and gives it its own when it is complete. What was read
-    /// from an entry is not written again.
+    /// Writes an entry under `temporary`, a name that no other process uses, and renames it when it
+    /// is complete. Does nothing for an artifact that was itself read from an entry.
     pub(crate) fn keep(&self, name: &str, temporary: &Path, artifact: &Artifact, behind: &[u8]) -> io::Result<()> {
         let Code::Compiled(code) = &artifact.0 else { return Ok(()) };
         let length = u32::try_from(behind.len()).map_err(io::Error::other)?.to_le_bytes();
@@ -163,7 +170,8 @@ impl TrustedDirectory {
     }
 }
 
-/// Reads the data behind the code of an entry that is undamaged. It is not mapped for this: an error of the disk would end the process.
+/// Reads the data after the code of an undamaged entry. Does not map it: a disk error would then
+/// end the process.
 pub(crate) fn undamaged(entry: &File, length: u64) -> io::Result<Vec<u8>> {
     let damaged = || io::Error::other("it is damaged");
     let end = length.checked_sub(CHECKSUM).ok_or_else(damaged)?;
@@ -203,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_was_written_and_no_damaged_one_is() {
+    fn an_entry_reads_back_unchanged_and_a_damaged_one_is_rejected() {
         let (_directory, trusted) = trusted();
         let engine = Engine::default();
         let compiled = Artifact::of_module(&engine, b"\0asm\x01\0\0\0").unwrap();
@@ -226,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_others_can_write_is_not_opened() {
+    fn an_entry_that_others_can_write_is_rejected() {
         let (_directory, trusted) = trusted();
         let compiled = Artifact::of_module(&Engine::default(), b"\0asm\x01\0\0\0").unwrap();
         trusted.keep("entry", &trusted.path().join("draft"), &compiled, b"").unwrap();

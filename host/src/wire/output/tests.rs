@@ -16,7 +16,8 @@ fn connected() -> (Arc<Wire>, UnixStream) {
     (Wire::new(near.into()), far)
 }
 
-/// Runs a test where a wire can be watched. The reactor has looked at it before anything is written.
+/// Runs a test on a runtime that can watch a wire. The reactor has polled it before anything is
+/// written.
 fn with_a_wire(test: impl AsyncFnOnce(Arc<Wire>, UnixStream)) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -26,7 +27,7 @@ fn with_a_wire(test: impl AsyncFnOnce(Arc<Wire>, UnixStream)) {
     });
 }
 
-/// What has arrived; `None` is nothing, and nothing is the end.
+/// The bytes that have arrived; `None` if nothing has, empty at the end.
 fn arrived(far: &mut UnixStream) -> Option<Vec<u8>> {
     let mut buffer = vec![0; 1 << 20];
     match far.read(&mut buffer) {
@@ -39,7 +40,7 @@ fn arrived(far: &mut UnixStream) -> Option<Vec<u8>> {
     }
 }
 
-/// The guest waits.
+/// What the host does when the guest waits.
 fn waits(wire: &Wire) {
     let mut tending = pin!(wire.tend());
     assert!(tending.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
@@ -58,7 +59,7 @@ fn pieces_go_out_together_when_the_guest_waits() {
 }
 
 #[test]
-fn an_end_takes_the_last_bytes_with_it() {
+fn the_last_bytes_go_out_with_the_end() {
     with_a_wire(async |wire, mut far| {
         wire.write(Bytes::from_static(b"last")).unwrap();
         wire.finish_output();
@@ -68,7 +69,7 @@ fn an_end_takes_the_last_bytes_with_it() {
 }
 
 #[test]
-fn no_more_than_a_little_is_held_back() {
+fn little_output_is_held_back() {
     with_a_wire(async |wire, mut far| {
         let piece = vec![b'x'; HELD_BACK / 2];
         for _ in 0..3 {
@@ -85,7 +86,7 @@ fn no_more_than_a_little_is_held_back() {
 }
 
 #[test]
-fn what_the_kernel_does_not_take_is_kept_and_sent_later() {
+fn bytes_that_the_kernel_does_not_take_are_sent_later() {
     with_a_wire(async |wire, mut far| {
         let (mut sent, mut received) = (0, 0);
         while wire.try_room().unwrap() {
@@ -116,7 +117,7 @@ fn what_the_kernel_does_not_take_is_kept_and_sent_later() {
 }
 
 #[test]
-fn a_peer_that_has_gone_is_told_at_the_next_write() {
+fn the_next_write_reports_a_peer_that_is_gone() {
     with_a_wire(async |wire, mut far| {
         wire.write(Bytes::from_static(b"into the void")).unwrap();
         far.write_all(b"unread").unwrap();
@@ -133,7 +134,7 @@ fn a_permit_holds_when_the_room_is_gone() {
         wire.write(Bytes::from_static(b"held back")).unwrap();
         let permitted = wire.permit().unwrap();
         assert_eq!(permitted, CHUNK - 9);
-        // As if others had filled the kernel's buffer.
+        // As if other bytes had filled the kernel's buffer.
         while wire.send(&[b'x'; 4096]).unwrap().is_some() {}
         wire.release();
         assert!(!wire.try_room().unwrap());
@@ -145,14 +146,14 @@ fn a_permit_holds_when_the_room_is_gone() {
 }
 
 #[test]
-fn what_was_refused_is_sent_though_its_writer_does_not_come_back() {
+fn kept_bytes_are_sent_even_if_the_guest_does_not_write_again() {
     with_a_wire(async |wire, mut far| {
         while wire.send(&[b'x'; 4096]).unwrap().is_some() {}
         let mut tending = pin!(wire.tend());
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(tending.as_mut().poll(&mut context).is_pending());
         assert_eq!(wire.try_write(b"first").unwrap(), Some(5));
-        // Too much to be held back beside the first, and refused; its writer gives up.
+        // Too much to be held back after the first, so it is refused and the guest gives up.
         assert_eq!(wire.try_write(&[b'y'; HELD_BACK]).unwrap(), None);
         let reading = async {
             let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! What a black-box test could only meet by chance.
+//! Cases that a black-box test would meet only by chance.
 
 use super::*;
 use crate::wire::tls::{Acceptor, CertificateFiles, Settings, TicketKeys, Version};
@@ -49,7 +49,7 @@ async fn connected() -> (Arc<Wire>, ClientConnection, UnixStream) {
     (wire, client, far)
 }
 
-/// Runs something that must not keep the thread that it runs on: one that does is not waited for.
+/// Runs a future on a thread of its own, and fails if it keeps the thread.
 fn in_time<F: Future<Output: Send>>(run: impl FnOnce() -> F + Send + 'static) -> F::Output
 where
     F::Output: 'static,
@@ -62,9 +62,10 @@ where
     outcome.recv_timeout(Duration::from_secs(30)).expect("the thread is not kept")
 }
 
-/// Once, what was encrypted for a peer that had gone was tried again without end, and the guest that waited for something else never ran.
+/// Regression: bytes encrypted for a peer that had gone were retried without end, and a guest that
+/// waited for something else never ran.
 #[test]
-fn what_cannot_be_sent_any_more_is_not_tried_for_ever() {
+fn bytes_that_cannot_be_sent_are_not_retried_for_ever() {
     in_time(|| async {
         let (wire, _client, far) = connected().await;
         while wire.try_room().unwrap() {
@@ -76,9 +77,10 @@ fn what_cannot_be_sent_any_more_is_not_tried_for_ever() {
     });
 }
 
-/// A reader that takes little at a time leaves the rest of a record with the session, where no socket tells of it.
+/// A reader that takes little at a time leaves the rest of a record in the session, where the
+/// socket does not show it.
 #[test]
-fn what_was_decrypted_and_not_yet_read_is_something_to_read() {
+fn decrypted_bytes_that_are_not_read_yet_are_readable() {
     in_time(|| async {
         let (wire, mut client, mut far) = connected().await;
         client.writer().write_all(b"abc").unwrap();
@@ -96,7 +98,8 @@ fn what_was_decrypted_and_not_yet_read_is_something_to_read() {
     });
 }
 
-/// A peer may change keys after this side has said its last: the answer is not sent, and is no failure.
+/// A peer may change keys after this side has ended its output. The answer is not sent, which is
+/// not an error.
 #[test]
 fn a_change_of_keys_after_the_end_of_output_breaks_nothing() {
     in_time(|| async {

@@ -1,4 +1,4 @@
-//! The certificates of a listener, and which of them a peer is shown.
+//! The certificates of a listener, and the choice of the one that a peer is shown.
 
 use super::{
     load::{self, LoadError, Placed, Problem},
@@ -16,7 +16,7 @@ use std::{path::Path, sync::Arc};
 use tracing::warn;
 use webpki::EndEntityCert;
 
-/// In the order in which they were given.
+/// The certificates of a listener, in the order of the options.
 #[derive(Debug)]
 pub(super) struct Certificates(Vec<Certificate>);
 
@@ -27,7 +27,7 @@ struct Certificate {
     certified: Arc<CertifiedKey>,
 }
 
-/// How well a certificate answers to a name.
+/// How well a certificate matches a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Exactly,
@@ -73,8 +73,9 @@ impl Certificate {
 }
 
 impl ResolvesServerCert for Certificates {
-    /// Of those that answer best to the name, the first whose key the peer can check. A peer that names nothing, or what nobody
-    /// here is called, is shown the first: it knows best whom it wanted.
+    /// Among the best matches for the name, the first certificate whose key the peer can check.
+    /// Without a server name, or with an unknown one, the peer gets the first certificate and can
+    /// decide itself.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let Self(all) = self;
         let name = hello.server_name().map(str::to_ascii_lowercase);
@@ -85,12 +86,12 @@ impl ResolvesServerCert for Certificates {
         let best = [Answer::Exactly, Answer::ByWildcard, Answer::Not]
             .into_iter()
             .find_map(|wanted| all.iter().filter(|certificate| answer(certificate) == wanted).find(can_be_checked));
-        // With one that it cannot check, the peer is at least told what it lacks.
+        // With a certificate that it cannot check, the peer at least learns the reason.
         best.or(all.first()).map(|certificate| Arc::clone(&certificate.certified))
     }
 }
 
-/// The names in the first certificate of a chain, all of which have to be readable.
+/// The names in the first certificate of a chain. Each must be readable.
 fn names(chain: &[Placed]) -> Result<Vec<String>, Problem> {
     let mut names = Vec::new();
     for placed in chain {
@@ -102,7 +103,7 @@ fn names(chain: &[Placed]) -> Result<Vec<String>, Problem> {
     Ok(names)
 }
 
-/// Clients will refuse it, but the operator may have to serve it until a new one is there.
+/// Clients will reject the certificate, but the operator may have to serve it until it is renewed.
 fn warn_of_expiry(file: &Path, chain: &[CertificateDer<'static>]) {
     let Some(validity) = chain.first().and_then(|certificate| X509::of(certificate)?.validity) else { return };
     let file = file.display();

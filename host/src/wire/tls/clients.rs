@@ -1,4 +1,5 @@
-//! Client certificates: who issues those that are accepted, and what of a peer's chain is verified.
+//! Client certificates: the authorities that issue accepted ones, and the verification of a peer's
+//! chain.
 
 use super::{
     keys::FEWEST_RSA_BITS,
@@ -30,7 +31,7 @@ pub(super) struct Clients {
     digest: blake3::Hash,
 }
 
-/// The library's verifier, whose objections are kept as sentences.
+/// The library's verifier. Its objections are kept as sentences.
 #[derive(Debug)]
 struct Verifier {
     verifier: Arc<dyn ClientCertVerifier>,
@@ -38,12 +39,13 @@ struct Verifier {
 }
 
 thread_local! {
-    /// What the verifier has objected to last. The library calls it from within the function that processes what was received, so that
-    /// whoever has called that finds it on the same thread when it returns.
+    /// The verifier's last objection. The library calls the verifier within the function that
+    /// processes received bytes, so that its caller finds the objection on the same thread
+    /// afterwards.
     static OBJECTION: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Why the certificate that was just processed was rejected, where one was.
+/// The reason why the certificate just processed was rejected, if it was.
 pub(super) fn objection() -> Option<String> {
     OBJECTION.take()
 }
@@ -78,12 +80,13 @@ impl Clients {
         Arc::clone(&self.verifier) as _
     }
 
-    /// What tells these authorities from any others.
+    /// A digest that tells these authorities from others.
     pub(super) fn digest(&self) -> &blake3::Hash {
         &self.digest
     }
 
-    /// What of a chain leads from the peer's own certificate to an authority, that one left out: a peer may send others beside.
+    /// The part of a chain that leads from the peer's own certificate to an authority, without the
+    /// authority. A peer may send other certificates as well.
     pub(super) fn verified(&self, sent: &[CertificateDer<'_>], at: UnixTime) -> Result<Vec<Vec<u8>>, webpki::Error> {
         let Some((own, others)) = sent.split_first() else { return Err(webpki::Error::UnknownIssuer) };
         let own_certificate = EndEntityCert::try_from(own)?;
@@ -100,7 +103,7 @@ impl Clients {
         Ok([own.to_vec()].into_iter().chain(issuers).collect())
     }
 
-    /// Why a chain that was accepted once is rejected now.
+    /// The reason why a chain that was accepted once is rejected now.
     pub(super) fn objection_to(&self, sent: &[CertificateDer<'_>], at: UnixTime) -> Option<String> {
         let (own, others) = sent.split_first()?;
         self.verifier.verify_client_cert(own, others, at).err()?;
@@ -109,7 +112,7 @@ impl Clients {
 }
 
 impl Verifier {
-    /// Keeps what there is to say of an error, and passes it on.
+    /// Keeps the sentence for an error, and passes the error on.
     fn kept(
         &self,
         error: Error,
@@ -163,7 +166,8 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Warns of what the library accepts as an authority, and that will keep clients out, here or elsewhere.
+/// Warns of certificates that the library accepts as an authority, but that will cause clients to
+/// be rejected, here or elsewhere.
 fn warn_of_doubts(file: &Path, Placed { line, der, .. }: &Placed) {
     let Some(authority) = X509::of(der) else { return };
     let (file, subject) = (file.display(), log::escaped(&authority.subject()));

@@ -1,4 +1,5 @@
-//! DER, as far as the host reads certificates and keys itself: to say what is wrong with them. Nothing is decided by it.
+//! DER, as far as the host reads certificates and keys itself to explain errors. It does not decide
+//! what is accepted.
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
@@ -7,13 +8,13 @@ pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 
-/// The tag of what a text of DER begins with, its content, and what follows it.
+/// The tag and the content of the first element of a DER text, and the bytes after it.
 pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, length], rest) = der.split_first_chunk()?;
     let (length, rest) = if length < 0x80 {
         (usize::from(length), rest)
     } else {
-        // So many bytes have the length: no certificate needs more than three.
+        // The number of bytes of the length: a certificate needs at most three.
         let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f)).filter(|(bytes, _)| bytes.len() <= 3)?;
         (bytes.iter().fold(0, |length, &byte| (length << 8) | usize::from(byte)), rest)
     };
@@ -21,7 +22,7 @@ pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// The content of an element that must have this tag, and what follows it.
+/// The content of an element that must have this tag, and the bytes after it.
 pub(super) fn expect(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     element(der).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }

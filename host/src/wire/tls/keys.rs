@@ -1,4 +1,5 @@
-//! Private keys: loaded by the library, and where it rejects one, what kind of key that is. No message has a byte of a key.
+//! Private keys: loaded by the library; if it rejects one, the kind of key. Messages do not contain
+//! any byte of a key.
 
 use super::{
     der::{self, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE},
@@ -11,18 +12,18 @@ use rustls::{
 };
 use std::{fmt, sync::Arc};
 
-/// Below that, keys are rejected by the library, and by most clients.
+/// The library and most clients reject shorter keys.
 pub(super) const FEWEST_RSA_BITS: usize = 2048;
 const MOST_RSA_BITS: usize = 8192;
 
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// An RSA key of so many bits.
+    /// An RSA key of this many bits.
     Rsa(usize),
     /// A key for this curve, or of this algorithm.
     Named(&'static str),
-    /// A key of an algorithm that has no name here.
+    /// A key of an algorithm that this module does not know.
     Unknown,
     /// The content is not a key, or not of the kind in the BEGIN line.
     Damaged,
@@ -30,7 +31,7 @@ pub enum Unusable {
 
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const ELLIPTIC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-/// P-256, P-384, P-521, Ed25519: a key of these that is rejected is damaged.
+/// P-256, P-384, P-521, Ed25519: if a key of one of these is rejected, it is damaged.
 const USABLE: [&[u8]; 4] = [
     &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
     &[0x2b, 0x81, 0x04, 0x00, 0x22],
@@ -52,7 +53,7 @@ const UNUSABLE: [(&[u8], &str); 12] = [
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x03, 0x01], "a Diffie-Hellman key, which cannot sign"),
 ];
 
-/// Loads a key, of which no copy is left behind.
+/// Loads a key, and leaves no copy of it behind.
 pub(super) fn load(kind: Kind, key: &[u8]) -> Result<Arc<dyn SigningKey>, Unusable> {
     let borrowed = match kind {
         Kind::Pkcs8Key => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)),
@@ -61,7 +62,7 @@ pub(super) fn load(kind: Kind, key: &[u8]) -> Result<Arc<dyn SigningKey>, Unusab
         Kind::DsaKey => return Err(Unusable::Named("a DSA key")),
         _ => return Err(Unusable::Unknown),
     };
-    // The library's text is not repeated: it is about the content.
+    // The library's text is not repeated, because it is about the content.
     any_supported_type(&borrowed).map_err(|_about_content| unusable(kind, key).unwrap_or(Unusable::Damaged))
 }
 

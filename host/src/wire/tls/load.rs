@@ -1,5 +1,5 @@
-//! The files that TLS needs, read and judged. An error has the option that names the file, the fault in words of this module, and
-//! the remedy; it never has a part of the file.
+//! The files of TLS: read and checked. An error has the option that names the file, the fault in
+//! words of this module, and the remedy. It never contains a part of the file.
 
 use super::{
     keys,
@@ -16,7 +16,7 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// Far more than any chain has, and ten times what a system's own list of authorities takes.
+/// Far more than a chain needs, and ten times the size of a system's list of authorities.
 const LARGEST: u64 = 4 << 20;
 
 /// A file that cannot be used, as one line that names option, file and remedy.
@@ -31,16 +31,16 @@ pub struct LoadError {
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// The system does not give it.
+    /// The system refuses to open or read it.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
     /// A directory, a pipe.
     #[error("is not a regular file")]
     NotAFile,
-    /// No such file is that long.
-    #[error("is larger than the {LARGEST} bytes that are read of such a file")]
+    /// Longer than any file of this kind.
+    #[error("is larger than {LARGEST} bytes, the most that the host reads of such a file")]
     TooLarge,
-    /// Nothing but white space, if that.
+    /// It has at most white space.
     #[error("is empty; give a file in PEM")]
     Empty,
     /// Text as some editors and shells of Windows write it.
@@ -52,33 +52,33 @@ pub enum Problem {
     /// It is not valid PEM.
     #[error("is damaged: {0}")]
     Damaged(Fault),
-    /// Nothing of what was looked for.
-    #[error("has no {wanted} in it{}", instead(*.wanted, *.found))]
+    /// It does not contain the block that was looked for.
+    #[error("does not contain a {wanted}{}", instead(*.wanted, *.found))]
     Lacks {
-        /// What was.
+        /// The block that was looked for.
         wanted: Wanted,
-        /// What there is instead, and in which line it begins.
+        /// The other content, and the line where it begins.
         found: Option<Found>,
     },
     /// A block with the label of a certificate.
-    #[error("has in place {place}, from line {line} on, a certificate that cannot be used: {cause}")]
+    #[error("certificate {place}, from line {line} on, cannot be used: {cause}")]
     Certificate {
         /// Counted from 1.
         place: usize,
-        /// Where it begins.
+        /// The line where it begins.
         line: usize,
-        /// What is wrong with it.
+        /// The fault.
         cause: &'static str,
     },
     /// More than one key.
-    #[error("has {0} private keys in it, and one is needed; remove the others")]
+    #[error("contains {0} private keys, and one is needed; remove the others")]
     Keys(usize),
     /// A key with a passphrase.
     #[error(
         "is encrypted, and the host cannot ask for the passphrase; decrypt it: openssl pkey -in FILE -out NEW-FILE"
     )]
     Encrypted,
-    /// A key of a kind that nobody should use, or none.
+    /// A key of an unsafe or unknown kind.
     #[error(transparent)]
     Key(#[from] keys::Unusable),
     /// A key of another certificate.
@@ -89,11 +89,11 @@ pub enum Problem {
         /// The certificate's file.
         certificate: PathBuf,
     },
-    /// The key of the certificate is of a kind that the library does not serve.
-    #[error("has a first certificate whose key cannot be compared with --tls-key; is it damaged?")]
+    /// The certificate's key is of a kind that the library does not support.
+    #[error("the key of its first certificate cannot be compared with --tls-key; is the certificate damaged?")]
     Incomparable,
-    /// The library does not want what all the options come to.
-    #[error("cannot be served: the options of TLS do not go together")]
+    /// The library rejects the combination of options.
+    #[error("cannot be served: the TLS options do not fit together")]
     Refused,
 }
 
@@ -106,7 +106,7 @@ pub enum Wanted {
     Key,
 }
 
-/// Other content that a file has instead.
+/// Other content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     kind: Kind,
@@ -126,18 +126,19 @@ impl LoadError {
         Self { option, file: file.to_owned(), problem }
     }
 
-    /// What concerns all of a listener is told of its first certificate.
+    /// An error that concerns the whole listener names its first certificate.
     pub(super) fn of_certificate(files: &[CertificateFiles], problem: Problem) -> Self {
         let file = files.first().map(|pair| pair.certificate.clone()).unwrap_or_default();
         Self { option: "--tls-certificate", file, problem }
     }
 }
 
-/// All certificates in a file, in their order; never none. Blocks of other kinds may stand beside them.
+/// All certificates of a file, in their order; at least one. Blocks of other kinds may stand beside
+/// them.
 pub(super) fn certificates(file: &Path) -> Result<Vec<Placed>, Problem> {
     let blocks = blocks(file, Wanted::Certificate)?;
     let lacks = |block: &Block| lacks(Wanted::Certificate, Some(block));
-    // A certificate all the same, which must not be left out.
+    // These contain certificates too, which must not be left out silently.
     if let Some(block) = blocks.iter().find(|block| matches!(block.kind, Kind::TrustedCertificate | Kind::Bundle)) {
         return Err(lacks(block));
     }
@@ -152,7 +153,7 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<Placed>, Problem> {
     }
 }
 
-/// The one private key in a file. Blocks of other kinds may stand beside it.
+/// The single private key of a file. Blocks of other kinds may stand beside it.
 pub(super) fn key(file: &Path) -> Result<Arc<dyn SigningKey>, Problem> {
     let blocks = blocks(file, Wanted::Key)?;
     let keys: Vec<_> = blocks.iter().filter(|block| block.kind.is_key()).collect();
@@ -173,14 +174,14 @@ fn blocks(file: &Path, wanted: Wanted) -> Result<Vec<Block>, Problem> {
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = text.as_slice() {
         return Err(Problem::Utf16);
     }
-    // A sequence whose length has a length: no text begins so.
+    // A DER sequence in the long form of its length. Text does not begin like this.
     if let [0x30, 0x80..=0x84, ..] = text.as_slice() {
         return Err(Problem::Der(conversion(&text, wanted)));
     }
     pem::blocks(&text).map_err(Problem::Damaged)
 }
 
-/// How a file in DER becomes one in PEM.
+/// The command that converts a DER file to PEM.
 fn conversion(der: &[u8], wanted: Wanted) -> &'static str {
     // A container of PKCS #12 begins with its version, 3.
     let is_container =
@@ -196,7 +197,7 @@ fn lacks(wanted: Wanted, found: Option<&Block>) -> Problem {
     Problem::Lacks { wanted, found: found.map(|block| Found { kind: block.kind, line: block.line }) }
 }
 
-/// The content that a file has instead, and the remedy.
+/// The second half of a message: the other content of the file, and the remedy.
 fn instead(wanted: Wanted, found: Option<Found>) -> String {
     let Some(Found { kind, line }) = found else {
         let label = if wanted == Wanted::Key { "PRIVATE KEY" } else { "CERTIFICATE" };
@@ -216,7 +217,7 @@ fn instead(wanted: Wanted, found: Option<Found>) -> String {
     format!(" that can be used, but {kind} in line {line}; {remedy}")
 }
 
-/// That a certificate is not accepted as one, and why.
+/// The error for a certificate that is not accepted, with the reason.
 pub(super) fn unusable(Placed { place, line, der }: &Placed) -> Problem {
     let cause = match X509::of(der) {
         Some(X509 { version: 3, .. }) => "the library does not know one of its extensions, or it is damaged",

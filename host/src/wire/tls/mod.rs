@@ -1,7 +1,8 @@
-//! TLS as a listener has it: what was asked for, and what is loaded from the files that were named.
+//! The TLS of a listener: its settings, and the files that they name, loaded.
 //!
-//! Whatever can be wrong with a file is found here, at boot and at each reload, never at a connection. This room knows no socket
-//! and waits for nothing: a [`Session`] is given bytes and gives some, and `wire` moves them.
+//! Every fault of a file is found here, at start and at each reload, never at a connection. This
+//! room has no sockets and does not wait: a [`Session`] takes bytes and returns bytes, and `wire`
+//! moves them.
 
 mod certificates;
 mod clients;
@@ -30,7 +31,7 @@ use rustls::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Takes connections of one listener into TLS.
+/// Performs the TLS handshakes of a listener.
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     config: Arc<ServerConfig>,
@@ -39,7 +40,8 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Reads what the settings name. Tickets are made with keys that outlive this acceptor: those of the process.
+    /// Loads the files of the settings. Tickets use the keys of the process, which outlive this
+    /// acceptor.
     ///
     /// # Errors
     ///
@@ -55,7 +57,7 @@ impl Acceptor {
         Ok(Self { config: Arc::new(config), clients, handshake_timeout: settings.handshake_timeout })
     }
 
-    /// Has one of these protocols agreed upon, the preferred one first, where nothing else was said.
+    /// Sets the ALPN protocols, the preferred one first, unless the settings have some.
     pub fn agree_upon(&mut self, protocols: &[&[u8]]) {
         let config = Arc::make_mut(&mut self.config);
         if config.alpn_protocols.is_empty() {
@@ -63,11 +65,11 @@ impl Acceptor {
         }
     }
 
-    /// What a connection has to go through before anything else.
+    /// The TLS session of a new connection.
     ///
     /// # Errors
     ///
-    /// Where the library cannot begin.
+    /// If the library cannot begin one.
     pub fn session(&self) -> Result<Session, HandshakeError> {
         let connection = ServerConnection::new(Arc::clone(&self.config))?;
         Ok(Session::new(connection, self.clients.clone()))
@@ -98,7 +100,8 @@ fn config(
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = settings.alpn.iter().map(|protocol| protocol.as_ref().to_vec()).collect();
     config.ticketer = Arc::new(ticketer);
-    // Tickets are all that resumes: sessions that are kept would be lost at a restart, and would know nothing of a new client CA.
+    // Only tickets resume sessions. A session cache would be lost at a restart, and would not
+    // notice a new client CA.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

@@ -1,7 +1,8 @@
-//! Why a client's certificate is rejected: a sentence for operators, in openssl's words, with the remedy.
+//! Why a client's certificate is rejected: a sentence for operators, in openssl's words, with the
+//! remedy.
 //!
-//! The library has decided already. Here its verdict and the certificates that were shown become a sentence. The names in it are the
-//! client's choice: the code that logs the sentence escapes it.
+//! The library has decided already. This module turns its verdict and the certificates into a
+//! sentence. The client chooses the names in it: the code that logs the sentence escapes it.
 
 use super::{
     keys::FEWEST_RSA_BITS,
@@ -11,16 +12,17 @@ use super::{
 use rustls::{CertificateError, ExtendedKeyPurpose};
 use webpki::Error as Verdict;
 
-/// How a certificate for a client is made, to follow a sentence that says why.
+/// How to issue a client certificate, to follow the sentence that says why.
 const ISSUE: &str = "issue one for the client: openssl x509 -req -CA ca.pem -CAkey ca.key -extfile FILE, with basicConstraints=CA:FALSE \
                      and extendedKeyUsage=clientAuth in that file";
 
-/// The objection to a client that has shown no certificate.
+/// The objection to a client that did not show a certificate.
 pub(super) const NONE_SHOWN: &str = "the client showed no certificate, and --client-ca asks for one; give the client its certificate and \
                                      key, as curl --cert and --key do (openssl clients show none, too, if their key is of a kind that is \
                                      not accepted here)";
 
-/// The certificates that a client has shown, as far as they can be read, and the authorities that it could be of.
+/// The certificates that a client has shown, as far as they can be read, and the candidate
+/// authorities.
 pub(super) struct Shown<'c> {
     /// The client's own first.
     chain: Vec<X509<'c>>,
@@ -37,7 +39,7 @@ impl<'c> Shown<'c> {
         }
     }
 
-    /// Why a chain is rejected.
+    /// The reason why a chain is rejected.
     pub(super) fn objection(&self, error: &rustls::Error) -> Option<String> {
         let rustls::Error::InvalidCertificate(error) = error else { return None };
         let verdict = match error {
@@ -56,7 +58,7 @@ impl<'c> Shown<'c> {
         Some(whose + &why)
     }
 
-    /// Why the client has not proven that the certificate is its own.
+    /// The reason why the client has not proven that it owns the certificate.
     pub(super) fn objection_to_signature(&self, error: &rustls::Error) -> Option<String> {
         let own = self.chain.first()?;
         let why = match (own.rsa_bits(), error) {
@@ -86,7 +88,7 @@ impl<'c> Shown<'c> {
                 );
                 (self.standing(Standing::NotYet), why)
             }
-            CertificateError::UnknownIssuer => (0, self.of_stranger()),
+            CertificateError::UnknownIssuer => (0, self.of_unknown_issuer()),
             CertificateError::BadSignature => self.of_signature(),
             CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { signature_algorithm_id, .. } => {
@@ -101,7 +103,7 @@ impl<'c> Shown<'c> {
                 let at_fault = self.first(|shown| shown.purposes().is_some_and(|found| !found.contains(&CLIENT_AUTH)));
                 let why = format!(
                     "has the extendedKeyUsage {}, and clients need clientAuth; {ISSUE}",
-                    if listed.is_empty() { "of no purpose".to_owned() } else { listed.join(", ") }
+                    if listed.is_empty() { "without a purpose".to_owned() } else { listed.join(", ") }
                 );
                 (at_fault, why)
             }
@@ -165,7 +167,7 @@ impl<'c> Shown<'c> {
         }
     }
 
-    /// Of one whose last second comes before its first, as `-days -1` makes it.
+    /// A certificate that ends before it begins, as with `-days -1`.
     fn of_dates(&self) -> (usize, String) {
         let at_fault = self.standing(Standing::Expired);
         let dates = self.chain.get(at_fault).and_then(|shown| shown.validity);
@@ -173,14 +175,14 @@ impl<'c> Shown<'c> {
         (at_fault, format!("expired{on}, before it begins to be valid; issue a new one"))
     }
 
-    /// For a chain that ends at an unknown issuer.
-    fn of_stranger(&self) -> String {
+    /// A chain that ends at an unknown issuer.
+    fn of_unknown_issuer(&self) -> String {
         let Some(own) = self.chain.first() else { return "cannot be read; issue it again".into() };
         if own.is_self_issued() {
             return format!("is self-signed, and must be issued by an authority in --client-ca; {ISSUE}");
         }
         let mut top = own;
-        // Each is gone through once, whatever they say of each other.
+        // Visits each certificate once, even if they name each other.
         for _ in &self.chain {
             let above = self.chain.iter().find(|shown| shown.subject_is(top.raw_issuer()) && !shown.is_self_issued());
             top = above.unwrap_or(top);
@@ -193,7 +195,7 @@ impl<'c> Shown<'c> {
         )
     }
 
-    /// Of a chain whose issuer is known by name, and has not signed it.
+    /// A chain whose issuer is known by name, but has not signed it.
     fn of_signature(&self) -> (usize, String) {
         let issuers = || self.chain.iter().skip(1).chain(&self.authorities);
         for (index, shown) in self.chain.iter().enumerate() {
@@ -220,7 +222,7 @@ impl<'c> Shown<'c> {
         self.first(|shown| shown.validity.is_some_and(|validity| validity.now() == standing))
     }
 
-    /// The first for which something holds, else the client's own.
+    /// The first certificate for which `holds` is true, else the client's own.
     fn first(&self, holds: impl Fn(&X509<'c>) -> bool) -> usize {
         self.chain.iter().position(holds).unwrap_or(0)
     }
@@ -245,7 +247,7 @@ fn too_few(bits: usize) -> String {
 
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
-/// As openssl's configuration files name it.
+/// The name of a purpose in openssl's configuration files.
 fn purpose(purpose: &ExtendedKeyPurpose) -> String {
     match purpose {
         ExtendedKeyPurpose::ClientAuth => "clientAuth".into(),
@@ -258,7 +260,7 @@ fn purpose(purpose: &ExtendedKeyPurpose) -> String {
     }
 }
 
-/// An algorithm by its identifier: those that were usual once.
+/// The name of an algorithm by its identifier: those that used to be common.
 fn algorithm(identifier: &[u8]) -> &'static str {
     const KNOWN: [(&[u8], &str); 4] = [
         (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04], "MD5"),

@@ -1,8 +1,9 @@
-//! PEM, the form in which certificates and keys are kept: the one place that parses it.
+//! PEM, the format of certificate and key files. All parsing of it is here.
 //!
-//! It is as strict as OpenSSL, and stricter where OpenSSL skips a line that was meant as a boundary: a certificate that is
-//! silently left out fails at clients, long after the operator has gone. A fault is a line number and a sentence of this file.
-//! Nothing that the file contains is ever part of it, since the file may be a private key.
+//! The parser is as strict as OpenSSL, and stricter where OpenSSL skips a line that was meant as a
+//! boundary: a certificate that is left out silently fails at clients, long after the operator has
+//! gone. A fault is a line number and a sentence of this file. It never contains a part of the
+//! file, because the file may be a private key.
 
 use std::fmt;
 use zeroize::Zeroizing;
@@ -12,9 +13,9 @@ pub(crate) struct Block {
     pub(crate) kind: Kind,
     /// The line of its BEGIN, from 1.
     pub(crate) line: usize,
-    /// Whether a passphrase protects it, as a header says.
+    /// Whether a passphrase protects it, according to a header.
     pub(crate) encrypted: bool,
-    /// The decoded base64; empty for kinds that nothing here reads.
+    /// The decoded base64; empty for kinds that the host does not read.
     pub(crate) der: Zeroizing<Vec<u8>>,
 }
 
@@ -35,11 +36,11 @@ pub(crate) enum Kind {
     DsaKey,
     PublicKey,
     Parameters,
-    /// A kind without an entry in `LABELS`. Its label is not kept: it is content.
+    /// A kind without an entry in `LABELS`. Its label is not kept, because it is content.
     Other,
 }
 
-/// By label; the first of each kind is the usual one.
+/// Kinds by label. The first label of each kind is the usual one.
 const LABELS: [(&str, Kind); 20] = [
     ("CERTIFICATE", Kind::Certificate),
     ("X509 CERTIFICATE", Kind::Certificate),
@@ -63,7 +64,7 @@ const LABELS: [(&str, Kind); 20] = [
     ("DSA PARAMETERS", Kind::Parameters),
 ];
 
-/// Where a file is not valid PEM, and in what way.
+/// The line where a file is not valid PEM, and the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     line: usize,
@@ -93,7 +94,7 @@ enum Form {
 enum Line<'f> {
     Begin(&'f [u8]),
     End(&'f [u8]),
-    /// Meant as a boundary, and not one.
+    /// Meant as a boundary, but malformed.
     Broken(Form),
     Other,
 }
@@ -136,7 +137,7 @@ pub(crate) fn blocks(file: &[u8]) -> Result<Vec<Block>, Fault> {
     }
 }
 
-/// Without the byte order marks before it: files that begin with one are joined, too.
+/// A line without leading byte order marks. Joined files may have them in the middle.
 fn without_marks(mut line: &[u8]) -> &[u8] {
     while let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK) {
         line = rest;
@@ -144,13 +145,15 @@ fn without_marks(mut line: &[u8]) -> &[u8] {
     line
 }
 
-/// Whether a line outside of all blocks is a full line of base64 that begins as certificates and keys do: its BEGIN line is lost.
+/// Whether a line outside of all blocks looks like the first line of a certificate or key in
+/// base64: its BEGIN line is lost.
 fn is_bare(line: &[u8]) -> bool {
     const FULL: usize = 64;
     line.len() >= FULL && line.starts_with(b"MI") && line.iter().all(|&byte| sextet(byte).is_some())
 }
 
-/// Whether a label is a known one but for a letter, or for capitals: what it names would be left out silently.
+/// Whether a label differs from a known one by a letter or by capitals: the block would be left out
+/// silently.
 fn is_misspelt(label: &[u8]) -> bool {
     const LONGEST: usize = 40;
     let Ok(label) = str::from_utf8(label) else { return false };
@@ -160,8 +163,8 @@ fn is_misspelt(label: &[u8]) -> bool {
         && LABELS.iter().any(|(known, _)| strsim::osa_distance(known, &capitals) <= 1)
 }
 
-/// The most that a block can have whose lines begin here. Not all of the rest: a file may have thousands of blocks, and the room of
-/// each is wiped.
+/// The most bytes that the data of a block from here on can take. Not the whole rest: a file may
+/// have thousands of blocks, and the buffer of each is wiped.
 fn until_end(rest: &[u8]) -> usize {
     const END: &[u8] = b"-----END";
     rest.windows(END.len()).position(|window| window == END).unwrap_or(rest.len())
@@ -177,13 +180,13 @@ fn parse(line: &[u8]) -> Line<'_> {
     broken(line).map_or(Line::Other, Line::Broken)
 }
 
-/// In which way a line that was meant as a boundary is not one.
+/// The way in which a line that was meant as a boundary is malformed.
 fn broken(line: &[u8]) -> Option<Form> {
     let capitals = line.to_ascii_uppercase();
     let marks = [b"-----BEGIN".as_slice(), b"-----END"];
     let found = marks.iter().filter_map(|mark| capitals.windows(mark.len()).position(|window| window == *mark)).min();
     let Some(start) = found else {
-        // Dashes that are none, or too few of them.
+        // Wrong dashes, or too few of them.
         let start = capitals.iter().position(u8::is_ascii_uppercase)?;
         let word = &capitals[start..];
         let label = word.strip_prefix(b"BEGIN ").or_else(|| word.strip_prefix(b"END "))?;
@@ -215,7 +218,7 @@ fn count(text: &[u8], what: &[u8]) -> usize {
     text.windows(what.len()).filter(|window| *window == what).count()
 }
 
-/// A block whose END has not come yet.
+/// A block whose END line has not come yet.
 struct Open<'f> {
     line: usize,
     label: &'f [u8],
@@ -227,7 +230,7 @@ struct Open<'f> {
 }
 
 impl<'f> Open<'f> {
-    /// `room` is for all of it, so that nothing is copied on the way and left behind.
+    /// `room` is enough for all data, so that no reallocation leaves a copy behind.
     fn new(line: usize, label: &'f [u8], room: usize) -> Self {
         let kind = LABELS.iter().find(|(known, _)| known.as_bytes() == label).map_or(Kind::Other, |(_, kind)| *kind);
         let base64 = Zeroizing::new(Vec::with_capacity(room));
@@ -240,7 +243,7 @@ impl<'f> Open<'f> {
                 self.encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
                 return Ok(());
             }
-            // A header may go on in a line that is indented.
+            // A header may continue on an indented line.
             self.in_headers = self.encrypted && line.starts_with(b" ");
         }
         if self.kind == Kind::Other || self.in_headers {
@@ -253,7 +256,7 @@ impl<'f> Open<'f> {
             Some(byte) if byte.is_ascii_whitespace() => return Err(Form::Spaces),
             Some(b'\\') => return Err(Form::Escaped),
             Some(_) => return Err(Form::NotBase64),
-            // After the end of the data there is none.
+            // Data after the padding is not valid.
             None if self.padding > 0 && !data.is_empty() => return Err(Form::NotBase64),
             None => {}
         }
@@ -285,7 +288,7 @@ fn decode(base64: &[u8]) -> Zeroizing<Vec<u8>> {
     der
 }
 
-/// The six bits of a character, in a time that does not depend on the character.
+/// The six bits of a character, in constant time.
 fn sextet(byte: u8) -> Option<u8> {
     let byte = i32::from(byte);
     // The value plus one within the range, else 0.
@@ -298,7 +301,7 @@ fn sextet(byte: u8) -> Option<u8> {
 }
 
 impl Kind {
-    /// Whether it is a private key, of a kind that can be used or not.
+    /// Whether it is a private key, usable or not.
     pub(crate) fn is_key(self) -> bool {
         matches!(
             self,
@@ -309,7 +312,7 @@ impl Kind {
 
 #[cfg(any(test, fuzzing))]
 impl Kind {
-    /// The usual label of it.
+    /// The usual label of this kind.
     pub(crate) fn label(self) -> Option<&'static str> {
         LABELS.iter().find(|(_, kind)| *kind == self).map(|(label, _)| *label)
     }
@@ -348,7 +351,7 @@ impl fmt::Display for Form {
                  line break; put one between them",
             ),
             Self::Joined => f.write_str(
-                "a BEGIN or END line has more on the same line, as when a shell joins all lines by spaces; \
+                "a BEGIN or END line has other text on the same line, as when a shell joins all lines by spaces; \
                  put the shell's variable in quotes, as in \"$KEY\", and write the file again",
             ),
             Self::Escaped => f.write_str(
@@ -361,12 +364,12 @@ impl fmt::Display for Form {
                 write!(f, "the END line is missing for the BEGIN in line {begin}; was the file cut short?")
             }
             Self::OtherEnd { begin } => {
-                write!(f, "the END line does not name the same as the BEGIN in line {begin}")
+                write!(f, "the END line names another kind than the BEGIN in line {begin}")
             }
-            Self::NoBegin => f.write_str("an END line has no BEGIN line before it"),
-            Self::Bare => f.write_str("is base64 that no BEGIN line stands before; was that line lost? Copy the file again"),
+            Self::NoBegin => f.write_str("an END line stands without a BEGIN line before it"),
+            Self::Bare => f.write_str("is base64 without a BEGIN line before it; was that line lost? Copy the file again"),
             Self::Misspelt => f.write_str(
-                "the BEGIN line is not written as it must be; write it as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----, \
+                "the BEGIN line is malformed; write it as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----, \
                  and the END line alike",
             ),
             Self::NotBase64 => f.write_str("is not base64, between a BEGIN and an END line"),
@@ -374,7 +377,7 @@ impl fmt::Display for Form {
             Self::Cut { begin } => {
                 write!(f, "the base64 since the BEGIN in line {begin} is incomplete; copy the file again")
             }
-            Self::Empty { begin } => write!(f, "nothing stands between here and the BEGIN in line {begin}"),
+            Self::Empty { begin } => write!(f, "the block since the BEGIN in line {begin} is empty"),
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The TLS of one connection, without its socket: handshake, records, the alerts at its end, and what is known of the peer.
+//! The TLS of one connection, without its socket: handshake, records, alerts, and facts about the
+//! peer.
 //!
-//! Nothing is read before it is wanted and nothing encrypted before what was encrypted last has gone out, so that back-pressure is what
-//! it is without TLS. What a peer can send that carries no data (empty records, key updates, warnings) the library bounds.
+//! Nothing is read before it is wanted, and nothing is encrypted before the previous bytes have
+//! gone out, so that back-pressure works as without TLS. The library limits traffic that carries no
+//! data (empty records, key updates, warnings).
 
 use super::{
     clients::{self, Clients},
@@ -18,12 +20,12 @@ use std::{
     sync::Arc,
 };
 
-/// What stands between the plaintext of a connection and its socket.
+/// TLS between the plaintext of a connection and its socket.
 pub struct Session {
     connection: ServerConnection,
-    /// Where clients have to show a certificate.
+    /// The authorities of client certificates, if clients have to show one.
     clients: Option<Arc<Clients>>,
-    /// When the handshake was done, which is when certificates had to be valid.
+    /// The time of the handshake, at which certificates had to be valid.
     begun: UnixTime,
     /// Nothing may be sent any more.
     mute: bool,
@@ -40,17 +42,18 @@ pub enum Step {
     Writable,
 }
 
-/// Why there is no TLS with a peer.
+/// The reason why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The two do not agree, or the peer speaks something else.
+    /// The two sides do not agree, or the peer does not speak TLS.
     #[error("TLS handshake: {0}")]
     Refused(#[from] rustls::Error),
-    /// The client has shown no certificate that is accepted. The text has names that the client has chosen.
+    /// The client's certificate is missing or rejected. The text contains names that the client has
+    /// chosen.
     #[error("TLS handshake: {0}")]
     Certificate(String),
     /// The peer has closed its side.
-    #[error("TLS handshake: the peer left before it was done")]
+    #[error("TLS handshake: the peer closed the connection before it finished")]
     Left,
     /// The transport broke.
     #[error("TLS handshake: {0}")]
@@ -63,17 +66,17 @@ impl Session {
         Self { connection, clients, begun: UnixTime::now(), mute: false }
     }
 
-    /// Takes the handshake as far as it goes without waiting.
+    /// Advances the handshake as far as possible without waiting.
     ///
     /// # Errors
     ///
-    /// Where there will be none. The peer has been told why, if there was room.
-    pub fn shake(&mut self, transport: &mut (impl Read + Write)) -> Result<Step, HandshakeError> {
+    /// If the handshake fails. The alert has been sent, if there was room.
+    pub fn handshake(&mut self, transport: &mut (impl Read + Write)) -> Result<Step, HandshakeError> {
         loop {
             let sent = self.flush(transport).map_err(HandshakeError::Broken)?;
             if !self.connection.is_handshaking() {
                 self.begun = UnixTime::now();
-                // What is left to send, such as tickets, goes with the first data.
+                // Remaining output, such as tickets, goes out with the first data.
                 return self.check_resumed().map(|()| Step::Done);
             }
             if !sent {
@@ -87,7 +90,7 @@ impl Session {
                 Err(error) => return Err(HandshakeError::Broken(error)),
             }
             if let Err(error) = self.connection.process_new_packets() {
-                // The alert that says so: the peer may be gone, or take nothing.
+                // Sends the alert. The peer may be gone, or not take it.
                 self.flush(transport).ok();
                 return Err(match (error, clients::objection()) {
                     (_, Some(objection)) => HandshakeError::Certificate(objection),
@@ -98,7 +101,8 @@ impl Session {
         }
     }
 
-    /// The library takes a client's certificate from the ticket as it was verified then. Since then it may have expired.
+    /// The library takes the client's certificate from the ticket as verified at that time. It may
+    /// have expired since.
     fn check_resumed(&mut self) -> Result<(), HandshakeError> {
         let Some(clients) = &self.clients else { return Ok(()) };
         if self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
@@ -109,19 +113,20 @@ impl Session {
             return Ok(());
         }
         let objection = clients.objection_to(sent, begun).unwrap_or_default();
-        // There is no alert to be had any more. At least the end does not look like a regular one.
+        // It is too late for an alert. At least the end does not look like a regular one.
         self.mute = true;
         Err(HandshakeError::Certificate(format!(
-            "the session ticket is of a certificate that is not accepted any more: {objection}"
+            "the session ticket is of a certificate that is no longer accepted: {objection}"
         )))
     }
 
-    /// Has `take` copy what it wants of the data that came next, and say how much that was: `None` where there is none yet, 0 after
-    /// the peer's `close_notify`.
+    /// Passes the next data to `take`, which returns the number of bytes that it used. Returns
+    /// `None` if there is no data yet, and 0 after the peer's `close_notify`.
     ///
     /// # Errors
     ///
-    /// `UnexpectedEof` where the transport ended before the peer said so; whatever else broke the connection.
+    /// `UnexpectedEof` if the transport ended without `close_notify`; any other error that broke
+    /// the connection.
     pub fn read(
         &mut self,
         transport: &mut (impl Read + Write),
@@ -146,17 +151,18 @@ impl Session {
                 Err(error) => return Err(error),
             }
             let processed = self.connection.process_new_packets();
-            // An answer, or the alert: where it cannot be sent, the next write finds out.
+            // Sends an answer or an alert. If that fails, the next write reports it.
             self.flush(transport).ok();
             processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
     }
 
-    /// Encrypts some of `data`, sends what the transport takes and keeps the rest; `None` where it still keeps some from before.
+    /// Encrypts some of `data`, sends the bytes that the transport takes and keeps the rest.
+    /// Returns `None` while bytes from before are kept.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn write(&mut self, transport: &mut impl Write, data: &[u8]) -> io::Result<Option<usize>> {
         if !self.flush(transport)? {
             return Ok(None);
@@ -166,11 +172,11 @@ impl Session {
         Ok(Some(taken))
     }
 
-    /// Sends what is encrypted; whether that was all.
+    /// Sends encrypted bytes. Returns whether all are sent.
     ///
     /// # Errors
     ///
-    /// Where the connection broke.
+    /// If the connection broke.
     pub fn flush(&mut self, transport: &mut impl Write) -> io::Result<bool> {
         while self.has_unsent() {
             match self.connection.write_tls(transport) {
@@ -183,22 +189,23 @@ impl Session {
         Ok(true)
     }
 
-    /// Whether something encrypted waits to be sent.
+    /// Whether encrypted bytes wait to be sent.
     pub fn has_unsent(&self) -> bool {
         !self.mute && self.connection.wants_write()
     }
 
-    /// No more data will be written: the peer is told by `close_notify`, once. Input goes on.
+    /// Ends the output with one `close_notify`. Input goes on.
     pub fn finish(&mut self) {
         self.connection.send_close_notify();
     }
 
-    /// The transport takes nothing any more. What the library would answer to the peer from here on is not sent.
+    /// Stops all sending, because the transport takes nothing any more: the library's answers to
+    /// the peer are dropped.
     pub fn mute(&mut self) {
         self.mute = true;
     }
 
-    /// The version, as the contract names it.
+    /// The TLS version, by its name in the contract.
     pub fn version(&self) -> Option<&'static str> {
         match self.connection.protocol_version()? {
             ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
@@ -207,17 +214,18 @@ impl Session {
         }
     }
 
-    /// The name that the peer asked for.
+    /// The server name that the peer asked for.
     pub fn server_name(&self) -> Option<&str> {
         self.connection.server_name()
     }
 
-    /// The application protocol that was agreed on.
+    /// The application protocol that both sides agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
     }
 
-    /// The peer's verified certificates in DER, its own first; what it has sent beside is not among them.
+    /// The peer's verified certificates in DER, its own first. Other certificates that it sent are
+    /// left out.
     pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
         let verified = self.clients.as_ref().map(|clients| clients.verified(self.sent_certificates(), self.begun));
         verified.and_then(Result::ok).unwrap_or_default()

@@ -1,4 +1,5 @@
-//! What was asked for, in types that need no further check, and only where the options make sense together.
+//! The TLS settings, in types that need no further check. They exist only if the options fit
+//! together.
 
 use crate::record::secret::Shown;
 use rustls::pki_types::DnsName;
@@ -11,20 +12,20 @@ use std::{
 /// The TLS of a listener.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Never empty; the first is for peers that ask for no name, or for one that no certificate has.
+    /// Not empty. The first is for peers that send no server name, or an unknown one.
     pub certificates: Vec<CertificateFiles>,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: Version,
     /// Application protocols, the preferred one first.
     pub alpn: Vec<Protocol>,
-    /// Whoever connects must have a certificate of one of these authorities.
+    /// If set, clients must show a certificate of one of these authorities.
     pub client_ca: Option<PathBuf>,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
 }
 
 impl Settings {
-    /// The files that are read for it, with the options that name them.
+    /// The files of the settings, with the options that name them.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let pairs = self.certificates.iter().flat_map(|CertificateFiles { certificate, key }| {
             [("--tls-certificate", certificate.as_path()), ("--tls-key", key.as_path())]
@@ -42,7 +43,7 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// A version of TLS that is spoken here.
+/// An accepted version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// TLS 1.2, and newer ones.
@@ -55,7 +56,7 @@ pub enum Version {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol(String);
 
-/// The options as they were typed, each parsed, not yet compared.
+/// The options as given: each parsed, not yet compared.
 #[derive(Debug)]
 pub struct Options {
     /// `--tls-certificate`.
@@ -74,7 +75,8 @@ pub struct Options {
     pub handshake_timeout: Duration,
 }
 
-/// Options that contradict each other. Each would leave a listener less protected than it looks.
+/// Options that contradict each other. Each pair would leave a listener less protected than it
+/// looks.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// Fewer keys than certificates.
@@ -83,33 +85,31 @@ pub enum Unusable {
     /// Fewer certificates than keys.
     #[error("--tls-key {path}: its --tls-certificate is missing; give one for each key, in the same order", path = Shown::path(.0))]
     NoCertificate(PathBuf),
-    /// TLS is off.
+    /// An option of TLS without TLS.
     #[error(
         "{0} is given without --tls-certificate, and nothing would be encrypted; give a certificate, or leave it out"
     )]
     WithoutCertificate(&'static str),
-    /// Verification of nobody knows what.
-    #[error(
-        "--verify-client-certificate true: nobody is trusted yet; name the authority's certificate with --client-ca"
-    )]
+    /// Verification without an authority.
+    #[error("--verify-client-certificate true: needs an authority to trust; name its certificate with --client-ca")]
     NoAuthority,
-    /// An authority that is not to be asked.
+    /// An authority without verification.
     #[error("--verify-client-certificate false: --client-ca {path} asks for verification; leave out one of the two", path = Shown::path(.0))]
     Contradiction(PathBuf),
-    /// A protocol twice.
+    /// The same protocol twice.
     #[error("--tls-alpn {0:?}: is given twice; give each protocol once")]
     Twice(String),
 }
 
 impl Options {
-    /// What they mean together; `None` where there is no TLS.
+    /// The settings that the options mean together; `None` without TLS.
     ///
     /// # Errors
     ///
-    /// Where they contradict each other.
+    /// If they contradict each other.
     pub fn settings(self) -> Result<Option<Settings>, Unusable> {
         if self.certificates.is_empty() {
-            return match self.without_meaning() {
+            return match self.first_tls_option() {
                 Some(unusable) => Err(unusable),
                 None => Ok(None),
             };
@@ -141,8 +141,8 @@ impl Options {
         }))
     }
 
-    /// What was asked for that only TLS has.
-    fn without_meaning(&self) -> Option<Unusable> {
+    /// The first option that needs TLS, if TLS is off.
+    fn first_tls_option(&self) -> Option<Unusable> {
         if let Some(key) = self.keys.first() {
             return Some(Unusable::NoCertificate(key.clone()));
         }
@@ -159,13 +159,13 @@ impl Options {
 impl FromStr for Version {
     type Err = &'static str;
 
-    /// As people write it, and as the gem `uninterruptible` does.
+    /// Accepts the usual spellings, and those of the gem `uninterruptible`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "1.2" | "TLSv1.2" | "TLSv1_2" => Ok(Self::Tls12),
             "1.3" | "TLSv1.3" | "TLSv1_3" => Ok(Self::Tls13),
             "1.0" | "1.1" | "TLSv1" | "TLSv1.0" | "TLSv1_0" | "TLSv1.1" | "TLSv1_1" | "SSLv2" | "SSLv3" | "SSLv23" => {
-                Err("can be broken, and must not be spoken any more (RFC 8996, RFC 7568); give 1.2 or 1.3")
+                Err("can be broken, and is obsolete (RFC 8996, RFC 7568); give 1.2 or 1.3")
             }
             _ => Err("is not one of 1.2, 1.3"),
         }
@@ -177,9 +177,9 @@ impl FromStr for Protocol {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.len() {
-            // One byte tells its length.
+            // One byte holds its length.
             1..=255 => Ok(Self(text.to_owned())),
-            0 => Err("names no protocol; give a registered name, as in h2 or http/1.1"),
+            0 => Err("does not name a protocol; give a registered name, as in h2 or http/1.1"),
             _ => Err("is longer than the 255 bytes that a protocol's name may have"),
         }
     }
@@ -191,23 +191,23 @@ impl AsRef<[u8]> for Protocol {
     }
 }
 
-/// A server name as a peer may ask for it, or all names of one label below another, as in `*.example.org`.
+/// A server name, or all names one label below another, as in `*.example.org`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerName {
-    /// In lower case, without a mark at its end.
+    /// In lower case, without a final dot.
     name: String,
     below: bool,
 }
 
 impl ServerName {
-    /// Whether it is that name, or one of those.
+    /// Whether it matches the name `asked`.
     pub fn covers(&self, asked: &str) -> bool {
         let asked = asked.strip_suffix('.').unwrap_or(asked);
         let asked = if self.below { asked.split_once('.').map(|(_label, rest)| rest) } else { Some(asked) };
         asked.is_some_and(|asked| asked.eq_ignore_ascii_case(&self.name))
     }
 
-    /// Whether it covers every name that the other covers.
+    /// Whether it covers every name that `other` covers.
     pub fn includes(&self, other: &Self) -> bool {
         if other.below { self == other } else { self.covers(&other.name) }
     }
@@ -221,7 +221,9 @@ impl FromStr for ServerName {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         match DnsName::try_from(name.as_str()) {
             Ok(_) => Ok(Self { name, below }),
-            Err(_) => Err("is no server name, as in www.example.org or *.example.org; addresses are never asked for"),
+            Err(_) => Err(
+                "is not a server name, as in www.example.org or *.example.org; clients do not send addresses as server names",
+            ),
         }
     }
 }
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_with_the_file_that_has_no_partner() {
+    fn an_error_names_the_file_without_a_partner() {
         let told = |options: Options| options.settings().unwrap_err().to_string();
         assert!(
             told(Options { keys: vec!["a.key".into()], ..options() })
@@ -268,7 +270,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(version));
         }
         assert!("TLSv1_1".parse::<Version>().unwrap_err().contains("RFC 8996"));
-        assert!("tls".parse::<Version>().unwrap_err().contains("none of 1.2, 1.3"));
+        assert!("tls".parse::<Version>().unwrap_err().contains("not one of 1.2, 1.3"));
     }
 
     #[test]

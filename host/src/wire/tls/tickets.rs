@@ -1,9 +1,11 @@
-//! Session tickets that outlive the process: how they are sealed, and the keys, which a successor is handed.
+//! Session tickets that outlive the process: how they are sealed, and the keys, which a successor
+//! receives.
 //!
-//! The keys are a chain. Each link is made from the one before, which is then forgotten: whoever learns a link can make all later
-//! ones and no earlier one. Which link is in use follows from the time alone, so that two processes with the same chain (a
-//! predecessor and its successor) have the same keys at any moment, and neither has to tell the other when they change. Keys are in
-//! memory only: they reach a successor as a sealed file that lies on no disk, and no log has seen them.
+//! The keys are a chain. Each link is derived from the one before, which is then forgotten: a
+//! stolen link yields all later ones and no earlier one. The time alone decides which link is in
+//! use. So two processes with the same chain (a predecessor and its successor) have the same keys
+//! at any moment, without a message when they change. Keys are only in memory: a successor receives
+//! them as a sealed memory file, and no log shows them.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -20,42 +22,43 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// How long tickets are made with one key, in seconds. What a stolen key gives away lies between this and
-/// [`EARLIER`] + 1 times as long ago.
+/// How long tickets are made with one key, in seconds. A stolen key exposes the sessions
+/// of the last one to [`EARLIER`] + 1 periods.
 const PERIOD: u64 = 6 * 60 * 60;
 
-/// Keys of so many earlier periods still open tickets.
+/// The number of earlier periods whose keys still open tickets.
 const EARLIER: u64 = 2;
 
-/// How long a ticket is good for at least, as clients are told.
+/// The lifetime of a ticket in seconds, as told to clients.
 const LIFETIME: u32 = 12 * 60 * 60;
 
-/// A clock that leaps further, some 27 years, was wrong before or is now: the chain begins anew.
+/// The most periods that the clock may leap (some 27 years). After a longer leap the clock was
+/// wrong before or is now, and the chain starts over.
 const LONGEST_LEAP: u64 = 40_000;
 
 const NAME_LENGTH: usize = 16;
 const SECRET_LENGTH: usize = 32;
 
-/// What the file of keys begins with; then come the period and the secret of its first link.
+/// The first bytes of the file of keys. The period and the secret of the first link follow.
 const MARK: &[u8; 8] = b"tickets1";
 const FILE_LENGTH: usize = MARK.len() + size_of::<u64>() + SECRET_LENGTH;
 
-/// What each secret is derived for; a part of the protocol of the handoff.
+/// The purposes for which secrets are derived; a part of the handoff protocol.
 const NEXT: &str = "uninterruptible-host 2026-11-22 ticket keys: the next link";
 const SEAL: &str = "uninterruptible-host 2026-11-22 ticket keys: the key that seals";
 const NAME: &str = "uninterruptible-host 2026-11-22 ticket keys: the name of the key";
 
-/// The ticket keys of this process, and of those that it hands over to. There are none before the first is needed.
+/// The ticket keys of this process, and of those that it hands over to. Created at the first use.
 #[derive(Default)]
 pub struct TicketKeys(Mutex<Option<Chain>>);
 
-/// What is no set of ticket keys.
+/// Why a file is not a set of ticket keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// Anybody could change it.
+    /// Another process could change it.
     #[error("the file of ticket keys is not sealed")]
     NotSealed,
-    /// It holds something else.
+    /// It has other content.
     #[error("the file of ticket keys is not of this version")]
     Foreign,
     /// The system refuses.
@@ -66,18 +69,18 @@ pub enum KeysError {
 struct Chain {
     /// The oldest link that is still needed.
     first: Link,
-    /// Those of the periods from `first` on, [`EARLIER`] + 1 of them, the current one last.
+    /// The keys of [`EARLIER`] + 1 periods from `first` on, the current one last.
     keys: Vec<Key>,
 }
 
-/// What the key of one period, and all later links, are made from.
+/// The secret from which the key of one period, and all later links, are derived.
 struct Link {
     period: u64,
     secret: Zeroizing<[u8; SECRET_LENGTH]>,
 }
 
 struct Key {
-    /// Stands in the ticket, so that the key is found again.
+    /// Part of the ticket, so that its key is found.
     name: [u8; NAME_LENGTH],
     seal: LessSafeKey,
 }
@@ -86,7 +89,7 @@ impl Link {
     fn random(period: u64) -> io::Result<Self> {
         let mut secret = Zeroizing::new([0; SECRET_LENGTH]);
         rand::fill(secret.as_mut_slice())
-            .map_err(|_unspecified| io::Error::other("the system has no random numbers"))?;
+            .map_err(|_unspecified| io::Error::other("the system's random numbers are not available"))?;
         Ok(Self { period, secret })
     }
 
@@ -120,12 +123,12 @@ impl Chain {
         Ok(Self { first, keys })
     }
 
-    /// One that nobody else has, for this period and those after it.
+    /// A new random chain that starts with this period.
     fn random(period: u64) -> io::Result<Self> {
         Self::from(Link::random(period.saturating_sub(EARLIER))?)
     }
 
-    /// Brings it to a period. It never goes back: where the clock does, it waits.
+    /// Advances the chain to a period. It never goes back: if the clock does, the chain waits.
     fn at(&mut self, period: u64) -> io::Result<()> {
         if period < self.first.period || period - self.first.period > LONGEST_LEAP {
             *self = Self::random(period)?;
@@ -142,11 +145,11 @@ impl Chain {
 }
 
 impl TicketKeys {
-    /// A sealed file in memory with these keys, for a successor.
+    /// A sealed memory file with these keys, for a successor.
     ///
     /// # Errors
     ///
-    /// Where the system refuses one.
+    /// If the system refuses one.
     pub fn hand_over(&self) -> Result<OwnedFd, KeysError> {
         let mut text = Zeroizing::new(Vec::with_capacity(FILE_LENGTH));
         self.now(|Chain { first: Link { period, secret }, .. }| {
@@ -161,13 +164,13 @@ impl TicketKeys {
         Ok(file.into())
     }
 
-    /// Takes those of a predecessor instead of its own.
+    /// Replaces the keys by those of a predecessor.
     ///
     /// # Errors
     ///
-    /// Where the file is no such file.
+    /// If the file is not a sealed file of ticket keys.
     pub fn take_over(&self, file: OwnedFd) -> Result<(), KeysError> {
-        // Only files in memory have seals: for others the question is an error.
+        // Only memory files have seals. For other files the call fails.
         if !fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(sealed())) {
             return Err(KeysError::NotSealed);
         }
@@ -186,11 +189,11 @@ impl TicketKeys {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Chain>> {
-        // A chain is replaced whole.
+        // A chain is replaced as a whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Uses the chain as it is now.
+    /// Uses the chain of the current period.
     fn now<T>(&self, used: impl FnOnce(&Chain) -> T) -> io::Result<T> {
         let period = period(UnixTime::now());
         let mut chain = self.lock();
@@ -212,7 +215,7 @@ fn period(moment: UnixTime) -> u64 {
 }
 
 impl fmt::Debug for TicketKeys {
-    /// Without the keys.
+    /// Does not print the keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TicketKeys")
     }
@@ -220,8 +223,9 @@ impl fmt::Debug for TicketKeys {
 
 /// Makes and opens the tickets of one acceptor.
 ///
-/// A ticket brings the client's certificate along, which is not verified anew by the library. So a ticket is good only where the same
-/// is asked of clients as where it was made: after a change of the authorities, or at a listener with others, there is a full handshake.
+/// A ticket contains the client's certificate, which the library does not verify again. So a ticket
+/// is valid only where the same client authorities apply as where it was made. After a change of
+/// the authorities, or at a listener with others, a full handshake follows.
 #[derive(Debug)]
 pub(super) struct Ticketer {
     keys: Arc<TicketKeys>,
@@ -229,13 +233,13 @@ pub(super) struct Ticketer {
 }
 
 impl Ticketer {
-    /// For those who ask clients for a certificate of these authorities, where they ask for any.
+    /// `authorities` is the digest of the client authorities, if clients must show a certificate.
     pub(super) fn new(keys: Arc<TicketKeys>, authorities: Option<&blake3::Hash>) -> Self {
         Self { keys, scope: authorities.map_or([0; blake3::OUT_LEN], |digest| *digest.as_bytes()) }
     }
 }
 
-/// The name of its key, the nonce, what is sealed, the seal.
+/// A ticket: the name of its key, the nonce, the sealed content, the seal.
 impl ProducesTickets for Ticketer {
     fn enabled(&self) -> bool {
         true

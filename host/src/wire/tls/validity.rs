@@ -1,23 +1,24 @@
-//! From when to when a certificate is valid, to warn of what others will reject.
+//! The period in which a certificate is valid, for warnings about certificates that clients will
+//! reject.
 //!
-//! Nothing is decided by it. What cannot be read has no validity, and no warning.
+//! It does not decide what is accepted. An unreadable period means no warning.
 
 use super::der;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// In seconds since 1970, both ends included.
+/// Seconds since 1970, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
     from: i64,
     to: i64,
 }
 
-/// A second, as people write it: `2026-11-22 10:30:00 UTC`.
+/// A second, printed as `2026-11-22 10:30:00 UTC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment(pub(super) i64);
 
-/// How a certificate stands at a moment.
+/// The state of a certificate at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     NotYet,
@@ -29,7 +30,7 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 impl Validity {
-    /// Of the content of that field of a certificate: two times.
+    /// Parses the validity field of a certificate: two times.
     pub(super) fn of(field: &[u8]) -> Option<Self> {
         let (tag, from, rest) = der::element(field)?;
         let from = seconds(tag, from)?;
@@ -92,7 +93,7 @@ fn number(digits: &[u8]) -> Option<i64> {
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (day, second) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
-        // A year too many or too few is found by the day on which the year begins.
+        // The estimate may be off by one year: the day on which the year begins shows it.
         let mut year = 1970 + day.div_euclid(366);
         while days(year + 1, 1, 1) <= day {
             year += 1;
@@ -104,11 +105,12 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Days from the first of 1970. A year that begins in March has its leap day at its end, where it moves no other day.
+/// Days since 1 January 1970. Years that begin in March have the leap day at their end, where it
+/// moves no other day.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     let leap_days = year / 4 - year / 100 + year / 400;
-    // From March on, months have 31 and 30 days in turn, which makes 153 in five.
+    // From March on, months have 31 and 30 days in turn: 153 in five months.
     year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_are_those_of_the_calendar() {
+    fn days_match_the_calendar() {
         for (year, month, day, expected) in [
             (1970, 1, 1, 0),
             (1969, 12, 31, -1),
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_written_as_people_do() {
+    fn a_moment_prints_as_date_and_time() {
         for (moment, written) in [
             (0, "1970-01-01 00:00:00 UTC"),
             (-1, "1969-12-31 23:59:59 UTC"),

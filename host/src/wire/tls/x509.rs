@@ -1,5 +1,6 @@
-//! What the host reads of a certificate itself: to tell an operator, in openssl's words, what is wrong with it. The library
-//! alone decides which certificates are accepted. A field that cannot be read here is left out of messages.
+//! The fields of a certificate that the host reads itself, to tell an operator in openssl's words
+//! what is wrong. The library alone decides which certificates are accepted. A field that cannot be
+//! read is left out of messages.
 
 use super::{
     der::{self, BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET},
@@ -39,12 +40,12 @@ pub(super) struct X509<'c> {
     extensions: &'c [u8],
 }
 
-/// Whether a certificate says that its key may sign certificates.
+/// Whether a certificate's key may sign certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MaySign {
     Yes,
     No,
-    /// It has no key usage at all.
+    /// It does not have a key usage.
     Unsaid,
 }
 
@@ -82,7 +83,7 @@ impl<'c> X509<'c> {
         self.issuer == self.subject
     }
 
-    /// Whether it says of itself that it is an authority.
+    /// Whether it says that it is an authority.
     pub(super) fn is_authority(&self) -> bool {
         let constraints = self.extension(BASIC_CONSTRAINTS).and_then(|value| der::expect(SEQUENCE, value));
         constraints.and_then(|(content, _)| der::expect(BOOLEAN, content)).is_some_and(|(value, _)| value != [0])
@@ -90,12 +91,12 @@ impl<'c> X509<'c> {
 
     pub(super) fn may_sign(&self) -> MaySign {
         let Some(usage) = self.extension(KEY_USAGE) else { return MaySign::Unsaid };
-        // Before the bits comes how many at the end are not used.
+        // The first byte is the number of unused bits at the end.
         let signs = der::expect(BIT_STRING, usage).and_then(|(bits, _)| bits.get(1));
         if signs.is_some_and(|bits| bits & SIGNS_CERTIFICATES != 0) { MaySign::Yes } else { MaySign::No }
     }
 
-    /// Whether its subject is this, a name in DER.
+    /// Whether its subject is `name`, in DER.
     pub(super) fn subject_is(&self, name: &[u8]) -> bool {
         self.subject == name
     }
@@ -108,18 +109,18 @@ impl<'c> X509<'c> {
         self.issuer
     }
 
-    /// Whether its signature is of this algorithm.
+    /// Whether it is signed with this algorithm.
     pub(super) fn is_signed_by(&self, algorithm: &[u8]) -> bool {
         self.algorithm == algorithm
     }
 
-    /// The object identifiers of its extended key usage, where it has one.
+    /// The object identifiers of its extended key usage, if it has one.
     pub(super) fn purposes(&self) -> Option<Vec<&'c [u8]>> {
         let (purposes, _) = der::expect(SEQUENCE, self.extension(EXTENDED_KEY_USAGE)?)?;
         Some(der::elements(purposes).map(|(_, identifier)| identifier).collect())
     }
 
-    /// Whether it has a critical extension beside the usual ones.
+    /// Whether it has a critical extension other than the usual ones.
     pub(super) fn has_unknown_critical(&self) -> bool {
         der::elements(self.extensions).any(|(_, extension)| {
             let Some((identifier, rest)) = der::expect(OBJECT_IDENTIFIER, extension) else { return false };
@@ -128,7 +129,7 @@ impl<'c> X509<'c> {
         })
     }
 
-    /// The bits of its RSA key, where it has one.
+    /// The bits of its RSA key, if it has one.
     pub(super) fn rsa_bits(&self) -> Option<usize> {
         let (algorithm, rest) = der::expect(SEQUENCE, self.key)?;
         der::expect(OBJECT_IDENTIFIER, algorithm).filter(|(identifier, _)| *identifier == RSA)?;
@@ -141,7 +142,7 @@ impl<'c> X509<'c> {
         let mut extensions = der::elements(self.extensions).filter(|(tag, _)| *tag == SEQUENCE);
         let value = extensions.find_map(|(_, extension)| {
             let (found, rest) = der::expect(OBJECT_IDENTIFIER, extension)?;
-            // Whether it is critical stands between.
+            // The flag for critical may stand between.
             (found == identifier).then(|| der::elements(rest).find(|(tag, _)| *tag == OCTET_STRING)).flatten()
         });
         value.map(|(_, content)| content)
@@ -159,7 +160,7 @@ fn name(name: &[u8]) -> String {
             let known = ATTRIBUTES.iter().find(|(known, _)| *known == kind);
             let (Some((_, kind)), Some((_, value, _))) = (known, der::element(rest)) else { continue };
             let separator = if text.is_empty() { "" } else { ", " };
-            // Nothing can be wrong with a text that grows.
+            // Writing to a string cannot fail.
             write!(text, "{separator}{kind} = {}", String::from_utf8_lossy(value)).ok();
         }
     }

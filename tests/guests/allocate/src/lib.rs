@@ -1,4 +1,5 @@
-//! Takes memory for ever and touches it, until an allocation fails and it traps: for the limit of memory.
+//! Allocates and touches memory for ever, until an allocation fails and it traps: for the memory
+//! limit.
 
 use std::io;
 

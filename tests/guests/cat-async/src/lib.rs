@@ -1,4 +1,5 @@
-//! Copies its standard input to its standard output, as a program of WASI 0.3; fails where either of them has failed.
+//! Copies its standard input to its standard output, as a program of WASI 0.3. Fails if either of
+//! them has failed.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use exports::wasi::cli::run::Guest;

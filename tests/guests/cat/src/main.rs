@@ -1,4 +1,4 @@
-//! Copies its standard input to its standard output, as a program that knows nothing of the host.
+//! Copies its standard input to its standard output, as a program that does not know the host.
 
 use std::io;
 

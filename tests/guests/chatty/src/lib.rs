@@ -1,5 +1,5 @@
-//! Prints what a log must survive: many lines, escape codes, bytes that are not UTF-8, one very long line, and a last one
-//! without an end. Then it answers as if nothing were.
+//! Prints output that is hard on a log: many lines, escape codes, bytes that are not UTF-8, a very
+//! long line, and a last line without an end. Then it answers normally.
 
 use std::io::{self, Write};
 

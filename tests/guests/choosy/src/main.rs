@@ -1,4 +1,5 @@
-//! Greets a peer from 127.0.0.2 at once, and anyone else when they have sent a line: for what a program may make of its variables.
+//! Greets a peer from 127.0.0.2 at once, and others after they have sent a line: for programs that
+//! act on their variables.
 
 use std::{env, io};
 

@@ -1,4 +1,5 @@
-//! Answers how often its instance was called: always 1, where each connection has an instance of its own.
+//! Answers how often its instance was called: always 1, since each connection has an instance of
+//! its own.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! The guest `drain` on the 0.3 contract, where the wait for the drain is given up again for each read.
+//! The guest `drain` on the 0.3 contract, where each read cancels the wait for the drain.
 
 use std::io;
 

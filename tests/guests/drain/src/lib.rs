@@ -1,4 +1,4 @@
-//! Sends back what it receives until the host drains; then it says `bye` and is finished.
+//! Sends back the bytes that it receives until the host drains. Then it says `bye` and ends.
 
 use std::io::{self, BufRead, Write};
 

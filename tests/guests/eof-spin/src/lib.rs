@@ -1,4 +1,5 @@
-//! Reads on and on after the end of its input: an end that is read again is no progress, for no limit.
+//! Reads for ever after the end of its input: reading the end again does not count as movement for
+//! any limit.
 
 use std::io::{self, Read};
 

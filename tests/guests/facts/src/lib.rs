@@ -1,5 +1,5 @@
-//! Answers with everything that a guest can learn about its connection, a `key=value` a line: keys as in the contract, bytes in
-//! hexadecimal, certificates joined by commas, `none` for what there is not.
+//! Answers with all facts about its connection, a `key=value` a line: keys as in the contract,
+//! bytes in hexadecimal, certificates joined by commas, `none` for absent values.
 
 use std::io::{self, Write};
 

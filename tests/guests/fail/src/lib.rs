@@ -1,5 +1,5 @@
-//! Returns an error after it has written `partial`. The message has an end of line and an escape code in it, which the log
-//! must not pass on.
+//! Returns an error after it has written `partial`. The message contains a line break and an escape
+//! code, which the log must escape.
 
 use std::io::Write;
 

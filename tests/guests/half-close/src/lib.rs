@@ -1,5 +1,5 @@
-//! Closes its output first, then reads everything: the peer sees the end at once and can still send. How much arrived is the
-//! message of the error that it returns, since it has no other way left to tell.
+//! Closes its output first, then reads everything: the peer sees the end at once and can still
+//! send. The number of bytes is in the error that it returns, since it cannot write any more.
 
 use std::io;
 

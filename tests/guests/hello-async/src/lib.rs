@@ -1,11 +1,12 @@
-//! The plugin `hello` on the 0.3 contract, for everything that must work on both: the same answer to the same line.
+//! The plugin `hello` on the 0.3 contract, for tests that must pass on both: the same answer to the
+//! same line.
 
 use std::io;
 
 use uninterruptible_guest::asynchronous::Connection;
 use uninterruptible_guest_minimal as _;
 
-/// As in `hello`.
+/// The limit of `hello`.
 const LONGEST_LINE: usize = 4096;
 
 #[uninterruptible_guest::handler]

@@ -1,4 +1,4 @@
-//! Answers HTTP requests on WASI 0.3. Each path does something that a host has to bear, or to do right.
+//! Answers HTTP requests on WASI 0.3. Each path tests one behaviour of the host.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use wasip3::{
@@ -56,7 +56,7 @@ fn whole(status: u16, text: String) -> Response {
     response
 }
 
-/// Sends back what comes, a piece at a time, then the trailers.
+/// Sends back the body, a piece at a time, then the trailers.
 fn echo(request: Request) -> Response {
     let (_, processed) = wit_future::new(|| Ok(()));
     let (mut input, trailers) = Request::consume_body(request, processed);
@@ -88,7 +88,7 @@ fn part() -> Response {
     response
 }
 
-/// Responses whose bodies are not what they say, each in its way.
+/// Responses whose bodies do not match their heads, each in another way.
 fn unfinished(how: &str) -> Response {
     let (mut body, contents) = wit_stream::new();
     let (end, trailers) = wit_future::new(|| Ok(None));
@@ -125,7 +125,7 @@ fn ticks(status: &str) -> Response {
     response
 }
 
-/// Whether waits for what has passed are ready when they are first asked.
+/// Whether waits for a time in the past are ready at the first poll.
 fn past() -> Response {
     use std::{
         future::Future,
@@ -144,7 +144,7 @@ fn past() -> Response {
     whole(200, format!("{ready:?}\n"))
 }
 
-/// Sends the request on to the URL that the query is, with its body, and what comes of it back.
+/// Forwards the request with its body to the URL in the query, and returns the response.
 async fn forward(request: Request, url: &str) -> Result<Response, ErrorCode> {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -159,7 +159,7 @@ async fn forward(request: Request, url: &str) -> Result<Response, ErrorCode> {
     client::send(onward).await
 }
 
-/// Asks for the URL that the query is, and answers with what came of it.
+/// Requests the URL in the query, and answers with the result.
 async fn fetch(url: &str) -> Response {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -1,4 +1,4 @@
-//! Answers HTTP requests. Each path does something that a host has to bear, or to do right.
+//! Answers HTTP requests. Each path tests one behaviour of the host.
 
 use std::{
     io::{Read, Write},
@@ -105,7 +105,7 @@ fn whole(out: ResponseOutparam, status: u16, text: &str) {
     OutgoingBody::finish(body, None).unwrap();
 }
 
-/// Responses whose bodies are not what they say, each in its way.
+/// Responses whose bodies do not match their heads, each in another way.
 fn unfinished(out: ResponseOutparam, how: &str) {
     let length = |length| [("content-length", length)];
     match how {
@@ -145,7 +145,7 @@ fn unfinished(out: ResponseOutparam, how: &str) {
 fn ticks(out: ResponseOutparam, status: &str) {
     let body = respond(out, status.parse().unwrap_or(200), &[]).unwrap();
     let mut output = body.write().unwrap();
-    // Until there is nobody to write for.
+    // Until the client has gone.
     while output.write_all(b"tick\n").is_ok() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
@@ -153,7 +153,7 @@ fn ticks(out: ResponseOutparam, status: &str) {
     OutgoingBody::finish(body, None).unwrap();
 }
 
-/// What is known of a request, a line each.
+/// The facts about a request, a line each.
 fn about(request: &IncomingRequest, out: ResponseOutparam) {
     let mut text = format!(
         "method {:?}\nscheme {:?}\nauthority {:?}\npath {:?}\n",
@@ -168,7 +168,7 @@ fn about(request: &IncomingRequest, out: ResponseOutparam) {
     whole(out, 200, &text);
 }
 
-/// Sends back what comes, a piece at a time, then the trailers, with one more.
+/// Sends back the body, a piece at a time, then the trailers, with one more.
 fn echo(request: &IncomingRequest, out: ResponseOutparam) {
     let answer = respond(out, 200, &[("trailer", "x-echoed, x-sum")]).unwrap();
     let question = request.consume().unwrap();
@@ -202,7 +202,7 @@ fn sized(out: ResponseOutparam, length: &str) {
     OutgoingBody::finish(body, None).unwrap();
 }
 
-/// So many pieces of 64 KiB.
+/// This many pieces of 64 KiB.
 fn big(out: ResponseOutparam, count: &str) {
     let body = respond(out, 200, &[]).unwrap();
     {
@@ -214,7 +214,7 @@ fn big(out: ResponseOutparam, count: &str) {
     OutgoingBody::finish(body, None).unwrap();
 }
 
-/// How long the request's body is.
+/// The length of the request's body.
 fn length(request: &IncomingRequest, out: ResponseOutparam) {
     let question = request.consume().unwrap();
     let mut input = question.stream().unwrap();
@@ -228,7 +228,8 @@ fn length(request: &IncomingRequest, out: ResponseOutparam) {
     whole(out, 200, &format!("{total}\n"));
 }
 
-/// How long the request's body is, with a pollable kept for each of its bytes, as some runtimes do for each piece.
+/// The length of the request's body, with a pollable kept for each byte, as some runtimes keep one
+/// for each piece.
 fn waits(request: &IncomingRequest, out: ResponseOutparam) {
     let question = request.consume().unwrap();
     let mut input = question.stream().unwrap();
@@ -247,7 +248,7 @@ fn waits(request: &IncomingRequest, out: ResponseOutparam) {
     whole(out, 200, &format!("{total}\n"));
 }
 
-/// Keeps so many collections of fields, each as large as it may be, and says how many were.
+/// Keeps this many collections of fields, each of the largest size, and answers how many it got.
 fn keep_fields(out: ResponseOutparam, count: &str) {
     let value = vec![b'x'; 60 << 10];
     let mut kept = Vec::new();
@@ -260,7 +261,7 @@ fn keep_fields(out: ResponseOutparam, count: &str) {
     whole(out, 200, &format!("{large}\n"));
 }
 
-/// Keeps so many bodies of requests that it never sends.
+/// Keeps this many bodies of requests that it never sends.
 fn keep_bodies(out: ResponseOutparam, count: &str) {
     let requests: Vec<OutgoingRequest> =
         (0..count.parse().unwrap()).map(|_| OutgoingRequest::new(Fields::new())).collect();
@@ -285,7 +286,7 @@ fn allocate() {
     }
 }
 
-/// Asks for the URL that the query is, and answers with what came of it.
+/// Requests the URL in the query, and answers with the result.
 fn fetch(out: ResponseOutparam, url: &str) {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -1,4 +1,4 @@
-//! Says hello by HTTP, and sends back what is posted, as wstd has it.
+//! Says hello by HTTP, and sends back posted bodies, with wstd.
 
 use wstd::http::{Body, Error, Method, Request, Response, StatusCode};
 

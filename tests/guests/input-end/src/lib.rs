@@ -1,5 +1,5 @@
-//! Reads its input to the end and reports what `input-end` of the 0.3 contract said about it, which the SDK asks then: to the
-//! peer, `ok` or `err: …`, and as its failure, for the peer that is no longer there to read it.
+//! Reads its input to the end and reports the result of `input-end` of the 0.3 contract, which the
+//! SDK calls then: to the peer, `ok` or `err: …`, and as its failure, for a peer that has gone.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Greets after 200 ms, without having read anything: a guest of WASI 0.3 that waits for a clock must be started when the
-//! connection is accepted, since its first byte may never come.
+//! Greets after 200 ms, without reading. A guest of WASI 0.3 that waits for a clock must start when
+//! the connection is accepted, since its first byte may never come.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::io;

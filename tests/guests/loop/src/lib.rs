@@ -1,4 +1,5 @@
-//! Spins for ever, without calling the host, once it has read a line or the end of the input: for the limit of CPU time.
+//! Spins for ever, without calls to the host, after it has read a line or the end of the input: for
+//! the CPU time limit.
 
 use std::io::{self, BufRead};
 

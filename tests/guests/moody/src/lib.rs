@@ -1,5 +1,6 @@
-//! Does what its first line asks for: `loop`, `answer and loop`, `compute`, `pieces`, `allocate`, `trap`, `flood`, `wait`;
-//! any other line it sends back. So that hostile guests and good ones can be served side by side by one host.
+//! Does as its first line says: `loop`, `answer and loop`, `compute`, `pieces`, `allocate`, `trap`,
+//! `flood`, `wait`. Sends back any other line. So one host can serve hostile and good guests side
+//! by side.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::{

@@ -1,4 +1,5 @@
-//! Never reads and never writes, but waits for an hour: a peer that sends is held back, and the guest uses no CPU time.
+//! Never reads and never writes, but waits for an hour: a peer that sends is held back, and the
+//! guest uses no CPU time.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::io;

@@ -1,4 +1,5 @@
-//! Answers, closes its output, and never returns: to the peer it looks finished, and yet it has to be ended.
+//! Answers, closes its output, and never returns: it looks finished to the peer, and yet the host
+//! has to end it.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::io::{self, Write};

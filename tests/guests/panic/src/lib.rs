@@ -1,4 +1,4 @@
-//! Panics: its message is the guest's, and belongs into the log; what it is to the connection is a trap.
+//! Panics. The message belongs in the log, and the connection ends as with a trap.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Answers with 200,000 bytes, then waits for a line, and says what it was. A peer that reads everything before it goes on must
-//! get everything, though the guest does not come back to its output.
+//! Answers with 200,000 bytes, then waits for a line, and sends it back. A peer that first reads
+//! everything must get everything, although the guest does not return to its output.
 
 use std::io::{self, BufRead, Write};
 

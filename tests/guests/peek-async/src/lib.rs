@@ -1,5 +1,5 @@
-//! Begins a read of no bytes, which waits for input without taking any, and gives it up at once; says in the log how the read
-//! ended; then hands its input back as its output.
+//! Begins a read of zero bytes, which waits for input without taking any, and cancels it at once.
+//! Logs how the read ended, then returns its input as its output.
 #![allow(missing_docs, reason = "generated bindings")]
 
 wit_bindgen::generate!({ path: "../../../wit/0.3", world: "plugin-async", generate_all });

@@ -1,4 +1,5 @@
-//! Does as the first line of its standard input says, by nothing but what every program has. What it does not know it says again.
+//! Does as the first line of its standard input says, with only the means of every program. Sends
+//! back unknown lines.
 
 use std::{
     env,

@@ -1,5 +1,5 @@
-//! Takes as many random bytes in one call as its peer asks for, 8 if it asks for none, and answers with their number and the first 8 in
-//! hexadecimal: no two instances may answer the same.
+//! Takes as many random bytes in one call as its peer asks for (8 by default), and answers with
+//! their number and the first 8 in hexadecimal: two instances must not answer the same.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::io::{self, BufRead, Write};

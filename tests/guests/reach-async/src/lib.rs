@@ -1,4 +1,5 @@
-//! What `reach` does, by WASI 0.3: the verbs that the host answers by code of its own there. Errors are told as Rust names them.
+//! The guest `reach` on WASI 0.3: the verbs that the host answers with code of its own there.
+//! Errors have their names in Rust.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::{io, net::SocketAddr};

@@ -1,5 +1,6 @@
-//! Does with files, sockets and its environment what each line tells it: without the C library between, which would refuse by
-//! itself what the host is to refuse, unless the word begins with `standard`. It answers each line with `ok`, what was asked for, or the name of the error.
+//! Uses files, sockets and its environment as each line says. It bypasses the C library, which
+//! would itself reject calls that the host has to reject, unless the word begins with `standard`.
+//! It answers each line with `ok`, the result, or the name of the error.
 //!
 //! A path begins with the number of the directory that it starts from: `0:notes/today`.
 
@@ -179,7 +180,7 @@ fn standard_list(path: &str) -> io::Result<String> {
     Ok(format!("{names:?}"))
 }
 
-/// Does something so often, keeps what came of it, and tells how often it went well and how it ended.
+/// Does something this often, keeps the results, and reports the number of successes and the end.
 fn many<T>(count: &str, mut make: impl FnMut() -> Result<T, String>) -> Result<String, String> {
     let mut kept = Vec::new();
     for _ in 0..count.parse().expect("a number") {
@@ -213,7 +214,7 @@ fn socket(verb: &str, address: &str) -> Result<String, String> {
         .map_err(network_name)
 }
 
-/// Whatever it takes to stay connected.
+/// Returns everything that keeps the connection open.
 fn connected(address: &str) -> Result<impl Sized + use<>, String> {
     let address = parsed(address);
     let socket = create_tcp_socket(family(&address)).map_err(network_name)?;

@@ -1,5 +1,6 @@
-//! Waits for input or 200 ms, whichever comes first, and answers `input` or `timeout`. It proves that a guest which sets a
-//! timer is started when the connection is accepted and not when its first byte arrives, which would defer the timer.
+//! Waits for input or 200 ms, whichever comes first, and answers `input` or `timeout`. It proves
+//! that a guest with a timer starts when the connection is accepted. A start at the first byte
+//! would defer the timer.
 #![allow(missing_docs, reason = "generated bindings")]
 
 wit_bindgen::generate!({

@@ -1,4 +1,4 @@
-//! Takes timers from the host for ever and keeps them: for the bound on what an instance may hold.
+//! Creates timers for ever and keeps them: for the resource limit of a guest.
 #![allow(missing_docs, reason = "generated bindings")]
 
 use std::io;

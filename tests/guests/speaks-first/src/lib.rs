@@ -1,4 +1,5 @@
-//! Greets before it reads, as SMTP does: an instance that starts with the first byte would leave its peer waiting for ever.
+//! Greets before it reads, as SMTP does: a guest that starts at the first byte would leave its peer
+//! waiting for ever.
 
 use std::io::{self, BufRead, Write};
 

@@ -1,4 +1,5 @@
-//! Makes streams and futures for ever and keeps both ends: for the bound on what an instance may hold, on the 0.3 contract.
+//! Creates streams and futures for ever and keeps both ends: for the resource limit of a guest, on
+//! the 0.3 contract.
 #![allow(missing_docs, reason = "generated bindings")]
 
 wit_bindgen::generate!({ path: "../../../wit/0.3", world: "plugin-async", generate_all });

@@ -1,4 +1,5 @@
-//! Traps after it has written `partial`: what was written must arrive, and nothing else must happen to anybody else.
+//! Traps after it has written `partial`: written bytes must arrive, and other connections must not
+//! notice.
 
 use std::io::{self, Write};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::system::dice::Dice;
+use crate::system::random::Random;
 
 const BODY: &str = "MIIBAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZ\nGhscHR4fICEiIyQlJicoKSorLC0uLzAxMjM0\n";
 
@@ -37,11 +37,11 @@ fn files_that_openssl_reads_are_read() {
 }
 
 #[test]
-fn each_way_to_damage_a_file_is_named_with_its_line() {
+fn each_fault_of_a_file_is_reported_with_its_line() {
     let one = block("CERTIFICATE");
     for (text, fault) in [
-        (one.replace('\n', " "), "line 1: a BEGIN or END line has more"),
-        (one.replace('\n', "\r"), "line 1: a BEGIN or END line has more"),
+        (one.replace('\n', " "), "line 1: a BEGIN or END line has other text"),
+        (one.replace('\n', "\r"), "line 1: a BEGIN or END line has other text"),
         (one.replace('\n', "\\n"), "line 1: has \\n as two characters"),
         (one.replace("Z\nG", "Z\\nG"), "line 2: has \\n as two characters"),
         (one.replace("Z\nG", "Z G"), "line 2: has spaces within base64"),
@@ -56,21 +56,21 @@ fn each_way_to_damage_a_file_is_named_with_its_line() {
         (one.replace("E-----\nM", "E\nM"), "line 1: a BEGIN or END line does not have exactly five"),
         (one.replace("-----END", "----END"), "line 4: a BEGIN or END line does not have exactly five"),
         (one.replace("BEGIN", "begin"), "line 1: a BEGIN or END line must be in capital letters"),
-        (one.replace("CERTIFICATE", "Certificate"), "line 1: the BEGIN line is not written as it must be"),
-        (format!("{one}{}", block("CERTIFICAT")), "line 5: the BEGIN line is not written as it must be"),
-        (format!("{one}{}", block("CERITFICATE")), "line 5: the BEGIN line is not written as it must be"),
-        (format!("{one}{}", block(" CERTIFICATE")), "line 5: the BEGIN line is not written as it must be"),
-        (format!("{one}MI{}\nAAAA\n", "A".repeat(62)), "line 5: is base64 that no BEGIN line stands before"),
-        (one.replace("END CERTIFICATE", "END X509 CRL"), "line 4: the END line does not name the same"),
+        (one.replace("CERTIFICATE", "Certificate"), "line 1: the BEGIN line is malformed"),
+        (format!("{one}{}", block("CERTIFICAT")), "line 5: the BEGIN line is malformed"),
+        (format!("{one}{}", block("CERITFICATE")), "line 5: the BEGIN line is malformed"),
+        (format!("{one}{}", block(" CERTIFICATE")), "line 5: the BEGIN line is malformed"),
+        (format!("{one}MI{}\nAAAA\n", "A".repeat(62)), "line 5: is base64 without a BEGIN line before it"),
+        (one.replace("END CERTIFICATE", "END X509 CRL"), "line 4: the END line names another kind"),
         (one.replace("-----END CERTIFICATE-----\n", ""), "line 3: the END line is missing for the BEGIN in line 1"),
         (one.replace("-----END CERTIFICATE-----\n", &one), "line 4: the END line is missing for the BEGIN in line 1"),
-        (one.replace("-----BEGIN CERTIFICATE-----\n", ""), "line 3: an END line has no BEGIN line"),
+        (one.replace("-----BEGIN CERTIFICATE-----\n", ""), "line 3: an END line stands without a BEGIN line"),
         (one.replace("MII", "M*I"), "line 2: is not base64"),
         (one.replace("MII", "M=I"), "line 2: is not base64"),
         (one.replace("M0\n", "M0==\nMII\n"), "line 4: is not base64"),
         (one.replace("M0\n", "M\n"), "line 4: the base64 since the BEGIN in line 1 is incomplete"),
         (one.replace("M0\n", "M0=\n"), "line 4: the base64 since the BEGIN in line 1 is incomplete"),
-        (one.replace(BODY, ""), "line 2: nothing stands between"),
+        (one.replace(BODY, ""), "line 2: the block since the BEGIN in line 1 is empty"),
     ] {
         match kinds(&text) {
             Ok(found) if fault.is_empty() => assert_eq!(found, [(Kind::Other, 1)], "{text}"),
@@ -103,20 +103,20 @@ fn a_passphrase_is_seen_in_both_formats() {
     assert_eq!(read(&block("ENCRYPTED PRIVATE KEY")).kind, Kind::EncryptedKey);
 }
 
-/// No text makes it panic, and what it says of one has nothing of it.
+/// No text makes the parser panic, and its messages do not contain any part of the text.
 #[test]
-fn no_damage_to_a_file_reveals_any_of_its_content() {
-    let mut dice = Dice::new(14);
+fn messages_about_damaged_files_reveal_no_content() {
+    let mut random = Random::new(14);
     let good = format!("text\n{}{}", block("PRIVATE KEY"), block("EC PARAMETERS"));
     for _ in 0..20_000 {
         let mut text = good.clone().into_bytes();
-        for _ in 0..=dice.below(3) {
-            let at = dice.below(text.len());
-            match dice.below(5) {
-                0 => text[at] = u8::try_from(dice.below(256)).unwrap(),
+        for _ in 0..=random.below(3) {
+            let at = random.below(text.len());
+            match random.below(5) {
+                0 => text[at] = u8::try_from(random.below(256)).unwrap(),
                 1 => drop(text.remove(at)),
                 2 => text.truncate(at.max(8)),
-                3 => text.insert(at, dice.one_of(b"\n -\\")),
+                3 => text.insert(at, random.one_of(b"\n -\\")),
                 _ => text.extend_from_within(at..),
             }
         }
@@ -127,9 +127,10 @@ fn no_damage_to_a_file_reveals_any_of_its_content() {
     }
 }
 
-/// It took time that grew with the square of the file: each block had room for the whole file, all of which was wiped.
+/// Regression: parsing took quadratic time, because each block had a buffer for the whole file,
+/// which was wiped.
 #[test]
-fn a_file_of_many_blocks_has_room_for_each_alone() {
+fn the_buffer_of_a_block_has_room_for_that_block_only() {
     let one = block("X509 CRL");
     let many = one.repeat((4 << 20) / one.len());
     assert_eq!(blocks(many.as_bytes()).unwrap().len(), many.len() / one.len());

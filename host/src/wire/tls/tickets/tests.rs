@@ -1,4 +1,4 @@
-//! Time passes, processes change, authorities change: which tickets are good then.
+//! Which tickets are valid as time passes, and after processes or authorities change.
 
 use super::*;
 use std::os::fd::AsFd;
@@ -7,7 +7,7 @@ fn keys_at(period: u64) -> Arc<TicketKeys> {
     Arc::new(TicketKeys(Mutex::new(Some(Chain::random(period).unwrap()))))
 }
 
-/// Seals with the current key of a period; `TicketKeys` itself only knows now.
+/// Seals with the current key of a period; `TicketKeys` itself uses the current time.
 fn sealed_with(chain: &Chain) -> [u8; NAME_LENGTH] {
     chain.keys.last().unwrap().name
 }
@@ -22,7 +22,7 @@ fn a_ticket_is_opened_and_a_changed_one_is_not() {
     let ticket = ticketer.encrypt(b"a session").unwrap();
     assert_eq!(ticketer.decrypt(&ticket).unwrap(), b"a session");
     assert!(!ticket.windows(9).any(|window| window == b"a session"));
-    assert_ne!(ticketer.encrypt(b"a session").unwrap(), ticket, "no two are the same");
+    assert_ne!(ticketer.encrypt(b"a session").unwrap(), ticket, "each is different");
     for place in 0..ticket.len() {
         let mut changed = ticket.clone();
         changed[place] ^= 1;
@@ -32,7 +32,7 @@ fn a_ticket_is_opened_and_a_changed_one_is_not() {
 }
 
 #[test]
-fn a_ticket_is_good_only_where_the_same_is_asked_of_clients() {
+fn a_ticket_is_valid_only_for_the_same_client_authorities() {
     let keys = Arc::<TicketKeys>::default();
     let (one, other) = (blake3::hash(b"one authority"), blake3::hash(b"another"));
     let ticketers = [None, Some(&one), Some(&other)].map(|authority| Ticketer::new(Arc::clone(&keys), authority));
@@ -45,11 +45,11 @@ fn a_ticket_is_good_only_where_the_same_is_asked_of_clients() {
 }
 
 #[test]
-fn a_successor_opens_what_its_predecessor_has_sealed_and_the_other_way_round() {
+fn predecessor_and_successor_open_each_others_tickets() {
     let (predecessor, successor) = (Arc::<TicketKeys>::default(), Arc::<TicketKeys>::default());
     let ticketers = [&predecessor, &successor].map(|keys| Ticketer::new(Arc::clone(keys), None));
     let ticket = ticketers[0].encrypt(b"a session").unwrap();
-    assert_eq!(ticketers[1].decrypt(&ticket), None, "nobody guesses keys");
+    assert_eq!(ticketers[1].decrypt(&ticket), None, "the key is another one");
     successor.take_over(predecessor.hand_over().unwrap()).unwrap();
     assert_eq!(ticketers[1].decrypt(&ticket).unwrap(), b"a session");
     let ticket = ticketers[1].encrypt(b"another").unwrap();
@@ -57,7 +57,7 @@ fn a_successor_opens_what_its_predecessor_has_sealed_and_the_other_way_round() {
 }
 
 #[test]
-fn two_processes_with_one_chain_change_keys_without_a_word() {
+fn two_processes_with_one_chain_change_keys_alike() {
     let predecessor = keys_at(100);
     let successor = keys_at(7);
     let copy = predecessor.lock().as_ref().map(|Chain { first: Link { period, secret }, .. }| {
@@ -88,7 +88,7 @@ fn keys_change_with_time_and_old_ones_are_forgotten() {
 }
 
 #[test]
-fn a_clock_that_goes_back_a_little_changes_nothing_and_one_that_leaps_begins_anew() {
+fn a_clock_that_goes_back_changes_nothing_and_a_leap_starts_a_new_chain() {
     let mut chain = Chain::random(100).unwrap();
     let current = sealed_with(&chain);
     chain.at(100 - EARLIER).unwrap();
@@ -96,14 +96,14 @@ fn a_clock_that_goes_back_a_little_changes_nothing_and_one_that_leaps_begins_ane
     for period in [0, u64::MAX, 1] {
         chain.at(period).unwrap();
         assert!(!opens(&chain, current));
-        let anew = sealed_with(&chain);
+        let restarted = sealed_with(&chain);
         chain.at(period).unwrap();
-        assert_eq!(sealed_with(&chain), anew);
+        assert_eq!(sealed_with(&chain), restarted);
     }
 }
 
 #[test]
-fn what_is_no_sealed_file_of_keys_is_refused_and_changes_nothing() {
+fn a_file_that_is_not_sealed_keys_is_rejected_and_changes_nothing() {
     let keys = Arc::<TicketKeys>::default();
     let ticketer = Ticketer::new(Arc::clone(&keys), None);
     let ticket = ticketer.encrypt(b"a session").unwrap();
@@ -132,7 +132,7 @@ fn what_is_no_sealed_file_of_keys_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn no_key_is_ever_printed() {
+fn debug_output_does_not_contain_keys() {
     let keys = Arc::<TicketKeys>::default();
     let printed = format!("{keys:?} {:?}", Ticketer::new(Arc::clone(&keys), None));
     assert!(!printed.contains("secret") && printed.len() < 300, "{printed}");

@@ -1,6 +1,6 @@
-//! Opening what lies beneath a directory, whatever its path says, and without ever waiting. A named pipe would keep whoever opens
-//! it until its other end is opened; so pipes, sockets and devices are refused, and what takes the place of a file at the last
-//! moment is opened in a way that does not wait.
+//! Opens files beneath a directory, without leaving it and without blocking. Opening a named pipe
+//! would block until its other end is opened. So pipes, sockets and devices are rejected, and the
+//! open itself does not block, in case one replaces a file at the last moment.
 
 use rustix::{
     fs::{
@@ -15,12 +15,13 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-/// A rename beside a path with `..` in it has the kernel give up, since it could not be sure; it is asked again so often.
+/// How often to retry. The kernel gives up on a path with `..` if a rename happens at the same
+/// time.
 const ATTEMPTS: usize = 16;
 
-/// How something is to be opened.
+/// How to open a file.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct OpenRequest {
     pub(crate) follow: bool,
     pub(crate) create: bool,
     pub(crate) exclusive: bool,
@@ -31,13 +32,13 @@ pub(crate) struct Wish {
     pub(crate) append: bool,
 }
 
-impl Wish {
-    /// Whether anything may be changed by it, or through what it opens.
+impl OpenRequest {
+    /// Whether it can change anything, by the open itself or through the descriptor.
     pub(crate) fn writes(self) -> bool {
         self.create || self.truncate || self.write
     }
 
-    /// Whether what it opens can be read. What asks for nothing asks for that.
+    /// Whether the descriptor can be read. The default if nothing is asked for.
     pub(crate) fn reads(self) -> bool {
         self.read || !self.write
     }
@@ -54,16 +55,17 @@ impl Wish {
         flags.set(OFlags::TRUNC, self.truncate);
         flags.set(OFlags::DIRECTORY, self.directory);
         flags.set(OFlags::APPEND, self.append);
-        // Neither the other end of a pipe is waited for, nor does a terminal become this process's.
+        // The open does not wait for the other end of a pipe, and a terminal does not become the
+        // controlling one.
         flags | OFlags::NONBLOCK | OFlags::NOCTTY
     }
 }
 
-/// Whether the system can do this, and lets this process.
+/// Checks that the system supports this, and permits it to this process.
 ///
 /// # Errors
 ///
-/// Where it cannot.
+/// If it does not.
 pub(super) fn supported(dir: &File) -> io::Result<()> {
     resolve(dir, ".", OFlags::PATH).map(drop)
 }
@@ -72,21 +74,21 @@ pub(super) fn supported(dir: &File) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Whatever `open(2)` answers; "not permitted" where the path leads out of the directory, or to anything else than a file or a
-/// directory.
-pub(crate) fn open(dir: &File, path: &str, wish: Wish) -> io::Result<(File, FileType)> {
+/// Any error of `open(2)`; "not permitted" if the path leads out of the directory, or to anything
+/// other than a file or a directory.
+pub(crate) fn open(dir: &File, path: &str, request: OpenRequest) -> io::Result<(File, FileType)> {
     let mut look = OFlags::PATH;
-    look.set(OFlags::NOFOLLOW, !wish.follow);
+    look.set(OFlags::NOFOLLOW, !request.follow);
     match resolve(dir, path, look) {
-        // A link that is not to be followed is refused in opening it, by the right name.
+        // A link that must not be followed fails here, with the right error.
         Ok(found) => match file_type(&found)? {
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {}
             _ => return Err(Errno::PERM.into()),
         },
-        Err(error) if wish.create && Errno::from_io_error(&error) == Some(Errno::NOENT) => {}
+        Err(error) if request.create && Errno::from_io_error(&error) == Some(Errno::NOENT) => {}
         Err(error) => return Err(error),
     }
-    let opened = resolve(dir, path, wish.flags())?;
+    let opened = resolve(dir, path, request.flags())?;
     match file_type(&opened)? {
         found @ (FileType::RegularFile | FileType::Directory) if !is_of_processes(&opened) => {
             Ok((opened.into(), found))
@@ -95,23 +97,24 @@ pub(crate) fn open(dir: &File, path: &str, wish: Wish) -> io::Result<(File, File
     }
 }
 
-/// Whether it belongs to the system's view of its processes: environment, memory and descriptors of this very one are files there.
+/// Whether it belongs to procfs, where files show environment, memory and descriptors of this
+/// process.
 pub(super) fn is_of_processes(opened: impl AsFd) -> bool {
     fstatfs(opened).is_ok_and(|system| system.f_type == PROC_SUPER_MAGIC)
 }
 
-/// Sets the times of whatever is there, which is not opened for it.
+/// Sets the times of a file without opening it.
 ///
 /// # Errors
 ///
-/// Whatever `utimensat(2)` answers.
+/// Any error of `utimensat(2)`.
 pub(crate) fn set_times(dir: &File, path: &str, follow: bool, times: &Timestamps) -> io::Result<()> {
     let mut look = OFlags::PATH;
     look.set(OFlags::NOFOLLOW, !follow);
     Ok(utimensat(resolve(dir, path, look)?, "", times, AtFlags::EMPTY_PATH)?)
 }
 
-/// A name in a directory, and what it stands for.
+/// A name in a directory, and the kind of its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name {
     pub(crate) name: Vec<u8>,
@@ -119,11 +122,11 @@ pub(crate) struct Name {
     pub(crate) inode: u64,
 }
 
-/// The names in a directory and what they stand for, but for itself and the one above; `None` where there are more than `most`.
+/// The names in a directory, without `.` and `..`; `None` if there are more than `most`.
 ///
 /// # Errors
 ///
-/// Whatever `getdents(2)` answers.
+/// Any error of `getdents(2)`.
 pub(crate) fn list(dir: &File, most: usize) -> io::Result<Option<Vec<Name>>> {
     let mut entries = Vec::new();
     for entry in Dir::read_from(dir)? {
@@ -136,7 +139,8 @@ pub(crate) fn list(dir: &File, most: usize) -> io::Result<Option<Vec<Name>>> {
             return Ok(None);
         }
         let mut kind = entry.file_type();
-        // Some file systems do not tell; what has gone since is as it was found.
+        // Some file systems do not report the kind. If the file is gone by now, the entry stays as
+        // it was found.
         if kind == FileType::Unknown
             && let Ok(found) = statat(dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
         {
@@ -151,13 +155,13 @@ fn file_type(found: impl AsFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(fstat(found)?.st_mode))
 }
 
-/// Opens what lies beneath a directory by these flags. "Not permitted" where the path leads out of it.
+/// Opens a path beneath a directory with these flags. "Not permitted" if the path leads out of it.
 pub(crate) fn resolve(dir: &File, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     for _ in 0..ATTEMPTS {
         match openat2(dir, path, flags | OFlags::CLOEXEC, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // The path leads out.
+            // The path leads out of the directory.
             Err(Errno::XDEV) => return Err(Errno::PERM.into()),
             answer => return Ok(answer?),
         }
@@ -170,7 +174,7 @@ mod tests {
     use super::*;
     use std::{fs, os::unix::fs::symlink};
 
-    const READ: Wish = Wish {
+    const READ: OpenRequest = OpenRequest {
         follow: true,
         create: false,
         exclusive: false,
@@ -181,12 +185,12 @@ mod tests {
         append: false,
     };
 
-    fn refused(dir: &File, path: &str, wish: Wish) -> Errno {
-        Errno::from_io_error(&open(dir, path, wish).unwrap_err()).unwrap()
+    fn refused(dir: &File, path: &str, request: OpenRequest) -> Errno {
+        Errno::from_io_error(&open(dir, path, request).unwrap_err()).unwrap()
     }
 
     #[test]
-    fn nothing_outside_is_opened() {
+    fn a_path_out_of_the_directory_is_rejected() {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("inner");
         fs::create_dir_all(inner.join("deep")).unwrap();
@@ -203,23 +207,25 @@ mod tests {
         assert_eq!(open(&dir, ".", READ).unwrap().1, FileType::Directory);
         for path in ["../secret", "deep/../../secret", "/etc/passwd", "out", "absolute", "magic/passwd", "..", "/"] {
             assert_eq!(refused(&dir, path, READ), Errno::PERM, "{path}");
-            let wish = Wish { write: true, create: true, ..READ };
-            assert_eq!(refused(&dir, path, wish), Errno::PERM, "{path}");
+            let request = OpenRequest { write: true, create: true, ..READ };
+            assert_eq!(refused(&dir, path, request), Errno::PERM, "{path}");
         }
-        assert_eq!(refused(&dir, "out", Wish { follow: false, ..READ }), Errno::LOOP);
+        assert_eq!(refused(&dir, "out", OpenRequest { follow: false, ..READ }), Errno::LOOP);
         assert_eq!(refused(&dir, "absent", READ), Errno::NOENT);
         assert_eq!(refused(&dir, "", READ), Errno::NOENT);
     }
 
     #[test]
-    fn nothing_is_waited_for() {
+    fn opening_does_not_block() {
         let outer = tempfile::tempdir().unwrap();
         let dir = File::open(outer.path()).unwrap();
         nix::unistd::mkfifo(&outer.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(outer.path().join("socket")).unwrap();
-        for wish in [READ, Wish { write: true, ..READ }, Wish { write: true, read: false, create: true, ..READ }] {
-            assert_eq!(refused(&dir, "pipe", wish), Errno::PERM);
-            assert_eq!(refused(&dir, "socket", wish), Errno::PERM);
+        for request in
+            [READ, OpenRequest { write: true, ..READ }, OpenRequest { write: true, read: false, create: true, ..READ }]
+        {
+            assert_eq!(refused(&dir, "pipe", request), Errno::PERM);
+            assert_eq!(refused(&dir, "socket", request), Errno::PERM);
         }
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         set_times(&dir, "pipe", true, &Timestamps { last_access: now, last_modification: now }).unwrap();
@@ -229,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_listing_is_none() {
+    fn a_long_listing_is_rejected() {
         let outer = tempfile::tempdir().unwrap();
         for name in ["a", "b", "c"] {
             fs::write(outer.path().join(name), "").unwrap();
