@@ -1,5 +1,5 @@
 //! The claim about speed: two loads against two native servers, and the worst pair counts. A single load with a single
-//! native server can be kind to the host without anybody noticing.
+//! native server can flatter the host.
 
 use super::series::Series;
 use super::{Bench, Section, Side};
@@ -18,17 +18,17 @@ const COLUMNS: [&str; 8] =
 /// How a load makes its clients: its name, and the load's option.
 const LOADS: [(&str, &str); 2] = [("tasks", ""), ("threads", " --threads")];
 
-/// The lowest ratio so far of one of the host's two, and the pair that it comes from.
-struct Worst {
+/// One of the host's sides beside a native server.
+struct Pair {
     side: Side,
     ratio: Ratio,
-    pair: String,
+    circumstances: String,
 }
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let contestants = bench.start_all(&SIDES, Work::Hello, CLIENTS.into_iter().max().unwrap_or(1))?;
     let mut section = Section::new("The claim: two loads, two native servers").text(text(bench)).columns(COLUMNS);
-    let mut worst: Vec<Worst> = Vec::new();
+    let mut pairs: Vec<Pair> = Vec::new();
     for (load, option) in LOADS {
         for clients in CLIENTS {
             let all = Series::for_a_time(bench, &contestants, |one| {
@@ -41,8 +41,9 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
                     let is_native = [lean, native].iter().any(|native| native.name == one.name);
                     let ratio = is_native.then(|| Ratio::of_pairs(&one.rate(), &measured.rate()));
                     row.push(ratio.map_or_else(String::new, |ratio| ratio.to_string()));
-                    let pair = || format!("{clients} clients, load of {load}, against the {} server", one.name);
-                    worst.extend(ratio.map(|ratio| Worst { side, ratio, pair: pair() }));
+                    let circumstances =
+                        || format!("{clients} clients, load of {load}, against the {} server", one.name);
+                    pairs.extend(ratio.map(|ratio| Pair { side, ratio, circumstances: circumstances() }));
                 }
                 row.extend([median(one.user_time()), median(one.system_time())].map(scaled));
                 section.row(row);
@@ -56,12 +57,11 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     ];
     let mut claims = Vec::new();
     for (side, what, bound) in sides {
-        let of_side = worst.iter().filter(|worst| worst.side == side);
-        if let Some(Worst { ratio, pair, .. }) =
-            of_side.min_by(|one, other| one.ratio.median.total_cmp(&other.ratio.median))
-        {
+        let of_side = pairs.iter().filter(|pair| pair.side == side);
+        let worst = of_side.min_by(|one, other| one.ratio.median.total_cmp(&other.ratio.median));
+        if let Some(Pair { ratio, circumstances, .. }) = worst {
             bench.aim(what, Bound::AtLeast(bound), ratio.median, "× native");
-            claims.push(format!("* {}: {ratio} × the native rate ({pair}).", side.name()));
+            claims.push(format!("* {}: {ratio} × the native rate ({circumstances}).", side.name()));
         }
     }
     Ok(section.text(format!("The claim is the worst pair:\n\n{}", claims.join("\n"))))
