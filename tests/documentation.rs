@@ -57,11 +57,11 @@ fn typed(script: &str, directory: &Path, environment: &[(&str, &str)]) -> Output
 /// The commands of a language, then those that are the same for all.
 fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: bool) {
     if let Some(tool) = missing(tools).or_else(|| missing(&["nc", "sha256sum"])) {
-        eprintln!("skipped: {tool} is not installed");
+        crate::harness::skip(format!("{tool} is not installed"));
         return;
     }
     if fetches && env::var_os("PROJECTS_MAY_FETCH").is_none() {
-        eprintln!("skipped: its tools are fetched from the language's registry; set PROJECTS_MAY_FETCH to have them");
+        crate::harness::skip(crate::project::NEEDS_FETCH);
         return;
     }
     let (first, second) = (port().to_string(), port().to_string());
@@ -103,7 +103,7 @@ fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: boo
     let environment = [("UNINTERRUPTIBLE_BIND", bind.as_str()), ("UNINTERRUPTIBLE_ROLLBACK_WINDOW", "100ms")];
     let output = typed(&script, directory.path(), &environment);
     if output.status.code() == Some(UNAVAILABLE) {
-        eprintln!("skipped: its tools could not be fetched");
+        crate::harness::skip("the language's registry did not answer");
         return;
     }
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -149,7 +149,7 @@ fn the_program_of_the_documentation_serves() {
     let libraries = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
     let libraries = libraries.map(|output| String::from_utf8(output.stdout).unwrap()).unwrap_or_default();
     if !Path::new(libraries.trim()).is_dir() {
-        eprintln!("skipped: this toolchain has no {target}");
+        crate::harness::skip(format!("this toolchain lacks {target}"));
         return;
     }
     let directory = directory();

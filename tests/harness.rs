@@ -9,6 +9,7 @@ use nix::{
 };
 use std::{
     ffi::OsString,
+    fmt::Display,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::Shutdown,
@@ -16,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Once,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -31,7 +32,62 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_TO_START: Duration = Duration::from_secs(600);
 
 pub fn root() -> PathBuf {
+    begin();
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The list of the tests that did not run, one line each. Each run of the black-box tests starts a new one.
+pub fn list_of_skips() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped")
+}
+
+/// Lists the test as skipped, with the reason. `.ci/run` fails by such a line in CI, where `tests/setup` installs all tools.
+pub fn skip(reason: impl Display) {
+    list("skipped", &reason);
+}
+
+/// The same where nothing that can be installed would let the test run: the kernel, a limit or a user refuses it. CI lists
+/// these and does not fail.
+pub fn cannot(reason: impl Display) {
+    list("impossible here", &reason);
+}
+
+/// Whether the program is missing. If so, lists the test as skipped.
+#[must_use]
+pub fn skip_unless(program: &str) -> bool {
+    // Debian keeps servers where only root looks.
+    let find = "PATH=$PATH:/usr/sbin:/sbin command -v \"$0\"";
+    let missing = !Command::new("sh").args(["-c", find, program]).output().unwrap().status.success();
+    if missing {
+        skip(format!("{program} is not installed"));
+    }
+    missing
+}
+
+fn list(how: &str, reason: &impl Display) {
+    begin();
+    let reason = reason.to_string().replace('\n', " ");
+    let line = format!("{how}: {}: {reason}\n", test_name().as_deref().unwrap_or("a test"));
+    eprint!("{line}");
+    // One write, as tests append to it side by side.
+    let mut list = fs::OpenOptions::new().create(true).append(true).open(list_of_skips()).unwrap();
+    list.write_all(line.as_bytes()).unwrap();
+}
+
+/// The name of the test that this thread runs. Other threads have none, nor has the main thread, which runs the tests under
+/// `--test-threads=1`.
+fn test_name() -> Option<String> {
+    thread::current().name().filter(|name| name.contains("::")).map(str::to_owned)
+}
+
+/// Prepares the process once, before the first test uses it.
+fn begin() {
+    static BEGIN: Once = Once::new();
+    BEGIN.call_once(|| {
+        if env!("CARGO_CRATE_NAME") == "black_box" {
+            fs::remove_file(list_of_skips()).ok();
+        }
+    });
 }
 
 /// A plugin or a test guest by its name, as `plugins/build` leaves it, or a path from the root.
@@ -43,6 +99,7 @@ pub fn plugin(name: &str) -> PathBuf {
 
 /// A directory for one test, removed when it has passed.
 pub fn directory() -> tempfile::TempDir {
+    begin();
     tempfile::tempdir().unwrap()
 }
 
@@ -75,6 +132,7 @@ pub fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
+        begin();
         Self {
             wrapper: Vec::new(),
             arguments: Vec::new(),

@@ -331,7 +331,7 @@ fn curl_speaks_it() {
         .arg(format!("http://{}/", host.addresses[0].tcp()))
         .output();
     let Ok(output) = curl else {
-        eprintln!("skipped: there is no curl here");
+        crate::harness::skip("curl is not installed");
         return;
     };
     // curl has an answer, and may complain that the connection ended while it still had to send.
@@ -366,7 +366,7 @@ fn haproxy_speaks_it() {
     let config = dir.path().join("haproxy.cfg");
     fs::write(&config, text).unwrap();
     let Ok(haproxy) = Command::new("haproxy").arg("-db").arg("-q").arg("-f").arg(&config).spawn() else {
-        eprintln!("skipped: there is no haproxy here");
+        crate::harness::skip("haproxy is not installed");
         return;
     };
     let _haproxy = UntilDropped(haproxy);
