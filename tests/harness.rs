@@ -8,12 +8,14 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    cell::Cell,
     ffi::OsString,
     fmt::Display,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::Shutdown,
     os::fd::OwnedFd,
+    panic,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -22,7 +24,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// The longest that anything here may take. Far more than it does, so that only what hangs is caught.
@@ -80,13 +82,38 @@ fn test_name() -> Option<String> {
     thread::current().name().filter(|name| name.contains("::")).map(str::to_owned)
 }
 
-/// Prepares the process once, before the first test uses it.
+/// The seed for what this test chooses at random: that of the variable `SEED`, else a new one. A failure prints it.
+pub fn seed() -> u64 {
+    begin();
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let new = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() ^ std::process::id();
+    let seed = given.unwrap_or_else(|| u64::from(new()));
+    SEED.set(Some(seed));
+    seed
+}
+
+thread_local! {
+    /// What [`seed`] gave the test of this thread.
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Prepares the process once, before the first test uses it: a failing test prints the command that repeats it.
 fn begin() {
     static BEGIN: Once = Once::new();
+    // A thread that panics may not set a hook. It has used something of this file before, or has no test.
+    if env!("CARGO_CRATE_NAME") != "black_box" || thread::panicking() {
+        return;
+    }
     BEGIN.call_once(|| {
-        if env!("CARGO_CRATE_NAME") == "black_box" {
-            fs::remove_file(list_of_skips()).ok();
-        }
+        fs::remove_file(list_of_skips()).ok();
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            usual(panic);
+            if let Some(name) = test_name() {
+                let seed = SEED.get().map(|seed| format!("SEED={seed} ")).unwrap_or_default();
+                eprintln!("to repeat: {seed}cargo test --workspace --test black-box -- --exact {name}");
+            }
+        }));
     });
 }
 
