@@ -2,12 +2,11 @@
 //! docs/getting-started.md, in each language.
 
 use crate::{
-    harness::{Setup, directory, root},
+    harness::{Setup, directory, own_addresses, root},
     project::UNAVAILABLE,
 };
 use std::{
     env, fs,
-    net::TcpListener,
     path::Path,
     process::{Command, Output},
 };
@@ -35,9 +34,14 @@ fn missing(tools: &[&'static str]) -> Option<&'static str> {
     tools.iter().copied().find(|tool| !has(tool))
 }
 
-/// A port that is free, though it may be taken before it is used.
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// The script with an address of the test's own in place of the documents', since a reader's commands name the ports.
+fn at_own_address(script: &str) -> (String, String) {
+    let [first, second] = own_addresses();
+    let script = script.replace("127.0.0.1", &first.ip().to_string());
+    // By way of names, as a port may contain the other's digits.
+    let script = script.replace("7000", "{first}").replace("7001", "{second}");
+    let script = script.replace("{first}", &first.port().to_string()).replace("{second}", &second.port().to_string());
+    (script, format!("tcp://{first}"))
 }
 
 /// Runs a script with the host on its path.
@@ -64,7 +68,6 @@ fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: boo
         crate::harness::skip(crate::project::NEEDS_FETCH);
         return;
     }
-    let (first, second) = (port().to_string(), port().to_string());
     let mut script = format!(
         "set -euo pipefail\n{SERVES}\
          trap 'kill $(jobs -p) $(cat host.pid) 2>/dev/null || :' EXIT\n",
@@ -97,9 +100,8 @@ fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: boo
             script.push_str("unset UNINTERRUPTIBLE_ROLLBACK_WINDOW\n");
         }
     }
-    let script = script.replace("7000", &first).replace("7001", &second);
+    let (script, bind) = at_own_address(&script);
     let directory = directory();
-    let bind = format!("tcp://127.0.0.1:{first}");
     let environment = [("UNINTERRUPTIBLE_BIND", bind.as_str()), ("UNINTERRUPTIBLE_ROLLBACK_WINDOW", "100ms")];
     let output = typed(&script, directory.path(), &environment);
     if output.status.code() == Some(UNAVAILABLE) {
@@ -224,9 +226,9 @@ fn the_readme_serves_and_upgrades_under_load() {
         change.join("\n"),
     );
     let pidfile = directory.path().join("host.pid");
-    let port = port().to_string();
-    let script = script.replace("/tmp/host.pid", pidfile.to_str().unwrap()).replace("7000", &port);
-    let (bind, target) = (format!("tcp://127.0.0.1:{port}"), root().join("target"));
+    let (script, bind) = at_own_address(&script);
+    let script = script.replace("/tmp/host.pid", pidfile.to_str().unwrap());
+    let target = root().join("target");
     let environment = [("UNINTERRUPTIBLE_BIND", bind.as_str()), ("CARGO_TARGET_DIR", target.to_str().unwrap())];
     let output = typed(&script, directory.path(), &environment);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -13,14 +13,14 @@ use std::{
     fmt::Display,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::Shutdown,
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener},
     os::fd::OwnedFd,
     panic,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, Once,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -146,6 +146,18 @@ pub struct Setup {
 /// A path in the grammar of `--bind`.
 pub fn unix_uri(path: &Path) -> String {
     format!("unix://{}", path.to_str().unwrap())
+}
+
+/// Addresses for what must know its port before it binds: a configuration file, a command line without a ready line, or a
+/// listener that comes later. They are free, have one IP address of 127.0.0.0/8 that no other test has, and differ in their
+/// ports. Only a socket bound to all addresses could take such a port before the test does.
+pub fn own_addresses<const N: usize>() -> [SocketAddr; N] {
+    static TESTS: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    // Below 127.128 are the addresses that tests name themselves.
+    let ip = Ipv4Addr::new(127, 128 + TESTS.fetch_add(1, Ordering::Relaxed) % 128, high, low);
+    let held = [(); N].map(|()| TcpListener::bind((ip, 0)).unwrap());
+    held.map(|socket| socket.local_addr().unwrap())
 }
 
 /// A cache that all tests share, so that each plugin is compiled once.
