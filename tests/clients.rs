@@ -59,7 +59,7 @@ impl Clients {
                                 }
                             }
                         }
-                        thread::park_timeout(PAUSE);
+                        crate::harness::pace(PAUSE, "the hosts under test need the processor too");
                     }
                     losses
                 })

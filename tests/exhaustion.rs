@@ -13,7 +13,6 @@ use std::{
     net::Shutdown,
     ops::RangeInclusive,
     process::{Command, Stdio},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -79,7 +78,7 @@ fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_
         }
         sent += 1;
         assert!(began.elapsed() < PATIENCE, "{} of them last for ever", slow.iter().flatten().count());
-        thread::park_timeout(Duration::from_millis(100));
+        crate::harness::pace(Duration::from_millis(100), "slow clients send a byte now and then");
     }
     assert!(began.elapsed() >= Duration::from_secs(1) && sent > 2, "they were served meanwhile");
     load.goes_on(50);
@@ -91,7 +90,7 @@ fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_
     stream.tcp().set_nodelay(true).unwrap();
     for byte in b"slow bob\n" {
         stream.write_all(&[*byte]).unwrap();
-        thread::park_timeout(Duration::from_millis(20));
+        crate::harness::pace(Duration::from_millis(20), "a slow client sends byte by byte");
     }
     assert_eq!(read_to_end(&mut stream), b"Hello slow bob!\n");
 }

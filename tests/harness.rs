@@ -493,6 +493,13 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Pauses where a test is about time that passes: a client that must be slow, or a period over which something is measured.
+/// Whatever waits for an event calls [`wait_for`] instead.
+pub fn pace(pause: Duration, reason: &str) {
+    assert!(!reason.is_empty() && pause < PATIENCE, "{reason}");
+    thread::park_timeout(pause);
+}
+
 fn wait_for_exit(child: &mut Child, what: &str) -> ExitStatus {
     wait_for(&format!("the end of {what}"), || child.try_wait().unwrap())
 }

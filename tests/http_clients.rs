@@ -9,7 +9,6 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener},
     thread,
-    time::Duration,
 };
 
 /// A host with one place, which a guest keeps for as long as it lives.
@@ -135,9 +134,7 @@ fn requests_that_a_guest_sends_on_end_with_its_client() {
         drop(client);
         if !is_whole {
             // The host learns that its client is gone when it has something for it.
-            while server.write_all(b"1\r\nx\r\n").is_ok() {
-                thread::park_timeout(Duration::from_millis(20));
-            }
+            wait_for("the end of the host's connection", || server.write_all(b"1\r\nx\r\n").err());
         }
         // To the end, however that looks.
         let mut piece = [0; 64 << 10];

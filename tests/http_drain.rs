@@ -114,8 +114,7 @@ fn a_client_of_http_2_that_was_idle_has_a_round_trip_to_go() {
     stream.write_all(PREFACE).unwrap();
     write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 1, &head(2, "/"));
     while await_frame(&mut stream, DATA).flags & END_STREAM == 0 {}
-    // There is nothing to wait for but the time.
-    thread::park_timeout(Duration::from_millis(5500));
+    crate::harness::pace(Duration::from_millis(5500), "the bug needs a connection that was idle for five seconds");
     host.signal(Signal::SIGTERM);
     acknowledge(&mut stream);
     assert_eq!(last_stream(&await_frame(&mut stream, GOAWAY)), ANY_STREAM);

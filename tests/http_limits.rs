@@ -2,12 +2,11 @@
 
 use crate::{
     frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, await_frame, head, read_frame, write_frame},
-    harness::{Host, Setup, Stream, Transport, connect_from, read_to_end},
+    harness::{Host, Setup, Stream, Transport, connect_from, read_to_end, wait_for},
     http::{VERSIONS, curl, response},
 };
 use std::{
     io::{self, Read, Write},
-    thread,
     time::Duration,
 };
 
@@ -79,7 +78,7 @@ fn a_connection_that_is_kept_without_a_request_is_closed() {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let ended = (0..1000).any(|_| {
-        thread::park_timeout(Duration::from_millis(20));
+        crate::harness::pace(Duration::from_millis(20), "a client pings now and then");
         stream.write_all(b"\0\0\x08\x06\0\0\0\0\0pingping").is_err() || is_over(&mut stream)
     });
     assert!(ended, "a connection that only pings is kept without an end");
@@ -89,16 +88,10 @@ fn a_connection_that_is_kept_without_a_request_is_closed() {
 fn a_connection_that_has_lasted_long_enough_is_told_to_go_after_its_request() {
     let host = Setup::serving("http-wasi").option("--connection-timeout", "700ms").start();
     let mut stream = host.connect();
-    let mut last = String::new();
-    for _ in 0..1000 {
+    wait_for("a response that closes the connection", || {
         stream.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-        last = response(&mut stream).0;
-        if last.contains("connection: close") {
-            break;
-        }
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    assert!(last.contains("connection: close"), "{last}");
+        response(&mut stream).0.contains("connection: close").then_some(())
+    });
     assert_eq!(read_to_end(&mut stream), b"");
 }
 

@@ -6,7 +6,6 @@ use std::{
     fs,
     io::{Read, Write},
     net::Shutdown,
-    thread,
     time::Duration,
 };
 
@@ -50,7 +49,7 @@ fn bytes_in_either_direction_keep_a_connection_alive() {
     let host = Setup::serving("echo").option("--idle-timeout", "1s").start();
     let mut stream = host.connect();
     for _ in 0..8 {
-        thread::park_timeout(Duration::from_millis(300));
+        crate::harness::pace(Duration::from_millis(300), "the client sends a byte within each idle timeout");
         stream.write_all(b"x").unwrap();
         stream.read_exact(&mut [0]).unwrap();
     }
@@ -61,10 +60,11 @@ fn a_connection_may_last_only_so_long() {
     let host = Setup::serving("echo").option("--connection-timeout", "500ms").start();
     let mut stream = host.connect();
     let mut answered = 0;
-    while stream.write_all(b"x").is_ok() && stream.read(&mut [0]).is_ok_and(|count| count == 1) {
-        answered += 1;
-        thread::park_timeout(Duration::from_millis(20));
-    }
+    wait_for("the end of the connection", || {
+        let goes_on = stream.write_all(b"x").is_ok() && stream.read(&mut [0]).is_ok_and(|count| count == 1);
+        answered += u32::from(goes_on);
+        (!goes_on).then_some(())
+    });
     assert!(answered > 0);
     host.logged(&["reason=wall-time"]);
 }
@@ -178,7 +178,7 @@ fn a_guest_is_not_charged_for_the_time_in_which_the_host_is_stopped() {
     host.signal(Signal::SIGSTOP);
     wait_for("a host that is stopped", || host.is_stopped().then_some(()));
     let stopped = host.cpu_ticks();
-    thread::park_timeout(Duration::from_secs(2));
+    crate::harness::pace(Duration::from_secs(2), "the clock goes on for twice the guest's CPU time");
     host.signal(Signal::SIGCONT);
 
     waiting.write_all(b"od\n").unwrap();

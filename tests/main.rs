@@ -74,6 +74,7 @@ mod secure;
 mod service;
 mod shutdown;
 mod signals;
+mod sources;
 mod start;
 mod static_files;
 mod streams;
