@@ -168,7 +168,7 @@ fn what_cannot_be_served_is_named() {
 #[test]
 fn what_is_passed_and_not_asked_for_is_named() {
     let setup = serving("hello", &["tcp://127.0.0.1:0"]).passed(tcp(), "web");
-    refused(&setup, &["descriptor 3 was passed as systemd:web#0", "no --bind takes it", "--bind systemd:"]);
+    refused(&setup, &["descriptor 3 was passed as systemd:web#0", "no --bind serves it", "--bind systemd:"]);
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn the_page_is_one_page_without_scripts_and_shows_anything_harmlessly() {
 fn what_is_not_there_is_told_with_what_is() {
     let Operated { operator, .. } = &Operated::start(Setup::serving("hello"));
     let cases: [(&[&str], &str, u16, &str); 6] = [
-        (&[], "/nothing", 404, "/status and /metrics to GET"),
+        (&[], "/nothing", 404, "GET /, /status or /metrics"),
         (&[], "/restart", 405, "this is to POST"),
         (&["-X", "POST"], "/status", 405, "this is to GET"),
         (&["-X", "DELETE"], "/", 405, "this is to GET"),
@@ -192,7 +192,7 @@ fn an_address_that_others_reach_is_no_address() {
     let with = |uri: &str| Setup::serving("hello").option("--admin", uri);
     refused(&with("tcp://0.0.0.0:9901"), &["--admin \"tcp://0.0.0.0:9901\": is no loopback address"]);
     refused(&with("tcp://127.0.0.1:0"), &["--admin \"tcp://127.0.0.1:0\": leaves the port to the system"]);
-    refused(&with("unix:///run/x?mode=0666"), &["has a mode, and is for its owner and root alone"]);
+    refused(&with("unix:///run/x?mode=0666"), &["has a mode, but only its owner and root"]);
     let operator = Operator::at_tcp(&address(2));
     let _host = Setup::serving("hello").option("--admin", &operator.uri).start();
     let (code, out, err) = with(&operator.uri).run();

@@ -117,7 +117,7 @@ fn the_exit_status_is_the_generations() {
 
 #[test]
 fn a_refused_option_is_refused_by_the_anchor() {
-    for (argument, needle) in [("--anchor=sometimes", "is none of auto, always, never"), ("--anchors", "--anchor")] {
+    for (argument, needle) in [("--anchor=sometimes", "is not one of auto, always, never"), ("--anchors", "--anchor")] {
         let (code, _, err) = Setup::serving("hello").argument(argument).run();
         assert_eq!(code, 2, "{err}");
         assert!(err.contains(needle), "{err}");

@@ -52,7 +52,7 @@ fn port_is_for_all_of_ipv4_where_nothing_else_says_where_to_listen() {
     }
     for port in ["", "99999", "-1", "+80", "0x50", "80 ", "http", "0.0.0.0:80"] {
         let setup = bare().environment("PORT", port);
-        refused(&setup, &[&format!("PORT {port:?}: is no number from 0 to 65535"), "--bind"]);
+        refused(&setup, &[&format!("PORT {port:?}: is not a number from 0 to 65535"), "--bind"]);
     }
 }
 
@@ -96,12 +96,12 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--max-connections", "0", "is not a whole number from 1"),
         ("--max-connections", "many", "is not a whole number from 1"),
         ("--guest-memory", "64", "is not a whole number with its unit"),
-        ("--guest-memory", "0MiB", "is no memory at all"),
+        ("--guest-memory", "0MiB", "is zero; a small guest"),
         ("--guest-memory", "5GiB", "is more than 4GiB"),
-        ("--guest-memory-kept", "some", "auto goes by the plugin and the memory"),
+        ("--guest-memory-kept", "some", "auto depends on the plugin and the memory"),
         ("--guest-memory-kept", "5GiB", "is more than 4GiB"),
         ("--guest-cpu-time", "10", "is not a time with its unit"),
-        ("--guest-cpu-time", "0s", "is no time at all"),
+        ("--guest-cpu-time", "0s", "is zero; give at least"),
         ("--connection-timeout", "soon", "is not a time with its unit"),
         ("--idle-timeout", "-5s", "is not a time with its unit"),
         ("--idle-timeout", "99999years", "is longer than a year"),

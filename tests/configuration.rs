@@ -129,7 +129,7 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ),
         (
             "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nworkers = 1\n",
-            "--config FILE, line 3: \"workers\" is no option of a single listener; put it above the first [[listener]]",
+            "--config FILE, line 3: \"workers\" is not an option of a single listener; put it above the first [[listener]]",
         ),
         (
             "bind = \"tcp://127.0.0.1:0\"\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\n",
@@ -150,11 +150,11 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ("config = \"other.toml\"\n", "--config FILE, line 1: there is no option \"config\""),
         (
             "[tls]\ncertificate = \"x\"\n",
-            "--config FILE, line 1: there is no table \"tls\" (write tls-certificate = \"FILE\", without a table); options have the names that --help has, above all [[listener]]s or in one of them",
+            "--config FILE, line 1: there is no table \"tls\" (write tls-certificate = \"FILE\", without a table); put options, with their names from --help, above the first [[listener]] or into one",
         ),
         (
             "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\n",
-            "--config FILE, line 1: there is no table \"listeners\" (did you mean [[listener]]?); options have the names that --help has, above all [[listener]]s or in one of them",
+            "--config FILE, line 1: there is no table \"listeners\" (did you mean [[listener]]?); put options, with their names from --help, above the first [[listener]] or into one",
         ),
         ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes texts or numbers"),
     ] {
@@ -195,7 +195,7 @@ fn the_error_of_a_slip_has_its_line_and_the_right_form() {
         ),
         (
             "[[server]]\nport = 1\n",
-            "--config FILE, line 1: there is no table \"server\" (did you mean [[listener]]?); options have the names that --help has, above all [[listener]]s or in one of them",
+            "--config FILE, line 1: there is no table \"server\" (did you mean [[listener]]?); put options, with their names from --help, above the first [[listener]] or into one",
         ),
         (
             "plugin = \"x\"\nlisten = \"tcp://127.0.0.1:7000\"\n",
@@ -422,7 +422,7 @@ fn a_reload_reads_the_file_anew_and_says_what_waits_for_a_restart() {
     assert_eq!([ask(&host, 0), ask(&host, 1)], ["bob\n", "Hello bob!\n"]);
     let log = host.log();
     for told in [
-        "in force from the next restart (USR1) on: --backlog",
+        "changed options need a restart options=\"--backlog\"",
         "removed listener needs a restart",
         "new listener needs a restart",
     ] {
@@ -498,11 +498,11 @@ fn a_route_that_nobody_could_take_is_a_mistake() {
         ),
         (
             format!("{tls}[[listener.route]]\nalpn = \"shout\"\n"),
-            "alpn \"shout\" (FILE, line 8): is not among the listener's tls-alpn, and would never be agreed upon; put it there too",
+            "alpn \"shout\" (FILE, line 8): is not among the listener's tls-alpn, so that no client could negotiate it; add it there",
         ),
         (
             format!("{tls}[[listener.route]]\nalpn = \"talk\"\nidle-timeout = \"1s\"\n"),
-            "--config FILE, line 9: \"idle-timeout\" is no option of a single route; put it above the first [[listener.route]]",
+            "--config FILE, line 9: \"idle-timeout\" is not an option of a single route; put it above the first [[listener.route]]",
         ),
         (
             format!("{tls}route = 1\n"),

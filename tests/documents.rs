@@ -343,7 +343,7 @@ fn the_reference_has_every_option() {
     let known = options(&String::from_utf8(help.stdout).unwrap());
     let document = Document::read(&root().join("docs/configuration.md"));
     let rows: String =
-        document.lines().into_iter().map(|(_, line)| line).filter(|line| line.starts_with("| `--")).collect();
+        document.lines().into_iter().map(|(_, line)| line).filter(|line| line.starts_with("* `--")).collect();
     let documented = options(&rows);
     let missing: Vec<_> = known.difference(&documented).collect();
     assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");

@@ -105,7 +105,7 @@ fn that_there_is_no_place_left_is_told_once() {
     host.logged(&["WARN", "max-connections reached", "open=3"]);
     drop(silent);
     waiting.iter_mut().for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n"));
-    assert_eq!(host.log().matches("--max-connections").count(), 1, "{}", host.log());
+    assert_eq!(host.log().matches("max-connections reached").count(), 1, "{}", host.log());
 }
 
 /// Each point at which a client may leave, for a plugin, by what the client does before.

@@ -167,7 +167,7 @@ fn a_plugin_is_compiled_ahead_of_time() {
         assert!(Path::new(&entry).is_file());
         let (code, out, _) = compile(name);
         assert_eq!(code, 0);
-        assert!(out.contains("was compiled already") && out.trim_end().ends_with(&entry), "{out}");
+        assert!(out.contains("is already compiled") && out.trim_end().ends_with(&entry), "{out}");
         let (_, page, _) =
             Setup::bare().argument("inspect").argument(plugin(name)).option("--cache-dir", cache.path()).run();
         assert_eq!(value(&page, "compiled"), entry);

@@ -6,7 +6,10 @@ use crate::{
     harness::{Host, Load, Setup, connect, directory, plugin, read_to_end, root, shared_cache, unix_uri, wait_for},
     operator::Operated,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
     fs,
     io::Write,
@@ -70,12 +73,13 @@ fn commands_at_once_change_the_state_one_after_another() {
     let restarts = thread::scope(|scope| {
         let asked: Vec<_> = (0..12)
             .map(|number| {
-                let (operator, host) = (&operated.operator, &operated.service.host);
+                let (operator, pid) = (&operated.operator, Pid::from_raw(operated.service.host.pid()));
                 scope.spawn(move || match number % 3 {
                     0 => Some(operator.post("/restart")),
                     1 => Some(operator.post("/reload")),
                     _ => {
-                        host.signal(Signal::SIGHUP);
+                        // A generation that has handed over and ended takes no signal.
+                        let _ = kill(pid, Signal::SIGHUP);
                         None
                     }
                 })
@@ -108,8 +112,10 @@ fn only_the_lifecycle_names_the_state_machine() {
 /// Invariant 5. A queue without a bound is a pool without a cap.
 #[test]
 fn no_queue_is_without_a_bound() {
-    for (file, text) in sources() {
-        let unbounded = code(&text).find(|line| line.contains("unbounded") || line.contains("mpsc::channel()"));
+    for (file, text) in sources().into_iter().filter(|(file, _)| !file.ends_with("tests.rs")) {
+        let unbounded = code(&text).find(|line| {
+            ["unbounded_channel", "mpsc::channel()", "channel::unbounded"].iter().any(|call| line.contains(call))
+        });
         assert_eq!(unbounded, None, "{}", file.display());
     }
 }
@@ -136,15 +142,12 @@ fn a_connection_holds_a_bounded_part_of_what_its_peer_sends() {
             })
         };
         let before = settled();
-        thread::scope(|scope| {
-            for stream in &mut streams {
-                scope.spawn(|| {
-                    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
-                    let block = vec![0; 1 << 20];
-                    while stream.write(&block).is_ok() {}
-                });
-            }
-        });
+        let block = vec![0; 1 << 20];
+        for stream in &mut streams {
+            // It ends when the peer's own kernel has taken all that it takes.
+            stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            while stream.write(&block).is_ok() {}
+        }
         let each = settled().saturating_sub(before) / CONNECTIONS as u64;
         assert!(each <= most, "{transport:?}: each connection holds {each} KiB");
         drop(streams);

@@ -28,6 +28,7 @@ mod examples;
 mod exhaustion;
 mod failures;
 mod frames;
+mod generated;
 mod granted_connections;
 mod granted_files;
 mod grants;

@@ -287,7 +287,7 @@ fn a_module_is_compiled_once_and_known_by_its_file() {
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let entry = entries(cache.path()).remove(0);
     assert!(out.trim_end().ends_with(entry.to_str().unwrap()), "{out}");
-    assert!(run(&["compile"]).1.contains("was compiled already"));
+    assert!(run(&["compile"]).1.contains("is already compiled"));
 
     let digest = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
     let digest = String::from_utf8(digest).unwrap().split(' ').next().unwrap().to_owned();

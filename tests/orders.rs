@@ -67,7 +67,7 @@ fn a_restart_that_fails_says_why_and_nothing_has_changed() {
     fs::write(&file, "no plugin").unwrap();
     let (code, out, err) = operated.operator.run(&["restart"]);
     assert_eq!((code, &*out), (1, ""), "{err}");
-    assert!(err.contains("restart: generation 1 serves on: ") && err.contains("hello.wasm"), "{err}");
+    assert!(err.contains("restart: generation 1 continues: ") && err.contains("hello.wasm"), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
     let (code, outcome, _) = operated.operator.post("/restart");
     assert_eq!((code, &*outcome), (500, "failed"));
@@ -144,9 +144,9 @@ fn a_rollback_calls_off_a_restart_that_is_under_way() {
     let restart = operated.operator.subcommand(&["restart"]);
     operated.operator.reaches("offering");
     let (code, out, err) = operated.operator.run(&["rollback"]);
-    assert!(code == 0 && out.contains("called off; generation 1 serves on"), "{code}: {out}{err}");
+    assert!(code == 0 && out.contains("called off; generation 1 continues"), "{code}: {out}{err}");
     let (code, _, err) = told(restart);
-    assert!(code == 1 && err.contains("called off by a rollback"), "{code}: {err}");
+    assert!(code == 1 && err.contains("aborted by a rollback"), "{code}: {err}");
     assert_eq!(operated.operator.status()["state"], "serving");
 }
 
@@ -157,7 +157,7 @@ fn a_predecessor_that_does_not_answer_a_rollback_is_not_waited_for() {
     operated.service.host.signal(Signal::SIGSTOP);
     let (code, outcome, detail) = operated.operator.post("/rollback");
     assert_eq!((code, &*outcome), (500, "failed"), "{detail}");
-    assert!(detail.contains("has not answered; this process serves on"), "{detail}");
+    assert!(detail.contains("did not answer; this process continues"), "{detail}");
     assert_eq!(operated.service.host.ask("bob\n"), b"Hello bob!\n");
     // It does as it was asked when it wakes.
     operated.service.host.signal(Signal::SIGCONT);
@@ -173,11 +173,11 @@ fn a_reload_tells_whether_it_took_effect() {
     let before = operated.operator.status()["plugins"][0]["sha256"].clone();
     fs::write(&file, "no plugin").unwrap();
     let (code, _, err) = operated.operator.run(&["reload"]);
-    assert!(code == 1 && err.contains("reload: everything stays as it was: ") && err.contains("plugin.wasm"), "{err}");
+    assert!(code == 1 && err.contains("reload: nothing changed: ") && err.contains("plugin.wasm"), "{err}");
     assert_eq!(operated.operator.status()["plugins"][0]["sha256"], before);
     fs::remove_file(&file).unwrap();
     fs::copy(plugin("echo"), &file).unwrap();
-    assert_eq!(operated.operator.run(&["reload"]), (0, "new connections get what was read\n".into(), String::new()));
+    assert_eq!(operated.operator.run(&["reload"]), (0, "new connections get the new version\n".into(), String::new()));
     let status = operated.operator.status();
     assert_ne!(status["plugins"][0]["sha256"], before);
     assert_eq!((&status["reloads"]["done"], &status["reloads"]["failed"]), (&1.into(), &1.into()));
@@ -196,7 +196,7 @@ fn a_reload_during_a_restart_is_the_successors_and_in_the_window_too() {
     operated.service.order("");
     kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
     assert_eq!(told(restart).0, 0);
-    assert_eq!(told(reload), (0, "new connections get what was read\n".into(), String::new()));
+    assert_eq!(told(reload), (0, "new connections get the new version\n".into(), String::new()));
     let status = operated.operator.status();
     assert_eq!((&status["state"], &status["reloads"]["done"]), (&"probation".into(), &1.into()));
     operated.service.forgo_window();
@@ -242,7 +242,7 @@ fn a_stop_during_a_restart_calls_it_off() {
     operated.operator.reaches("offering");
     assert_eq!(operated.operator.run(&["stop"]).0, 0);
     let (code, _, err) = told(restart);
-    assert!(code == 1 && err.contains("called off: the service was told to stop"), "{code}: {err}");
+    assert!(code == 1 && err.contains("aborted: the service was told to stop"), "{code}: {err}");
     assert_eq!(operated.service.host.exit_code(), 0);
     operated.service.abandon();
 }
@@ -279,7 +279,7 @@ fn nobody_who_answers_is_told_in_one_line() {
     for verb in ["status", "restart", "rollback", "reload", "stop"] {
         let (code, out, err) = operator.run(&[verb]);
         assert_eq!((code, &*out, err.lines().count()), (3, "", 1), "{err}");
-        assert!(err.contains(&format!("{verb} at --admin {}: nobody answers there", operator.uri)), "{err}");
+        assert!(err.contains(&format!("{verb} at --admin {}: no host answers there", operator.uri)), "{err}");
     }
     let (code, _, err) = Setup::bare().argument("status").run();
     assert!(code == 2 && err.contains("--admin is missing"), "{code}: {err}");

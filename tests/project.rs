@@ -106,7 +106,7 @@ fn skipped(tools: &[&str], fetches: bool) -> bool {
 fn what_cannot_be_a_project_is_refused_in_one_line() {
     let directory = directory();
     let place = directory.path();
-    refused(place, &["--lang", "cobol", "hello"], "--lang \"cobol\": is none of rust, c, js, python");
+    refused(place, &["--lang", "cobol", "hello"], "--lang \"cobol\": is not one of rust, c, js, python");
     refused(place, &["--lang", "c", "../hello"], "no name for a project");
     refused(place, &["--lang", "rust", "fn"], "take another name");
     refused(place, &["--lang", "c"], "<NAME>");

@@ -394,7 +394,7 @@ fn a_predecessor_that_breaks_the_protocol_is_not_followed() {
             "something else than it says",
             |offer| offer["entries"].as_array_mut().unwrap().reverse(),
             3,
-            "the predecessor's offer is refused",
+            "the predecessor's offer is rejected",
         ),
     ];
     for (failure, change, code, needle) in failures {
@@ -473,10 +473,10 @@ fn a_successor_that_breaks_the_protocol_changes_nothing() {
         (r#"{"message":"hello","versions":[1],"release":""}"#.to_owned(), "\"hello\" instead of \"prepared\""),
         ("\0".to_owned(), "not a message of version 1"),
         (format!("{{\"message\":\"serving\",\"later\":\"{}\"}}", "a".repeat(32 << 10)), "more than 32768 bytes"),
-        (prepared(&[tcp], &[]), "not what it was offered"),
-        (prepared(&[tcp, &key, "tcp://127.0.0.1:80"], &[]), "not what it was offered"),
-        (prepared(&[tcp, &key], &[tcp]), "not what it was offered"),
-        (prepared(&[tcp, tcp, &key], &[]), "not what it was offered"),
+        (prepared(&[tcp], &[]), "that it was not offered"),
+        (prepared(&[tcp, &key, "tcp://127.0.0.1:80"], &[]), "that it was not offered"),
+        (prepared(&[tcp, &key], &[tcp]), "that it was not offered"),
+        (prepared(&[tcp, tcp, &key], &[]), "that it was not offered"),
     ];
     for (count, (answer, needle)) in answers.iter().enumerate() {
         let mut player = Player::connect(&door);

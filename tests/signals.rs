@@ -167,7 +167,7 @@ fn starting_knows_no_restart_and_no_reload_and_ends_at_once() {
         host.signal(Signal::SIGUSR1);
         host.logged(&["command rejected command=\"USR1\" detail=\"this process is starting"]);
         host.signal(Signal::SIGHUP);
-        host.logged(&["HUP is ignored: still starting"]);
+        host.logged(&["command ignored command=\"HUP\""]);
         host.signal(stop);
         assert_eq!(host.exit_code(), 0);
         host.logged(&["stopped before serving"]);
@@ -188,7 +188,7 @@ fn a_successor_that_starts_says_that_it_was_told_to_stop() {
     send(pid, Signal::SIGUSR1);
     said(&service, pid, "command rejected command=\"USR1\" detail=\"this process is starting");
     send(pid, Signal::SIGHUP);
-    said(&service, pid, "HUP is ignored: still starting");
+    said(&service, pid, "command ignored command=\"HUP\"");
     send(pid, Signal::SIGTERM);
     let record = service.host.logged(&["restart failed"]);
     assert!(record.contains("it was told to stop") && record.contains("exit status: 0"), "{record}");
@@ -228,7 +228,7 @@ fn adopting_knows_no_restart_and_no_reload_and_says_that_it_was_told_to_stop() {
         send(pid, Signal::SIGUSR1);
         said(&service, pid, "command rejected command=\"USR1\" detail=\"this process is starting");
         send(pid, Signal::SIGHUP);
-        said(&service, pid, "HUP is ignored: still starting");
+        said(&service, pid, "command ignored command=\"HUP\"");
         send(pid, stop);
         said(&service, pid, "stopped before serving");
         in_state(pid, 'Z');
@@ -269,7 +269,7 @@ fn a_reload_during_a_restart_that_fails_is_done_by_the_predecessor() {
         let load = load(&service);
         let pid = held(&service, moment);
         service.signal(Signal::SIGHUP);
-        service.host.logged(&["HUP waits for the outcome"]);
+        service.host.logged(&["command deferred until the restart ends command=\"HUP\""]);
         load.goes_on(20);
         send(pid, Signal::SIGKILL);
         service.host.logged(&["restart failed", "signal: 9"]);

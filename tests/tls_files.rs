@@ -63,8 +63,8 @@ fn malformed_values_are_named_with_a_remedy() {
         ("--tls-min-version", "1.4", "not one of 1.2, 1.3"),
         ("--tls-min-version", "", "not one of 1.2, 1.3"),
         ("--tls-alpn", ",", "does not name a protocol"),
-        ("--verify-client-certificate", "yes", "none of true, false"),
-        ("--verify-client-certificate", "\"true\"", "none of true, false"),
+        ("--verify-client-certificate", "yes", "not one of true, false"),
+        ("--verify-client-certificate", "\"true\"", "not one of true, false"),
         ("--handshake-timeout", "10", "not a time with its unit"),
         ("--handshake-timeout", "none", "not a time with its unit"),
     ] {

@@ -3,7 +3,11 @@
 //! fuzzer's seeds and over mutations of them.
 
 use crate::{
-    admin::{http::is_this_machine, message},
+    admin::{
+        self,
+        http::{Reach, serve},
+        stream::Stream,
+    },
     component::{Kind, cache::Known, contract::Declared},
     config::{Layers, cli},
     connection::{
@@ -20,7 +24,23 @@ use crate::{
 };
 use ::http::{Request, Version};
 use rustix::fs::{MemfdFlags, memfd_create};
-use std::{fmt::Display, fs::File, io::Write, str, sync::OnceLock};
+use std::{
+    fmt::Display,
+    fs::File,
+    io::{Read, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    pin::pin,
+    str,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+};
 use twox_hash::XxHash3_128;
 use wasmparser::{Validator, WasmFeatures};
 
@@ -170,34 +190,44 @@ pub fn configuration(bytes: &[u8]) {
     }
 }
 
-/// The head of a request at the admin endpoint is judged in the same way in however many pieces it comes.
+/// Whatever a client sends to the admin endpoint, it gets one answer of HTTP/1.1, or none; and only a POST is a command.
 pub fn admin_request(bytes: &[u8]) {
-    let whole = message::Request::parse(bytes);
-    // As it is read: until the first piece that decides.
-    for piece in [1, 2, 7, 64, 2048] {
-        let ends = (piece..bytes.len()).step_by(piece).chain([bytes.len()]);
-        let first = ends.filter_map(|end| message::Request::parse(bytes.get(..end)?).transpose()).next().transpose();
-        match (&whole, &first) {
-            (Ok(whole), Ok(first)) => assert_eq!(whole, first, "in pieces of {piece}"),
-            (Err(whole), Err(first)) => assert_eq!(whole.to_string(), first.to_string(), "in pieces of {piece}"),
-            (whole, first) => panic_on(&format!("{whole:?} as one and {first:?} in pieces of {piece}")),
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| Builder::new_current_thread().enable_all().build().expect("a runtime"));
+    let (mut client, endpoint) = UnixStream::pair().expect("sockets");
+    endpoint.set_nonblocking(true).expect("a socket");
+    // What the kernel does not take at once would wait for a reader.
+    client.write_all(bytes.get(..64 << 10).unwrap_or(bytes)).expect("room in the socket");
+    client.shutdown(Shutdown::Write).expect("a socket");
+    let (commands, reached) = runtime.block_on(async {
+        let (desk, mut inbox) = admin::open();
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
+        let reached = Arc::new(AtomicBool::new(false));
+        let stream = Stream::new(endpoint).expect("a socket");
+        let serving = serve(stream, Reach::Machine, desk, Arc::clone(&reached), place);
+        let mut commands = 0;
+        let mut serving = pin!(serving);
+        loop {
+            tokio::select! {
+                () = &mut serving => break,
+                // Dropped, it is answered.
+                _order = inbox.order() => commands += 1,
+            }
         }
-    }
-    match whole {
-        Ok(Some(request)) => {
-            let is_token = |text: &str| {
-                !text.is_empty() && !text.contains(|character: char| character.is_control() || character == ' ')
-            };
-            assert!(is_token(&request.method) && is_token(&request.target), "{request:?}");
-            let named = request.only("host");
-            assert!(
-                !named.is_some_and(is_this_machine) || named.is_some_and(|host| !host.contains(char::is_whitespace)),
-                "{request:?}"
-            );
-        }
-        Ok(None) => {}
-        Err(error) => drop(one_short_line(&error)),
-    }
+        (commands, reached.load(Ordering::Relaxed))
+    });
+    let mut answer = Vec::new();
+    // A client that has sent too much is reset.
+    client.read_to_end(&mut answer).ok();
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{:?}", String::from_utf8_lossy(&answer));
+    assert!(reached || !answer.starts_with(b"HTTP/1.1 200"), "an answer without a request");
+    assert!(commands <= usize::from(reached), "{commands} commands of one request");
+    assert!(commands == 0 || find(bytes, b"POST").is_some(), "a command without a POST");
+    assert!(commands == 0 || find(&bytes.to_ascii_lowercase(), b"\norigin:").is_none(), "a command from a page");
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 fn panic_on(contradiction: &str) {

@@ -29,13 +29,13 @@ impl FromStr for Address {
         match uri.parse()? {
             Bind::Unix(path, None) => Ok(Self(Bind::Unix(path, Some(Mode::OWNER)))),
             Bind::Tcp(address) if !address.ip().to_canonical().is_loopback() => Err(
-                "is no loopback address, and whoever reaches it can stop the service; give tcp://127.0.0.1:PORT, or a unix:// path".into(),
+                "is not a loopback address, and every client that reaches it could stop the service; give tcp://127.0.0.1:PORT, or a unix:// path".into(),
             ),
             Bind::Tcp(address) if address.port() == 0 => {
-                Err("leaves the port to the system, so that nobody would find it; give one".into())
+                Err("has port 0, which clients cannot know; give a port".into())
             }
             Bind::Tcp(address) => Ok(Self(Bind::Tcp(address))),
-            Bind::Unix(..) | Bind::Systemd(_) => Err("has a mode, and is for its owner and root alone; leave it out".into()),
+            Bind::Unix(..) | Bind::Systemd(_) => Err("has a mode, but only its owner and root may connect; leave the mode out".into()),
         }
     }
 }

@@ -1,19 +1,29 @@
-//! One request at the endpoint: what it asks for, and the answer. No error of it leaves this room.
+//! One request at the endpoint: its command or view, and the answer. No error of it leaves this room.
 //!
-//! Everything is bounded: the head of a request, the time in which it has to come and the answer to be taken. A body is not looked
-//! at. What a browser might be made to send by somebody else's page is refused: a name that is not this machine's
-//! (DNS rebinding), and a verb that comes from a page.
+//! Everything is bounded: the head of a request, and the time for a request and for its answer. The body of a request is not
+//! read. Requests that a browser can be made to send by a foreign page are rejected: a name that is not this machine's
+//! (DNS rebinding), and a command that comes from a page.
 
 use super::{
     desk::Desk,
-    message::{self, Error, Request},
     metrics,
     order::{Answer, Asker, Order, Outcome, Until, Verb},
     page,
     stream::Stream,
 };
 use crate::record::log;
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use std::{
+    convert::Infallible,
     net::IpAddr,
     sync::{
         Arc,
@@ -21,29 +31,44 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::OwnedSemaphorePermit, time};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{self, Instant},
+};
 use tracing::{debug, info};
 
-/// How long a request may take to come, and its answer to be taken.
+/// The time for the head of a request, and for the client to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 16 << 10;
+
+const MOST_HEADERS: usize = 64;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// No script, nothing from elsewhere, in nobody's frame; and nobody keeps what is out of date in a moment.
-const HEADERS: [(&str, &str); 4] = [
-    ("Cache-Control", "no-store"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
+/// No script, no foreign resource, no frame, and no cache.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (
-        "Content-Security-Policy",
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
     ),
 ];
 
+/// A request, whose body is not read.
+type Asked = Request<Incoming>;
+
+type Answered = Response<Full<Bytes>>;
+
 /// Who can connect at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// The user of the process, and root.
     Owner,
     /// Whatever runs on this machine, browsers included.
@@ -51,110 +76,111 @@ pub(super) enum Reach {
 }
 
 /// Serves one request.
-pub(super) async fn serve(
-    socket: Stream,
+pub(crate) async fn serve(
+    stream: Stream,
     reach: Reach,
     desk: Desk,
     asked: Arc<AtomicBool>,
     place: OwnedSemaphorePermit,
 ) {
-    let (response, head_only) = match time::timeout(PATIENCE, Request::read(&socket)).await {
-        Ok(Ok(request)) => {
-            asked.store(true, Ordering::Relaxed);
-            (answer(&request, reach, &desk).await, request.method == "HEAD")
-        }
-        Ok(Err(error @ (Error::Malformed(_) | Error::TooLong))) => {
-            let status = if matches!(error, Error::TooLong) { Status::TooLong } else { Status::BadRequest };
-            (Response::text(status, format!("{error}\n")), false)
-        }
-        Ok(Err(error)) => {
-            debug!(error = log::escaped(&error.to_string()), "admin endpoint: invalid request");
-            return;
-        }
-        Err(_elapsed) => {
-            debug!("admin endpoint: request timed out");
-            return;
-        }
-    };
-    let send = async {
-        let sent = socket.write(&response.written(head_only)).await;
-        socket.end().await;
-        sent
-    };
-    match time::timeout(PATIENCE, send).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "admin endpoint: client disconnected"),
-        Err(_elapsed) => debug!("admin endpoint: response timed out"),
+    let (deadline, due) = watch::channel(Some(Instant::now() + PATIENCE));
+    let service = service_fn(async |request: Asked| {
+        asked.store(true, Ordering::Relaxed);
+        // A restart may take long.
+        deadline.send_replace(None);
+        let answer = answer(&request, reach, &desk).await;
+        deadline.send_replace(Some(Instant::now() + PATIENCE));
+        Ok::<_, Infallible>(answer)
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        // A client may close its side once it has sent the request.
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(LONGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .serve_connection(stream.clone(), service);
+    tokio::select! {
+        served = connection => match served {
+            Ok(()) => {}
+            Err(error) if error.is_parse() => {
+                debug!(error = log::escaped(&error.to_string()), "admin endpoint: invalid request");
+            }
+            Err(error) => debug!(%error, "admin endpoint: client disconnected"),
+        },
+        () = passed(due) => match asked.load(Ordering::Relaxed) {
+            false => debug!("admin endpoint: request timed out"),
+            true => debug!("admin endpoint: response timed out"),
+        },
     }
+    stream.end().await;
     drop(place);
 }
 
-/// What can be asked.
-enum Asked {
+/// Waits for the deadline, which moves.
+async fn passed(mut due: watch::Receiver<Option<Instant>>) {
+    loop {
+        let deadline = *due.borrow_and_update();
+        tokio::select! {
+            () = async {
+                match deadline {
+                    Some(deadline) => time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            } => return,
+            Ok(()) = due.changed() => {}
+        }
+    }
+}
+
+/// The views and commands.
+enum Target {
     Page,
     Status,
     Metrics,
     Verb(Verb),
 }
 
-struct Response {
-    status: Status,
-    kind: &'static str,
-    allow: Option<&'static str>,
-    body: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Ok,
-    BadRequest,
-    Forbidden,
-    NotFound,
-    WrongMethod,
-    Conflict,
-    Misdirected,
-    TooLong,
-    Failed,
-    Unavailable,
-}
-
-async fn answer(request: &Request, reach: Reach, desk: &Desk) -> Response {
-    if reach == Reach::Machine && !request.only("host").is_some_and(is_this_machine) {
+async fn answer(request: &Asked, reach: Reach, desk: &Desk) -> Answered {
+    if reach == Reach::Machine && !names_this_machine(request.uri(), request.headers()) {
         let why = "the Host field names another machine than this one; ask for 127.0.0.1, [::1] or localhost\n";
-        return Response::text(Status::Misdirected, why);
+        return text(StatusCode::MISDIRECTED_REQUEST, why);
     }
-    let (path, query) = match request.target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (&*request.target, None),
-    };
-    let asked = match (path, query) {
-        ("/", _) => Asked::Page,
-        ("/status", _) => Asked::Status,
-        ("/metrics", _) => Asked::Metrics,
-        ("/restart", None | Some("wait=serving")) => Asked::Verb(Verb::Restart(Until::Serving)),
-        ("/restart", Some("wait=settled")) => Asked::Verb(Verb::Restart(Until::Settled)),
+    let target = match (request.uri().path(), request.uri().query()) {
+        ("/", _) => Target::Page,
+        ("/status", _) => Target::Status,
+        ("/metrics", _) => Target::Metrics,
+        ("/restart", None | Some("wait=serving")) => Target::Verb(Verb::Restart(Until::Serving)),
+        ("/restart", Some("wait=settled")) => Target::Verb(Verb::Restart(Until::Settled)),
         ("/restart", Some(_)) => {
             let why = "restart waits for serving or settled, as in /restart?wait=settled\n";
-            return Response::text(Status::BadRequest, why);
+            return text(StatusCode::BAD_REQUEST, why);
         }
-        ("/rollback", _) => Asked::Verb(Verb::Rollback),
-        ("/reload", _) => Asked::Verb(Verb::Reload),
-        ("/stop", _) => Asked::Verb(Verb::Stop),
+        ("/rollback", _) => Target::Verb(Verb::Rollback),
+        ("/reload", _) => Target::Verb(Verb::Reload),
+        ("/stop", _) => Target::Verb(Verb::Stop),
         _ => {
-            let why = "there are /, /status and /metrics to GET, and /restart, /rollback, /reload and /stop to POST\n";
-            return Response::text(Status::NotFound, why);
+            let why = "not found: GET /, /status or /metrics, or POST /restart, /rollback, /reload or /stop\n";
+            return text(StatusCode::NOT_FOUND, why);
         }
     };
-    match (asked, &*request.method) {
-        (Asked::Verb(_), "POST") if comes_from_a_page(request) => {
-            let why = "a verb is not taken from a page in a browser; use curl, or the subcommand\n";
-            Response::text(Status::Forbidden, why)
+    match (target, request.method()) {
+        (Target::Verb(_), &Method::POST) if comes_from_a_page(request.headers()) => {
+            let why = "a command from a page in a browser is rejected; use curl, or the subcommand\n";
+            text(StatusCode::FORBIDDEN, why)
         }
-        (Asked::Verb(verb), "POST") => ordered(verb, desk).await,
-        (Asked::Verb(_), _) => Response::wrong_method("POST"),
-        (asked, "GET" | "HEAD") => shown(&asked, desk),
-        _ => Response::wrong_method("GET, HEAD"),
+        (Target::Verb(verb), &Method::POST) => ordered(verb, desk).await,
+        (Target::Verb(_), _) => wrong_method("POST"),
+        (target, &Method::GET | &Method::HEAD) => shown(&target, desk),
+        _ => wrong_method("GET, HEAD"),
     }
+}
+
+/// Whether the request names this machine, in the `Host` field and in its target if that has an authority.
+fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok());
+    host.is_some_and(is_this_machine) && uri.authority().is_none_or(|authority| is_this_machine(authority.as_str()))
 }
 
 /// Whether the name by which this was reached is one that only this machine has.
@@ -170,82 +196,63 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
     literal.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Every browser sends one of these with what a page has it POST.
-fn comes_from_a_page(request: &Request) -> bool {
-    request.has("origin") || request.has("sec-fetch-site")
+/// Every browser sends one of these with a POST from a page.
+fn comes_from_a_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-fn shown(asked: &Asked, desk: &Desk) -> Response {
+fn shown(target: &Target, desk: &Desk) -> Answered {
     let Some(status) = desk.status() else {
-        return Response::text(Status::Unavailable, "not serving yet\n");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "not serving yet\n");
     };
-    match asked {
-        Asked::Page => Response::new(Status::Ok, "text/html; charset=utf-8", page::of(&status)),
-        Asked::Metrics => Response::new(Status::Ok, "text/plain; version=0.0.4; charset=utf-8", metrics::of(&status)),
-        Asked::Status | Asked::Verb(_) => Response::json(Status::Ok, &status),
+    match target {
+        Target::Page => respond(StatusCode::OK, "text/html; charset=utf-8", page::of(&status)),
+        Target::Metrics => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::of(&status)),
+        Target::Status | Target::Verb(_) => json(StatusCode::OK, &status),
     }
 }
 
-async fn ordered(verb: Verb, desk: &Desk) -> Response {
+async fn ordered(verb: Verb, desk: &Desk) -> Answered {
     info!(command = %verb, "admin endpoint: command received");
     let (asker, answer) = Asker::waiting();
     let gone = || Answer { outcome: Outcome::Elsewhere, detail: "this process ends; ask again".into() };
     let answer = match time::timeout(PATIENCE, desk.orders.send(Order { verb, asker })).await {
         Ok(Ok(())) => answer.await.unwrap_or_else(|_ended| gone()),
         Ok(Err(_)) => gone(),
-        Err(_elapsed) => Answer { outcome: Outcome::Refused, detail: "busy with other orders; ask again".into() },
+        Err(_elapsed) => Answer { outcome: Outcome::Refused, detail: "busy with other commands; ask again".into() },
     };
     let status = match answer.outcome {
-        Outcome::Done => Status::Ok,
-        Outcome::Refused => Status::Conflict,
-        Outcome::Failed => Status::Failed,
-        Outcome::Elsewhere => Status::Unavailable,
+        Outcome::Done => StatusCode::OK,
+        Outcome::Refused => StatusCode::CONFLICT,
+        Outcome::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        Outcome::Elsewhere => StatusCode::SERVICE_UNAVAILABLE,
     };
-    Response::json(status, &answer)
+    json(status, &answer)
 }
 
-impl Response {
-    fn new(status: Status, kind: &'static str, body: String) -> Self {
-        Self { status, kind, allow: None, body }
-    }
+fn respond(status: StatusCode, kind: &'static str, body: String) -> Answered {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().extend(HEADERS);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
 
-    fn text(status: Status, body: impl Into<String>) -> Self {
-        Self::new(status, TEXT, body.into())
-    }
+fn text(status: StatusCode, body: impl Into<String>) -> Answered {
+    respond(status, TEXT, body.into())
+}
 
-    fn json(status: Status, value: &impl serde::Serialize) -> Self {
-        match serde_json::to_string_pretty(value) {
-            Ok(text) => Self::new(status, JSON, text + "\n"),
-            Err(error) => Self::text(Status::Failed, format!("{error}\n")),
-        }
-    }
-
-    fn wrong_method(allowed: &'static str) -> Self {
-        Self { allow: Some(allowed), ..Self::text(Status::WrongMethod, format!("this is to {allowed}\n")) }
-    }
-
-    fn written(&self, head_only: bool) -> Vec<u8> {
-        let own = [("Content-Type", self.kind)].into_iter().chain(self.allow.map(|methods| ("Allow", methods)));
-        let headers: Vec<_> = own.chain(HEADERS).collect();
-        message::written(self.status.line(), &headers, &self.body, head_only)
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Answered {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => respond(status, JSON, text + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-impl Status {
-    fn line(self) -> (u16, &'static str) {
-        match self {
-            Self::Ok => (200, "OK"),
-            Self::BadRequest => (400, "Bad Request"),
-            Self::Forbidden => (403, "Forbidden"),
-            Self::NotFound => (404, "Not Found"),
-            Self::WrongMethod => (405, "Method Not Allowed"),
-            Self::Conflict => (409, "Conflict"),
-            Self::Misdirected => (421, "Misdirected Request"),
-            Self::TooLong => (431, "Request Header Fields Too Large"),
-            Self::Failed => (500, "Internal Server Error"),
-            Self::Unavailable => (503, "Service Unavailable"),
-        }
-    }
+fn wrong_method(allowed: &'static str) -> Answered {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is allowed here\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 #[cfg(test)]

@@ -36,13 +36,8 @@ pub(super) fn of(status: &Status) -> String {
     let mut text = Text(String::new());
     text.family("uninterruptible_build_info", "gauge", "The version of the host.");
     text.value("uninterruptible_build_info", &[("version", &status.version)], 1);
-    text.single(
-        "uninterruptible_generation",
-        "gauge",
-        "Which process of the service this is, from 1.",
-        status.generation,
-    );
-    text.family("uninterruptible_state", "gauge", "What the process does: 1 for that, 0 for all else.");
+    text.single("uninterruptible_generation", "gauge", "Generation of the process, starting at 1.", status.generation);
+    text.family("uninterruptible_state", "gauge", "State of the process: 1 for the current state, 0 for the others.");
     for phase in Phase::ALL {
         text.value("uninterruptible_state", &[("state", &phase)], u8::from(phase == status.state));
     }
@@ -55,19 +50,24 @@ pub(super) fn of(status: &Status) -> String {
 
 fn connections(text: &mut Text, status: &Status) {
     let counted = &status.connections;
-    text.single("uninterruptible_connections_open", "gauge", "Connections that this process serves.", counted.open);
-    text.single("uninterruptible_connections_max", "gauge", "As many may be open at once.", counted.most);
+    text.single("uninterruptible_connections_open", "gauge", "Open connections of this process.", counted.open);
+    text.single(
+        "uninterruptible_connections_max",
+        "gauge",
+        "Limit of open connections (--max-connections).",
+        counted.most,
+    );
     let totals = &counted.totals;
     for (name, help, value) in [
-        ("uninterruptible_connections_accepted_total", "Connections that were accepted.", totals.accepted),
-        ("uninterruptible_connections_refused_total", "Connections of peers that may not connect.", totals.refused),
-        ("uninterruptible_connections_finished_total", "Connections that ended well.", totals.finished),
-        ("uninterruptible_requests_total", "Requests of HTTP that guests were made for.", totals.requests),
+        ("uninterruptible_connections_accepted_total", "Accepted connections.", totals.accepted),
+        ("uninterruptible_connections_refused_total", "Connections rejected by the access rules.", totals.refused),
+        ("uninterruptible_connections_finished_total", "Connections that finished without an error.", totals.finished),
+        ("uninterruptible_requests_total", "HTTP requests served by guests.", totals.requests),
     ] {
         text.single(name, "counter", help, value);
     }
     const FAILED: &str = "uninterruptible_connections_failed_total";
-    text.family(FAILED, "counter", "Connections that ended otherwise, by reason.");
+    text.family(FAILED, "counter", "Failed connections, by reason.");
     for reason in Reason::ALL {
         text.value(FAILED, &[("reason", &reason)], totals.failed.of(reason));
     }
@@ -75,35 +75,30 @@ fn connections(text: &mut Text, status: &Status) {
 
 fn restarts(text: &mut Text, status: &Status) {
     for (name, what, done) in [
-        ("uninterruptible_restarts_total", "Hot restarts, by whether the successor is the service.", &status.restarts),
-        ("uninterruptible_reloads_total", "Reloads, by whether they took effect.", &status.reloads),
+        ("uninterruptible_restarts_total", "Hot restarts, by outcome.", &status.restarts),
+        ("uninterruptible_reloads_total", "Reloads, by outcome.", &status.reloads),
     ] {
         text.family(name, "counter", what);
         text.value(name, &[("outcome", &"done")], done.done);
         text.value(name, &[("outcome", &"failed")], done.failed);
     }
-    text.single(
-        "uninterruptible_draining_generations",
-        "gauge",
-        "Other processes of the service that finish what they have.",
-        status.draining.len(),
-    );
+    text.single("uninterruptible_draining_generations", "gauge", "Draining generations.", status.draining.len());
     text.single(
         "uninterruptible_draining_connections",
         "gauge",
-        "Connections of those, as far as they have told.",
+        "Open connections of draining generations, as last reported.",
         status.draining.iter().filter_map(|draining| draining.connections).sum::<u64>(),
     );
 }
 
 fn plugins(text: &mut Text, status: &Status) {
     const LISTENER: &str = "uninterruptible_listener_accepting";
-    text.family(LISTENER, "gauge", "Whether this process accepts on the listener.");
+    text.family(LISTENER, "gauge", "1 if this process accepts on the listener, 0 if not.");
     for listener in &status.listeners {
         text.value(LISTENER, &[("address", &listener.address)], u8::from(listener.accepting));
     }
     const LOADED: &str = "uninterruptible_plugin_loaded_timestamp_seconds";
-    text.family(LOADED, "gauge", "When a plugin that serves was loaded, in seconds since 1970.");
+    text.family(LOADED, "gauge", "Load time of a plugin, in seconds since 1970.");
     for plugin in &status.plugins {
         let labels: [(&str, &dyn Display); 4] = [
             ("plugin", &plugin.name),
@@ -120,20 +115,20 @@ fn process(text: &mut Text, status: &Status) {
     text.single(
         "process_start_time_seconds",
         "gauge",
-        "When the process was started, in seconds since 1970.",
+        "Start time of the process, in seconds since 1970.",
         since_1970(status.started),
     );
     if let Some(seconds) = process.cpu_seconds {
         text.single("process_cpu_seconds_total", "counter", "CPU time of the process.", seconds);
     }
     if let Some(bytes) = process.resident_bytes {
-        text.single("process_resident_memory_bytes", "gauge", "Memory that the process has in use.", bytes);
+        text.single("process_resident_memory_bytes", "gauge", "Resident memory of the process, in bytes.", bytes);
     }
     if let Some(open) = process.open_descriptors {
         text.single("process_open_fds", "gauge", "Open descriptors.", open);
     }
     if let Some(most) = process.most_descriptors {
-        text.single("process_max_fds", "gauge", "As many descriptors may be open.", most);
+        text.single("process_max_fds", "gauge", "Limit of open descriptors.", most);
     }
 }
 

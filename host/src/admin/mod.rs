@@ -14,7 +14,6 @@ mod address;
 mod desk;
 mod endpoint;
 pub(crate) mod http;
-pub(crate) mod message;
 mod metrics;
 mod order;
 mod page;

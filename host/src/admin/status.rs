@@ -54,7 +54,7 @@ pub enum Phase {
     Watching,
     /// It serves, and can be rolled back.
     Probation,
-    /// It finishes what it has; another process serves.
+    /// It draining; another process serves.
     Draining,
     /// It finishes what it has; nobody serves.
     Stopping,
@@ -76,12 +76,12 @@ impl Phase {
     pub(super) fn described(self) -> &'static str {
         match self {
             Self::Serving => "serves",
-            Self::Offering => "serves, and gets a successor ready",
-            Self::Committed => "serves until its successor does",
-            Self::Watching => "watches its successor, which serves",
-            Self::Probation => "serves, watched by its predecessor, and can be rolled back",
-            Self::Draining => "finishes what it has; another process serves",
-            Self::Stopping => "stops, and finishes what it has",
+            Self::Offering => "serving, and starting a successor",
+            Self::Committed => "serving until its successor does",
+            Self::Watching => "watching its successor, which serves",
+            Self::Probation => "serving, watched by its predecessor; a rollback is possible",
+            Self::Draining => "draining; another process serves",
+            Self::Stopping => "stopping and draining",
         }
     }
 }

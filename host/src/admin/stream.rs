@@ -1,58 +1,95 @@
-//! A connected socket, unix or tcp alike: read, written, ended.
+//! A connected socket, unix or tcp alike, as the HTTP library reads and writes it.
 
 use crate::system::kernel;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
-use std::{io, os::fd::OwnedFd, time::Duration};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time,
+use std::{
+    io,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
+use tokio::{io::unix::AsyncFd, time};
 
-/// What is discarded of what a peer sends beyond its request, and for how long.
+/// Bytes that are read at a time.
+const PIECE: usize = 8 << 10;
+
+/// Bytes that a peer may send beyond its request, and the time for them.
 const DISCARDED: usize = 1 << 20;
 const DISCARDING: Duration = Duration::from_secs(1);
 
-pub(crate) struct Stream(AsyncFd<OwnedFd>);
+/// Cheap to clone: all clones are one socket.
+#[derive(Clone)]
+pub(crate) struct Stream(Arc<AsyncFd<OwnedFd>>);
 
 impl Stream {
-    /// One that does not block. Needs a runtime.
+    /// Takes a socket that does not block. Needs a runtime.
     pub(crate) fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
-        kernel::watched(socket.into()).map(Self)
+        kernel::watched(socket.into()).map(|socket| Self(Arc::new(socket)))
     }
 
-    /// Reads what is there, or waits until something is; 0 at the end.
-    pub(super) async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            if let Ok(done) = ready.try_io(|socket| Ok(recv(socket, &mut *into, RecvFlags::empty())?.0)) {
-                return done;
-            }
-        }
-    }
-
-    /// Writes all of it.
-    pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let sent = self.0.async_io(Interest::WRITABLE, |socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?));
-            bytes = bytes.get(sent.await?..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    /// Ends it so that what was written arrives: closing it with something unread would break it off.
+    /// Closes the sending side and discards unread input, which would otherwise reset the connection before the peer has read the
+    /// answer.
     pub(super) async fn end(self) {
-        // Where the peer is gone there is nobody to tell.
+        // A peer that is gone needs no end.
         shutdown(self.0.get_ref(), Shutdown::Write).ok();
-        let mut sink = [0; 4096];
+        let mut sink = [0; PIECE];
         let discard = async {
             let mut discarded = 0;
-            while let Ok(read @ 1..) = self.read(&mut sink).await {
-                discarded += read;
+            while let Ok(mut ready) = self.0.readable().await {
+                match ready.try_io(|socket| Ok(recv(socket, &mut sink, RecvFlags::empty())?.0)) {
+                    Ok(Ok(read @ 1..)) => discarded += read,
+                    Ok(_) => break,
+                    Err(_would_block) => {}
+                }
                 if discarded > DISCARDED {
                     break;
                 }
             }
         };
         drop(time::timeout(DISCARDING, discard).await);
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            // On the stack, since the library's buffer is not initialised.
+            let mut piece = [0; PIECE];
+            let piece = piece.get_mut(..buffer.remaining().min(PIECE)).unwrap_or_default();
+            match ready.try_io(|socket| Ok(recv(socket, &mut *piece, RecvFlags::empty())?.0)) {
+                Ok(read) => {
+                    buffer.put_slice(piece.get(..read?).unwrap_or_default());
+                    return Poll::Ready(Ok(()));
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.0.poll_write_ready(context))?;
+            if let Ok(sent) = ready.try_io(|socket| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)) {
+                return Poll::Ready(sent);
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shutdown(self.0.get_ref(), Shutdown::Write).map_err(io::Error::from))
     }
 }

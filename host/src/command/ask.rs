@@ -1,16 +1,16 @@
 //! The subcommands that ask a host that runs: each asks, tells the answer in a line, and ends as it says.
 
 use crate::{
-    admin::{
-        Answer, Outcome,
-        message::{self, Error as MessageError},
-        stream::Stream,
-    },
+    admin::{Answer, Outcome, stream::Stream},
     command,
     config::{Asking, What},
     net::Bind,
     record::{exit::Exit, log},
 };
+use bytes::Bytes;
+use http::{Method, Request, header::HOST};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
 use serde_json::Value;
 use std::{
     io,
@@ -35,15 +35,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("nobody answers there ({0}): is the host running, with the same --admin?")]
+    #[error("no host answers there ({0}): is it running, with the same --admin?")]
     Nobody(io::Error),
-    #[error("{0}: the endpoint is for the user of the host, and root")]
+    #[error("{0}: only the user of the host and root may connect")]
     Forbidden(io::Error),
-    #[error("nobody answered within {}", humantime::format_duration(*.0))]
+    #[error("no answer within {}", humantime::format_duration(*.0))]
     Late(Duration),
-    #[error("the connection broke before an answer came ({0})")]
+    #[error("the connection closed before the answer ({0})")]
     Broken(String),
-    #[error("what answers there is no host of this program ({0})")]
+    #[error("the server there is not an uninterruptible-host ({0})")]
     Strange(String),
 }
 
@@ -88,7 +88,7 @@ impl Asking {
         let before = generation(&self.status().await?);
         let until = Instant::now() + SUCCESSION;
         loop {
-            let asked = self.once("POST", verb).await;
+            let asked = self.once(Method::POST, verb).await;
             match asked.and_then(|(status, body)| answer(status, &body)) {
                 Ok(Answer { outcome: Outcome::Done, detail }) => return Ok((Exit::Finished, detail)),
                 Ok(Answer { outcome: Outcome::Elsewhere, .. }) if Instant::now() < until => time::sleep(PAUSE).await,
@@ -111,7 +111,7 @@ impl Asking {
                     let told = format!("generation {} serves (process {})", generation(&status), status["pid"]);
                     return match self.what {
                         What::Restart | What::RestartUntilSettled => Ok((Exit::Finished, told)),
-                        _ => Ok((Exit::CutShort, format!("the process that was asked is gone; {told}"))),
+                        _ => Ok((Exit::CutShort, format!("the process ended before it answered; {told}"))),
                     };
                 }
                 Ok(_) if Instant::now() < until => {}
@@ -128,18 +128,18 @@ impl Asking {
     }
 
     async fn status(&self) -> Result<Value, Error> {
-        let (status, body) = self.once("GET", "/status").await?;
+        let (status, body) = self.once(Method::GET, "/status").await?;
         match serde_json::from_slice::<Value>(&body) {
             Ok(value) if status == 200 && value.get("generation").is_some() => Ok(value),
             _ => Err(Error::Strange(format!("{status}"))),
         }
     }
 
-    /// One request, at whoever answers.
-    async fn once(&self, method: &str, path: &str) -> Result<(u16, Vec<u8>), Error> {
+    /// Sends one request, and returns the status and the body of its answer.
+    async fn once(&self, method: Method, path: &str) -> Result<(u16, Vec<u8>), Error> {
         let bind = self.address.bind().clone();
         let connected = tokio::task::spawn_blocking(move || connect(&bind));
-        let socket = match time::timeout(CONNECT, connected).await {
+        let stream = match time::timeout(CONNECT, connected).await {
             Ok(Ok(Ok(socket))) => Stream::new(socket).map_err(Error::Nobody)?,
             Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(Error::Forbidden(error));
@@ -148,11 +148,24 @@ impl Asking {
             Ok(Err(bug)) => return Err(Error::Strange(bug.to_string())),
             Err(_elapsed) => return Err(Error::Late(CONNECT)),
         };
-        let broken = |error: MessageError| Error::Broken(error.to_string());
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        socket.write(request.as_bytes()).await.map_err(|error| broken(error.into()))?;
-        message::response(&socket, LONGEST_ANSWER).await.map_err(broken)
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost").body(Empty::<Bytes>::new());
+        let request = request.map_err(|bug| Error::Strange(bug.to_string()))?;
+        let (mut requests, connection) = http1::handshake(stream).await.map_err(broken)?;
+        // The connection ends once the sender is dropped.
+        let exchange = async move {
+            let response = requests.send_request(request).await.map_err(broken)?;
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
+            let body = body.map_err(|error| Error::Broken(error.to_string()))?;
+            Ok((status, body.to_bytes().into()))
+        };
+        let (answered, _closed) = tokio::join!(exchange, connection);
+        answered
     }
+}
+
+fn broken(error: hyper::Error) -> Error {
+    if error.is_parse() { Error::Strange(error.to_string()) } else { Error::Broken(error.to_string()) }
 }
 
 /// Waits where as many as may are waiting already.

@@ -95,7 +95,7 @@ fn memories(memories: Memories, given: usize) -> String {
     let Memories { count, initial, maximum } = memories;
     let maximum = match maximum {
         _ if count == 0 => return "none".to_owned(),
-        None => "no bound of its own".to_owned(),
+        None => "no limit of its own".to_owned(),
         Some(maximum) => format!("at most {}", mebibytes(maximum)),
     };
     let what = if count == 1 { "1 memory".to_owned() } else { format!("{count} memories, together") };

@@ -83,7 +83,7 @@ fn compile(looking: &Looking) -> Exit {
             say(&format!("compiled {} in {} ms to {}\n", looking.plugin.display(), took.as_millis(), entry.display()))
         }
         Ok(Compiled { entry, took: None }) => {
-            say(&format!("{} was compiled already: {}\n", looking.plugin.display(), entry.display()))
+            say(&format!("{} is already compiled: {}\n", looking.plugin.display(), entry.display()))
         }
         Err(problem) => {
             log::complain(&format!("compile {}: {problem}", looking.plugin.display()));

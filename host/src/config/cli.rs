@@ -1,4 +1,4 @@
-//! What was typed: the options, their help, their environment variables. Nothing is judged here; `config` does that.
+//! The command line: options, help, environment variables. Nothing is validated here; `config` does that.
 
 pub(crate) mod options;
 mod refused;
@@ -16,11 +16,11 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, next_line_help = false, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Example: uninterruptible-host --plugin hello.wasm --bind tcp://0.0.0.0:7000\n\
-    Times have a unit, as in 500ms, 30s or 5m; sizes too, as in 64MiB. A configuration file has the same names, without the dashes.\n\n\
-    Signals: USR1 restarts without losing a connection, HUP reads plugins and listeners' options anew, \
-    TERM or INT shuts down gracefully, a second one at once.\n\
-    Exit codes: 0 finished, 1 cut short, 2 wrong usage or configuration, 3 refused by the system, 70 a bug, \
-    75 the service was handed back.")]
+    Times have a unit, as in 500ms, 30s or 5m. Sizes have one too, as in 64MiB. A configuration file uses the option names without dashes.\n\n\
+    Signals: USR1 restarts without dropping a connection, HUP reloads plugins, certificates and listener options and reopens \
+    the log, TERM or INT stops gracefully, a second one at once.\n\
+    Exit codes: 0 success, 1 connections were cut, 2 usage or configuration error, 3 system error, 70 bug, \
+    75 handed back to the predecessor.")]
 struct CommandLine {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -29,65 +29,65 @@ struct CommandLine {
     options: Options,
 }
 
-/// What to do instead of serving.
+/// A subcommand.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Check everything that serving checks at boot, print the resolved configuration, and exit.
+    /// Check the configuration, plugins and files without serving, and print the resolved configuration.
     Check {
         #[command(flatten)]
         options: Box<Options>,
     },
-    /// Show how a running host is, as it says at its --admin endpoint.
+    /// Show the status of a running host.
     Status {
         #[command(flatten)]
         host: RunningHost,
-        /// As the endpoint says it, for programs.
+        /// Print the status as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Have a running host restart hot, and wait until its successor serves. Ends with 1 where it fails.
+    /// Restart a running host without dropping connections, and wait until the successor serves. Exits with 1 if that fails.
     Restart {
         #[command(flatten)]
         host: RunningHost,
-        /// Wait until there is no way back: until the rollback window is over.
+        /// Wait until the rollback window is over.
         #[arg(long)]
         wait_settled: bool,
     },
-    /// Have the predecessor serve again, within the rollback window of a restart; or call off a restart that is under way.
+    /// Return to the predecessor within the rollback window of a restart, or abort a restart that is under way.
     Rollback {
         #[command(flatten)]
         host: RunningHost,
     },
-    /// Have a running host read its plugins, TLS files and listeners' options anew, and wait until it has.
+    /// Reload plugins, TLS files and listener options of a running host, and wait for the outcome.
     Reload {
         #[command(flatten)]
         host: RunningHost,
     },
-    /// Have a running host stop: it finishes what is open. A second time cuts.
+    /// Stop a running host after its open connections have finished. A second stop closes them at once.
     Stop {
         #[command(flatten)]
         host: RunningHost,
     },
-    /// Show what a plugin is, what it exports and imports, and what of that a guest is given and denied.
+    /// Show what a plugin exports and imports, and which imports a guest is granted.
     Inspect(PluginFile),
-    /// Compile a plugin into the cache, so that neither a start nor a reload has to.
+    /// Compile a plugin into the cache ahead of a start or a reload.
     Compile(PluginFile),
-    /// Write a project for a plugin into a directory of its name: a handler, its test and `./build`, which work as they are.
+    /// Create a directory with a new plugin: a handler, a test and a build script.
     New(NewProject),
 }
 
-/// What was typed.
+/// The parsed command line.
 #[derive(Clone, Debug)]
 pub struct Arguments {
-    /// What to do instead of serving.
+    /// The subcommand, if any.
     pub command: Option<Command>,
     /// The options of serving, with the defaults of those that were not given.
     pub options: Options,
-    /// Those that were given.
+    /// The options that were given.
     pub given: Vec<Given>,
 }
 
-/// What this program does besides serving.
+/// What a subcommand is to do.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// To say whether serving would begin, and with what.
@@ -105,11 +105,11 @@ pub enum Command {
 /// A project to begin a plugin with.
 #[derive(Args, Clone, Debug)]
 pub struct NewProject {
-    /// What the handler is written in: rust, c, js or python.
+    /// Language of the handler: rust, c, js or python.
     #[arg(long, value_name = "LANGUAGE")]
     pub lang: String,
 
-    /// How it is called: lower case letters, digits and dashes.
+    /// Name of the plugin: lower case letters, digits and dashes.
     #[arg(value_name = "NAME")]
     pub name: String,
 }
@@ -117,15 +117,15 @@ pub struct NewProject {
 /// A host that runs, and how it is found.
 #[derive(Args, Clone, Debug)]
 pub struct RunningHost {
-    /// Its endpoint: what it was given as --admin.
+    /// Admin endpoint of the host, as given to its --admin.
     #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_ADMIN")]
     pub admin: Option<String>,
 
-    /// Its configuration file, where that names the endpoint.
+    /// Configuration file of the host, if that names the endpoint.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// How long its answer may take.
+    /// Time to wait for the outcome.
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub timeout: String,
 }
@@ -133,23 +133,23 @@ pub struct RunningHost {
 /// A plugin that is looked at and not served.
 #[derive(Args, Clone, Debug)]
 pub struct PluginFile {
-    /// Its file.
+    /// File of the plugin.
     #[arg(value_name = "PLUGIN")]
     pub plugin: PathBuf,
 
-    /// What it is taken for, as for serving.
+    /// Kind to take the plugin for, as when serving.
     #[arg(long, value_name = "KIND", env = "UNINTERRUPTIBLE_PLUGIN_KIND", default_value = "auto")]
     pub plugin_kind: String,
 
-    /// Where compiled plugins are kept, or `none` [default: as for serving].
+    /// Directory for compiled plugins, or `none` [default: as when serving].
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
 
-    /// Refuse plugins of WASI 0.3.
+    /// Reject plugins that use WASI 0.3.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3")]
     pub disable_wasi_0_3: bool,
 
-    /// Memory that one guest may have.
+    /// Memory of one guest.
     #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB")]
     pub guest_memory: String,
 }
@@ -192,6 +192,11 @@ impl Arguments {
         };
         Ok(Self { command, options, given })
     }
+}
+
+/// The command line's definition, for the documents that are generated from it.
+pub fn definition() -> clap::Command {
+    CommandLine::command()
 }
 
 /// What there is where nothing was typed and no variable is set.

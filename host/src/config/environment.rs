@@ -81,7 +81,7 @@ impl FromStr for Anchored {
             "auto" => Ok(Self::Auto),
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
-            _ => Err("is none of auto, always, never"),
+            _ => Err("is not one of auto, always, never"),
         }
     }
 }
@@ -126,7 +126,7 @@ pub(super) fn default_bind() -> Result<Bind, Error> {
     let number = Some(&*port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
     match number.and_then(|port| port.parse().ok()) {
         Some(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
-        None => Err(Error::value("PORT", port, "is no number from 0 to 65535; set one, unset it, or give --bind")),
+        None => Err(Error::value("PORT", port, "is not a number from 0 to 65535; set one, unset it, or give --bind")),
     }
 }
 

@@ -28,10 +28,10 @@ pub enum Error {
     )]
     Channel(OsString),
     /// The boot directory is gone, or cannot be named.
-    #[error("the working directory cannot be found out ({0}); start in one that exists, or set APP_ROOT")]
+    #[error("the working directory is unknown ({0}); start in a directory that exists, or set APP_ROOT")]
     Directory(io::Error),
     /// Whoever started this program gave it no name.
-    #[error("the name of this program cannot be found out (argv[0] is {0:?}); give --start-command")]
+    #[error("the path of this program is unknown (argv[0] is {0:?}); give --start-command")]
     Program(OsString),
     /// A host is to be asked, and nothing says where.
     #[error("--admin is missing: give the address that the host was given, or the --config that it is in")]
@@ -41,7 +41,7 @@ pub enum Error {
     NoPlugin(Bind),
     /// A route that no connection can take.
     #[error(
-        "{place}: a [[listener.route]] is chosen by what TLS tells, and {bind} speaks none: give it a tls-certificate, or leave the route out"
+        "{place}: a [[listener.route]] needs TLS, and {bind} has none: give it a tls-certificate, or remove the route"
     )]
     RouteWithoutTls {
         /// The listener.
@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// A route that comes too late.
     #[error(
-        "--config {place}: this [[listener.route]] is never taken: the one of {first} is for all that it is for, and comes first; put it before that, or leave it out"
+        "--config {place}: this [[listener.route]] never matches, because the route of {first} takes all of its connections; move it before that route, or remove it"
     )]
     RouteNeverTaken {
         /// Where it is written.
@@ -75,7 +75,7 @@ pub enum Error {
     #[error(transparent)]
     File(FileError),
     /// A path that cannot be told in a file or on a terminal.
-    #[error("a path on the command line is no text: with --config, every path must be UTF-8")]
+    #[error("a path on the command line is not text: with --config, every path must be UTF-8")]
     NotText,
     /// This program is wrong.
     #[error("a bug in uninterruptible-host: {0}")]

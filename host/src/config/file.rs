@@ -90,14 +90,14 @@ pub(super) enum Problem {
     #[error("{key} has {found} in its list, which takes texts or numbers")]
     InList { key: String, found: &'static str },
     #[error(
-        "there is no table {key}{}; options have the names that --help has, above all [[listener]]s or in one of them", instead(key), key = Shown::of(key)
+        "there is no table {key}{}; put options, with their names from --help, above the first [[listener]] or into one", instead(key), key = Shown::of(key)
     )]
     UnknownTable { key: String },
     #[error("[{0}] is a single table, and there may be several of them; write [[{0}]], with two brackets")]
     OneTable(&'static str),
     #[error("there is no option {key}{}", meant_instead(key, near.as_deref()), key = Shown::of(key))]
     Unknown { key: String, near: Option<String> },
-    #[error("{key:?} is no option of a single {of}; put it {to}")]
+    #[error("{key:?} is not an option of a single {of}; put it {to}")]
     Misplaced { key: String, of: &'static str, to: &'static str },
     #[error("a [[listener.route]] needs a server-name or an alpn, by which it is chosen")]
     NoChoice,

@@ -179,7 +179,7 @@ fn route(bind: &Bind, tls: Option<&tls::Settings>, layer: &RouteLayer) -> Result
     };
     let alpn: Option<tls::Protocol> = layer.alpn.as_deref().map(|name| parse("alpn", name)).transpose()?;
     if let Some(protocol) = alpn.as_ref().filter(|protocol| !tls.alpn.contains(protocol)) {
-        let remedy = "is not among the listener's tls-alpn, and would never be agreed upon; put it there too";
+        let remedy = "is not among the listener's tls-alpn, so that no client could negotiate it; add it there";
         return Err(Error::value("alpn", String::from_utf8_lossy(protocol.as_ref()), remedy));
     }
     Ok(Route {

@@ -332,8 +332,9 @@ fn file(option: &'static str, path: Option<PathBuf>, example: &str) -> Result<Op
             Ok(Some(boot_directory().map_err(Error::Directory)?.join(path)))
         }
         Some(path) => {
-            let remedy =
-                |_error| Error::value(option, path.display(), format!("names no file: give one, as in {example}"));
+            let remedy = |_error| {
+                Error::value(option, path.display(), format!("is not the name of a file: give one, as in {example}"))
+            };
             path::absolute(&path).map(Some).map_err(remedy)
         }
         None => Ok(None),

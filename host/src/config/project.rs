@@ -24,7 +24,7 @@ impl FromStr for Language {
             "c" => Ok(Self::C),
             "js" | "javascript" => Ok(Self::JavaScript),
             "python" => Ok(Self::Python),
-            _ => Err("is none of rust, c, js, python"),
+            _ => Err("is not one of rust, c, js, python"),
         }
     }
 }

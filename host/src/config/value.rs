@@ -41,7 +41,7 @@ pub(super) fn parse_all<T: FromStr<Err: Display> + FromIterator<T>>(
 }
 
 pub(super) fn truth(option: &'static str, text: &str) -> Result<bool, Error> {
-    text.parse().map_err(|_error| Error::value(option, text, "is none of true, false"))
+    text.parse().map_err(|_error| Error::value(option, text, "is not one of true, false"))
 }
 
 /// A whole number that is not zero.
@@ -64,7 +64,7 @@ pub(super) fn duration(option: &'static str, text: &str) -> Result<Duration, Err
     // A year is longer than any process here lives, and keeps every deadline far from overflow.
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err(Error::value(option, text, "is no time at all; give at least 1ms")),
+        Ok(Duration::ZERO) => Err(Error::value(option, text, "is zero; give at least 1ms")),
         Ok(time) if time <= LONGEST => Ok(time),
         Ok(_) => Err(Error::value(option, text, "is longer than a year; give less")),
         Err(_) => Err(Error::value(option, text, REMEDY)),
@@ -74,7 +74,9 @@ pub(super) fn duration(option: &'static str, text: &str) -> Result<Duration, Err
 pub(super) fn optional_duration(option: &'static str, text: &str) -> Result<Option<Duration>, Error> {
     match duration(option, text) {
         _ if text == "none" => Ok(None),
-        Err(Error::Value { value, remedy, .. }) => Err(Error::value(option, value, format!("{remedy}; none is off"))),
+        Err(Error::Value { value, remedy, .. }) => {
+            Err(Error::value(option, value, format!("{remedy}; none disables it")))
+        }
         time => time.map(Some),
     }
 }
@@ -87,7 +89,7 @@ pub(super) fn plugin_kind(text: &str) -> Result<Option<Kind>, Error> {
 /// Binary units as in `64MiB`, decimal ones as in `64MB`.
 pub(super) fn size(option: &'static str, text: &str) -> Result<usize, Error> {
     match bytes(option, text)? {
-        0 => Err(Error::value(option, text, "is no memory at all; a small guest needs 2MiB")),
+        0 => Err(Error::value(option, text, "is zero; a small guest needs 2MiB")),
         bytes => Ok(bytes),
     }
 }
@@ -97,9 +99,11 @@ pub(super) fn kept_memory(text: &str) -> Result<Option<usize>, Error> {
     const OPTION: &str = "--guest-memory-kept";
     match bytes(OPTION, text) {
         _ if text == "auto" => Ok(None),
-        Err(Error::Value { value, remedy, .. }) => {
-            Err(Error::value(OPTION, value, format!("{remedy}; auto goes by the plugin and the memory that there is")))
-        }
+        Err(Error::Value { value, remedy, .. }) => Err(Error::value(
+            OPTION,
+            value,
+            format!("{remedy}; auto depends on the plugin and the memory of the machine"),
+        )),
         kept => kept.map(Some),
     }
 }

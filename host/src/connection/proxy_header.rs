@@ -65,7 +65,7 @@ pub enum Malformed {
     #[error("a header of version 2 has version and command {0:#04x}, which is neither LOCAL nor PROXY")]
     Command(u8),
     /// A family that does not exist, or datagrams, which do not come over a stream.
-    #[error("a header of version 2 has address family {0:#04x}, which is none of TCP and unix streams")]
+    #[error("a header of version 2 has address family {0:#04x}, which is not one of TCP and unix streams")]
     Family(u8),
     /// More than is taken.
     #[error("a header of version 2 is {0} bytes long; at most {LONGEST} are taken")]

@@ -80,7 +80,7 @@ pub enum Error {
     TooLong,
     /// Descriptors are missing, or are too many.
     #[error(
-        "{came} descriptors instead of {announced}; where some are missing, the descriptor limit was met (ulimit -n, or LimitNOFILE=)"
+        "{came} descriptors instead of {announced}; if some are missing, the descriptor limit was reached (ulimit -n, or LimitNOFILE=)"
     )]
     Descriptors {
         /// How many the message speaks of.

@@ -92,7 +92,7 @@ fn remedy(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::NotFound => "; put the program there, or give --start-command another one at the next start",
         _ if error.raw_os_error() == Some(Errno::ENOEXEC as i32) => {
-            "; it is not a program of this machine: was it copied whole, and for this kind of processor?"
+            "; it is not an executable for this machine: check that the file is complete and built for this processor"
         }
         _ => "",
     }

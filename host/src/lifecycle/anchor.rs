@@ -72,7 +72,7 @@ pub enum Error {
         source: io::Error,
     },
     /// No socket, no handler, no pidfd.
-    #[error("--anchor: the system refuses {what}: {source}; --anchor=never does without")]
+    #[error("--anchor: cannot set up {what}: {source}; --anchor=never works without it")]
     System {
         /// What was asked for.
         what: &'static str,

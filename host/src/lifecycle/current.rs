@@ -74,8 +74,8 @@ impl Lifecycle {
     pub(super) fn reloaded(&mut self, serving: &Serving, outcome: Result<(), String>) {
         serving.connections.counters().reloaded(outcome.is_ok());
         let (outcome, detail) = match outcome {
-            Ok(()) => (Outcome::Done, "new connections get what was read".to_owned()),
-            Err(why) => (Outcome::Failed, format!("everything stays as it was: {why}")),
+            Ok(()) => (Outcome::Done, "new connections get the new version".to_owned()),
+            Err(why) => (Outcome::Failed, format!("nothing changed: {why}")),
         };
         self.waiting.reload_is(outcome, &detail);
     }
@@ -99,7 +99,7 @@ impl Lifecycle {
 
     /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
     pub(super) fn reload(&self, serving: &mut Serving, saved: Option<Saved>) {
-        self.notifier.reloading(&self.status("serves, and reads its configuration anew"));
+        self.notifier.reloading(&self.status("serving, reloading its configuration"));
         serving.reload(&self.config, &self.ticket_keys, saved);
     }
 
@@ -119,11 +119,11 @@ impl Lifecycle {
 
     pub(super) fn restart(&mut self, serving: Serving) -> State {
         // Before anything can fail: a service manager that has sent the signal waits for both words.
-        self.notifier.reloading(&self.status("serves, and gets a successor ready"));
+        self.notifier.reloading(&self.status("serving, and starting a successor"));
         if let Some(reason) = self.ends_with_this_process().or_else(|| self.too_many(&serving)) {
             error!(command = "restart", detail = %reason, "command rejected");
             self.restart_refused(&serving, &reason);
-            self.notifier.ready(&self.status("serves; its last restart was refused"));
+            self.notifier.ready(&self.status("serves; its last restart was rejected"));
             return State::Serving(serving);
         }
         let estate = serving.estate(self.generation, self.ticket_keys(&serving));
@@ -134,7 +134,7 @@ impl Lifecycle {
             }
             Err(failure) => {
                 error!(error = %failure, "restart failed, still serving");
-                self.restart_failed(&serving, &format!("generation {} serves on: {failure}", self.generation));
+                self.restart_failed(&serving, &format!("generation {} continues: {failure}", self.generation));
                 self.notifier.ready(&self.status("serves; its last restart failed"));
                 State::Serving(serving)
             }

@@ -147,7 +147,7 @@ impl Lifecycle {
                 match verb {
                     Verb::Stop if told == Told::ByPredecessor => {
                         info!(open, "already stopping");
-                        asker.done(format!("stopping already; {open} connections are open, and a second stop cuts them"));
+                        asker.done(format!("already stopping; {open} connections are open, and a second stop closes them"));
                         told = Told::BySignal;
                     }
                     Verb::Stop => {
@@ -161,7 +161,7 @@ impl Lifecycle {
                     }
                     Verb::Reload => {
                         info!(command = word, detail = "this process is stopping", "only the log reopens");
-                        asker.refused("this process stops; only its log file was opened anew");
+                        asker.refused("this process is stopping; only its log file was reopened");
                     }
                 }
             }

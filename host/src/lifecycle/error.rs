@@ -35,7 +35,7 @@ pub enum Error {
         served: Key,
     },
     /// A listener that was offered is not what it is said to be.
-    #[error("the predecessor's offer is refused: {0}")]
+    #[error("the predecessor's offer is rejected: {0}")]
     Offered(#[from] AdoptError),
     /// What the service manager has passed cannot be served.
     #[error("descriptor {number}: {problem}{remedy}", remedy = remedy(problem))]
@@ -55,8 +55,7 @@ pub enum Error {
     },
     /// The service manager has passed what nobody would serve.
     #[error(
-        "descriptor {number} was passed as {key}, and no --bind takes it, so that its clients would wait without end: give --bind systemd: \
-         for all that is passed, or remove it from the socket unit"
+        "descriptor {number} was passed as {key}, and no --bind serves it, so its clients would wait forever: give --bind systemd: to serve all passed sockets, or remove it from the socket unit"
     )]
     Unserved {
         /// Its number.
@@ -90,7 +89,7 @@ pub enum Error {
     #[error(transparent)]
     Privilege(#[from] privilege::Error),
     /// A path cannot be given to that user.
-    #[error("--user: {what} cannot be given to that user: {source}")]
+    #[error("--user: cannot change the owner of {what}: {source}")]
     Ownership {
         /// Which.
         what: String,
@@ -107,7 +106,7 @@ pub enum Error {
     #[error("signal handlers: {0}")]
     Signals(io::Error),
     /// The system refused threads or a reactor.
-    #[error("--workers: the system refuses threads or a reactor: {0}")]
+    #[error("--workers: cannot start threads or a reactor: {0}")]
     Runtime(io::Error),
     /// The system refused what is needed to watch plugins.
     #[error("--watch: {0}")]

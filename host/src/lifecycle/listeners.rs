@@ -129,16 +129,16 @@ impl Given {
                     .into()
             }
             ([_, ..], ..) => format!(
-                "what was passed is {}: bind that, or set FileDescriptorName= in the socket unit",
+                "the passed sockets are {}: bind one of them, or set FileDescriptorName= in the socket unit",
                 self.passed.join(", ")
             ),
             ([], Some(pid), _) => format!(
-                "what was passed is for process {pid} (LISTEN_PID), and this is process {}: have what stands between the two execute this \
-                 program, or leave it out",
+                "what was passed is for process {pid} (LISTEN_PID), and this is process {}: the program in between must exec this one, or be left out",
                 process::id()
             ),
             ([], None, _) => {
-                "nothing was passed to this process (LISTEN_FDS): start it by a socket unit, or bind an address".into()
+                "no socket was passed to this process (LISTEN_FDS): start it from a socket unit, or bind an address"
+                    .into()
             }
         }
     }

@@ -47,7 +47,7 @@ pub enum Error {
         source: io::Error,
     },
     /// It is there, and has not answered in time.
-    #[error("NOTIFY_SOCKET {}: the supervisor has not read what it was told in time", socket.display())]
+    #[error("NOTIFY_SOCKET {}: the supervisor did not read the notification in time", socket.display())]
     Silent {
         /// Where it is.
         socket: OsString,

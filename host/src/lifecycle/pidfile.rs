@@ -51,7 +51,7 @@ pub struct Error {
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("names no file: give one, as in /run/uninterruptible-host.pid")]
+    #[error("is not the name of a file: give one, as in /run/uninterruptible-host.pid")]
     NoName,
     #[error("its directory does not exist: create it, or name another")]
     NoDirectory,

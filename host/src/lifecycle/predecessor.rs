@@ -61,13 +61,13 @@ impl Lifecycle {
                     order.asker.done(stops(&serving));
                     info!(successor = successor.pid(), "restart aborted by a stop");
                     successor.discard("the service was told to stop", ABORT).await;
-                    self.restart_failed(&serving, "called off: the service was told to stop");
+                    self.restart_failed(&serving, "aborted: the service was told to stop");
                     return self.stop(serving, Told::BySignal).await;
                 }
                 admin::Verb::Rollback => {
                     self.waiting.for_rollback(order.asker);
                     let state = self.failed(serving, successor, &offer::Error::CalledOff, deferred).await;
-                    let done = format!("the restart was called off; generation {} serves on", self.generation);
+                    let done = format!("the restart was aborted; generation {} continues", self.generation);
                     self.waiting.rollback_is(Outcome::Done, &done);
                     return state;
                 }
@@ -160,7 +160,7 @@ impl Lifecycle {
         let status = status.map_or_else(String::new, |status| format!(" ({status})"));
         let told = format!("{failure}{status}");
         error!(successor = pid, error = %told, "restart failed, still serving");
-        self.restart_failed(&serving, &format!("generation {} serves on: {failure}{status}", self.generation));
+        self.restart_failed(&serving, &format!("generation {} continues: {failure}{status}", self.generation));
         self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
             return self.stop(serving, Told::BySignal).await;
@@ -309,7 +309,7 @@ impl Lifecycle {
             };
         }
         if !successor.is_child() {
-            self.notifier.stopping(&self.status("has handed over, and waits for connections to finish"));
+            self.notifier.stopping(&self.status("handed over, draining connections"));
         }
         serving.hand_over(&claimed).await;
         if let Some(endpoint) = serving.endpoint.take().filter(|_| successor.takes_admin()) {
@@ -325,7 +325,7 @@ impl Lifecycle {
         }
         successor.tell(Message::Settled {}).await;
         info!(successor = successor.pid(), open = serving.connections.open(), "handed over, draining connections");
-        let told = format!("{}, and there is no way back", self.successor_serves(&successor));
+        let told = format!("{}, and the rollback window is over", self.successor_serves(&successor));
         self.waiting.restart_is(Until::Settled, Outcome::Done, &told);
         self.drain(serving, Heir::Successor(successor), Exit::Finished)
     }

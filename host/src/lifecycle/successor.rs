@@ -191,7 +191,7 @@ impl Lifecycle {
                     }
                 },
                 () = expired(overdue) => {
-                    let why = "the predecessor has not answered; this process serves on, unless it does yet";
+                    let why = "the predecessor did not answer; this process continues unless it answers later";
                     self.waiting.rollback_is(Outcome::Failed, why);
                     overdue = None;
                 }

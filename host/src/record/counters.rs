@@ -75,7 +75,7 @@ pub struct Totals {
     pub accepted: u64,
     /// Connections that were closed because the network rules reject their peers.
     pub refused: u64,
-    /// Connections that ended well.
+    /// Connections that finished without an error.
     pub finished: u64,
     /// HTTP requests for which the host made a guest.
     pub requests: u64,

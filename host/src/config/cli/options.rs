@@ -4,11 +4,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The options. As words, which `config` turns into what they mean; a configuration file has the same names for them.
+/// The options as text, which `config` parses. A configuration file has the same names.
 #[derive(Args, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Options {
-    /// File with further options, in TOML: those that are given neither here nor in the environment.
+    /// Configuration file in TOML. The command line and the environment win over it.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_CONFIG", help_heading = "Configuration")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
@@ -18,30 +18,26 @@ pub struct Options {
     #[expect(missing_docs, reason = "documentation here would become the help's")]
     pub listener: ListenerOptions,
 
-    /// Reload as soon as the file of a plugin has changed, for development: saving is deploying.
+    /// Reload as soon as a plugin's file changes, for development.
     #[arg(long, env = "UNINTERRUPTIBLE_WATCH", help_heading = "Plugin")]
     pub watch: bool,
 
-    /// Where compiled plugins are kept; only a directory that nobody else can write is used. `none` keeps nothing.
+    /// Directory for compiled plugins, which only this user may write, or `none` [default:
+    /// uninterruptible-host in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR", help_heading = "Plugin")]
-    #[arg(help = "Where compiled plugins are kept, or `none` [default: uninterruptible-host in $XDG_CACHE_HOME]")]
     pub cache_dir: Option<PathBuf>,
 
-    /// Refuse plugins of WASI 0.3, whose support in the engine is younger than that of 0.2.
+    /// Reject plugins that use WASI 0.3, whose support in the engine is young.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
 
-    /// Where to listen, as tcp://HOST:PORT or unix:///PATH?mode=0660; may be given more than once. With port 0 the system
-    /// chooses; without a mode the umask decides who may connect. systemd:NAME serves what a socket unit passes under that name,
-    /// systemd: all that it passes.
+    /// Address to listen on: tcp://HOST:PORT, unix:///PATH?mode=0660, or systemd:NAME for sockets
+    /// from a socket unit. Repeatable [default: tcp://0.0.0.0:$PORT if PORT is set, else
+    /// tcp://127.0.0.1:7000]
     #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_BIND", value_delimiter = ',', help_heading = "Listeners")]
-    #[arg(
-        help = "Where to listen: tcp://HOST:PORT, unix:///PATH?mode=0660, systemd:NAME or systemd:, any number of times [default: \
-                   tcp://0.0.0.0:$PORT where PORT is set, else tcp://127.0.0.1:7000]"
-    )]
     pub bind: Vec<String>,
 
-    /// Connections that the kernel queues for a listener; it silently caps this at net.core.somaxconn.
+    /// Length of the kernel's queue for each listener. The kernel caps it at net.core.somaxconn.
     #[arg(
         long,
         value_name = "COUNT",
@@ -51,26 +47,21 @@ pub struct Options {
     )]
     pub backlog: String,
 
-    /// Connections served at once; further ones wait in the kernel's queue.
+    /// Connections that are served at once; further ones wait in the kernel's queue [default: 4096,
+    /// or less if the descriptor limit is low]
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_MAX_CONNECTIONS", help_heading = "Limits")]
-    #[arg(
-        help = "Connections served at once; further ones wait in the kernel's queue [default: 4096, or what the descriptor limit allows]"
-    )]
     pub max_connections: Option<String>,
 
-    /// Threads that serve connections.
+    /// Threads that serve connections [default: one per processor]
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]
-    #[arg(help = "Threads that serve connections [default: one for each processor]")]
     pub workers: Option<String>,
 
-    /// The command that starts the successor at a hot restart, as words; no shell reads it.
+    /// Command that starts the successor, split into words without a shell [default: the command that
+    /// started this host]
     #[arg(long, value_name = "WORDS", env = "UNINTERRUPTIBLE_START_COMMAND", help_heading = "Hot restart")]
-    #[arg(
-        help = "The command that starts the successor, as words; no shell reads it [default: this one, its path followed anew]"
-    )]
     pub start_command: Option<String>,
 
-    /// How long a successor may take until it is ready for the handoff.
+    /// Time for a successor to get ready. After that the restart fails and the old process continues.
     #[arg(
         long,
         value_name = "TIME",
@@ -80,7 +71,7 @@ pub struct Options {
     )]
     pub ready_timeout: String,
 
-    /// How long the predecessor watches a successor that serves, and takes over again if it dies. `0s` is off.
+    /// Time in which the old process takes over again if its successor dies. `0s` disables it.
     #[arg(
         long,
         value_name = "TIME",
@@ -90,7 +81,7 @@ pub struct Options {
     )]
     pub rollback_window: String,
 
-    /// How long a predecessor may serve what it had accepted, or `none`: idle connections end by --idle-timeout.
+    /// Time for the old process to finish its connections after a restart, or `none`.
     #[arg(
         long,
         value_name = "TIME",
@@ -100,7 +91,7 @@ pub struct Options {
     )]
     pub handoff_drain_timeout: String,
 
-    /// Earlier generations that may drain at once; a further restart is refused.
+    /// Old processes that may drain at once. Further restarts are rejected.
     #[arg(
         long,
         value_name = "COUNT",
@@ -110,15 +101,15 @@ pub struct Options {
     )]
     pub max_draining: String,
 
-    /// Socket at which a successor that is no child of this process asks for the service. Mode 0600, own user and root only.
+    /// Unix socket at which a new process that this one did not start can take over. Mode 0600.
     #[arg(long, value_name = "PATH", env = "UNINTERRUPTIBLE_HANDOFF_SOCKET", help_heading = "Hot restart")]
     pub handoff_socket: Option<String>,
 
-    /// Take the service over from the host whose --handoff-socket this is; start cold where nobody listens there.
+    /// Take over from the host with this --handoff-socket. Starts cold if no host listens there.
     #[arg(long, value_name = "PATH", env = "UNINTERRUPTIBLE_TAKE_OVER", help_heading = "Hot restart")]
     pub take_over: Option<String>,
 
-    /// How long a graceful shutdown waits for connections to finish.
+    /// Time that a graceful stop waits for open connections.
     #[arg(
         long,
         value_name = "TIME",
@@ -128,9 +119,8 @@ pub struct Options {
     )]
     pub drain_timeout: String,
 
-    /// Keep one process id through all restarts, by a small parent of the processes that serve: `always`, `never`, or `auto`.
-    /// `auto` does so for process 1 of a container and for a child of a supervisor that knows one process id only (tini,
-    /// docker-init, dumb-init, runit, s6, supervisord).
+    /// Keep one process id through all restarts, with a small parent process: `always`, `never` or `auto`. `auto` does so as
+    /// process 1 of a container and under tini, docker-init, dumb-init, runit, s6 and supervisord.
     #[arg(
         long,
         value_name = "WHEN",
@@ -143,34 +133,28 @@ pub struct Options {
     )]
     pub anchor: String,
 
-    /// User to become once everything is bound; its group is the one of the user database.
+    /// User to switch to after binding, with its group from the user database.
     #[arg(long, value_name = "USER", env = "UNINTERRUPTIBLE_USER", help_heading = "Process")]
     pub user: Option<String>,
 
-    /// Group to become with it, by name or number.
+    /// Group to switch to after binding, by name or number.
     #[arg(long, value_name = "GROUP", env = "UNINTERRUPTIBLE_GROUP", help_heading = "Process")]
     pub group: Option<String>,
 
-    /// File that names the process that serves, for scripts that signal it.
+    /// File with the process id to signal. It follows the service through restarts.
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
 
-    /// Where operators ask how this host is, and tell it what to do: unix:///PATH, which is for its own user and root, or
-    /// tcp://ADDRESS:PORT, a loopback address, which is for whoever is on this machine. It speaks HTTP; `status`, `restart`,
-    /// `rollback`, `reload` and `stop` ask there.
+    /// Address of the admin endpoint, which has status, metrics and commands over HTTP: unix:///PATH
+    /// for this user and root, or a loopback tcp://ADDRESS:PORT
     #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_ADMIN", help_heading = "Operations")]
-    #[arg(
-        help = "Where `status`, `restart`, `rollback`, `reload`, `stop` and metrics are asked for, by HTTP: unix:///PATH, or a loopback \
-                tcp://ADDRESS:PORT"
-    )]
     pub admin: Option<String>,
 
-    /// File to which records are appended; HUP opens it anew, so that it can be rotated.
+    /// Log file. HUP reopens it, for rotation [default: standard error]
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_LOG_FILE", help_heading = "Logs")]
-    #[arg(help = "File to which records are appended; HUP opens it anew [default: standard error]")]
     pub log_file: Option<PathBuf>,
 
-    /// What is logged: error, warn, info, debug or trace.
+    /// Least severe records to log: `error`, `warn`, `info`, `debug` or `trace`.
     #[arg(
         long,
         value_name = "LEVEL",
@@ -180,7 +164,7 @@ pub struct Options {
     )]
     pub log_level: String,
 
-    /// How it is logged: text or json.
+    /// Form of log records: `text` or `json`.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -191,7 +175,7 @@ pub struct Options {
     pub log_format: String,
 }
 
-/// Those options of which each listener may have its own, in a section of the configuration file.
+/// The options that each listener can have for itself, in a section of the configuration file.
 #[derive(Args, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ListenerOptions {
@@ -200,7 +184,8 @@ pub struct ListenerOptions {
     #[expect(missing_docs, reason = "documentation here would become the help's")]
     pub handler: HandlerOptions,
 
-    /// Connections of one address served at once, over all listeners, or `none`; further ones are closed. Of IPv6, a /64 counts as one address.
+    /// Connections that one address may have over all listeners, or `none`. Further ones are closed. An IPv6 /64 counts as one
+    /// address.
     #[arg(
         long,
         value_name = "COUNT",
@@ -210,7 +195,7 @@ pub struct ListenerOptions {
     )]
     pub max_connections_per_ip: String,
 
-    /// How long a connection may last in all, or `none`.
+    /// Longest duration of a connection, or of an HTTP request, or `none`.
     #[arg(
         long,
         value_name = "TIME",
@@ -220,7 +205,7 @@ pub struct ListenerOptions {
     )]
     pub connection_timeout: String,
 
-    /// How long a connection may go without moving a byte in either direction, or `none`.
+    /// Time without a byte in either direction after which a connection is closed, or `none`.
     #[arg(
         long,
         value_name = "TIME",
@@ -230,34 +215,33 @@ pub struct ListenerOptions {
     )]
     pub idle_timeout: String,
 
-    /// Networks whose peers may connect, as 10.0.0.0/8,2001:db8::1; may be given more than once. Without any, everybody may.
+    /// Networks that may connect, as in 10.0.0.0/8,2001:db8::1. Without this option all may. Repeatable.
     #[arg(long, value_name = "CIDR", env = "ALLOWED_NETWORKS", help_heading = "Network")]
     pub allow_network: Vec<String>,
 
-    /// Networks whose peers may not connect, whatever is allowed; may be given more than once.
+    /// Networks that may not connect, even if they are allowed. Repeatable.
     #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_DENY_NETWORK", help_heading = "Network")]
     pub deny_network: Vec<String>,
 
-    /// Networks of proxies, which have to begin each connection with a PROXY header, version 1 or 2, and whose word is taken for
-    /// whom it is from; `unix` for those at unix listeners. May be given more than once.
+    /// Networks of trusted proxies, which must begin each connection with a PROXY header (version 1 or 2); `unix` for proxies at
+    /// unix listeners. Repeatable.
     #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_PROXY_PROTOCOL", help_heading = "Network")]
     pub proxy_protocol: Vec<String>,
 
-    /// The server's certificate and its chain, in PEM; with it, every listener speaks TLS. May be given more than once, each with
-    /// its key: the names in the certificates decide which a client is shown.
+    /// Certificate chain of the server, in PEM. Turns TLS on for all listeners. Repeatable, each with its key; the client's server
+    /// name selects one.
     #[arg(long, value_name = "FILE", env = "TLS_CERTIFICATE", hide_env_values = true, help_heading = "TLS")]
     pub tls_certificate: Vec<PathBuf>,
 
-    /// The private key of the certificate in the same place, in PEM, not encrypted.
+    /// Private key of the certificate at the same position, in PEM, not encrypted. Repeatable.
     #[arg(long, value_name = "FILE", env = "TLS_KEY", hide_env_values = true, help_heading = "TLS")]
     pub tls_key: Vec<PathBuf>,
 
-    /// The oldest version of TLS that is spoken: 1.2 or 1.3.
+    /// Oldest TLS version to accept, 1.2 or 1.3 [default: 1.2]
     #[arg(long, value_name = "VERSION", env = "TLS_VERSION", help_heading = "TLS")]
-    #[arg(help = "The oldest version of TLS that is spoken, 1.2 or 1.3 [default: 1.2]")]
     pub tls_min_version: Option<String>,
 
-    /// An application protocol that clients can ask for (ALPN), the preferred one first; may be given more than once.
+    /// Application protocol to offer in ALPN, the preferred one first. Repeatable.
     #[arg(
         long,
         value_name = "PROTOCOL",
@@ -267,11 +251,11 @@ pub struct ListenerOptions {
     )]
     pub tls_alpn: Vec<String>,
 
-    /// Certificates of authorities, in PEM: only clients with a certificate of theirs may connect.
+    /// Certificates of authorities, in PEM. Only clients with a certificate from one of them may connect.
     #[arg(long, value_name = "FILE", env = "CLIENT_TLS_CERTIFICATE_CA", hide_env_values = true, help_heading = "TLS")]
     pub client_ca: Option<PathBuf>,
 
-    /// Whether clients have to show a certificate. `--client-ca` says so already; this refuses to start without one.
+    /// Refuse to start without --client-ca, which requires client certificates by itself.
     #[arg(
         long,
         value_name = "BOOL",
@@ -283,7 +267,7 @@ pub struct ListenerOptions {
     )]
     pub verify_client_certificate: Option<String>,
 
-    /// How long a TLS handshake may take.
+    /// Time for a TLS handshake.
     #[arg(
         long,
         value_name = "TIME",
@@ -294,15 +278,15 @@ pub struct ListenerOptions {
     pub handshake_timeout: String,
 }
 
-/// Those options of which each route of a listener may have its own: what serves a connection.
+/// The options that each route of a listener can have for itself: a plugin, its grants and its limits.
 #[derive(Args, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HandlerOptions {
-    /// The plugin that serves each connection: a component, or a program of WASI 0.1.
+    /// Plugin that serves each connection: a WebAssembly component, or a WASI 0.1 program.
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
     pub plugin: Option<PathBuf>,
 
-    /// What the plugin is taken for, where it is several things, as handler-0.2 or command-0.2; `auto` takes the first that it is.
+    /// Kind to serve a plugin as if it is several, such as `handler-0.2` or `command-0.2`; `auto` takes the first that fits.
     #[arg(
         long,
         value_name = "KIND",
@@ -312,7 +296,7 @@ pub struct HandlerOptions {
     )]
     pub plugin_kind: String,
 
-    /// When a guest starts: `accept`, `first-byte`, or `auto`, which finds out whether the plugin could tell.
+    /// When a guest starts: at `accept`, at the `first-byte`, or `auto` for the first byte where the plugin cannot tell.
     #[arg(
         long,
         value_name = "WHEN",
@@ -322,50 +306,45 @@ pub struct HandlerOptions {
     )]
     pub guest_start: String,
 
-    /// The SHA-256 that the plugin must have, in hexadecimal; any other is refused, at a reload too.
+    /// SHA-256 of the plugin in hexadecimal. Any other content is rejected, also at a reload.
     #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
     pub plugin_sha256: Option<String>,
 
-    /// An environment variable of the guests', as NAME=VALUE, or NAME=@FILE for what is secret; may be given more than once.
+    /// Environment variable for guests, as NAME=VALUE, or NAME=@FILE for a secret. Repeatable.
     #[arg(
         long,
         value_name = "NAME=VALUE",
         env = "UNINTERRUPTIBLE_GUEST_ENV",
         hide_env_values = true,
-        help_heading = "What a guest gets"
+        help_heading = "Grants"
     )]
     pub guest_env: Vec<String>,
 
-    /// An argument of the guests'; may be given more than once.
+    /// Argument for guests. Repeatable.
     #[arg(
         long,
         value_name = "WORD",
         env = "UNINTERRUPTIBLE_GUEST_ARG",
         allow_hyphen_values = true,
-        help_heading = "What a guest gets"
+        help_heading = "Grants"
     )]
     pub guest_arg: Vec<String>,
 
-    /// A directory that guests have, as HOST::GUEST, read only unless :rw follows; may be given more than once.
-    #[arg(
-        long,
-        value_name = "HOST::GUEST[:rw]",
-        env = "UNINTERRUPTIBLE_GUEST_DIR",
-        help_heading = "What a guest gets"
-    )]
+    /// Directory for guests, as HOST::GUEST, read-only unless :rw follows. Repeatable.
+    #[arg(long, value_name = "HOST::GUEST[:rw]", env = "UNINTERRUPTIBLE_GUEST_DIR", help_heading = "Grants")]
     pub guest_dir: Vec<String>,
 
-    /// Where guests may connect by tcp: an address, a network or a name, and a port or *; may be given more than once.
+    /// Destination that guests may connect to by tcp: an address, a network or a name, and a port or *. Repeatable.
     #[arg(
         long,
         value_name = "HOST-OR-CIDR:PORT",
         env = "UNINTERRUPTIBLE_GUEST_CONNECT",
         value_delimiter = ',',
-        help_heading = "What a guest gets"
+        help_heading = "Grants"
     )]
     pub guest_connect: Vec<String>,
 
-    /// Memory that one guest may have, over all its linear memories.
+    /// Memory of one guest, over all its linear memories.
     #[arg(
         long,
         value_name = "SIZE",
@@ -375,7 +354,7 @@ pub struct HandlerOptions {
     )]
     pub guest_memory: String,
 
-    /// Memory that the host keeps of each guest that is gone, for the next one; `auto` goes by the plugin and the memory that there is.
+    /// Memory of a finished guest that the host keeps for the next one. `auto` depends on the plugin and the machine.
     #[arg(
         long,
         value_name = "SIZE",
@@ -385,7 +364,7 @@ pub struct HandlerOptions {
     )]
     pub guest_memory_kept: String,
 
-    /// CPU time that a guest may use while its connection moves no byte.
+    /// CPU time of a guest while its connection moves no byte.
     #[arg(
         long,
         value_name = "TIME",

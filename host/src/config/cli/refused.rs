@@ -17,7 +17,7 @@ impl fmt::Display for Refused {
         let told = self.told();
         // The parser quotes what it does not know.
         f.write_str(if secret::is_content(&told) {
-            "a word on the command line, or the variable of an option, is the content of a file, and is not shown; give the file's path; see --help"
+            "an argument, or the variable of an option, looks like the content of a file and is not shown; give the file's path; see --help"
         } else {
             &told
         })
@@ -28,7 +28,7 @@ impl Refused {
     /// The parser's report is a paragraph; its first line and its tip, where it has one, are what an operator needs.
     fn told(&self) -> String {
         if let Some((unknown, option)) = self.meant() {
-            return format!("there is no option {unknown}; here it is --{option}");
+            return format!("there is no option {unknown}; use --{option}");
         }
         let report = self.0.render().to_string();
         let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -12,7 +12,7 @@ pub enum Error {
     /// What was to be inherited is not there.
     #[error(
         "the channel to the predecessor, descriptor {descriptor}, is not open here: something between the two (sudo, an interpreter) \
-         closes what it does not know. Start the successor without it, or use --handoff-socket and --take-over"
+         closes descriptors that it does not know. Start the successor without it, or use --handoff-socket and --take-over"
     )]
     NotInherited {
         /// Its number.
@@ -30,19 +30,19 @@ pub enum Error {
     #[error("the predecessor refuses: {0}")]
     Refused(String),
     /// The predecessor has called it off.
-    #[error("the predecessor has called the handoff off: {0}")]
+    #[error("the predecessor aborted the handoff: {0}")]
     Aborted(String),
     /// The predecessor is gone, and had not offered all.
-    #[error("the predecessor ended before it had offered what it has")]
+    #[error("the predecessor ended before its offer was complete")]
     Orphaned,
     /// The predecessor lives and has closed the channel.
-    #[error("the predecessor has closed the channel without a word")]
+    #[error("the predecessor closed the channel without a reason")]
     Abandoned,
     /// It speaks another version.
     #[error("the predecessor speaks version {0} of the handoff, this program {VERSION}")]
     Version(u32),
     /// Its offer does not add up.
-    #[error("part {part} of {parts} of the offer, where {expected} was due")]
+    #[error("received part {part} of {parts} of the offer, expected part {expected}")]
     Parts {
         /// What came.
         part: usize,
@@ -55,7 +55,7 @@ pub enum Error {
     #[error(transparent)]
     Channel(#[from] channel::Error),
     /// The system refused.
-    #[error("the handoff fails: {0}")]
+    #[error("the handoff failed: {0}")]
     System(io::Error),
 }
 

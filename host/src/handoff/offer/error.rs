@@ -25,7 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// The operator has thought better of it.
-    #[error("called off by a rollback")]
+    #[error("aborted by a rollback")]
     CalledOff,
     /// It ended without a word.
     #[error("it ended before its {awaited:?}")]
@@ -35,18 +35,17 @@ pub enum Error {
     },
     /// It ended, or closed what it was left, before it had said anything.
     #[error(
-        "it ended before its \"hello\"; its own last words say why, unless its start command (sudo, env -i) keeps the environment or the descriptor \
-         from it: then use --handoff-socket and --take-over"
+        "it ended before its \"hello\"; its last message says why. If its start command (sudo, env -i) drops the environment or the descriptor, use --handoff-socket and --take-over"
     )]
     EndedUnheard,
     /// It says nothing.
     #[error(
-        "no hello within {}: give it more with --ready-timeout, if it is still reading or compiling its plugins then", humantime::format_duration(*.0)
+        "no hello within {}; raise --ready-timeout if it was still compiling plugins", humantime::format_duration(*.0)
     )]
     Unready(Duration),
     /// It claims what was not offered, or not all of what was.
     #[error(
-        "what it claims is not what it was offered, which is a bug in one of the two: stop and start instead, and report it"
+        "it claims listeners that it was not offered, which is a bug in one of the two processes: stop and start the host instead, and report it"
     )]
     Claims,
     /// It speaks another protocol.

@@ -34,7 +34,7 @@ impl Busy {
     fn refusal(self) -> Option<&'static str> {
         match self {
             Self::Not => None,
-            Self::TakingOver => Some("this process has just taken over; try again when its predecessor has let go"),
+            Self::TakingOver => Some("this process has just taken over; try again after the rollback window"),
             Self::HandingOver(reason) => Some(reason),
         }
     }

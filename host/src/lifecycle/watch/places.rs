@@ -45,7 +45,7 @@ const SHARED: [(u32, &str); 8] = [
 pub(super) enum Obstacle {
     #[error("{}: {}", .0.display(), said(*.1))]
     Refused(PathBuf, Errno),
-    #[error("{}: this is {kind}, on which others make changes that nobody tells", .directory.display())]
+    #[error("{}: {kind} does not report changes by other machines", .directory.display())]
     Shared { directory: PathBuf, kind: &'static str },
 }
 
