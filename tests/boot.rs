@@ -78,7 +78,7 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
         ("--bind", "tcp://127.0.0.1:7000/", "has a slash after its port"),
-        ("--bind", "tcp://[fe80::1]:7000", "needs the interface to it, as in tcp://[fe80::1%eth0]:7000"),
+        ("--bind", "tcp://[fe80::1]:7000", "needs its interface, as in tcp://[fe80::1%eth0]:7000"),
         ("--bind", "tcp://*:7000", "0.0.0.0 is every IPv4 address, and [::] every address"),
         ("--handoff-socket", "handoff.sock", "needs an absolute path, as in /run/app.sock"),
         ("--start-command", "no-such-program-at-all --plugin x", "\"no-such-program-at-all\", that is not in PATH"),
