@@ -110,7 +110,7 @@ fn a_directory_that_others_can_write_is_not_used() {
     // Nor one below it, where others could put another in its place.
     let below = cache.join("mine");
     let log = served(&setup(&below));
-    assert!(log.contains("others can write"), "{log}");
+    assert!(log.contains("other users can write"), "{log}");
 }
 
 #[test]

@@ -181,6 +181,20 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Nothing else here builds the host as a reader does: that takes minutes.
+#[test]
+fn the_quick_start_has_a_profile_of_packages_that_exist() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (manifest, locked) = (read("Cargo.toml"), read("Cargo.lock"));
+    assert!(commands("README.md", "## Run it")[0].contains(" --profile quick "), "the README builds something else");
+    let (_, profile) = manifest.split_once("\n[profile.quick]\n").expect("the profile");
+    let (_, packages) = profile.split_once("[profile.quick.package]\n").expect("its packages");
+    for line in packages.lines().take_while(|line| !line.is_empty()) {
+        let (package, _) = line.split_once(".opt-level = ").expect(line);
+        assert!(locked.contains(&format!("\nname = \"{package}\"\n")), "cargo only warns that {package} is not used");
+    }
+}
+
 /// The README's commands, in a copy of what they build. The host is the one under test.
 #[test]
 fn the_readme_serves_and_upgrades_under_load() {

@@ -112,7 +112,7 @@ fn below(folder: &str, ending: &str) -> Vec<PathBuf> {
 
 /// What is held to the form.
 fn documents() -> Vec<Document> {
-    let top = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name));
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name));
     let rest = [below("docs", ".md"), below("examples", "README.md")].concat();
     top.into_iter().chain(rest).map(|path| Document::read(&path)).collect()
 }

@@ -196,7 +196,7 @@ fn what_cannot_be_kept_is_not_compiled_in_vain() {
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let (code, _, err) = compile(&["--cache-dir", open.to_str().unwrap()]);
-    assert!(code == 2 && err.contains("others can write"), "{err}");
+    assert!(code == 2 && err.contains("other users can write"), "{err}");
     let (code, _, err) =
         Setup::bare().argument("compile").argument(plugin("hello-async")).argument("--disable-wasi-0-3").run();
     assert!(code == 2 && err.contains("--disable-wasi-0-3"), "{err}");

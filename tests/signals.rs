@@ -250,7 +250,7 @@ fn offering_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() {
     service.signal(Signal::SIGUSR1);
     said(&service, predecessor, "command joins the restart");
     service.signal(Signal::SIGHUP);
-    said(&service, predecessor, "HUP waits for the outcome");
+    said(&service, predecessor, "command deferred until the restart ends command=\"HUP\"");
     load.goes_on(20);
     send(pid, Signal::SIGCONT);
     said(&service, pid, "reloaded");
@@ -304,7 +304,7 @@ fn committed_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() 
     service.signal(Signal::SIGUSR1);
     said(&service, predecessor, "command joins the restart");
     service.signal(Signal::SIGHUP);
-    said(&service, predecessor, "HUP waits for the outcome");
+    said(&service, predecessor, "command deferred until the restart ends command=\"HUP\"");
     load.goes_on(20);
     send(pid, Signal::SIGCONT);
     said(&service, pid, "reloaded");
@@ -471,7 +471,7 @@ fn draining_takes_no_orders_and_only_the_second_stop_cuts() {
         service.restart();
         let predecessor = service.host.pid();
         service.host.signal(Signal::SIGUSR1);
-        said(&service, predecessor, "USR1 is refused");
+        said(&service, predecessor, "command rejected command=\"USR1\"");
         service.host.signal(Signal::SIGHUP);
         said(&service, predecessor, "only the log reopens command=\"HUP\" detail=\"this process has handed over");
         service.host.signal(stop);
@@ -500,7 +500,7 @@ fn a_successor_that_was_rolled_back_finishes_what_it_has_whatever_it_is_told_onc
     said(&service, pid, "handed back");
     service.order("");
     send(pid, Signal::SIGUSR1);
-    said(&service, pid, "USR1 is refused");
+    said(&service, pid, "command rejected command=\"USR1\"");
     send(pid, Signal::SIGHUP);
     said(&service, pid, "only the log reopens command=\"HUP\" detail=\"this process has handed over");
     send(pid, Signal::SIGTERM);

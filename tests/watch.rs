@@ -196,7 +196,7 @@ fn what_is_wrong_for_a_moment_is_not_told() {
     // Had it been noticed in vain, it would be told before this.
     fs::write(&watching.path, b"garbage").unwrap();
     let record = watching.host.logged(&[FAILED]);
-    assert!(record.contains("no WebAssembly"), "{record}");
+    assert!(record.contains("is not WebAssembly"), "{record}");
     assert_eq!(watching.count(FAILED), 1);
 }
 
@@ -316,7 +316,7 @@ fn where_nothing_can_be_watched_it_is_looked_at_again_and_again() {
     rename_into_place(&path, "echo");
     serves(&host, 0, "as it came");
     fs::write(&path, "garbage").unwrap();
-    host.logged(&[FAILED, "no WebAssembly"]);
+    host.logged(&[FAILED, "is not WebAssembly"]);
     fs::copy(plugin("hello"), &path).unwrap();
     serves(&host, 0, "Hello as it came!\n");
 }

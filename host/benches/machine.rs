@@ -1,4 +1,4 @@
-//! What the numbers were measured on: without it they mean nothing to anybody else.
+//! The machine and the build that the numbers come from. Without them the numbers mean nothing.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::options::root;
 
-/// Names and values, for the head of the report. What cannot be found out is told as unknown.
+/// Names and values, for the head of the report. A value that cannot be read is "unknown".
 pub(crate) fn facts(cores: &str) -> Vec<(&'static str, String)> {
     let count = available_parallelism().map_or_else(|_| "unknown".to_owned(), |count| count.to_string());
     vec![
@@ -25,7 +25,7 @@ pub(crate) fn facts(cores: &str) -> Vec<(&'static str, String)> {
 
 fn commit() -> String {
     let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
-    // The report itself is a tracked file: that the last run changed it does not make the source another one.
+    // The report itself is a tracked file. A change of it is not a change of the source.
     match output("git", &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"]).as_str() {
         "" => commit,
         _ => format!("{commit}, with uncommitted changes"),
@@ -39,13 +39,13 @@ fn cpu_model() -> String {
     model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.to_owned())
 }
 
-/// A kernel's setting, which is more than its default where somebody has raised it for the largest numbers here.
+/// A kernel's setting. The largest numbers of connections need more than its default.
 fn setting(path: &str) -> String {
     let name = path.trim_start_matches("/proc/sys/").replace('/', ".");
     fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |value| format!("{} ({name})", value.trim()))
 }
 
-/// Of the last minute: says whether the machine had something else to do.
+/// Of the last minute: shows whether the machine was busy with something else.
 fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or("unknown").to_owned()

@@ -1,6 +1,6 @@
 //! The median.
 
-/// What stands in a table for many rounds: half of them were below.
+/// Half of the values are below. NaN where there are none.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-/// One part of what was measured.
+/// Of a line of prose.
+const WIDTH: usize = 100;
+
+/// One part of a report.
 pub(crate) struct Section {
     title: &'static str,
     before: String,
@@ -41,12 +44,41 @@ impl Section {
 
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "## {}\n\n{}\n", self.title, self.before)?;
+        write!(f, "## {}\n\n{}\n", self.title, wrapped(&self.before))?;
         if !self.table.rows.is_empty() {
             write!(f, "\n{}", self.table)?;
         }
-        if self.after.is_empty() { Ok(()) } else { writeln!(f, "\n{}", self.after) }
+        if self.after.is_empty() { Ok(()) } else { writeln!(f, "\n{}", wrapped(&self.after)) }
     }
+}
+
+/// Prose in lines of at most [`WIDTH`] characters; further lines of an item are indented. Code stays as it is.
+pub(crate) fn wrapped(text: &str) -> String {
+    let mut is_code = false;
+    let lines = text.lines().map(|line| {
+        is_code ^= line.starts_with("```");
+        let indent = if line.starts_with("* ") { "  " } else { "" };
+        if is_code { line.to_owned() } else { wrapped_line(line, indent) }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn wrapped_line(line: &str, indent: &str) -> String {
+    let (mut text, mut length) = (String::new(), 0);
+    for word in line.split(' ') {
+        let word_length = word.chars().count();
+        if length > 0 && length + 1 + word_length > WIDTH {
+            text += "\n";
+            text += indent;
+            length = indent.len();
+        } else if !text.is_empty() {
+            text.push(' ');
+            length += 1;
+        }
+        text += word;
+        length += word_length;
+    }
+    text
 }
 
 #[derive(Default)]

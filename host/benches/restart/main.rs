@@ -15,7 +15,7 @@
 //! process is the one to which successors are left when their predecessors have ended, so that it sees how each of them
 //! ends, and that nothing is left. How long things take is told and never judged; a client that is not answered, a
 //! pidfile that is not whole or a process that ends badly fails the run.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
 
 mod evidence;
 mod family;

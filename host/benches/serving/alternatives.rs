@@ -1,4 +1,4 @@
-//! What people would use instead: servers of others, where they are installed.
+//! Other tools for the same job, where they are installed.
 
 use std::env;
 use std::ffi::OsString;
@@ -37,7 +37,7 @@ impl Forking {
         }
     }
 
-    /// What has it on Debian.
+    /// Its package on Debian.
     pub(crate) fn package(self) -> &'static str {
         match self {
             Self::Socat => "socat",
@@ -46,7 +46,7 @@ impl Forking {
         }
     }
 
-    /// How to start it at an address, with what it starts for each connection; `None` where it is not installed.
+    /// The command that starts it at an address with a handler for each connection; `None` where it is not installed.
     pub(crate) fn command(self, address: SocketAddr, handler: &Path, most: usize) -> Option<Command> {
         let mut command = Command::new(installed(self.program())?);
         let (ip, port) = (address.ip(), address.port());
@@ -54,7 +54,7 @@ impl Forking {
             Self::Socat => command
                 .arg(format!("TCP-LISTEN:{port},bind={ip},fork,reuseaddr,nodelay,backlog=4096,max-children={most}"))
                 .arg(format!("EXEC:{}", handler.display())),
-            // Without asking anybody for names (-H -R -l 0), and without a line for each connection (-q).
+            // Without name look-ups (-H -R -l 0), and without a line for each connection (-q).
             Self::Tcpserver => command
                 .args(["-q", "-H", "-R", "-D", "-l", "0", "-b", "4096", "-c", &most.to_string()])
                 .args([ip.to_string(), port.to_string()])
@@ -73,8 +73,8 @@ pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     env::split_paths(&places).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// The handler that the forking servers start: what `hello` does, for one connection on its standard streams. Compiled
-/// by itself, so that each of its starts is as short as one can be.
+/// The handler that the forking servers start: does what `hello` does, for one connection on its standard streams.
+/// Compiled by itself, so that it starts as fast as a program can.
 pub(crate) fn handler(folder: &Path) -> anyhow::Result<PathBuf> {
     let (source, path) = (root().join("host/benches/serving/handler.rs"), folder.join("handler"));
     let mut command = Command::new("rustc");

@@ -34,6 +34,11 @@ impl Cores {
         Ok(Self { all, server, load })
     }
 
+    /// How many cores the server has.
+    pub(crate) fn of_server(&self) -> usize {
+        (0..CpuSet::count()).filter(|&core| self.server.is_set(core).unwrap_or(false)).count()
+    }
+
     /// Runs `start`, which starts a server, on the server's cores.
     pub(crate) fn as_server<T>(&self, start: impl FnOnce() -> T) -> anyhow::Result<T> {
         self.within(&self.server, start)

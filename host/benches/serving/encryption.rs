@@ -1,4 +1,4 @@
-//! What both servers and their clients need for TLS: one certificate, made for the run, and the same settings on either side.
+//! TLS for both servers and their clients: one certificate, made for the run, and the same settings on either side.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) struct Files {
     pub(crate) tls_key: PathBuf,
 }
 
-/// Whether a handshake begins with what is left of an earlier one.
+/// Whether a handshake resumes an earlier session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Handshake {
     Full,
@@ -43,7 +43,7 @@ impl Files {
         Ok(files)
     }
 
-    /// What the native server does with a connection first.
+    /// For the native server.
     pub(crate) fn acceptor(&self) -> anyhow::Result<TlsAcceptor> {
         let certificate = CertificateDer::from_pem_file(&self.tls_certificate)?;
         let key = PrivateKeyDer::from_pem_file(&self.tls_key)?;
@@ -57,7 +57,7 @@ impl Files {
     }
 }
 
-/// What one client has: where it resumes, sessions of its own.
+/// For one client. A client that resumes has sessions of its own.
 pub(crate) fn connector(
     certificate: &Path,
     handshake: Handshake,

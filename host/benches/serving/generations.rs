@@ -1,4 +1,4 @@
-//! A host that is restarted and reloaded: who serves is known from the outside, by what it answers.
+//! A host that is restarted and reloaded. Its answers show from the outside which generation serves.
 //!
 //! The plugin's file is exchanged before each signal. So the first answer that only the new plugin gives is the first one
 //! of the successor, or of the reloaded host, whatever else is written or logged.
@@ -23,7 +23,7 @@ use crate::servers::Server;
 
 /// The longest that a restart may take, and the end of a generation.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks at who answers: short beside what is measured.
+/// Between two questions: short beside the measured times.
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// Two plugins that answer the same question with another first byte.
@@ -49,7 +49,7 @@ impl Which {
     }
 }
 
-/// A running host and its successors. Dropping it kills who serves.
+/// A running host and its successors. Dropping it kills them.
 pub(crate) struct Generations {
     /// The first one; `None` once it has ended.
     first: Option<Server>,
@@ -104,7 +104,7 @@ impl Generations {
         Ok(elapsed)
     }
 
-    /// Waits until nobody but the last serves. To be called when all connections of earlier generations are over.
+    /// Waits until only the last one serves. Call it when all connections of earlier generations are over.
     pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
         let Some((last, earlier)) = self.successors.split_last() else { return Ok(()) };
         if let Some(first) = self.first.take() {
@@ -143,7 +143,7 @@ impl Generations {
         Ok(())
     }
 
-    /// The first byte of an answer. Nobody is turned away in a restart, so that every question has one.
+    /// The first byte of an answer. A restart rejects no connection, so every question gets one.
     fn ask(&self) -> anyhow::Result<u8> {
         let mut connection = TcpStream::connect_timeout(&self.address, PATIENCE).context("connect while restarting")?;
         connection.set_read_timeout(Some(PATIENCE))?;
@@ -156,7 +156,7 @@ impl Generations {
 
 impl Drop for Generations {
     fn drop(&mut self) {
-        // Whoever is still there has not been waited for: a process with its number is this one.
+        // These were not reaped yet, so their numbers still belong to them.
         for pid in &self.successors {
             kill(*pid, Signal::SIGKILL).ok();
         }

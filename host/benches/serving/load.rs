@@ -1,4 +1,4 @@
-//! The load: clients that connect to a server, verify every byte that it answers, and tell what they saw in one line.
+//! The load: clients that connect to a server, verify every byte of its answers, and print the outcome in one line.
 
 pub(crate) mod echo;
 pub(crate) mod handshakes;
@@ -6,6 +6,7 @@ pub(crate) mod hello;
 pub(crate) mod http;
 pub(crate) mod idle;
 pub(crate) mod outcome;
+mod threads;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -28,7 +29,10 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
         Shape::Handshakes { server, handshake, ref certificate, clients, seconds } => {
             runtime.block_on(handshakes::load(server, clients, seconds, certificate, handshake))?
         }
-        Shape::Hello { server, clients, seconds } => runtime.block_on(hello::load(server, clients, seconds))?,
+        Shape::Hello { server, clients, seconds, threads: false } => {
+            runtime.block_on(hello::load(server, clients, seconds))?
+        }
+        Shape::Hello { server, clients, seconds, threads: true } => threads::load(server, clients, seconds)?,
         Shape::Http { server, clients, seconds, keep_alive: false } => {
             runtime.block_on(http::load(server, clients, seconds))?
         }
@@ -88,7 +92,7 @@ where
     }
 }
 
-/// Nothing waits without an end: what takes longer than `limit` has failed.
+/// Fails an operation that takes longer than `limit`.
 async fn bounded<T>(limit: Duration, what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     timeout(limit, what).await.unwrap_or_else(|_| Err(anyhow!("no complete answer within {limit:?}")))
 }

@@ -1,5 +1,5 @@
-//! The host against a native server that does the same work, against what people would use instead, and how all that
-//! grows; on loopback, in one command:
+//! Compares the host with native servers that do the same work and with other tools, and shows how cost grows; on
+//! loopback, in one command:
 //!
 //! ```text
 //! plugins/build && cargo bench --bench serving
@@ -13,16 +13,16 @@
 //!                         one of them at a time  ◀──── connections ────┘
 //! ```
 //!
-//! Server, load and measurement are processes of their own, so that what a server costs can be read from the kernel and
-//! so that the load is the same program whichever server it meets. What is measured is told and never judged: a slow
-//! machine does not fail this benchmark, a wrong or missing answer does.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what a benchmark makes is what it prints")]
+//! Server, load and measurement are separate processes. So the kernel counts a server's cost alone, and the load is the
+//! same program for every server. A slow machine does not fail this benchmark; a wrong or missing answer does.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
 
 mod aims;
 mod alternatives;
 mod cores;
 mod encryption;
 mod generations;
+mod lean;
 mod load;
 #[path = "../machine.rs"]
 mod machine;
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let outcome = match command_line.role {
         Some(Role::Native(options)) => native::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Role::Lean(options)) => lean::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Role::Load(options)) => load::run(&options).map(|()| ExitCode::SUCCESS),
         None if !command_line.bench => {
             println!("nothing measured: this is a benchmark, run it with `cargo bench --bench serving`");
@@ -77,6 +78,7 @@ fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     for part in options.parts() {
         eprintln!("measuring {part}");
         let section: Section = match part {
+            Part::Claim => measure::claim::section(&bench),
             Part::Hello => measure::hello::section(&bench),
             Part::Saturated => measure::hello::saturated(&bench),
             Part::Syscalls => measure::syscalls::section(&bench),

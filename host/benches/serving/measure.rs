@@ -1,6 +1,7 @@
 //! How each part is measured: servers take turns, and only one of them is busy at a time.
 
 pub(crate) mod alternatives;
+pub(crate) mod claim;
 pub(crate) mod echo;
 pub(crate) mod handshakes;
 pub(crate) mod hello;
@@ -30,9 +31,9 @@ pub(crate) use crate::report::Section;
 use crate::resources::CpuTime;
 use crate::servers::{Launch, Server, plugin, private_folder};
 
-/// More than the connections that clients have open: one that its client has finished with is counted a little longer.
+/// Room beyond the clients' open connections: the server counts a finished one a little longer than its client.
 const SPARE_CONNECTIONS: usize = 128;
-/// What the host keeps ready for each guest of WASI 0.3 takes so many mappings, without a guest in it.
+/// Mappings that the host keeps for each possible guest of WASI 0.3, even without a guest.
 const MAPPINGS_OF_A_ROOM: usize = 4;
 /// Mappings of a process beside those.
 const SPARE_MAPPINGS: usize = 2000;
@@ -42,7 +43,9 @@ const SPARE_DESCRIPTORS: usize = 80;
 /// Which server does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The native server, with which all others are compared.
+    /// The native server that a person would write first.
+    Lean,
+    /// The native server that does all that the host does. All others are compared with it.
     Native,
     /// The host, with the plugin on WASI 0.2.
     Host,
@@ -51,11 +54,12 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// In the order in which they take turns.
-    pub(crate) const ALL: [Self; 3] = [Self::Native, Self::Host, Self::HostAsync];
+    /// Those of most tables, in the order in which they take turns.
+    pub(crate) const USUAL: [Self; 3] = [Self::Native, Self::Host, Self::HostAsync];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Lean => "lean native",
             Self::Native => "native",
             Self::Host => "host, 0.2",
             Self::HostAsync => "host, 0.3",
@@ -69,7 +73,7 @@ pub(crate) struct Contestant {
     pub(crate) server: Server,
 }
 
-/// What all parts need.
+/// The state that all parts share.
 pub(crate) struct Bench<'a> {
     options: &'a Options,
     cores: Cell<Cores>,
@@ -110,7 +114,8 @@ impl<'a> Bench<'a> {
     /// How to start one side for `work`, with room for `connections` open ones.
     fn launch(&self, side: Side, work: Work, connections: usize) -> anyhow::Result<Launch> {
         let name = match side {
-            Side::Native => return Launch::native(work, connections + SPARE_CONNECTIONS),
+            Side::Lean => return Launch::lean(self.workers()),
+            Side::Native => return Launch::native(self.workers(), work, connections + SPARE_CONNECTIONS),
             Side::Host => work.name().to_owned(),
             Side::HostAsync => format!("{}-async", work.name()),
         };
@@ -120,7 +125,8 @@ impl<'a> Bench<'a> {
     /// How to start the host with something else, with room for `connections` open ones.
     fn host(&self, connections: usize) -> anyhow::Result<Launch> {
         let most = (connections + SPARE_CONNECTIONS).to_string();
-        Ok(self.host_with_defaults()?.option("--max-connections", most))
+        let launch = self.host_with_defaults()?.option("--max-connections", most);
+        Ok(launch.option("--workers", self.workers().to_string()))
     }
 
     /// How to start the host as it is without `--max-connections`.
@@ -128,13 +134,15 @@ impl<'a> Bench<'a> {
         Ok(Launch::host(&self.options.host, &self.cache("cache")?))
     }
 
-    /// Starts all sides for `work`.
-    fn start_all(&self, work: Work, connections: usize) -> anyhow::Result<Vec<Contestant>> {
+    /// As many threads serve in each server as it has cores.
+    fn workers(&self) -> usize {
+        self.cores.get().of_server()
+    }
+
+    /// Starts these sides for `work`.
+    fn start_all(&self, sides: &[Side], work: Work, connections: usize) -> anyhow::Result<Vec<Contestant>> {
         let start = |side| self.start(self.launch(side, work, connections)?);
-        Side::ALL
-            .into_iter()
-            .map(|side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? }))
-            .collect()
+        sides.iter().map(|&side| Ok(Contestant { name: side.name().to_owned(), server: start(side)? })).collect()
     }
 
     fn cache(&self, name: &str) -> anyhow::Result<PathBuf> {
@@ -180,7 +188,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// What has failed so far.
+    /// The failures so far.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.failures.borrow().clone()
     }
@@ -194,7 +202,7 @@ impl<'a> Bench<'a> {
         self.aims.take()
     }
 
-    /// Adds a picture; returns what stands for it in the text.
+    /// Adds a picture; returns the link for the text.
     fn plot(&self, plot: Plot) -> String {
         let link = plot.link();
         self.plots.borrow_mut().push(plot);
@@ -213,12 +221,12 @@ impl<'a> Bench<'a> {
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        // Logs and caches of a finished run are worth nothing; what could not be removed lies in Cargo's own folder.
+        // Logs and caches of a finished run are worth nothing. Leftovers are in Cargo's own folder.
         drop(std::fs::remove_dir_all(&self.folder));
     }
 }
 
-/// What one round showed.
+/// The result of one round.
 struct Round {
     outcome: Outcome,
     cpu: CpuTime,

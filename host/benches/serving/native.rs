@@ -1,6 +1,7 @@
-//! The native server: what somebody would write instead of a plugin, on the runtime that the host uses and with the
-//! socket options that it sets (backlog 4096, TCP_NODELAY, as many workers as cores, a cap on open connections).
+//! The native server: does by hand all that the host does for a plugin. It limits open connections, and it drains each
+//! connection before it closes it, so that a client never loses the end of an answer to a reset.
 
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,20 +21,33 @@ use crate::encryption::Files;
 use crate::options::{NativeOptions, Work};
 use crate::process;
 
-const BACKLOG: u32 = 4096;
+/// The host has it from `--backlog`.
+pub(crate) const BACKLOG: u32 = 4096;
 /// The longest line that `hello` takes.
 const LINE_LIMIT: usize = 4096;
 /// What `echo` moves at once.
 const ECHO_BUFFER: usize = 64 * 1024;
-/// What is read and thrown away after the answer, so that closing does not reset the connection under it.
+/// The most that is read and thrown away after the answer, so that closing does not reset the connection.
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
-    process::end_with_parent()?;
     let tls = options.tls.as_ref().map(Files::acceptor).transpose()?;
+    listen(options.workers, |listener| accept(listener, tls, options.work, options.max_connections))
+}
+
+/// Serves on the runtime that the host uses, with its number of workers and its socket options.
+///
+/// A worker accepts, as in the host. In `main` itself, a third thread would accept and wake a worker for each connection,
+/// which makes a native server slower.
+pub(crate) fn listen<F>(workers: usize, accept: impl FnOnce(TcpListener) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    process::end_with_parent()?;
     register_conditional_shutdown(SIGTERM, 0, Arc::new(AtomicBool::new(true)))?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    runtime.block_on(async {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         // Accepted connections inherit it, which saves a system call for each.
@@ -41,7 +55,7 @@ pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let listener = socket.listen(BACKLOG)?;
         println!("listening tcp://{}", listener.local_addr()?);
-        accept(listener, tls, options.work, options.max_connections).await
+        tokio::spawn(accept(listener)).await?
     })
 }
 
@@ -64,7 +78,7 @@ async fn accept(
         };
         let tls = tls.clone();
         tokio::spawn(async move {
-            // The load sees a failed connection and tells more than could be told here.
+            // The load sees a failed connection, and reports more than this server could.
             drop(match tls {
                 Some(tls) => serve_encrypted(connection, &tls, work).await,
                 None => serve(connection, work).await,
@@ -95,7 +109,7 @@ async fn serve_encrypted(connection: TcpStream, tls: &TlsAcceptor, work: Work) -
 }
 
 /// Reads a line or to the end, and greets.
-async fn hello(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+pub(crate) async fn hello(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     let mut line = Vec::with_capacity(64);
     while !line.contains(&b'\n') && line.len() < LINE_LIMIT {
         if connection.read_buf(&mut line).await? == 0 {
@@ -124,7 +138,7 @@ async fn drain(connection: &mut TcpStream) -> io::Result<()> {
     let mut left = DRAIN_BYTES;
     while left > 0 {
         connection.readable().await?;
-        // Not held while waiting, so that it is no part of what a waiting connection occupies.
+        // Not held while waiting: it must not count as memory of a waiting connection.
         let mut buffer = [0; 1024];
         match connection.try_read(&mut buffer) {
             Ok(0) => break,

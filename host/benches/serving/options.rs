@@ -1,4 +1,4 @@
-//! What can be typed, and what the processes of this benchmark tell each other on their command lines.
+//! The command line of the benchmark, and those of the processes that it starts.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,17 +21,20 @@ pub(crate) struct CommandLine {
     pub(crate) role: Option<Role>,
     #[command(flatten)]
     pub(crate) options: Options,
-    /// What `cargo bench` passes, and `cargo test --all-targets` does not.
+    /// `cargo bench` passes it, and `cargo test --all-targets` does not.
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
 }
 
-/// What this process is, where it is not the one that measures.
+/// The role of a process that the benchmark has started.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Role {
     /// The native server.
     #[command(hide = true)]
     Native(NativeOptions),
+    /// The lean native server.
+    #[command(hide = true)]
+    Lean(LeanOptions),
     /// The load.
     #[command(hide = true)]
     Load(LoadOptions),
@@ -39,22 +42,22 @@ pub(crate) enum Role {
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Measures in three minutes what takes half an hour else: fewer and shorter rounds, of which less can be learnt.
+    /// Takes a few minutes instead of half an hour: fewer and shorter rounds, and less exact figures.
     #[arg(long)]
     quick: bool,
-    /// How many clients `hello` meets at once: one row of the table each.
+    /// Numbers of clients for `hello`: one row of the table each.
     #[arg(long, value_delimiter = ',', default_value = "1,4,16,64,256,1024", value_parser = clients())]
     pub(crate) clients: Vec<usize>,
     /// The same over TLS.
     #[arg(long, value_delimiter = ',', default_value = "16,64", value_parser = clients())]
     pub(crate) handshake_clients: Vec<usize>,
-    /// How many clients bulk `echo` meets at once: one row of the table each.
+    /// Numbers of clients for bulk `echo`: one row of the table each.
     #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clients())]
     pub(crate) echo_clients: Vec<usize>,
-    /// How much the clients of one round of `echo` send together, in MiB.
+    /// MiB that the clients of one round of `echo` send together.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub(crate) echo_mebibytes: u64,
-    /// How many connections wait at once, at most, where memory and restarts are measured.
+    /// The most connections that wait at once, for memory and restarts.
     #[arg(long, default_value_t = 20_000, value_parser = clients())]
     pub(crate) idle_connections: usize,
     /// How often the servers take turns in each row.
@@ -69,7 +72,7 @@ pub(crate) struct Options {
     /// Another plugin that answers as `hello` does, to measure starting with a large one.
     #[arg(long, value_name = "PATH", value_parser = from_root())]
     pub(crate) large_plugin: Option<PathBuf>,
-    /// The server of others that runs HTTP plugins [default: where the shell finds `wasmtime`, or target/wasmtime].
+    /// The `wasmtime` to compare HTTP with [default: the one in PATH, or in target/wasmtime].
     #[arg(long, value_name = "PATH", value_parser = from_root())]
     pub(crate) wasmtime: Option<PathBuf>,
     /// The host to measure, instead of the one that was built from this source.
@@ -81,19 +84,19 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// What to measure, in the order in which the report tells it.
+    /// The parts to measure, in the order of the report.
     pub(crate) fn parts(&self) -> Vec<Part> {
         let wanted = |part: &Part| self.only.is_empty() || self.only.contains(part);
         Part::value_variants().iter().copied().filter(wanted).collect()
     }
 
-    /// Where to write the report. A partial or a quick one replaces the complete one only where somebody says so.
+    /// Where to write the report. A partial or quick report replaces the complete one only with `--output`.
     pub(crate) fn output_path(&self) -> Option<PathBuf> {
         let default = || (self.only.is_empty() && !self.quick).then(|| root().join("docs/internals/performance.md"));
         self.output.clone().or_else(default)
     }
 
-    /// What `--quick` means.
+    /// With the values that `--quick` implies.
     pub(crate) fn resolved(mut self) -> Self {
         if self.quick {
             self.clients = vec![1, 64, 1024];
@@ -110,6 +113,7 @@ impl Options {
 /// A part of the benchmark, measured on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
+    Claim,
     Hello,
     Saturated,
     Syscalls,
@@ -127,6 +131,7 @@ pub(crate) enum Part {
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Claim => "two loads against two native servers",
             Self::Hello => "hello",
             Self::Saturated => "hello with the server's core saturated",
             Self::Syscalls => "system calls",
@@ -143,7 +148,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// What a server does with a connection.
+/// The work that a server does for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Work {
     Hello,
@@ -163,6 +168,8 @@ impl Work {
 #[derive(Debug, Args)]
 pub(crate) struct NativeOptions {
     pub(crate) work: Work,
+    #[arg(long)]
+    pub(crate) workers: usize,
     /// Most connections that are open at once; above that the kernel's queue holds them, as with the host.
     #[arg(long)]
     pub(crate) max_connections: usize,
@@ -171,17 +178,26 @@ pub(crate) struct NativeOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct LeanOptions {
+    #[arg(long)]
+    pub(crate) workers: usize,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LoadOptions {
     #[command(subcommand)]
     pub(crate) shape: Shape,
 }
 
-/// What the clients do.
+/// The behaviour of the clients.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Shape {
     /// One short connection after the other, for a time.
     Hello {
         server: SocketAddr,
+        /// Each client is a thread that blocks, instead of a task of a runtime.
+        #[arg(long)]
+        threads: bool,
         #[arg(long)]
         clients: usize,
         #[arg(long, value_parser = seconds)]
@@ -220,8 +236,7 @@ pub(crate) enum Shape {
     Idle { server: SocketAddr },
 }
 
-/// The root of the repository. Cargo runs a benchmark in the folder of its package, which nobody thinks of while
-/// typing.
+/// The root of the repository. Cargo runs a benchmark in the folder of its package, but users type paths from here.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)
@@ -231,7 +246,7 @@ fn from_root() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| root().join(path))
 }
 
-/// As many connections as there can be to one address and port from the sources that the load uses, and then some less.
+/// Fewer than the load's source addresses have ports for one server.
 fn clients() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=100_000)
 }

@@ -13,7 +13,7 @@ const LEFT: f64 = 80.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
-/// Told apart by those who do not see all colours, too (Okabe and Ito).
+/// Colours that colour-blind readers can distinguish (Okabe and Ito).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 /// Two names closer than this could not be read.
 const LINE: f64 = 15.0;
@@ -25,7 +25,7 @@ pub(crate) enum Scale {
     Logarithmic,
 }
 
-/// What is measured of one server, at growing numbers of something.
+/// One server's figures at growing numbers of clients, connections or plugins.
 #[derive(Debug)]
 pub(crate) struct Curve {
     pub(crate) name: &'static str,
@@ -45,7 +45,7 @@ pub(crate) struct Plot {
 }
 
 impl Plot {
-    /// What shows it in the report.
+    /// The link that shows it in the report.
     pub(crate) fn link(&self) -> String {
         format!("![{} over {}]({FOLDER}/{}.svg)", self.title, self.x, self.file)
     }

@@ -1,4 +1,4 @@
-//! A child process that tells things in lines on its standard output, and of which nothing is left over.
+//! A child process that talks in lines on its standard output, and that leaves nothing behind.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +21,7 @@ const LOG_LINES: usize = 20;
 pub(crate) struct Process {
     name: &'static str,
     child: Child,
-    /// What it says, line by line; disconnected when it has closed its standard output, which it does by exiting.
+    /// Its standard output, line by line; disconnected when it has exited.
     lines: Receiver<String>,
     log: PathBuf,
 }
@@ -67,13 +67,13 @@ impl Process {
         writeln!(stdin, "{line}").with_context(|| format!("tell {} to {line}", self.name))
     }
 
-    /// Waits until it ends by itself, without a word more.
+    /// Waits until it ends by itself, without another line.
     pub(crate) fn finish(mut self, within: Duration) -> anyhow::Result<()> {
         let status = self.end(within)?;
         if status.success() { Ok(()) } else { Err(self.failure(&status.to_string())) }
     }
 
-    /// The same for one whose successors have its standard output and go on.
+    /// The same for a process with successors, which keep its standard output open.
     pub(crate) fn succeeded(mut self, within: Duration) -> anyhow::Result<()> {
         let child = &mut self.child;
         let status = wait_for("a predecessor to end", within, || Ok(child.try_wait()?));
@@ -99,7 +99,7 @@ impl Process {
         }
     }
 
-    /// What went wrong, with the end of the log.
+    /// An error with the end of the log.
     pub(crate) fn failure(&self, what: &str) -> anyhow::Error {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -110,7 +110,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only where it has ended and was waited for: then nothing is to be done.
+        // Both fail only after it has ended and was reaped.
         drop(self.child.kill());
         drop(self.child.wait());
     }

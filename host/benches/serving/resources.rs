@@ -1,4 +1,4 @@
-//! What a process costs, as the kernel counts it under `/proc`.
+//! The cost of a process, as the kernel counts it under `/proc`.
 
 use std::fs;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl CpuTime {
         Ok(Self { user: time(user + children_user), system: time(system + children_system) })
     }
 
-    /// What was used since an earlier look.
+    /// The time since an earlier look.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self { user: self.user.saturating_sub(earlier.user), system: self.system.saturating_sub(earlier.system) }
     }
@@ -57,8 +57,7 @@ impl Memory {
     }
 }
 
-/// Memory of a process now. `smaps_rollup` walks the page tables, where `status` is off by what CPUs have not yet added
-/// up.
+/// Memory of a process now. `smaps_rollup` walks the page tables; `status` lacks counts that CPUs have not added up yet.
 pub(crate) fn memory(process: Pid) -> anyhow::Result<Memory> {
     let path = format!("/proc/{process}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;

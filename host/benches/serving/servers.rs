@@ -1,4 +1,4 @@
-//! The servers that are compared: how each is started, and how it is known to listen.
+//! The servers of the comparison: how each is started, and how the benchmark knows that it listens.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::cores::Cores;
 use crate::encryption::Files;
+use crate::native::BACKLOG;
 use crate::options::{Work, root};
 use crate::process::{Process, wait_for};
 
@@ -21,14 +22,14 @@ const START_DEADLINE: Duration = Duration::from_secs(600);
 /// More than a host waits for connections that do not end.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What to start.
+/// A server to start.
 pub(crate) struct Launch {
     name: &'static str,
     command: Command,
     ready: Ready,
 }
 
-/// How it is known that a server listens.
+/// How the benchmark knows that a server listens.
 enum Ready {
     /// It says so in so many lines, one for each listener.
     Says(usize),
@@ -38,21 +39,30 @@ enum Ready {
 
 impl Launch {
     /// The native server of this benchmark.
-    pub(crate) fn native(work: Work, max_connections: usize) -> anyhow::Result<Self> {
-        let mut command = Command::new(env::current_exe()?);
-        command.args(["native", work.name()]).arg("--max-connections").arg(max_connections.to_string());
-        Ok(Self { name: "native", command, ready: Ready::Says(1) })
+    pub(crate) fn native(workers: usize, work: Work, max_connections: usize) -> anyhow::Result<Self> {
+        let launch = Self::this_program("native", &["native", work.name()], workers)?;
+        Ok(launch.option("--max-connections", max_connections.to_string()))
     }
 
-    /// The host, with a folder where it keeps what it has compiled. Where it listens, and with which plugin, is still to
-    /// be said.
+    /// The lean native server of this benchmark.
+    pub(crate) fn lean(workers: usize) -> anyhow::Result<Self> {
+        Self::this_program("lean native", &["lean"], workers)
+    }
+
+    fn this_program(name: &'static str, arguments: &[&str], workers: usize) -> anyhow::Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(arguments).args(["--workers", &workers.to_string()]);
+        Ok(Self { name, command, ready: Ready::Says(1) })
+    }
+
+    /// The host, with a folder for its cache, and still without listener and plugin.
     pub(crate) fn host(binary: &Path, cache: &Path) -> Self {
         let mut command = Command::new(binary);
-        command.arg("--cache-dir").arg(cache);
+        command.arg("--cache-dir").arg(cache).args(["--backlog", &BACKLOG.to_string()]);
         Self { name: "host", command, ready: Ready::Says(1) }
     }
 
-    /// A server of somebody else, which was told to listen at `address`.
+    /// Another tool, with a command that makes it listen at `address`.
     pub(crate) fn foreign(name: &'static str, command: Command, address: SocketAddr) -> Self {
         Self { name, command, ready: Ready::Accepts(address) }
     }
@@ -89,7 +99,7 @@ impl Launch {
 pub(crate) struct Server {
     process: Process,
     address: SocketAddr,
-    /// Whether it has to end well when it is told to.
+    /// Whether it must exit with 0 on TERM.
     ours: bool,
 }
 
@@ -97,8 +107,7 @@ impl Server {
     /// Starts a server and returns when it listens.
     pub(crate) fn start(launch: Launch, cores: &Cores, log: PathBuf) -> anyhow::Result<Self> {
         let Launch { name, mut command, ready } = launch;
-        // What stands in the environment of whoever measures (RUST_LOG, RUST_BACKTRACE, options of the host) would
-        // count as the server's work.
+        // RUST_LOG, RUST_BACKTRACE or options of the host in the environment would change the server's work.
         command.env_clear();
         let process = cores.as_server(|| Process::start(name, &mut command, log))??;
         let address = match ready {
@@ -131,7 +140,7 @@ impl Server {
         self.process.pid()
     }
 
-    /// Ends it as an operator would. One of ours has to exit with 0; what others do then is theirs.
+    /// Ends it as an operator would. Our own servers must exit with 0.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         if self.ours { self.process.terminate(STOP_DEADLINE) } else { Ok(()) }
     }
@@ -151,7 +160,7 @@ pub(crate) fn plugin(name: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// A folder that nobody else can write, as the host wants it for what it has compiled.
+/// A folder that no other user can write, as the host requires for its cache.
 pub(crate) fn private_folder(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
 
@@ -161,7 +170,7 @@ pub(crate) fn private_folder(parent: &Path, name: &str) -> anyhow::Result<PathBu
     Ok(path)
 }
 
-/// An address at which nobody listened a moment ago, for servers that cannot choose one themselves.
+/// An address that was free a moment ago, for servers that cannot choose one themselves.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -4,6 +4,7 @@ pub(crate) use crate::median::median;
 use crate::section::milliseconds;
 
 /// How a server compares with another one.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
     lowest: f64,
@@ -13,8 +14,8 @@ pub(crate) struct Ratio {
 impl Ratio {
     /// From the rounds of both, in the order in which they ran.
     ///
-    /// Each round of a server is compared with the native one right before it: what else the machine does changes from
-    /// minute to minute, and within a pair it is nearly the same. A ratio of two medians would not have that.
+    /// Each round of a server is compared with the native server's round of the same turn: what else the machine does
+    /// changes from minute to minute, and hardly within a turn. A ratio of two medians would mix turns.
     pub(crate) fn of_pairs(native: &[f64], server: &[f64]) -> Self {
         let ratios: Vec<f64> = native.iter().zip(server).map(|(native, server)| server / native).collect();
         Self {

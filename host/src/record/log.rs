@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 use tracing::{Level, error, info, warn};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _};
 
 /// Records that wait for the writer: room for a burst of ten thousand failing connections.
 const QUEUE: usize = 16 << 10;
@@ -130,21 +130,24 @@ pub fn start(options: &Options) -> Result<Flush, Error> {
     };
     let queue = Queue::start(sink);
     drop(WRITER.set(queue.clone()));
-    let text =
-        tracing_subscriber::fmt().with_env_filter(own(options.level)).with_ansi(false).with_writer(queue.clone());
+    let own = own(options.level);
+    let text = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_ansi(false).with_writer(queue.clone());
     // A subscriber can be in place only in a test that starts twice.
     match options.format {
         Shape::Text => {
-            drop(tracing::subscriber::set_global_default(text.event_format(record::Text::default()).finish()))
+            let text = text.event_format(record::Text::default()).finish();
+            drop(tracing::subscriber::set_global_default(text.with(own)));
         }
-        Shape::Json => drop(tracing::subscriber::set_global_default(text.event_format(record::Json).finish())),
+        Shape::Json => {
+            drop(tracing::subscriber::set_global_default(text.event_format(record::Json).finish().with(own)))
+        }
     }
     Ok(Flush(queue))
 }
 
 /// Drops the records of libraries: they are unbounded, and may contain bytes from a peer.
-fn own(Verbosity(level): Verbosity) -> EnvFilter {
-    EnvFilter::new(format!("off,{}={level}", env!("CARGO_CRATE_NAME")))
+fn own(Verbosity(level): Verbosity) -> Targets {
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
 /// The queue of the writing thread, for [`reopen`].

@@ -16,10 +16,9 @@ const AFTER: Duration = Duration::from_millis(500);
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let mut section = Section::new("The longest wait")
         .text(
-            "The longest request of any client, from connecting to the end of the answer, in each round: 2 s with a restart \
-             after 0.5 s, then just as long without one, and so on in turn. Told are the median and the maximum of the \
-             rounds. With as many clients as there are, the longest of thousands of requests says what else the machine does \
-             too: what counts is the difference between the two.",
+            "The longest request of any client in each round, from connecting to the end of the answer. A round is 2 s with a \
+             restart after 0.5 s, then 2 s without one. Columns show the median and the maximum of the rounds. The longest of \
+             thousands of requests also depends on the rest of the machine, so compare the two.",
         )
         .columns([
             "Transport",

@@ -18,10 +18,11 @@ pub(crate) fn sections(bench: &Bench<'_>) -> anyhow::Result<(Section, Section)> 
     let mut outcome = Section::new("Restarts under load")
         .text(
             "Each client connects, sends `bob` and a newline, reads `Hello bob!` to the end of the connection, and begins \
-             again, while restarts follow each other: USR1, then the wait until the pidfile names the successor, then as \
-             many answers as there are clients. A failure is a connection that was refused, reset, cut, answered wrongly \
-             or not within 60 s. Each read of the pidfile found it whole. Named after: from USR1 to the first read that \
-             found the successor's number.",
+             again. Meanwhile restarts follow each other: USR1, a wait until the pidfile names the successor, then one answer \
+             for each client.\n\n\
+             A failure is a connection that was refused, reset or truncated, or that got a wrong answer or none within 60 s. \
+             Each read of the pidfile found it whole. *Named after* runs from USR1 to the first read that found the \
+             successor's number.",
         )
         .columns([
             "Transport",
@@ -36,11 +37,11 @@ pub(crate) fn sections(bench: &Bench<'_>) -> anyhow::Result<(Section, Section)> 
         ]);
     let mut at_rest = Section::new("What is left")
         .text(
-            "The service before the restarts, after one and after all of them, each time warmed up by the same clients for \
-             1 s, at rest and with earlier generations gone. A second generation differs from the first by what it keeps of \
-             its predecessor; the last must not differ from the second. Told is what the process that serves has open, in memory (VmRSS) and mapped (lines of its \
-             `maps`); the processes that descend from the first; ended ones for which nobody waits; and the files in the \
-             service's folder, which are the pidfile and the socket.",
+            "The service before the restarts, after one, and after all of them: each time warmed up by the same clients for \
+             1 s, at rest, and with earlier generations gone. A second generation keeps some things of its predecessor, so it \
+             differs from the first. The last must not differ from the second.\n\n\
+             Columns show the descriptors, memory (VmRSS) and mappings (lines of `maps`) of the serving process, the \
+             descendants of the first process, zombies, and the files in the service's folder: the pidfile and the socket.",
         )
         .columns([
             "Transport",

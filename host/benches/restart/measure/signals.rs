@@ -18,10 +18,10 @@ const ANSWERS: u64 = 10;
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let mut section = Section::new("Signals under load")
         .text(
-            "256 clients ask all the time. From USR1 until the host says in its log that a successor was started; from TERM \
-             until it says that it is stopping, and until it says that its listener is closed, for which it has served \
-             everybody who was queued there. Times are those at which the lines arrived here. After TERM a client may be \
-             refused, but one that was let in must be answered.",
+            "256 clients ask all the time. The first time runs from USR1 to the record that a successor was started. The others \
+             run from TERM to the record that the host is stopping, and to the record that its listener is closed. By then \
+             the host has served every queued connection. After TERM the kernel may refuse a client, but every accepted one \
+             must get its answer.",
         )
         .columns([
             "Transport",

@@ -24,9 +24,9 @@ const ENOUGH: usize = 8;
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let mut section = Section::new("The succession")
         .text(
-            "From USR1, with a plugin that is compiled and in the cache, and one client that asks all the time over tcp. Who gave an \
-             answer is known from the log, which names process and client of each connection; when it was given, from the \
-             client. Settled: the line of the log with which the successor says that it is the service.",
+            "Times run from USR1, with a plugin in the cache and one client that asks all the time over tcp. The client knows \
+             the time of each answer. The log names the process and the client of each connection, and so the generation \
+             that answered. *Settled* is the record by which the successor says that it is the service.",
         )
         .columns([
             "Plugin",

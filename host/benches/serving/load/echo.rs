@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::outcome::{Outcome, Tally};
 use super::{bounded, connect};
 
-/// What is written and read at once, at most.
+/// The most that is written or read at once.
 const BUFFER: usize = 64 * 1024;
 
 /// A round that moves less than a MiB a second has failed.

@@ -1,11 +1,11 @@
-//! Many connections that are open at the same time. Standard input leads through what they do, step by step:
+//! Many connections that are open at the same time. Standard input gives them their steps:
 //!
 //! ```text
 //! open 1000   → so many are connected; those that are new have sent nothing
 //! opened      ←
 //! begin 500   → so many have sent a part of their line: a guest has to be there, and waits for the rest
 //! begun       ←
-//! finish      → each sends what is left of its line, all at once, and reads its answer to the end
+//! finish      → all send the rest of their lines at once, and read their answers to the end
 //! …           ← the outcome
 //! ```
 
@@ -54,7 +54,7 @@ pub(super) fn load(runtime: &Runtime, server: SocketAddr) -> anyhow::Result<Outc
                 let tally = runtime.block_on(finish(all))?;
                 return Ok(tally.into_outcome(start.elapsed()));
             }
-            _ => bail!("told {line:?}, which is no step"),
+            _ => bail!("{line:?} is not a step"),
         }
     }
 }

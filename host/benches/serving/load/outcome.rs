@@ -1,4 +1,4 @@
-//! What the clients of one round saw, on its way from the process of the load to the one that measures.
+//! The outcome of one round, on its way from the load's process to the one that measures.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use hdrhistogram::Histogram;
 
-/// Latencies up to this are told exactly, what is longer counts as this long.
+/// Longer latencies count as this one.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What one client saw.
+/// The outcome of one client.
 pub(crate) struct Tally {
     latencies: Histogram<u64>,
     failures: u64,
@@ -57,7 +57,7 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What all clients saw. As text it is one line.
+/// The outcome of all clients. As text it is one line.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Connections that went as they should.

@@ -1,4 +1,4 @@
-//! What people would use instead of the host, in one interleaved run with it.
+//! Other tools for the same job, in one interleaved run with the host.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -38,8 +38,8 @@ const HTTP_COLUMNS: [&str; 10] = [
 const WASMTIME: &str = "CARGO_PROFILE_RELEASE_LTO=fat cargo install wasmtime-cli --version 48.0.8 --locked --no-default-features \
     --features run,serve,component-model,component-model-async,pooling-allocator,cranelift,parallel-compilation,logging --root target/wasmtime";
 
-/// What makes it fast: memory, tables and stacks that stay mapped from one guest to the next. It does not run without the engine's
-/// concurrency, which the host does for such a component.
+/// These make it fast: memory, tables and stacks stay mapped from one guest to the next. The host also runs such a
+/// component without the engine's concurrency, for which `wasmtime serve` has no option.
 const TUNED: [&str; 7] = [
     "-Opooling-allocator=y",
     "-Opooling-memory-keep-resident=2097152",
@@ -53,16 +53,9 @@ const TUNED: [&str; 7] = [
 /// Servers that start a process for each connection, with the handler natively compiled.
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let handler = handler(bench.folder())?;
-    let mut contestants = Vec::new();
-    for side in [Side::Native, Side::Host] {
-        contestants.push(Contestant {
-            name: side.name().to_owned(),
-            server: bench.start(bench.launch(side, Work::Hello, MOST_PROCESSES)?)?,
-        });
-    }
-    let mut text = "Servers that start a process for each connection, which does on its standard streams what `hello` does: a native \
-                    program, and nothing loaded but the C library. Rates and latencies as with short connections; CPU is that of \
-                    the server and of all that it has started."
+    let mut contestants = bench.start_all(&[Side::Native, Side::Host], Work::Hello, MOST_PROCESSES)?;
+    let mut text = "These servers start a process for each connection: a native program that does on its standard streams what \
+                    `hello` does, and that loads only the C library. CPU is the time of the server and of all its children."
         .to_owned();
     for forking in Forking::ALL {
         let (name, address) = (forking.name(), free_address()?);
@@ -124,9 +117,9 @@ pub(crate) fn http(bench: &Bench<'_>) -> anyhow::Result<Section> {
     ];
     let mut section = section
         .text(format!(
-            "`GET /`, answered by the same component, `http-wasi.wasm` of the test guests, with a fresh guest for each request; {HTTP_CLIENTS} clients. \
-             Tuned: `{}`.",
-            TUNED.join(" "),
+            "`GET /` with {HTTP_CLIENTS} clients. Both servers run the same component, `http-wasi.wasm` of the test guests, with a \
+             fresh guest for each request. *Tuned* means:\n\n```\n{}\n```",
+            TUNED.join("\n"),
         ))
         .columns(HTTP_COLUMNS);
     for (connections, option, aim) in [

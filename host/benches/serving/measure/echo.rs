@@ -1,9 +1,9 @@
-//! Long connections on which much is sent and read back: how much a second, and what it costs the server.
+//! Long connections in bulk: how much they carry a second, and their cost for the server.
 
 use std::time::Duration;
 
 use super::series::Series;
-use super::{Bench, Contestant, Round, Section};
+use super::{Bench, Contestant, Round, Section, Side};
 use crate::aims::Bound;
 use crate::options::Work;
 use crate::report::{grouped, microseconds, milliseconds};
@@ -15,13 +15,14 @@ const MEBIBYTE: u64 = 1024 * 1024;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let options = bench.options;
-    let contestants = bench.start_all(Work::Echo, options.echo_clients.iter().copied().max().unwrap_or(1))?;
+    let contestants =
+        bench.start_all(&Side::USUAL, Work::Echo, options.echo_clients.iter().copied().max().unwrap_or(1))?;
     let total = options.echo_mebibytes;
     let mut section = Section::new("Bulk: `echo`")
         .text(format!(
-            "The clients of a round share {total} MiB: each sends its part over one connection and reads it back at \
-             the same time, and compares every byte. Throughput counts each byte once. Time is from connecting to the \
-             end of a connection. CPU is time of the server's process for each MiB, in user mode and in the kernel.",
+            "The clients of a round share {total} MiB. Each sends its part over one connection, reads it back at the same \
+             time, and compares every byte. Throughput counts each byte once. Time runs from connecting to the end of a \
+             connection. CPU is the time of the server's process for each MiB, in user mode and in the kernel.",
         ))
         .columns(["Clients", "Server", "MiB/s", "÷ native", "time, ms", "user, µs", "system, µs", "CPU ÷ native"]);
     for &clients in &options.echo_clients {

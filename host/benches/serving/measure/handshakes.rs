@@ -1,4 +1,4 @@
-//! TLS: how many handshakes a second, full and resumed, and what each costs the server.
+//! TLS: handshakes a second, full and resumed, and the cost of each for the server.
 
 use super::series::{COLUMNS, Series};
 use super::{Bench, Contestant, Section, Side};
@@ -19,9 +19,9 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
         .collect::<anyhow::Result<_>>()?;
     let mut section = Section::new("TLS handshakes: `hello`")
         .text(
-            "As with short connections, over TLS 1.3 with a key on P-256; both servers have the same library and \
-             settings, and each handshake is verified to be full or resumed. The clients' half of each handshake is \
-             done on the same machine and takes as long.",
+            "Short connections over TLS 1.3 with a key on P-256. Both servers use the same library and settings, and the \
+             load verifies that each handshake is full or resumed. The same machine does the clients' half of each \
+             handshake, which takes as long.",
         )
         .columns(["Handshake", "Clients"].into_iter().chain(COLUMNS));
     for handshake in [Handshake::Full, Handshake::Resumed] {

@@ -1,4 +1,4 @@
-//! Many connections that wait: what they occupy in the server, and how that grows.
+//! Many connections that wait: their memory in the server, and how it grows.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::resources::{Memory, descriptors, memory};
 use crate::servers::Server;
 use crate::statistics::median;
 
-/// A round starts all servers anew, and memory varies much less than time does.
+/// Each round starts new servers, and memory varies much less than time does.
 const MOST_ROUNDS: u32 = 2;
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What connections wait for.
+/// How far the waiting connections are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// They have sent nothing.
@@ -48,7 +48,7 @@ struct Sample {
     ending: Ending,
 }
 
-/// What came after the last step.
+/// The end, after the last step.
 enum Ending {
     /// All were answered, or should have been.
     Answered(Outcome),
@@ -61,16 +61,17 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let most = bench.most_connections(wanted)?;
     let steps: Vec<usize> = [16, 8, 4, 2, 1].into_iter().map(|part| most / part).filter(|step| *step > 0).collect();
     let mut text = format!(
-        "Up to {} connections are open at the same time, to a server that was started for this and warmed up. Before \
-         the first byte: they have sent nothing. In the middle of the line: one byte each, so that there is a guest for \
-         each, which waits for the rest. Told is how much the server's memory has grown for each (kB are 1,000 bytes): \
-         RSS, the usual figure, counts a page once for each mapping, PSS counts it once. What the kernel keeps for a \
-         socket is in neither. At the end all of them send what is left of their line at once.",
+        "Up to {} connections are open at the same time, to a fresh server that was warmed up.\n\n\
+         * *before the first byte*: they have sent nothing.\n\
+         * *in the middle of the line*: each has sent one byte, so that a guest waits for the rest.\n\n\
+         The table shows how much the server's memory has grown for each connection (a kB is 1,000 bytes). RSS, the usual \
+         figure, counts a page once for each mapping; PSS counts it once. Neither includes the kernel's memory for a \
+         socket. At the end all clients send the rest of their line at once.",
         grouped(most as f64),
     );
     if most < wanted {
         text += &format!(
-            " {} were wanted, but a process may have {} descriptors here (`ulimit -Hn`) and {} mappings \
+            " The run asked for {}, but this system limits a process to {} descriptors (`ulimit -Hn`) and {} mappings \
              (`vm.max_map_count`).",
             grouped(wanted as f64),
             grouped(descriptor_limit()? as f64),
@@ -89,8 +90,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
             judge(bench, state, side, &points, &samples);
             if let Some(lost) = samples.iter().find_map(Sample::lost_at) {
                 text += &format!(
-                    " Of the {} guests of {} not all could be kept: each takes several mappings, and a process may have {} \
-                     here (`vm.max_map_count`).",
+                    " {1} could not keep all of the {0} guests: each takes several mappings, and this system limits a process \
+                     to {2} (`vm.max_map_count`).",
                     grouped(lost as f64),
                     side.name(),
                     grouped(mapping_limit()? as f64),
@@ -168,7 +169,7 @@ fn row(state: State, side: Side, point: Point, is_last: bool, samples: &[Sample]
 
 /// All sides in turn.
 fn samples(bench: &Bench<'_>, state: State, steps: &[usize]) -> anyhow::Result<Vec<(Side, Vec<Sample>)>> {
-    let mut all: Vec<(Side, Vec<Sample>)> = Side::ALL.into_iter().map(|side| (side, Vec::new())).collect();
+    let mut all: Vec<(Side, Vec<Sample>)> = Side::USUAL.into_iter().map(|side| (side, Vec::new())).collect();
     for _ in 0..bench.options.rounds.min(MOST_ROUNDS) {
         for (side, samples) in &mut all {
             samples.push(sample(bench, state, *side, steps)?);
@@ -187,7 +188,7 @@ fn sample(bench: &Bench<'_>, state: State, side: Side, steps: &[usize]) -> anyho
 
     let arguments = format!("idle {}", server.address());
     let mut load = bench.start_load(&arguments)?;
-    let mut told = Vec::new();
+    let mut reached = Vec::new();
     for &count in steps {
         load.tell(&format!("open {count}"))?;
         expect(&load.line(LIMIT)?, "opened")?;
@@ -200,16 +201,16 @@ fn sample(bench: &Bench<'_>, state: State, side: Side, steps: &[usize]) -> anyho
         if descriptors(server.pid())? < others + count {
             drop(load);
             server.stop()?;
-            return Ok(Sample { steps: told, ending: Ending::Lost(count) });
+            return Ok(Sample { steps: reached, ending: Ending::Lost(count) });
         }
-        told.push((count, now.since(before)));
+        reached.push((count, now.since(before)));
     }
     load.tell("finish")?;
     let outcome: Outcome = load.line(LIMIT)?.parse()?;
     bench.note_failures(side.name(), &arguments, &outcome);
     load.finish(LIMIT)?;
     server.stop()?;
-    Ok(Sample { steps: told, ending: Ending::Answered(outcome) })
+    Ok(Sample { steps: reached, ending: Ending::Answered(outcome) })
 }
 
 impl Sample {

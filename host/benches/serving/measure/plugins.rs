@@ -48,12 +48,12 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
         curves: vec![Curve { name: "host", points }],
     });
     Ok(section.before(format!(
-        "From the start of the process, with plugins that are different files, compiled and in the cache, each at a \
+        "Times run from the start of the process. The plugins are different files, all in the cache, and each has a \
          listener of its own.\n\n{plot}",
     )))
 }
 
-/// As many plugins that do the same and are not the same: each has its number in a section that nobody reads.
+/// Plugins that do the same but differ as files: each has its number in a custom section.
 fn copies(folder: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
     let original = fs::read(plugin("hello")?)?;
     let copy = |number: usize| {

@@ -1,4 +1,4 @@
-//! What each of several servers did in the same rounds, and how that stands in a table.
+//! The rounds of several servers that take turns, and their rows in a table.
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// Lets the contestants take turns: the first, the second, …, the first, …
+    /// Lets the contestants take turns: from the first to the last, then from the last to the first, and so on. So what
+    /// one of them leaves behind in the kernel does not always meet the same other one.
     pub(super) fn alternate(
         contestants: &[Contestant],
         rounds: u32,
@@ -39,8 +40,12 @@ impl Series {
     ) -> anyhow::Result<Vec<Self>> {
         let mut series: Vec<Self> =
             contestants.iter().map(|contestant| Self { name: contestant.name.clone(), rounds: Vec::new() }).collect();
-        for _ in 0..rounds {
-            for (contestant, series) in contestants.iter().zip(&mut series) {
+        for turn in 0..rounds {
+            let mut order: Vec<(&Contestant, &mut Self)> = contestants.iter().zip(&mut series).collect();
+            if !turn.is_multiple_of(2) {
+                order.reverse();
+            }
+            for (contestant, series) in order {
                 series.rounds.push(round(contestant)?);
             }
         }
@@ -81,6 +86,11 @@ impl Series {
     /// The server's CPU time in user mode for each connection, in microseconds.
     pub(super) fn user_time(&self) -> Vec<f64> {
         self.cpu(|round| round.cpu.user).into_iter().map(|seconds| seconds * 1e6).collect()
+    }
+
+    /// The same in the kernel.
+    pub(super) fn system_time(&self) -> Vec<f64> {
+        self.cpu(|round| round.cpu.system).into_iter().map(|seconds| seconds * 1e6).collect()
     }
 
     /// The server's time for each connection.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 
 use super::succession::describe;
-use super::{Bench, Section};
+use super::{Bench, Section, Side};
 use crate::load::hello::ask_once;
 use crate::options::Work;
 use crate::servers::{Launch, plugin};
@@ -38,7 +38,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     for round in 0..bench.options.rounds {
         let mut row = rows.iter_mut();
         let mut add = |start| row.next().map(|row| row.starts.push(start)).context("there is a row for each start");
-        add(start(bench, Launch::native(Work::Hello, 512)?)?)?;
+        add(start(bench, bench.launch(Side::Native, Work::Hello, 1)?)?)?;
         for (index, path) in plugins.iter().enumerate() {
             // A folder of its own for each round: empty at first, and full of what the first start has compiled after
             // it.
@@ -51,8 +51,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     }
     let mut section = Section::new("Starting")
         .text(
-            "From the start of the process. Cold: nothing is compiled yet, the folder of `--cache-dir` is empty. \
-             Cached: started before with that folder. The first answer includes connecting.",
+            "Times run from the start of the process. *cold*: nothing is compiled yet, and the folder of `--cache-dir` is \
+             empty. *cached*: an earlier start has filled that folder. The first answer includes connecting.",
         )
         .columns(["Server, plugin", "Listening after, ms", "First answer after, ms"]);
     for Starts { what, starts } in rows {

@@ -17,22 +17,22 @@ use crate::servers::{plugin, private_folder};
 use crate::statistics::{median, with_range};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Where each round starts a host anew.
+/// Where each round starts a new host.
 const MOST_ROUNDS: u32 = 3;
-/// What each restart and reload is repeated, where that costs nothing but its own time.
+/// How often each restart and reload is repeated in a round, where a round needs no new host.
 const REPEATED: u32 = 4;
 
 const LISTENERS: [usize; 5] = [1, 50, 100, 150, 200];
 
 /// The first of these answers of a plugin, from the signal.
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
-    set_child_subreaper(true).context("become the one to whom successors are left")?;
+    set_child_subreaper(true).context("become the subreaper of successors")?;
     let mut section = Section::new("Restarts and reloads").columns([
         "Signal",
         "Plugin",
         "Open connections",
         "Listeners",
-        "First answer of the new one after, ms",
+        "First new answer after, ms",
     ]);
     let large = bench.options.large_plugin.as_deref();
     let small = plugin("hello")?;
@@ -71,10 +71,11 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let connections = plot("restart-connections", "open connections", over_connections);
     let listeners = plot("restart-listeners", "listeners", over_listeners);
     Ok(section.before(format!(
-        "The plugin's file is exchanged for one that answers otherwise, then the signal is sent, and clients ask until they have the \
-         new answer; everything is compiled and in the cache already. Every question on the way was answered by the old \
-         plugin or the new one. USR1 starts a successor, HUP reloads. Open connections have sent nothing and stay with the predecessor; \
-         with those the host has room for {} (`--max-connections`), which takes its time at each start.\n\n{connections}\n\n{listeners}",
+        "The benchmark replaces the plugin's file by one with another answer, sends the signal, and asks until it gets the \
+         new answer. Both plugins are in the cache already. USR1 starts a successor, HUP reloads. The old or the new \
+         plugin answered every question on the way.\n\n\
+         Open connections have sent nothing and stay with the predecessor. In those rows `--max-connections` is {}, which \
+         makes each start slower.\n\n{connections}\n\n{listeners}",
         grouped(most as f64),
     )))
 }
@@ -104,7 +105,7 @@ fn rows(
     Ok(points)
 }
 
-/// One host, again and again from one plugin to the other and back. Told are the turns to `hello`, in seconds.
+/// One host, again and again from one plugin to the other and back. Returns the times of the turns to `hello`, in seconds.
 fn repeated(bench: &Bench<'_>, hello: &Path, signal: Signal) -> anyhow::Result<Vec<f64>> {
     let mut generations = start(bench, hello, None, 1)?;
     let mut times = Vec::new();

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 
-use super::{Bench, Contestant, Section};
+use super::{Bench, Contestant, Section, Side};
 use crate::alternatives::installed;
 use crate::options::Work;
 use crate::process::{Process, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Less than one in so many connections is left out: it belongs to no connection.
+/// A call that is rarer than this does not belong to a connection, and is left out.
 const RARE: f64 = 0.02;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
@@ -22,7 +22,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let Some(strace) = installed("strace") else {
         return Ok(section.text("Not measured: this needs `strace` (Debian: `apt-get install strace`)."));
     };
-    let contestants = bench.start_all(Work::Hello, 1)?;
+    let contestants = bench.start_all(&Side::USUAL, Work::Hello, 1)?;
     let mut calls: BTreeMap<String, [f64; 3]> = BTreeMap::new();
     for (index, contestant) in contestants.iter().enumerate() {
         for (name, count) in counts(bench, &strace, contestant)? {
@@ -33,9 +33,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
 
     let mut section = section
         .text(
-            "What one client that asks one question after the other makes each server ask of the kernel, for each connection, as \
-             `strace -c` counts it. A server that is traced is slow, so that it waits where it would have found something \
-             to do: there are more calls to wait and to wake than under load.",
+            "System calls for each connection, counted by `strace -c`, with one client that asks one question after the other. \
+             A traced server is slow, so it waits more often than it does under load: expect more calls that wait and wake.",
         )
         .columns(["Call", "native", "host, 0.2", "host, 0.3"]);
     let total = calls.values().fold([0.0; 3], |sum, counts| std::array::from_fn(|index| sum[index] + counts[index]));
@@ -61,7 +60,7 @@ fn counts(bench: &Bench<'_>, strace: &std::path::Path, contestant: &Contestant) 
     let round = bench.run_load(contestant, &load, LIMIT)?;
     kill(tracer.pid(), Signal::SIGINT).context("end strace")?;
     let counted = || Ok(Some(fs::read_to_string(&output)?).filter(|text| text.contains("total")));
-    let table = wait_for("what strace has counted", LIMIT, counted)?;
+    let table = wait_for("the table of strace", LIMIT, counted)?;
     // % time, seconds, usecs/call, calls, errors where there were any, and the name.
     let lines = table.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
