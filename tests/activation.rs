@@ -15,7 +15,6 @@ use std::{
         unix::net::{SocketAddr, UnixDatagram, UnixListener},
     },
     path::Path,
-    process::Command,
 };
 
 fn serving(name: &str, binds: &[&str]) -> Setup {
@@ -211,8 +210,7 @@ fn an_anchor_passes_sockets_on_and_keeps_none() {
 /// systemd's own launcher, which starts what it is told at the first connection.
 fn by_systemd(setup: Setup, names: &str, paths: &[&Path]) -> Option<Host> {
     const LAUNCHER: &str = "systemd-socket-activate";
-    if Command::new(LAUNCHER).arg("--version").output().is_err() {
-        eprintln!("skipped: {LAUNCHER} is not installed");
+    if crate::harness::skip_unless(LAUNCHER) {
         return None;
     }
     let listen = paths.iter().flat_map(|path| ["-l", path.to_str().unwrap()]);

@@ -98,7 +98,7 @@ fn the_metrics_are_what_prometheus_reads() {
             promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
             assert!(promtool.wait().unwrap().success());
         }
-        Err(_) => eprintln!("skipped: promtool is not installed"),
+        Err(_) => crate::harness::skip("promtool is not installed"),
     }
 }
 
@@ -147,7 +147,7 @@ fn the_socket_is_its_owners_and_is_removed_at_the_end() {
 #[test]
 fn another_user_is_not_heard() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can be somebody else");
+        crate::harness::cannot("only root can become another user");
         return;
     }
     let operated = Operated::start(Setup::serving("hello"));
@@ -159,7 +159,7 @@ fn another_user_is_not_heard() {
     let ask = ["--unix-socket", path, "-sS", "--max-time", "60", "http://localhost/status"];
     let output = Command::new("setpriv").args(["--reuid", "65534", "--clear-groups", "curl"]).args(ask).output();
     let Ok(output) = output else {
-        eprintln!("skipped: setpriv is not installed");
+        crate::harness::skip("setpriv is not installed");
         return;
     };
     assert!(output.stdout.is_empty() && !output.status.success(), "{output:?}");

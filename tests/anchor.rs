@@ -182,7 +182,7 @@ fn namespaces() -> Option<Vec<&'static str>> {
     };
     let found = commands.into_iter().find(allowed);
     if found.is_none() {
-        eprintln!("skipped: the kernel refuses process id namespaces here");
+        crate::harness::cannot("the kernel refuses process id namespaces");
     }
     found
 }
@@ -264,8 +264,7 @@ fn a_restart_that_would_end_the_container_is_refused_with_the_reason() {
 
 #[test]
 fn under_tini() {
-    if Command::new("tini").arg("--version").output().is_err() {
-        eprintln!("skipped: tini is not installed");
+    if crate::harness::skip_unless("tini") {
         return;
     }
     let mut host = anchored("hello").by_way_of(["tini", "-s", "--"]).start();

@@ -2,7 +2,9 @@
 //! leads elsewhere by now is left alone, and nobody can keep a host from its path.
 
 use crate::{
-    harness::{Address, Setup, connect, directory, plugin, read_to_end, shared_cache, unix_uri, wait_for},
+    harness::{
+        Address, Setup, connect, directory, own_addresses, plugin, read_to_end, shared_cache, unix_uri, wait_for,
+    },
     service::Service,
 };
 use nix::{
@@ -12,15 +14,10 @@ use nix::{
 use std::{
     fs,
     io::{ErrorKind, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
 };
-
-/// A port that was free a moment ago.
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 /// A service whose successors bind more than it does.
 fn growing(first: &str, others: &[String]) -> Service {
@@ -61,7 +58,7 @@ fn ask(address: impl Into<Address>) -> Vec<u8> {
 #[test]
 fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
     let directory = directory();
-    let (address, path) = (free_port(), directory.path().join("new.sock"));
+    let ([address], path) = (own_addresses(), directory.path().join("new.sock"));
     let new = [format!("tcp://{address}"), unix_uri(&path)];
     let service = growing("tcp://127.0.0.1:0", &new);
     let refused = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");

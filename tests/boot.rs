@@ -1,6 +1,6 @@
 //! What an operator meets at boot: the ready line, and one line for everything that is wrong.
 
-use crate::harness::{Host, Setup, directory, plugin};
+use crate::harness::{Host, Setup, directory, own_addresses, plugin};
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
 
 #[test]
@@ -370,7 +370,7 @@ fn help_and_version_are_no_errors() {
 #[test]
 fn a_closed_standard_output_and_error_harm_nothing() {
     let hello = plugin("hello");
-    let port = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    let [port] = own_addresses();
     let mut child = std::process::Command::new("sh")
         .arg("-c")
         .arg(format!(
@@ -461,7 +461,7 @@ fn a_full_standard_output_and_error_harm_nothing() {
     let dir = directory();
     let pipe = dir.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [address] = own_addresses();
     let mut child = std::process::Command::new("sh")
         .args(["-c", script, "sh"])
         .args([pipe.as_os_str(), env!("CARGO_BIN_EXE_uninterruptible-host").as_ref(), plugin("hello").as_os_str()])

@@ -141,7 +141,7 @@ fn a_cache_that_forbids_execution_is_no_error() {
     // and a cache below it would not be used at all.
     let may_mount = Command::new("unshare").args(["-m", "sh", "-c", forbid]).arg(dir.path()).output();
     if !may_mount.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a mount that forbids execution needs root and unshare(1): {may_mount:?}");
+        crate::harness::cannot(format!("a noexec mount needs root and unshare(1): {may_mount:?}"));
         return;
     }
     assert!(served(&setup(dir.path())).contains("compiling plugin"));

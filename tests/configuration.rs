@@ -2,14 +2,13 @@
 
 use crate::{
     certificates,
-    harness::{Host, Setup, connect, directory, plugin, read_to_end, shared_cache, wait_for},
+    harness::{Host, Setup, connect, directory, own_addresses, plugin, read_to_end, shared_cache, wait_for},
     openssl::Client,
 };
 use nix::sys::signal::Signal;
 use std::{
     fs,
     io::Write,
-    net::TcpListener,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -400,7 +399,7 @@ fn check_finds_what_booting_would_find_and_disturbs_nobody() {
 
 #[test]
 fn a_reload_reads_the_file_anew_and_says_what_waits_for_a_restart() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [port] = own_addresses();
     let listener =
         |bind: &str, name: &str| format!("[[listener]]\nbind = {bind:?}\nplugin = {}\n", quoted(&plugin(name)));
     let kept = listener("tcp://127.0.0.1:0", "hello");

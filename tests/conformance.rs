@@ -63,11 +63,24 @@ fn main() -> ExitCode {
         println!("{}", format!("{:width$}  {word:7}  {why}", name(path)).trim_end());
     }
     println!("\n{} passed, {} failed, {} skipped", counts["passed"], counts["failed"], counts["skipped"]);
+    if words.is_empty() {
+        print_skips();
+    }
     if programs.is_empty() && filters.is_empty() || counts["failed"] > 0 {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// The tests that did not run in the last run of the black-box tests. This is the last test program of `cargo test`, so that the
+/// list stands at the end.
+fn print_skips() {
+    let list = fs::read_to_string(harness::list_of_skips()).unwrap_or_default();
+    let mut lines: Vec<&str> = list.lines().collect();
+    lines.sort_unstable();
+    println!("\n{} black-box tests did not run{}", lines.len(), if lines.is_empty() { "" } else { ":" });
+    lines.iter().for_each(|line| println!("  {line}"));
 }
 
 enum Outcome {

@@ -2,12 +2,11 @@
 //! docs/getting-started.md, in each language.
 
 use crate::{
-    harness::{Setup, directory, root},
+    harness::{Setup, directory, own_addresses, root},
     project::UNAVAILABLE,
 };
 use std::{
     env, fs,
-    net::TcpListener,
     path::Path,
     process::{Command, Output},
 };
@@ -35,9 +34,14 @@ fn missing(tools: &[&'static str]) -> Option<&'static str> {
     tools.iter().copied().find(|tool| !has(tool))
 }
 
-/// A port that is free, though it may be taken before it is used.
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// The script with an address of the test's own in place of the documents', since a reader's commands name the ports.
+fn at_own_address(script: &str) -> (String, String) {
+    let [first, second] = own_addresses();
+    let script = script.replace("127.0.0.1", &first.ip().to_string());
+    // By way of names, as a port may contain the other's digits.
+    let script = script.replace("7000", "{first}").replace("7001", "{second}");
+    let script = script.replace("{first}", &first.port().to_string()).replace("{second}", &second.port().to_string());
+    (script, format!("tcp://{first}"))
 }
 
 /// Runs a script with the host on its path.
@@ -57,14 +61,13 @@ fn typed(script: &str, directory: &Path, environment: &[(&str, &str)]) -> Output
 /// The commands of a language, then those that are the same for all.
 fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: bool) {
     if let Some(tool) = missing(tools).or_else(|| missing(&["nc", "sha256sum"])) {
-        eprintln!("skipped: {tool} is not installed");
+        crate::harness::skip(format!("{tool} is not installed"));
         return;
     }
     if fetches && env::var_os("PROJECTS_MAY_FETCH").is_none() {
-        eprintln!("skipped: its tools are fetched from the language's registry; set PROJECTS_MAY_FETCH to have them");
+        crate::harness::skip(crate::project::NEEDS_FETCH);
         return;
     }
-    let (first, second) = (port().to_string(), port().to_string());
     let mut script = format!(
         "set -euo pipefail\n{SERVES}\
          trap 'kill $(jobs -p) $(cat host.pid) 2>/dev/null || :' EXIT\n",
@@ -97,13 +100,12 @@ fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: boo
             script.push_str("unset UNINTERRUPTIBLE_ROLLBACK_WINDOW\n");
         }
     }
-    let script = script.replace("7000", &first).replace("7001", &second);
+    let (script, bind) = at_own_address(&script);
     let directory = directory();
-    let bind = format!("tcp://127.0.0.1:{first}");
     let environment = [("UNINTERRUPTIBLE_BIND", bind.as_str()), ("UNINTERRUPTIBLE_ROLLBACK_WINDOW", "100ms")];
     let output = typed(&script, directory.path(), &environment);
     if output.status.code() == Some(UNAVAILABLE) {
-        eprintln!("skipped: its tools could not be fetched");
+        crate::harness::skip("the language's registry did not answer");
         return;
     }
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -149,7 +151,7 @@ fn the_program_of_the_documentation_serves() {
     let libraries = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
     let libraries = libraries.map(|output| String::from_utf8(output.stdout).unwrap()).unwrap_or_default();
     if !Path::new(libraries.trim()).is_dir() {
-        eprintln!("skipped: this toolchain has no {target}");
+        crate::harness::skip(format!("this toolchain lacks {target}"));
         return;
     }
     let directory = directory();
@@ -224,9 +226,9 @@ fn the_readme_serves_and_upgrades_under_load() {
         change.join("\n"),
     );
     let pidfile = directory.path().join("host.pid");
-    let port = port().to_string();
-    let script = script.replace("/tmp/host.pid", pidfile.to_str().unwrap()).replace("7000", &port);
-    let (bind, target) = (format!("tcp://127.0.0.1:{port}"), root().join("target"));
+    let (script, bind) = at_own_address(&script);
+    let script = script.replace("/tmp/host.pid", pidfile.to_str().unwrap());
+    let target = root().join("target");
     let environment = [("UNINTERRUPTIBLE_BIND", bind.as_str()), ("CARGO_TARGET_DIR", target.to_str().unwrap())];
     let output = typed(&script, directory.path(), &environment);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -48,7 +48,7 @@ examples! {
 fn serving(name: &str) -> Option<Host> {
     let path = format!("target/examples/{name}.wasm");
     if !root().join(&path).exists() {
-        eprintln!("skipped: {path} was not built: examples/build-all tells why");
+        crate::harness::skip(format!("{path} was not built: examples/build-all says why"));
         return None;
     }
     Some(Host::serving(&path))
@@ -137,7 +137,7 @@ fn a_tool_that_is_missing_is_no_failure_and_a_tool_that_fails_is_one() {
     let failing = build_all("false");
     let said = String::from_utf8_lossy(&failing.stdout);
     if said.contains("skipped") {
-        eprintln!("skipped: this Rust toolchain has no linker for the examples in C");
+        crate::harness::skip("this Rust toolchain lacks the linker for the C examples");
         return;
     }
     assert_eq!(failing.status.code(), Some(1), "{said}");

@@ -34,7 +34,7 @@ fn ten_thousand_connections_that_send_nothing_cost_little_and_hold_back_nobody()
     let needed = SILENT as u64 + 2_000;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if hard < needed {
-        eprintln!("skipped: at most {hard} descriptors may be open here, and {needed} would be needed");
+        crate::harness::cannot(format!("the descriptor limit is {hard}, and the test needs {needed}"));
         return;
     }
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
@@ -161,7 +161,9 @@ fn failing(plugin: &str, call: &str, error: &str, calls: RangeInclusive<u32>) ->
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
     let works = Command::new(strace[0]).args(&strace[1..]).arg("true").stderr(Stdio::null()).status();
     if !works.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no strace here that can make {call} fail");
+        if !crate::harness::skip_unless("strace") {
+            crate::harness::cannot(format!("strace cannot make {call} fail"));
+        }
         return None;
     }
     // Each thread has a count of its own: one worker, one count.
@@ -247,7 +249,7 @@ fn serves_the_queue_without_descriptors(transport: Transport) {
     let limit = format!("--nofile={}:", descriptors(&host) + 2);
     let lowered = Command::new("prlimit").args(["--pid", &host.pid().to_string(), &limit]).status();
     if !lowered.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no prlimit here");
+        crate::harness::skip("prlimit is not installed");
         return;
     }
     let mut streams: Vec<_> = (0..6).map(|_| host.connect()).collect();

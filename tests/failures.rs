@@ -2,7 +2,7 @@
 
 use crate::{
     clients::{Clients, descriptors_of_its_own, has_ended, is_stopped, ports_of_connections},
-    harness::{self, Address, Setup, connect, directory, read_to_end, wait_for},
+    harness::{self, Address, Setup, connect, directory, own_addresses, read_to_end, wait_for},
     service::{Service, exit_code, generation},
 };
 use nix::{
@@ -400,9 +400,7 @@ fn a_plugin_that_is_written_while_it_is_read_is_served_whole_or_not_at_all() {
 fn listeners_come_and_go_with_the_generations() {
     let sockets = directory();
     let unix = |name: &str| format!("unix://{}", sockets.path().join(name).display());
-    // Of an address that nobody else here uses.
-    let ports = [(); 2].map(|()| TcpListener::bind("127.77.0.1:0").unwrap());
-    let [dropped, added] = ports.map(|socket| Address::Tcp(socket.local_addr().unwrap()));
+    let [dropped, added] = own_addresses().map(Address::Tcp);
     let binds = ["tcp://127.0.0.1:0", &format!("tcp://{}", dropped.tcp()), &unix("kept"), &unix("dropped")].join(",");
     let mut scripted = Scripted::start(&[("BIND", &binds), ("MAX_CONNECTIONS", "4")]);
     let kept = scripted.service.host.addresses[0];

@@ -8,20 +8,23 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    cell::Cell,
     ffi::OsString,
+    fmt::Display,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::Shutdown,
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener},
     os::fd::OwnedFd,
+    panic,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, Once,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// The longest that anything here may take. Far more than it does, so that only what hangs is caught.
@@ -31,7 +34,87 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_TO_START: Duration = Duration::from_secs(600);
 
 pub fn root() -> PathBuf {
+    begin();
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The list of the tests that did not run, one line each. Each run of the black-box tests starts a new one.
+pub fn list_of_skips() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped")
+}
+
+/// Lists the test as skipped, with the reason. `.ci/run` fails by such a line in CI, where `tests/setup` installs all tools.
+pub fn skip(reason: impl Display) {
+    list("skipped", &reason);
+}
+
+/// The same where nothing that can be installed would let the test run: the kernel, a limit or a user refuses it. CI lists
+/// these and does not fail.
+pub fn cannot(reason: impl Display) {
+    list("impossible here", &reason);
+}
+
+/// Whether the program is missing. If so, lists the test as skipped.
+#[must_use]
+pub fn skip_unless(program: &str) -> bool {
+    // Debian keeps servers where only root looks.
+    let find = "PATH=$PATH:/usr/sbin:/sbin command -v \"$0\"";
+    let missing = !Command::new("sh").args(["-c", find, program]).output().unwrap().status.success();
+    if missing {
+        skip(format!("{program} is not installed"));
+    }
+    missing
+}
+
+fn list(how: &str, reason: &impl Display) {
+    begin();
+    let reason = reason.to_string().replace('\n', " ");
+    let line = format!("{how}: {}: {reason}\n", test_name().as_deref().unwrap_or("a test"));
+    eprint!("{line}");
+    // One write, as tests append to it side by side.
+    let mut list = fs::OpenOptions::new().create(true).append(true).open(list_of_skips()).unwrap();
+    list.write_all(line.as_bytes()).unwrap();
+}
+
+/// The name of the test that this thread runs. Other threads have none, nor has the main thread, which runs the tests under
+/// `--test-threads=1`.
+fn test_name() -> Option<String> {
+    thread::current().name().filter(|name| name.contains("::")).map(str::to_owned)
+}
+
+/// The seed for what this test chooses at random: that of the variable `SEED`, else a new one. A failure prints it.
+pub fn seed() -> u64 {
+    begin();
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let new = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() ^ std::process::id();
+    let seed = given.unwrap_or_else(|| u64::from(new()));
+    SEED.set(Some(seed));
+    seed
+}
+
+thread_local! {
+    /// What [`seed`] gave the test of this thread.
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Prepares the process once, before the first test uses it: a failing test prints the command that repeats it.
+fn begin() {
+    static BEGIN: Once = Once::new();
+    // A thread that panics may not set a hook. It has used something of this file before, or has no test.
+    if env!("CARGO_CRATE_NAME") != "black_box" || thread::panicking() {
+        return;
+    }
+    BEGIN.call_once(|| {
+        fs::remove_file(list_of_skips()).ok();
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            usual(panic);
+            if let Some(name) = test_name() {
+                let seed = SEED.get().map(|seed| format!("SEED={seed} ")).unwrap_or_default();
+                eprintln!("to repeat: {seed}cargo test --workspace --test black-box -- --exact {name}");
+            }
+        }));
+    });
 }
 
 /// A plugin or a test guest by its name, as `plugins/build` leaves it, or a path from the root.
@@ -43,6 +126,7 @@ pub fn plugin(name: &str) -> PathBuf {
 
 /// A directory for one test, removed when it has passed.
 pub fn directory() -> tempfile::TempDir {
+    begin();
     tempfile::tempdir().unwrap()
 }
 
@@ -64,6 +148,18 @@ pub fn unix_uri(path: &Path) -> String {
     format!("unix://{}", path.to_str().unwrap())
 }
 
+/// Addresses for what must know its port before it binds: a configuration file, a command line without a ready line, or a
+/// listener that comes later. They are free, have one IP address of 127.0.0.0/8 that no other test has, and differ in their
+/// ports. Only a socket bound to all addresses could take such a port before the test does.
+pub fn own_addresses<const N: usize>() -> [SocketAddr; N] {
+    static TESTS: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    // Below 127.128 are the addresses that tests name themselves.
+    let ip = Ipv4Addr::new(127, 128 + TESTS.fetch_add(1, Ordering::Relaxed) % 128, high, low);
+    let held = [(); N].map(|()| TcpListener::bind((ip, 0)).unwrap());
+    held.map(|socket| socket.local_addr().unwrap())
+}
+
 /// A cache that all tests share, so that each plugin is compiled once.
 pub fn shared_cache() -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache");
@@ -75,6 +171,7 @@ pub fn shared_cache() -> PathBuf {
 impl Setup {
     /// The bare binary.
     pub fn bare() -> Self {
+        begin();
         Self {
             wrapper: Vec::new(),
             arguments: Vec::new(),

@@ -42,7 +42,7 @@ fn wasi_0_3_is_served() {
 fn example(name: &str) -> Option<Host> {
     let plugin = root().join(format!("target/examples/{name}.wasm"));
     if !plugin.exists() {
-        eprintln!("skipped: {name} is not built; run the `build` in its folder");
+        crate::harness::skip(format!("{name} was not built: examples/build-all says why"));
         return None;
     }
     Some(Setup::serving_file(&plugin).option("--guest-memory", "256MiB").option("--max-connections", "16").start())

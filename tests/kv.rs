@@ -226,7 +226,9 @@ fn nothing_is_acknowledged_before_it_is_on_the_disk() {
     let store = directory();
     let trace = store.path().with_extension("trace");
     if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no strace here, or it may not trace");
+        if !crate::harness::skip_unless("strace") {
+            crate::harness::cannot("strace may not trace");
+        }
         return;
     }
     let calls = "trace=fsync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,sendto,sendmsg,write,writev";

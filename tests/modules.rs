@@ -48,7 +48,7 @@ fn program(directory: &Path, flags: &[&str]) -> Option<PathBuf> {
     };
     let Some(sysroot) = said("rustc", &["--print", "sysroot"]).filter(|_| said("clang-22", &["--version"]).is_some())
     else {
-        eprintln!("skipped: clang-22 or rustc is not installed");
+        crate::harness::skip("clang-22 or rustc is not installed");
         return None;
     };
     let version = said("rustc", &["-vV"]).unwrap();
@@ -56,7 +56,7 @@ fn program(directory: &Path, flags: &[&str]) -> Option<PathBuf> {
     // The plain linker, which leaves a module as it is.
     let linker = Path::new(sysroot.trim()).join(format!("lib/rustlib/{machine}/bin/gcc-ld/wasm-ld"));
     if !linker.exists() || !Path::new("/usr/lib/wasm32-wasi/libc.a").exists() {
-        eprintln!("skipped: this toolchain has no wasm-ld, or wasi-libc is not installed");
+        crate::harness::skip("this toolchain lacks wasm-ld, or wasi-libc is not installed");
         return None;
     }
     let path = directory.join("program.wasm");

@@ -27,13 +27,12 @@ struct Home {
 impl Home {
     /// `None` where the test cannot be done, with the reason.
     fn new() -> Option<Self> {
-        let skipped = |reason: &str| eprintln!("skipped: {reason}");
         if !Uid::effective().is_root() {
-            skipped("only root can change its user or group");
+            crate::harness::cannot("only root can change its user or group");
             return None;
         }
         let Some(user) = User::from_name(NOBODY).unwrap() else {
-            skipped("this system has no user called nobody");
+            crate::harness::cannot("this system has no user called nobody");
             return None;
         };
         let mut host = Command::new(env!("CARGO_BIN_EXE_uninterruptible-host"));
@@ -44,7 +43,7 @@ impl Home {
             .output()
             .is_ok_and(|run| run.status.success())
         {
-            skipped("the host lies where nobody but root finds it");
+            crate::harness::cannot("only root can reach the host's binary");
             return None;
         }
         let directory = directory();
@@ -196,7 +195,7 @@ fn a_group_can_be_changed_alone_or_with_the_user() {
 /// Started as `nobody`, with groups of its own.
 fn as_nobody(home: &Home, setup: Setup) -> Option<Setup> {
     if Command::new("setpriv").arg("--version").output().is_err() {
-        eprintln!("skipped: setpriv is not installed");
+        crate::harness::skip("setpriv is not installed");
         return None;
     }
     let user = format!("--reuid={}", home.user.uid);
@@ -228,7 +227,7 @@ fn a_port_below_1024_that_is_new_to_a_restart_is_refused() {
     let Some(home) = Home::new() else { return };
     let lowest = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if lowest.trim().parse::<u16>().unwrap() < 1024 {
-        eprintln!("skipped: on this system everybody may bind any port");
+        crate::harness::cannot("this system lets every user bind any port");
         return;
     }
     // An address of its own, so that tests do not meet.

@@ -39,7 +39,7 @@ impl Project {
     fn builds(&self) -> bool {
         let output = self.run(&["./build"]);
         if output.status.code() == Some(UNAVAILABLE) {
-            eprintln!("skipped: its tools could not be fetched");
+            crate::harness::skip("the language's registry did not answer");
             return false;
         }
         succeeded(&["./build"], &output);
@@ -86,18 +86,21 @@ fn refused(directory: &Path, arguments: &[&str], says: &str) {
     assert!(said.lines().count() == 1 && said.contains(says), "{said}");
 }
 
+/// Why a test that downloads a language's tools is skipped.
+pub const NEEDS_FETCH: &str = "it downloads the language's tools: set PROJECTS_MAY_FETCH to allow that";
+
 /// Whether tools are there; and, for those that fetch a lot, whether that was asked for.
 fn skipped(tools: &[&str], fetches: bool) -> bool {
     let has = |tool: &&&str| {
         Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
     };
     if let Some(tool) = tools.iter().find(|tool| !has(tool)) {
-        eprintln!("skipped: {tool} is not installed");
+        crate::harness::skip(format!("{tool} is not installed"));
         return true;
     }
     let asked = env::var_os("PROJECTS_MAY_FETCH").is_some();
     if fetches && !asked {
-        eprintln!("skipped: its tools are fetched from the language's registry; set PROJECTS_MAY_FETCH to have them");
+        crate::harness::skip(NEEDS_FETCH);
     }
     fetches && !asked
 }

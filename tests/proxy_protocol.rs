@@ -2,13 +2,15 @@
 
 use crate::{
     boot::refused,
-    harness::{Host, Setup, Stream, Transport, connect_from, directory, read_line, read_to_end, wait_for},
+    harness::{
+        Host, Setup, Stream, Transport, connect_from, directory, own_addresses, read_line, read_to_end, wait_for,
+    },
 };
 use nix::sys::signal::Signal;
 use std::{
     fs,
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
@@ -331,7 +333,7 @@ fn curl_speaks_it() {
         .arg(format!("http://{}/", host.addresses[0].tcp()))
         .output();
     let Ok(output) = curl else {
-        eprintln!("skipped: there is no curl here");
+        crate::harness::skip("curl is not installed");
         return;
     };
     // curl has an answer, and may complain that the connection ended while it still had to send.
@@ -356,17 +358,16 @@ fn haproxy_speaks_it() {
     let host = behind_a_proxy("facts").start();
     let dir = directory();
     let mut text = "defaults\n mode tcp\n timeout connect 20s\n timeout client 20s\n timeout server 20s\n".to_owned();
-    let fronts = ["send-proxy", "send-proxy-v2 proxy-v2-options crc32c"].map(|options| {
-        let front = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let fronts: [_; 2] = own_addresses();
+    for (front, options) in fronts.iter().zip(["send-proxy", "send-proxy-v2 proxy-v2-options crc32c"]) {
         let host = host.addresses[0].tcp();
         let server = format!(" server host {host} check inter 100 check-send-proxy {options}\n");
         text.extend([&format!("listen front-{}\n bind {front}\n", front.port()), &server].map(String::as_str));
-        front
-    });
+    }
     let config = dir.path().join("haproxy.cfg");
     fs::write(&config, text).unwrap();
     let Ok(haproxy) = Command::new("haproxy").arg("-db").arg("-q").arg("-f").arg(&config).spawn() else {
-        eprintln!("skipped: there is no haproxy here");
+        crate::harness::skip("haproxy is not installed");
         return;
     };
     let _haproxy = UntilDropped(haproxy);

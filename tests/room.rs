@@ -23,10 +23,8 @@ fn mappings() -> u64 {
 fn possible(connections: u64) -> Option<u64> {
     let hard = raise_descriptors();
     if hard < connections + FOR_OTHERS {
-        eprintln!(
-            "skipped: at most {hard} descriptors may be open here, and {} would be needed",
-            connections + FOR_OTHERS
-        );
+        let needed = connections + FOR_OTHERS;
+        crate::harness::cannot(format!("the descriptor limit is {hard}, and the test needs {needed}"));
         return None;
     }
     Some(connections)
@@ -50,7 +48,7 @@ fn more_connections_than_descriptors_are_refused() {
 fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
     let few = ["prlimit", "--nofile=500:500"];
     if !Command::new(few[0]).args(&few[1..]).arg("true").status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no prlimit here");
+        crate::harness::skip("prlimit is not installed");
         return;
     }
     let told =

@@ -219,7 +219,7 @@ fn many_requests_at_once_are_all_answered() {
         ])
         .output();
     let Ok(wrk) = wrk else {
-        eprintln!("skipped: there is no wrk here");
+        crate::harness::skip("wrk is not installed");
         return;
     };
     let report = String::from_utf8_lossy(&wrk.stdout).into_owned();

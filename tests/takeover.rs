@@ -323,11 +323,11 @@ fn is_closed(socket: &OwnedFd) -> bool {
     matches!(recv(socket.as_raw_fd(), &mut [0], MsgFlags::empty()), Ok(0) | Err(Errno::ECONNRESET))
 }
 
-/// Whether this process may do what the test needs; where it may not, says what was left out.
+/// Whether this process may do what the test needs; lists what was left out where it may not.
 fn is_root(left_out: &str) -> bool {
     let is_root = geteuid().is_root();
     if !is_root {
-        eprintln!("not root: {left_out} is not tried");
+        harness::cannot(format!("only root can try {left_out}"));
     }
     is_root
 }

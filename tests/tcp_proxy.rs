@@ -133,8 +133,10 @@ fn who_does_not_read_holds_the_other_side_back_and_nobody_else() {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_is_an_end_to_the_client_and_named_in_the_log() {
-    // Nobody listens there any more.
-    let target = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // A socket that holds its port and does not listen.
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    held.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let target = held.local_addr().unwrap().as_socket().unwrap().to_string();
     let refused = proxy(&target, &[]);
     assert_eq!(refused.ask("question"), b"");
     refused.logged(&["reason=error", &format!("cannot connect to {target}: connection refused")]);

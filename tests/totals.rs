@@ -3,7 +3,7 @@
 
 use crate::{
     connections::read_line,
-    harness::{Setup, Stream, connect, read_to_end, wait_for},
+    harness::{Setup, Stream, connect, read_to_end, seed, wait_for},
     operator::Operated,
     random::Random,
 };
@@ -146,13 +146,10 @@ fn connections_of_a_generation_that_was_rolled_back_are_counted_when_they_end() 
 const STEPS: [&str; 7] = ["connect", "connect", "finish", "leave", "restart", "roll back", "reload"];
 
 /// Random sequences of connections, restarts, rollbacks and reloads; the equation is checked after each step, and at the end
-/// every connection has ended in one total. `TOTALS_SEED` repeats one.
+/// every connection has ended in one total. `SEED` repeats one.
 #[test]
 fn totals_are_conserved_through_any_sequence() {
-    let seed = std::env::var("TOTALS_SEED").ok().map(|seed| seed.parse().expect("TOTALS_SEED is a number"));
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | 0x7_0741);
-    eprintln!("repeat with: TOTALS_SEED={seed} cargo test --test black-box totals_are_conserved");
-    let mut random = Random::new(seed);
+    let mut random = Random::new(seed());
     let operated = Operated::start(setup().option("--rollback-window", "2s"));
     let mut open: Vec<Stream> = Vec::new();
     let mut accepted = 0;
@@ -186,7 +183,7 @@ fn totals_are_conserved_through_any_sequence() {
         }
         // What earlier generations have finished is reported when the window is over; the equation holds before that too.
         let counted = || (now(&operated).accepted == accepted).then_some(());
-        wait_for(&format!("{accepted} accepted connections (seed {seed}, step {step}: {what})"), counted);
+        wait_for(&format!("{accepted} accepted connections (step {step}: {what})"), counted);
     }
     open.into_iter().for_each(finish);
     // Clients that left may be counted as finished or as gone; both are ends.
@@ -194,6 +191,6 @@ fn totals_are_conserved_through_any_sequence() {
         let now = now(&operated);
         (now.open == 0 && now.accepted == accepted && now.finished + now.failed == accepted).then_some(())
     };
-    wait_for(&format!("the end of all {accepted} connections in one total each (seed {seed})"), all_ended);
+    wait_for(&format!("the end of all {accepted} connections in one total each"), all_ended);
     operated.operator.reaches("serving");
 }

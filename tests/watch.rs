@@ -304,7 +304,7 @@ fn where_nothing_can_be_watched_it_is_looked_at_again_and_again() {
     let mut probe = without.clone().chain(["true"]);
     let may = Command::new(probe.next().unwrap()).args(probe).output();
     if !may.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a user namespace with limits of its own needs unshare(1) and a kernel that lets: {may:?}");
+        crate::harness::cannot(format!("the kernel or unshare(1) refuses a user namespace: {may:?}"));
         return;
     }
     let directory = directory();
