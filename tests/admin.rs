@@ -123,9 +123,9 @@ fn what_is_not_there_is_told_with_what_is() {
     let Operated { operator, .. } = &Operated::start(Setup::serving("hello"));
     let cases: [(&[&str], &str, u16, &str); 6] = [
         (&[], "/nothing", 404, "GET /, /status or /metrics"),
-        (&[], "/restart", 405, "this is to POST"),
-        (&["-X", "POST"], "/status", 405, "this is to GET"),
-        (&["-X", "DELETE"], "/", 405, "this is to GET"),
+        (&[], "/restart", 405, "only POST is allowed"),
+        (&["-X", "POST"], "/status", 405, "only GET, HEAD is allowed"),
+        (&["-X", "DELETE"], "/", 405, "only GET, HEAD is allowed"),
         (&["-X", "POST"], "/restart?wait=ever", 400, "serving or settled"),
         (&["-X", "POST"], "/rollback", 409, "nothing to roll back"),
     ];
@@ -190,8 +190,8 @@ fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
 #[test]
 fn an_address_that_others_reach_is_no_address() {
     let with = |uri: &str| Setup::serving("hello").option("--admin", uri);
-    refused(&with("tcp://0.0.0.0:9901"), &["--admin \"tcp://0.0.0.0:9901\": is no loopback address"]);
-    refused(&with("tcp://127.0.0.1:0"), &["--admin \"tcp://127.0.0.1:0\": leaves the port to the system"]);
+    refused(&with("tcp://0.0.0.0:9901"), &["--admin \"tcp://0.0.0.0:9901\": is not a loopback address"]);
+    refused(&with("tcp://127.0.0.1:0"), &["--admin \"tcp://127.0.0.1:0\": has port 0, which clients cannot know"]);
     refused(&with("unix:///run/x?mode=0666"), &["has a mode, but only its owner and root"]);
     let operator = Operator::at_tcp(&address(2));
     let _host = Setup::serving("hello").option("--admin", &operator.uri).start();

@@ -78,14 +78,14 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--bind", "tcp://::1:7000", "without brackets"),
         ("--bind", "", "does not start with tcp://"),
         ("--bind", "tcp://127.0.0.1:7000/", "has a slash after its port"),
-        ("--bind", "tcp://[fe80::1]:7000", "needs the interface to it, as in tcp://[fe80::1%eth0]:7000"),
+        ("--bind", "tcp://[fe80::1]:7000", "needs its interface, as in tcp://[fe80::1%eth0]:7000"),
         ("--bind", "tcp://*:7000", "0.0.0.0 is every IPv4 address, and [::] every address"),
         ("--handoff-socket", "handoff.sock", "needs an absolute path, as in /run/app.sock"),
         ("--start-command", "no-such-program-at-all --plugin x", "\"no-such-program-at-all\", that is not in PATH"),
         ("--guest-connect", "http://10.0.0.1:80", "is a URL; write HOST:PORT"),
-        ("--idle-timeout", "off", "as in 500ms, 30s or 5m; none is off"),
+        ("--idle-timeout", "off", "as in 500ms, 30s or 5m; none disables it"),
         ("--rollback-window", "off", "as in 500ms, 30s or 5m; 0s is off"),
-        ("--max-connections-per-ip", "0", "from 1 to 1000000; none is off"),
+        ("--max-connections-per-ip", "0", "from 1 to 1000000; none disables it"),
         ("--bind", "systemd://web", "as in systemd:web"),
         ("--bind", "unix://run/host.sock", "an absolute path, hence three slashes"),
         ("--bind", "unix:///run/host.sock/", "ends with a slash"),
@@ -141,7 +141,7 @@ fn unknown_and_incomplete_options_are_named() {
         ("--threads", "--workers COUNT"),
     ] {
         let name = word.split('=').next().unwrap();
-        let told = format!("there is no option {name}; here it is {option}");
+        let told = format!("there is no option {name}; use {option}");
         refused(&Setup::serving("hello").argument(word).argument("x"), &[&told]);
         refused(&Setup::bare().argument("check").argument(word).argument("x"), &[&told]);
     }

@@ -136,7 +136,7 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ),
         (
             "plugin = \"x\"\nidle-timeout = 30\n",
-            "--idle-timeout \"30\" (FILE, line 2): is not a time with its unit, as in 500ms, 30s or 5m; none is off",
+            "--idle-timeout \"30\" (FILE, line 2): is not a time with its unit, as in 500ms, 30s or 5m; none disables it",
         ),
         (
             "plugin = \"x\"\n[[listener]]\nbind = \"7000\"\n",
@@ -198,11 +198,11 @@ fn the_error_of_a_slip_has_its_line_and_the_right_form() {
         ),
         (
             "plugin = \"x\"\nlisten = \"tcp://127.0.0.1:7000\"\n",
-            "--config FILE, line 2: there is no option \"listen\"; here it is bind = \"tcp://127.0.0.1:7000\"",
+            "--config FILE, line 2: there is no option \"listen\"; use bind = \"tcp://127.0.0.1:7000\"",
         ),
         (
             "ssl_certificate = \"x.pem\"\n",
-            "--config FILE, line 1: there is no option \"ssl_certificate\"; here it is tls-certificate = \"FILE\"",
+            "--config FILE, line 1: there is no option \"ssl_certificate\"; use tls-certificate = \"FILE\"",
         ),
     ] {
         refused(text, line);
@@ -485,7 +485,7 @@ fn a_route_that_nobody_could_take_is_a_mistake() {
     for (text, line) in [
         (
             format!("{listener}[[listener.route]]\nserver-name = \"a\"\n"),
-            "FILE, line 4: a [[listener.route]] is chosen by what TLS tells, and tcp://127.0.0.1:0 speaks none: give it a tls-certificate, or leave the route out",
+            "FILE, line 4: a [[listener.route]] needs TLS, and tcp://127.0.0.1:0 has none: give it a tls-certificate, or remove the route",
         ),
         (
             format!("{tls}[[listener.route]]\nplugin = \"y\"\n"),
@@ -511,13 +511,13 @@ fn a_route_that_nobody_could_take_is_a_mistake() {
             format!(
                 "{tls}[[listener.route]]\nserver-name = \"*.Example\"\n[[listener.route]]\nserver-name = \"a.example\"\nalpn = \"talk\"\n"
             ),
-            "--config FILE, line 9: this [[listener.route]] is never taken: the one of FILE, line 7 is for all that it is for, and comes first; put it before that, or leave it out",
+            "--config FILE, line 9: this [[listener.route]] never matches, because the route of FILE, line 7 takes all of its connections; move it before that route, or remove it",
         ),
         (
             format!(
                 "{tls}[[listener.route]]\nalpn = \"talk\"\n[[listener.route]]\nalpn = \"talk\"\nserver-name = \"*.example\"\n"
             ),
-            "--config FILE, line 9: this [[listener.route]] is never taken: the one of FILE, line 7 is for all that it is for, and comes first; put it before that, or leave it out",
+            "--config FILE, line 9: this [[listener.route]] never matches, because the route of FILE, line 7 takes all of its connections; move it before that route, or remove it",
         ),
     ] {
         refused(&text, line);

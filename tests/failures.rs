@@ -177,7 +177,7 @@ fn a_successor_that_hangs_or_panics_while_it_starts_changes_nothing() {
     scripted.service.order("successor after-receiving offer panic");
     scripted.fails(&["ended before its \"prepared\"", "exit status: 70"]);
     scripted.service.order("predecessor before-sending offer swap");
-    scripted.fails(&["adopting: ", "the socket passed as tcp://127.0.0.1:0#0 is no socket", "exit status: 3"]);
+    scripted.fails(&["adopting: ", "the descriptor passed as tcp://127.0.0.1:0#0 is not a socket", "exit status: 3"]);
     scripted.service.order("");
     scripted.start_with("sleep 1000 & wait");
     scripted.fails(&["no hello within 4s", "signal: 9"]);

@@ -124,7 +124,7 @@ fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
     let (code, page, _) = inspect(&path, &["--plugin-kind", "http-0.3"]);
     assert_eq!(code, 2);
     let refusal =
-        "no: it is no HTTP handler of WASI 0.3, as --plugin-kind http-0.3 says; it exports wasi:cli/run@0.2.0,";
+        "no: it does not match --plugin-kind http-0.3 (HTTP handler of WASI 0.3); it exports wasi:cli/run@0.2.0,";
     assert!(value(&page, "served").starts_with(refusal), "{page}");
     let (code, _, err) = inspect(&path, &["--plugin-kind", "program"]);
     assert!(code == 2 && err.contains("is not one of auto, handler-0.3"), "{err}");

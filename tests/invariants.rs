@@ -4,7 +4,7 @@ use crate::{
     certificates,
     connections::Transport,
     harness::{Host, Load, Setup, connect, directory, plugin, read_to_end, root, shared_cache, unix_uri, wait_for},
-    operator::Operated,
+    operator::{Operated, Operator},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -75,8 +75,8 @@ fn commands_at_once_change_the_state_one_after_another() {
             .map(|number| {
                 let (operator, pid) = (&operated.operator, Pid::from_raw(operated.service.host.pid()));
                 scope.spawn(move || match number % 3 {
-                    0 => Some(operator.post("/restart")),
-                    1 => Some(operator.post("/reload")),
+                    0 => Some(answered(operator, "/restart")),
+                    1 => Some(answered(operator, "/reload")),
                     _ => {
                         // A generation that has handed over and ended takes no signal.
                         let _ = kill(pid, Signal::SIGHUP);
@@ -98,6 +98,11 @@ fn commands_at_once_change_the_state_one_after_another() {
     assert!((2..=restarts + 1).contains(&generation), "{restarts} restarts were answered: {status}");
     load.goes_on(20);
     load.stop();
+}
+
+/// The answer to a command, of the generation that takes it. One that has handed over says to ask again.
+fn answered(operator: &Operator, path: &str) -> (u16, String, String) {
+    wait_for("an answer", || Some(operator.post(path)).filter(|(code, ..)| *code != 503))
 }
 
 /// Invariant 2. The state belongs to one value, which one function owns.
@@ -125,13 +130,15 @@ fn no_queue_is_without_a_bound() {
 fn a_connection_holds_a_bounded_part_of_what_its_peer_sends() {
     const CONNECTIONS: usize = 64;
     for (transport, most) in [(Transport::Tcp, 64), (Transport::Tls, 64 + 2 * 16)] {
-        let mut host = Host::serving_over(transport, "never-read");
+        let directory = directory();
+        let operator = Operator::at_path(directory.path().join("admin.sock"));
+        let mut host = Setup::serving_over(transport, "never-read").option("--admin", &operator.uri).start();
         let mut streams: Vec<_> = (0..CONNECTIONS).map(|_| host.connect()).collect();
         // Each guest is there.
         for stream in &mut streams {
             stream.write_all(b"x").unwrap();
         }
-        wait_for("every guest", || (host.log().matches("connection accepted").count() >= CONNECTIONS).then_some(()));
+        wait_for("every connection", || (operator.status()["connections"]["open"] == CONNECTIONS).then_some(()));
         let settled = || {
             let mut last = host.status_kib("VmRSS");
             wait_for("memory that grows no more", || {

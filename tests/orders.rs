@@ -48,7 +48,10 @@ fn a_restart_can_wait_until_there_is_no_way_back() {
     for number in 2..5 {
         let (code, out, err) = operated.operator.run(&["restart", "--wait-settled"]);
         assert_eq!((code, &*err), (0, ""), "{out}");
-        assert!(out.contains(&format!("generation {number} serves")) && out.contains("no way back"), "{out}");
+        assert!(
+            out.contains(&format!("generation {number} serves")) && out.contains("rollback window is over"),
+            "{out}"
+        );
         let status = operated.operator.reaches("serving");
         assert_eq!(status["generation"], number);
         assert_eq!(status["restarts"]["done"], number - 1);
@@ -144,7 +147,7 @@ fn a_rollback_calls_off_a_restart_that_is_under_way() {
     let restart = operated.operator.subcommand(&["restart"]);
     operated.operator.reaches("offering");
     let (code, out, err) = operated.operator.run(&["rollback"]);
-    assert!(code == 0 && out.contains("called off; generation 1 continues"), "{code}: {out}{err}");
+    assert!(code == 0 && out.contains("aborted; generation 1 continues"), "{code}: {out}{err}");
     let (code, _, err) = told(restart);
     assert!(code == 1 && err.contains("aborted by a rollback"), "{code}: {err}");
     assert_eq!(operated.operator.status()["state"], "serving");

@@ -259,7 +259,7 @@ fn offering_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() {
     load.stop();
     let log = service.host.log();
     assert_eq!(log.matches("successor started").count(), 1, "one restart:\n{log}");
-    assert_eq!(log.matches("reloaded:").count(), 1, "one reload:\n{log}");
+    assert_eq!(log.matches(" reloaded").count(), 1, "one reload:\n{log}");
 }
 
 #[test]

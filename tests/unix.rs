@@ -125,7 +125,7 @@ fn a_directory_that_cannot_have_it_is_named_with_a_remedy() {
     let claimed = fs::File::create(path(".host.sock.lock")).unwrap();
     claimed.lock().unwrap();
     refused(&path("host.sock"), "another process is about to listen there, and has locked ");
-    refused(&path("host.sock"), "/.host.sock.lock for 2 s: try again later");
+    refused(&path("host.sock"), "/.host.sock.lock for 2 s: retry later");
     drop(claimed);
 
     fs::create_dir(path("closed")).unwrap();

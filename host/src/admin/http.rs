@@ -96,6 +96,7 @@ pub(crate) async fn serve(
         .keep_alive(false)
         // A client may close its side once it has sent the request.
         .half_close(true)
+        .title_case_headers(true)
         .header_read_timeout(None)
         .max_buf_size(LONGEST_HEAD)
         .max_headers(MOST_HEADERS)

@@ -123,7 +123,7 @@ fn instead(key: &str) -> String {
 
 fn meant_instead(key: &str, near: Option<&str>) -> String {
     match (cli::meant(key).map(as_key), near) {
-        (Some(option), _) => format!("; here it is {option}"),
+        (Some(option), _) => format!("; use {option}"),
         (None, Some(near)) => format!("; did you mean {near:?}?"),
         (None, None) => String::new(),
     }

@@ -205,7 +205,7 @@ fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
         count => match parse::<Count>("--max-connections-per-ip", count) {
             Ok(Count(count)) => Some(count),
             Err(_) => {
-                let remedy = "is not a whole number from 1 to 1000000; none is off";
+                let remedy = "is not a whole number from 1 to 1000000; none disables it";
                 return Err(Error::value("--max-connections-per-ip", count, remedy));
             }
         },

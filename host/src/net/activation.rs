@@ -95,8 +95,8 @@ pub enum Error {
     },
     /// A descriptor is missing.
     #[error(
-        "LISTEN_FDS {count}: descriptor {number} is not open here: something between the service manager and this program (sudo, an \
-         interpreter) closes descriptors that it does not know; start it without"
+        "LISTEN_FDS {count}: descriptor {number} is not open here: a program between the service manager and this one (sudo, an \
+         interpreter) has closed it; start the host without that program"
     )]
     Closed {
         /// The number of descriptors.
