@@ -43,13 +43,13 @@ pub fn list_of_skips() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped")
 }
 
-/// Lists the test as skipped, with the reason. `.ci/run` fails by such a line in CI, where `tests/setup` installs all tools.
+/// Lists the test as skipped, with the reason. With `SKIPS=fail`, `.ci/run` fails by such a line.
 pub fn skip(reason: impl Display) {
     list("skipped", &reason);
 }
 
-/// The same where nothing that can be installed would let the test run: the kernel, a limit or a user refuses it. CI lists
-/// these and does not fail.
+/// The same where nothing that can be installed would let the test run: the kernel, a limit or a user refuses it. `.ci/run`
+/// lists these and does not fail.
 pub fn cannot(reason: impl Display) {
     list("impossible here", &reason);
 }
