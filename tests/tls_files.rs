@@ -110,7 +110,7 @@ fn a_certificate_that_cannot_be_served_is_told_at_boot() {
     let absent = files.directory.path().join("absent.pem");
     refused(&with(&absent, &files.key), &["--tls-certificate", "absent.pem", "cannot be read", "No such file"]);
     refused(&with(files.directory.path(), &files.key), &["--tls-certificate", "not a regular file"]);
-    refused(&with(&files.key, &files.key), &["--tls-certificate", "good.key", "no certificate in it"]);
+    refused(&with(&files.key, &files.key), &["--tls-certificate", "good.key", "does not contain a certificate"]);
     let good = Files::text(&files.certificate);
     let cut = files.write("cut.pem", &good[..good.len() / 2]);
     refused(&with(cut, &files.key), &["--tls-certificate", "cut.pem", "is damaged"]);
@@ -140,7 +140,7 @@ fn the_error_of_a_file_of_another_kind_has_the_kind_and_the_remedy() {
         (bytes("utf16.pem", &utf16), ["is UTF-16", "UTF-8"]),
         (bytes("der.pem", &identity.der), ["is DER", "openssl x509 -inform DER -in FILE -out NEW-FILE"]),
         (bytes("container.pem", b"\x30\x82\x00\x05\x02\x01\x03\x30\x00"), ["is DER", "openssl pkcs12 -in FILE"]),
-        (bytes("text.pem", b"hello\n"), ["no certificate in it", "-----BEGIN CERTIFICATE-----"]),
+        (bytes("text.pem", b"hello\n"), ["does not contain a certificate", "-----BEGIN CERTIFICATE-----"]),
         (labelled("request.pem", "CERTIFICATE REQUEST"), ["a certificate request in line 1", "an authority signs it"]),
         (labelled("trusted.pem", "TRUSTED CERTIFICATE"), ["a TRUSTED CERTIFICATE in line 1", "openssl x509 -in FILE"]),
         (labelled("bundle.pem", "PKCS7"), ["a PKCS #7 bundle in line 1", "openssl pkcs7 -print_certs"]),
@@ -173,7 +173,7 @@ fn a_key_that_does_not_fit_is_told_at_boot() {
         &with(&files.certificate, other),
         &["--tls-key", "other.key", "is not the key of the first certificate", "good.pem"],
     );
-    refused(&with(&files.certificate, &files.certificate), &["--tls-key", "good.pem", "no private key in it"]);
+    refused(&with(&files.certificate, &files.certificate), &["--tls-key", "good.pem", "does not contain a private key"]);
     let key = Files::text(&files.key);
     let two = files.write("two.key", &format!("{key}{key}"));
     refused(&with(&files.certificate, two), &["--tls-key", "two.key", "2 private keys"]);
@@ -191,7 +191,7 @@ fn an_authority_that_cannot_be_read_is_told_at_boot() {
     let files = Files::new();
     let with_authority = |file: &Path| with(&files.certificate, &files.key).option("--client-ca", file);
     refused(&with_authority(Path::new("/absent/ca.pem")), &["--client-ca \"/absent/ca.pem\"", "No such file"]);
-    refused(&with_authority(&files.key), &["--client-ca", "no certificate in it"]);
+    refused(&with_authority(&files.key), &["--client-ca", "does not contain a certificate"]);
     let garbage = files.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     refused(&with_authority(&garbage), &["--client-ca", "ca.pem", "certificate 1, from line"]);
 }
