@@ -36,8 +36,8 @@ pub use connection::{Connection, Facts};
 pub use input::Input;
 pub use output::Output;
 
-use crate::export::Outcome;
 use crate::host::asynchronous as host;
+use crate::outcome::Outcome;
 
 /// Runs a handler on a connection to its end, and reports its error to the host.
 pub(crate) async fn serve<R: Outcome>(

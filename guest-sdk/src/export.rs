@@ -1,23 +1,7 @@
 //! The code that the expansion of `#[handler]` uses, between the exported function and the handler.
 //! Hidden, and not part of the SDK's interface.
 
-use std::fmt::Display;
-
-/// The result of a handler: `Result<(), E>`, where `E` implements `Display`.
-#[diagnostic::on_unimplemented(
-    message = "a handler returns `Result<(), E>` where `E` implements `Display`, not `{Self}`",
-    note = "`std::io::Result<()>` and `Result<(), uninterruptible_guest::Error>` are the usual ones"
-)]
-pub trait Outcome {
-    /// The error as the text for the host's log.
-    fn message(self) -> Result<(), String>;
-}
-
-impl<E: Display> Outcome for Result<(), E> {
-    fn message(self) -> Result<(), String> {
-        self.map_err(|error| error.to_string())
-    }
-}
+use crate::outcome::Outcome;
 
 /// Fails to compile if a handler's return type is wrong.
 pub const fn returns<T: Outcome>() {}
@@ -26,9 +10,9 @@ pub const fn returns<T: Outcome>() {}
 pub mod sync {
     use crate::connection::Connection;
     #[cfg(target_family = "wasm")]
-    use crate::export::Outcome;
-    #[cfg(target_family = "wasm")]
     use crate::host::sync as host;
+    #[cfg(target_family = "wasm")]
+    use crate::outcome::Outcome;
 
     /// The argument of an `fn` handler.
     #[diagnostic::on_unimplemented(
@@ -60,9 +44,9 @@ pub mod asynchronous {
     #[cfg(target_family = "wasm")]
     use crate::asynchronous::{serve, task};
     #[cfg(target_family = "wasm")]
-    use crate::export::Outcome;
-    #[cfg(target_family = "wasm")]
     use crate::host::asynchronous as host;
+    #[cfg(target_family = "wasm")]
+    use crate::outcome::Outcome;
 
     /// The argument of an `async fn` handler.
     #[diagnostic::on_unimplemented(

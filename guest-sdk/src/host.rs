@@ -7,7 +7,7 @@ pub(crate) mod sync {
     pub(crate) use crate::bindings::sync::uninterruptible::server::{drain, types::Connection};
     pub(crate) use crate::bindings::sync::wasi::io::poll::poll;
     pub(crate) use crate::bindings::sync::wasi::io::streams::{InputStream, OutputStream, StreamError};
-    pub(crate) use crate::outgoing::connect::{OutgoingSocket, connect};
+    pub(crate) use crate::connect::{OutgoingSocket, connect};
 
     /// The stand-in's type borrows its stream.
     pub(crate) type Pollable<'a> = crate::bindings::sync::wasi::io::poll::Pollable;

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use crate::framing;
 use crate::host::sync::{InputStream, Pollable, StreamError, drain, poll};
-use crate::outgoing::Socket;
 use crate::output::Output;
+use crate::socket::Socket;
 
 /// The first read asks for this many bytes. A read that fills its buffer doubles the next one, up
 /// to the limit: most connections send one short message, and the host may have to reserve the

@@ -88,6 +88,8 @@
 pub mod asynchronous;
 #[cfg(target_family = "wasm")]
 mod bindings;
+#[cfg(target_family = "wasm")]
+mod connect;
 mod connection;
 mod error;
 mod export;
@@ -95,10 +97,12 @@ mod facts;
 mod framing;
 mod host;
 mod input;
+mod outcome;
 mod outgoing;
 mod output;
 mod pieces;
 mod relay;
+mod socket;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 

@@ -1,8 +1,5 @@
-//! Connections that a guest makes, on WASI 0.2: their interface for a handler.
-//! `outgoing/connect.rs` makes them.
-
-#[cfg(target_family = "wasm")]
-pub(crate) mod connect;
+//! Connections that a guest makes, on WASI 0.2: their interface for a handler. `connect.rs` makes
+//! them.
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -12,6 +9,7 @@ use std::time::Duration;
 use crate::host::sync::{OutgoingSocket, connect};
 use crate::input::Input;
 use crate::output::Output;
+use crate::socket::Socket;
 
 /// A connection that a guest has made, to an address that the operator has granted (`--guest-connect`).
 ///
@@ -127,25 +125,8 @@ impl Write for Outgoing {
     }
 }
 
-/// The socket of a connection's streams, which must outlive them. A trait object, so that a plugin
-/// that makes no connections imports no sockets.
-pub(crate) trait Socket: fmt::Debug {
-    /// Closes the sending side after the written bytes.
-    fn shut_down_sending(&self);
-}
-
 impl Socket for OutgoingSocket {
     fn shut_down_sending(&self) {
         self.shut_down();
-    }
-}
-
-/// Closes the sending side of a socket when it is dropped: dropping its stream does not.
-#[derive(Debug)]
-pub(crate) struct SendingSide(pub(crate) Rc<dyn Socket>);
-
-impl Drop for SendingSide {
-    fn drop(&mut self) {
-        self.0.shut_down_sending();
     }
 }

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use std::rc::Rc;
 
 use crate::host::sync::{InputStream, OutputStream, Pollable, StreamError};
-use crate::outgoing::{SendingSide, Socket};
 use crate::pieces::Pieces;
+use crate::socket::{SendingSide, Socket};
 
 /// The most bytes of one `blocking-write-and-flush`; one more byte makes the guest trap.
 const LARGEST_BLOCKING_WRITE: usize = 4096;

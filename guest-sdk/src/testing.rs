@@ -32,7 +32,7 @@ use std::rc::Rc;
 pub use wire::Facts;
 use wire::{Event, Wire};
 
-use crate::export::Outcome;
+use crate::outcome::Outcome;
 
 /// A peer of a connection: it sends the given pieces, and then ends its side.
 #[derive(Debug, Default)]
