@@ -173,14 +173,10 @@ fn a_key_that_does_not_fit_is_told_at_boot() {
         &with(&files.certificate, other),
         &["--tls-key", "other.key", "is not the key of the first certificate", "good.pem"],
     );
-<<<<<<< HEAD
     refused(
         &with(&files.certificate, &files.certificate),
         &["--tls-key", "good.pem", "does not contain a private key"],
     );
-=======
-    refused(&with(&files.certificate, &files.certificate), &["--tls-key", "good.pem", "does not contain a private key"]);
->>>>>>> wip-wordsA
     let key = Files::text(&files.key);
     let two = files.write("two.key", &format!("{key}{key}"));
     refused(&with(&files.certificate, two), &["--tls-key", "two.key", "2 private keys"]);
