@@ -22,11 +22,11 @@ fn entries(cache: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Starts a host and returns its log up to the first answer.
+/// Starts a host and returns its log, with the first answer in it.
 fn served(setup: &Setup) -> String {
     let host = setup.start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
-    host.log()
+    host.whole_log()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The handler of `examples/` in every other language, and the programs, as far as they were built: `examples/build-all` makes them.
 
-use crate::harness::{Host, read_to_end, root};
+use crate::harness::{Host, read_to_end, root, wait_for};
 use socket2::SockRef;
 use std::{
     fs,
@@ -54,14 +54,16 @@ fn serving(name: &str) -> Option<Host> {
     Some(Host::serving(&path))
 }
 
-/// In pieces, and peers that do not end their side.
-fn greets_many_at_once(name: &str, host: &Host) {
+/// In pieces, and peers that do not end their side, after so many others.
+fn greets_many_at_once(name: &str, host: &Host, others: usize) {
     let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
     streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
     streams.iter_mut().for_each(|stream| stream.write_all(b"b\n").unwrap());
     streams
         .iter_mut()
         .for_each(|stream| assert_eq!(read_to_end(stream), b"Hello bob!\n", "{name}: without a half-close"));
+    let all = others + streams.len();
+    wait_for("a record of each connection", || (host.log().matches("connection f").count() >= all).then_some(()));
     assert!(!host.log().contains("connection failed"), "{name}");
 }
 
@@ -83,7 +85,7 @@ fn greets(name: &str) {
     assert_eq!(host.ask([b'a'; 4097]), greeting, "{name}: 4097 bytes");
     assert_eq!(host.ask(vec![b'a'; 1 << 20]), greeting, "{name}: a line without an end");
 
-    greets_many_at_once(name, &host);
+    greets_many_at_once(name, &host, 8);
 
     // A connection that breaks is no end of a line, and no trap either.
     let mut stream = host.connect();
@@ -102,7 +104,7 @@ fn greets_as_a_program(name: &str) {
     assert_eq!(host.ask("\r\n"), b"Hello world!\n", "{name}: an empty line");
     assert_eq!(host.ask("böb\r\nand more\n"), "Hello böb!\n".as_bytes(), "{name}: UTF-8");
 
-    greets_many_at_once(name, &host);
+    greets_many_at_once(name, &host, 5);
     host.logged(&["plugin loaded", if name.ends_with("-0.1") { "command of WASI 0.1" } else { "command of WASI 0." }]);
 }
 

@@ -12,8 +12,8 @@ use std::{
     ffi::OsString,
     fmt::Display,
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     panic,
     path::{Path, PathBuf},
@@ -43,7 +43,7 @@ pub fn list_of_skips() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped")
 }
 
-/// Lists the test as skipped, with the reason. With `SKIPS=fail`, `.ci/run` fails by such a line.
+/// Lists the test as skipped, with the reason. `SKIPS=fail .ci/run` fails by such a line.
 pub fn skip(reason: impl Display) {
     list("skipped", &reason);
 }
@@ -304,7 +304,7 @@ impl Setup {
         let log = Arc::new(Mutex::new(String::new()));
         let err = child.stderr.take().unwrap();
         let sink = Arc::clone(&log);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(err).lines().map_while(Result::ok) {
                 let mut log = sink.lock().unwrap();
                 log.push_str(&line);
@@ -320,7 +320,7 @@ impl Setup {
                 }
             }
         });
-        Host { child, lines, log, addresses: Vec::new(), _directory: self.directory.clone(), ended: false }
+        Host { child, lines, log, reader, addresses: Vec::new(), _directory: self.directory.clone(), ended: false }
     }
 
     /// Starts it and waits until it listens.
@@ -347,6 +347,8 @@ pub struct Host {
     child: Child,
     lines: mpsc::Receiver<String>,
     log: Arc<Mutex<String>>,
+    /// What reads its standard error into `log`, until no process has that any more.
+    reader: thread::JoinHandle<()>,
     pub addresses: Vec<Address>,
     _directory: Option<Arc<tempfile::TempDir>>,
     ended: bool,
@@ -431,6 +433,28 @@ impl Host {
     /// Whether its end was seen.
     pub fn has_been_awaited(&self) -> bool {
         self.ended
+    }
+
+    /// Ends it by TERM, and returns all that it has logged. Only then is it certain that a record is not there: the host writes
+    /// its log later than it acts. No connection may be open any more.
+    pub fn whole_log(mut self) -> String {
+        let code = self.terminate();
+        wait_for("the end of the log", || self.reader.is_finished().then_some(()));
+        assert_eq!(code, 0, "the host's exit code; it said:\n{}", self.log());
+        self.log()
+    }
+
+    /// The log while it runs, with all that it has logged so far: waits for a record of a connection of its own. The first listener
+    /// must be one of TCP, and the log level `debug`.
+    pub fn settled_log(&self) -> String {
+        let mut stream = TcpStream::connect(self.addresses[0].tcp()).unwrap();
+        let peer = format!("peer=tcp://{}", stream.local_addr().unwrap());
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // It may also be reset.
+        io::copy(&mut stream, &mut io::sink()).ok();
+        let is_there = |log: &str| log.lines().any(|line| line.split(' ').any(|word| word == peer));
+        wait_for(&format!("a record with {peer}"), || Some(self.log()).filter(|log| is_there(log)))
     }
 
     /// Ends it as a crash would.

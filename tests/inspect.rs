@@ -179,7 +179,8 @@ fn a_plugin_is_compiled_ahead_of_time() {
             .option("--log-level", "debug")
             .start();
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
-        assert!(!host.log().contains("compiling"), "{}", host.log());
+        let log = host.whole_log();
+        assert!(!log.contains("compiling"), "{log}");
     }
 }
 

@@ -211,7 +211,8 @@ fn whoever_is_that_user_already_stays_as_it_is() {
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert!(status(host.pid(), "Groups").iter().all(|groups| groups == "7 9"));
     assert!(status(host.pid(), "Gid").iter().all(|groups| groups == "8 8 8 8"));
-    assert!(!host.log().contains("privileges dropped"), "{}", host.log());
+    let log = host.whole_log();
+    assert!(!log.contains("privileges dropped"), "{log}");
 
     let another = home.setup().option("--bind", "tcp://127.0.0.1:0").option("--user", "root");
     for (setup, identity) in [(another, "--user root"), (bound().option("--group", "7"), "--user nobody --group 7")] {

@@ -257,7 +257,7 @@ fn offering_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() {
     said(&service, pid, "restart settled");
     load.goes_on(20);
     load.stop();
-    let log = service.host.log();
+    let log = service.host.settled_log();
     assert_eq!(log.matches("successor started").count(), 1, "one restart:\n{log}");
     assert_eq!(log.matches(" reloaded").count(), 1, "one reload:\n{log}");
 }
@@ -311,7 +311,7 @@ fn committed_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() 
     said(&service, pid, "restart settled");
     load.goes_on(20);
     load.stop();
-    let log = service.host.log();
+    let log = service.host.settled_log();
     assert_eq!(log.matches("successor started").count(), 1, "one restart:\n{log}");
 }
 
@@ -564,6 +564,6 @@ fn idle_clients_keep_no_generation_for_longer_than_the_idle_timeout() {
         assert_eq!(exit_code(*pid), Some(0), "process {pid}");
     }
     idle.iter_mut().for_each(|client| assert_eq!(read_to_end(client), b""));
-    assert_eq!(service.host.log().matches("reason=idle").count(), 4);
+    wait_for("a record of each", || (service.host.log().matches("reason=idle").count() == 4).then_some(()));
     service.stops();
 }

@@ -276,7 +276,7 @@ fn a_successor_watches_too() {
     serves(&service.host, 0, "as it came");
     let record = service.host.logged(&[DONE]);
     assert!(record.starts_with(&format!("[{}/2]", successor.pid)), "{record}");
-    assert_eq!(service.host.log().matches(DONE).count(), 1);
+    assert_eq!(service.host.settled_log().matches(DONE).count(), 1);
 }
 
 /// As of HUP: what is asked meanwhile waits for the outcome.

@@ -1,6 +1,7 @@
 //! What parsers of bytes from strangers and operators promise for every input, one function a fuzz target of `tests/fuzz`. Each panics
 //! where a promise is broken. Nothing of this is in a release: it is compiled for the fuzzer, and for the tests, which run it over the
 //! fuzzer's seeds and over mutations of them.
+#![expect(clippy::expect_used, reason = "a broken promise, or a machine without sockets, ends the fuzzer")]
 
 use crate::{
     admin::{
