@@ -29,9 +29,9 @@ use tracing::debug;
 /// A process that drains.
 #[derive(Debug)]
 pub struct DrainingProcess {
-    /// Under which it is counted, once it is.
+    /// The id under which it is counted, once it is.
     pub id: Option<DrainingId>,
-    /// Which generation it is.
+    /// Its generation.
     pub generation: Generation,
     /// Whether it gave the service back to its predecessor.
     pub rolled_back: bool,
@@ -40,7 +40,7 @@ pub struct DrainingProcess {
     peer: Option<Arc<Process>>,
     /// Where its reports arrive; `None` once they have ended.
     reports: Option<Arc<Channel>>,
-    /// Where this process started it.
+    /// The handle of the process, if this process started it.
     child: Option<start::Successor>,
     /// The connections that it had at its last report.
     connections: Option<u64>,
@@ -80,7 +80,7 @@ impl DrainingProcess {
         Self { id: None, generation, rolled_back: true, pid, peer, reports, child, connections, counted }
     }
 
-    /// One that was offered: an entry of the offer with its descriptor.
+    /// A process from an offer: its entry with its descriptor.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl DrainingProcess {
     ///
     /// Where the descriptor is not a channel.
     pub fn reports_offered(&mut self, channel: OwnedFd, connections: u64) -> io::Result<()> {
-        // As on a predecessor's side, no descriptors are taken from it.
+        // As on a predecessor's side, it may not send descriptors.
         self.reports = Some(Arc::new(Channel::new(channel, Side::Predecessor)?));
         self.connections = Some(connections);
         Ok(())
@@ -160,7 +160,7 @@ impl DrainingProcess {
                     }
                 },
                 () = ended(self.peer.as_deref()) => {
-                    // The reports from before its end that were not read yet.
+                    // The unread reports from before its end.
                     while let Some(Ok(Some(received))) = self.reports.as_ref().map(|reports| reports.receive_queued()) {
                         self.has_reported(received.message);
                     }
@@ -186,7 +186,8 @@ impl DrainingProcess {
 
     async fn ended(&mut self) -> Event {
         if let Some(child) = &mut self.child {
-            // Its parent, which is let go of next, reaps it only once it has seen the end itself.
+            // Its parent, the starter, is let go next, and reaps it only once it has seen the end
+            // itself.
             child.ended().await;
             child.let_go().await;
         }
@@ -214,19 +215,20 @@ async fn ended(peer: Option<&Process>) {
 #[derive(Debug)]
 pub struct Reporter {
     counters: &'static Counters,
-    /// The totals that are known there.
+    /// The totals that the serving process knows.
     known: Totals,
     /// The number of open connections in the last report.
     open: Option<u64>,
 }
 
 impl Reporter {
-    /// Everything up to `known` is known there.
+    /// A reporter for a process that knows everything up to `known`.
     pub fn new(counters: &'static Counters, known: Totals) -> Self {
         Self { counters, known, open: None }
     }
 
-    /// The counts since the offer or the last report, and the snapshot to be marked as known when they have been sent.
+    /// The counts since the offer or the last report, and the snapshot to mark as known once they
+    /// are sent.
     pub fn news(&self) -> (Totals, Totals) {
         let here = self.counters.here();
         (here.since(&self.known), here)

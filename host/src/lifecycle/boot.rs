@@ -1,4 +1,5 @@
-//! The end of booting: listeners, bound or adopted, and the first accept. What comes before needs none of them.
+//! The end of booting: listeners, bound or adopted, and the first accept. The steps before need no
+//! listener.
 
 use super::{
     Lifecycle,
@@ -32,7 +33,7 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// What a process serves with, from nowhere or from a predecessor.
+/// The sockets that a process serves with, whether new or from a predecessor.
 pub(super) struct Opened {
     opening: Vec<Opening>,
     /// Once they listen.
@@ -50,7 +51,7 @@ pub(super) struct Opened {
 }
 
 impl Lifecycle {
-    /// Opens everything anew.
+    /// Binds everything on a cold start.
     pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Error> {
         let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
         let config = Arc::clone(&self.config);
@@ -77,7 +78,7 @@ impl Lifecycle {
         Ok(serving)
     }
 
-    /// Begins to accept, and says so. What the `predecessor` has counted continues here.
+    /// Starts to accept, and reports that. The counters of the `predecessor` continue here.
     pub(super) fn accept(
         &mut self,
         mut opened: Opened,
@@ -93,7 +94,7 @@ impl Lifecycle {
         }
         if let Some(predecessor) = predecessor {
             let counted = predecessor.counted();
-            // Of those that are open, the ones that no earlier generation has are its own.
+            // The open connections that no earlier generation has are the predecessor's own.
             let connections = counted.open().saturating_sub(serving.open_elsewhere());
             predecessor.has(connections);
             let peer = predecessor.peer().ok_or(0);
@@ -103,7 +104,7 @@ impl Lifecycle {
         if let Some((listener, address)) = opened.endpoint.take() {
             info!(%address, "admin endpoint listening");
             serving.endpoint = Some(Endpoint::new(listener, address, self.desk.clone()));
-            // Before anybody asks; what fails now is tried again by and by.
+            // Before the first request. A write that fails now is retried later.
             self.show_serving(phase, &serving, None);
             serving.accept().ok();
         }
@@ -117,7 +118,7 @@ impl Lifecycle {
     }
 }
 
-/// The successor's part of the exchange, until it may accept.
+/// The successor's side of the handoff, until it may accept.
 pub(super) async fn adopt(
     config: &Config,
     services: &Services,
@@ -146,13 +147,13 @@ pub(super) async fn adopt(
                 }
             }
             Entry::TicketKeys {} => {
-                // Without them sessions begin anew, which is no reason not to serve.
+                // Without them sessions do not resume, which does not justify failing the restart.
                 if let Err(error) = ticket_keys.take_over(descriptor) {
                     warn!(%error, "TLS ticket keys not adopted");
                 }
             }
             Entry::Admin { key, file } => endpoints.push((key, file, descriptor)),
-            // Of a later version; closed here.
+            // An entry that a later version added; its descriptor is closed here.
             Entry::Unknown => {}
         }
     }
@@ -163,7 +164,8 @@ pub(super) async fn adopt(
     opened.open_door(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
     opened.unclaimed_doors =
         unwanted.into_iter().filter_map(|(path, file, descriptor)| Door::adopt(descriptor, &path, file).ok()).collect();
-    // Of another one the copy is closed here: the predecessor answers there until it lets go.
+    // If this process uses another endpoint, it closes its copy here. The predecessor answers there
+    // until it lets go.
     let wanted_endpoint = config.admin.as_ref().and_then(Address::key);
     let endpoint = endpoints.into_iter().find(|(key, ..)| Some(key) == wanted_endpoint.as_ref());
     let admin = endpoint.as_ref().map(|(key, ..)| key.clone());
@@ -189,7 +191,7 @@ pub(super) async fn adopt(
 }
 
 impl Opened {
-    /// Nothing yet, for this generation.
+    /// An empty set for this generation.
     fn new(generation: Generation, draining: Vec<DrainingProcess>) -> Self {
         Self {
             opening: Vec::new(),
@@ -205,7 +207,7 @@ impl Opened {
         }
     }
 
-    /// Takes over the handoff socket that is offered, or claims its path.
+    /// Adopts the offered handoff socket, or claims its path.
     fn open_door(&mut self, config: &Config, offered: Option<(Option<FileId>, OwnedFd)>) -> Result<(), Error> {
         let Some(path) = &config.handoff.socket else { return Ok(()) };
         let refused = |obstacle| Error::Door { path: path.clone(), obstacle };
@@ -216,7 +218,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Takes over the admin endpoint that is offered, or binds it.
+    /// Adopts the offered admin endpoint, or binds it.
     fn open_endpoint(&mut self, config: &Config, offered: Option<(Key, Option<FileId>, OwnedFd)>) -> Result<(), Error> {
         let Some(address) = &config.admin else { return Ok(()) };
         match (offered, address.key()) {
@@ -232,7 +234,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Listens on what was bound. From here on clients wait for this process.
+    /// Listens on the bound sockets. From here on connections queue for this process.
     fn listen(&mut self, config: &Config) -> Result<(), Error> {
         for opening in mem::take(&mut self.opening) {
             self.listeners.push(opening.listen(config.backlog)?);
@@ -249,8 +251,8 @@ impl Opened {
         Ok(())
     }
 
-    /// Once all is bound: what this process has made is given to whom it becomes, so that it and all that come after it can replace
-    /// and remove it.
+    /// Gives the created files to the user that this process becomes, once everything is bound, so
+    /// that it and later generations can replace and remove them.
     fn give_away(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Error> {
         let Some(owner) = config.identity.as_ref().and_then(Identity::owner) else { return Ok(()) };
         let bound = self.opening.iter().filter_map(|opening| match opening {
@@ -266,7 +268,7 @@ impl Opened {
     }
 }
 
-/// Before anything is accepted.
+/// Drops privileges before the first accept.
 fn become_user(config: &Config) -> Result<(), Error> {
     if let Some(identity) = &config.identity
         && identity.assume()?
@@ -278,7 +280,7 @@ fn become_user(config: &Config) -> Result<(), Error> {
 }
 
 impl Drop for Opened {
-    /// What was bound in vain leaves no trace. Whatever is served has been taken out by then.
+    /// Removes sockets that were bound but not served. Served ones have been taken out by then.
     fn drop(&mut self) {
         for Ready { listener, shared, .. } in &self.listeners {
             if *shared == Shared::No {
@@ -286,13 +288,13 @@ impl Drop for Opened {
             }
         }
         self.door.iter().for_each(Door::remove);
-        // Where it is the predecessor's, its path is too.
+        // If the socket is the predecessor's, so is its path.
         self.endpoint.iter().for_each(|(listener, _)| drop(listener.unlink()));
     }
 }
 
-/// The ready lines, for whoever started the process: the only thing on standard output, ever. Written by a thread of their own,
-/// since a pipe that is full and that nobody reads would keep whoever writes to it for ever.
+/// Prints the ready lines, the only output on standard output. A separate thread writes them, since
+/// a full pipe without a reader would block forever.
 fn announce(addresses: Vec<ListenerAddress>) {
     let write = move || {
         let mut out = io::stdout().lock();

@@ -1,4 +1,4 @@
-//! This process while it is the service, until a successor is on its way.
+//! This process while it serves, until a successor starts.
 
 use super::{
     Lifecycle, State, bug,
@@ -60,7 +60,7 @@ impl Lifecycle {
         }
     }
 
-    /// What goes on while a handoff does; the process ends where that is a bug.
+    /// Handles an event during a handoff. A bug ends the process.
     pub(super) fn noted(&mut self, serving: &Serving, event: Event) -> Option<State> {
         match event {
             Event::Reloaded(outcome) => self.reloaded(serving, outcome),
@@ -70,7 +70,7 @@ impl Lifecycle {
         None
     }
 
-    /// Tells those who wait for it what a reload has come to.
+    /// Reports the outcome of a reload to the requests that wait for it.
     pub(super) fn reloaded(&mut self, serving: &Serving, outcome: Result<(), String>) {
         serving.connections.counters().reloaded(outcome.is_ok());
         let (outcome, detail) = match outcome {
@@ -80,30 +80,32 @@ impl Lifecycle {
         self.waiting.reload_is(outcome, &detail);
     }
 
-    /// A restart has not come to be.
+    /// Logs and reports that a restart failed.
     pub(super) fn restart_failed(&mut self, serving: &Serving, why: &str) {
         serving.connections.counters().restarted(false);
         self.waiting.restart_is_over(Outcome::Failed, why);
     }
 
-    /// The same without an attempt.
+    /// The same for a restart that was rejected without an attempt.
     pub(super) fn restart_refused(&mut self, serving: &Serving, why: &str) {
         serving.connections.counters().restarted(false);
         self.waiting.restart_is_over(Outcome::Refused, why);
     }
 
-    /// Which process serves now, for whoever has asked for it.
+    /// Names the process that serves now, for the answer to a request.
     pub(super) fn successor_serves(&self, successor: &Successor) -> String {
         format!("generation {} serves (process {})", self.generation.next(), successor.pid())
     }
 
-    /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
+    /// Starts a reload as the current service. Within the window the service manager knows the
+    /// predecessor as the main process and ignores this one.
     pub(super) fn reload(&self, serving: &mut Serving, saved: Option<Saved>) {
         self.notifier.reloading(&self.status("serving, reloading its configuration"));
         serving.reload(&self.config, &self.ticket_keys, saved);
     }
 
-    /// What a successor needs to resume sessions. Without it they begin anew, which is no reason to refuse a restart.
+    /// The ticket keys for a successor. Without them sessions do not resume, which does not justify
+    /// failing a restart.
     pub(super) fn ticket_keys(&self, serving: &Serving) -> Option<Arc<OwnedFd>> {
         if !serving.speaks_tls() {
             return None;
@@ -118,7 +120,8 @@ impl Lifecycle {
     }
 
     pub(super) fn restart(&mut self, serving: Serving) -> State {
-        // Before anything can fail: a service manager that has sent the signal waits for both words.
+        // Before anything can fail: a service manager that sent the signal waits for both
+        // notifications.
         self.notifier.reloading(&self.status("serving, and starting a successor"));
         if let Some(reason) = self.ends_with_this_process().or_else(|| self.too_many(&serving)) {
             error!(command = "restart", detail = %reason, "command rejected");
@@ -163,13 +166,13 @@ impl Lifecycle {
         }
     }
 
-    /// Why the service would not outlive this process, where it would not.
+    /// Why the service would end with this process, if it would.
     fn ends_with_this_process(&self) -> Option<String> {
         let supervision = self.config.supervision.as_ref()?;
         Some(format!("{supervision}; stop the host and start it with --anchor (or without --anchor=never), once"))
     }
 
-    /// Why one more generation cannot drain, where it cannot.
+    /// Why no further generation may drain, if the limit is reached.
     pub(super) fn too_many(&self, serving: &Serving) -> Option<String> {
         let draining = serving.draining();
         let most = self.config.handoff.max_draining.get();
@@ -183,7 +186,7 @@ impl Lifecycle {
     }
 }
 
-/// What is told to whoever has this process stop.
+/// The answer to a request that stops this process.
 pub(super) fn stops(serving: &Serving) -> String {
     format!("stopping: {} connections finish", serving.connections.open())
 }

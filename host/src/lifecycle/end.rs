@@ -1,4 +1,4 @@
-//! The end of a process: it has handed over, or nobody takes over.
+//! The end of a process: after a handoff, or without a successor.
 
 use super::{
     Lifecycle, State,
@@ -14,14 +14,14 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
-/// How often a process that drains reports what is new to the one that serves.
+/// How often a draining process reports to the serving one.
 pub(super) const REPORT: Duration = Duration::from_secs(1);
 
-/// How long a process whose connections have finished waits for room to report the last of them. Nobody reads reports while a
-/// restart is under way.
+/// How long a process whose connections have finished waits for room in the channel for its last
+/// report. During a restart no process reads reports.
 const LAST_REPORT: Duration = Duration::from_secs(600);
 
-/// A process that somebody else serves in place of, and that finishes what it had accepted.
+/// A process that no longer accepts and finishes its open connections while another one serves.
 pub(super) struct Draining {
     pub(super) serving: Serving,
     heir: Heir,
@@ -32,7 +32,7 @@ pub(super) struct Draining {
     exit: Exit,
 }
 
-/// The process that serves in place of one that drains, and that gets its reports.
+/// The process that serves in place of a draining one, and gets its reports.
 pub(super) enum Heir {
     /// It took over.
     Successor(Successor),
@@ -41,7 +41,8 @@ pub(super) enum Heir {
 }
 
 impl Heir {
-    /// Reports how many connections are open here, and the outcomes of the others. Returns whether nothing is left to report.
+    /// Reports the number of open connections and the outcomes of the others. Returns whether
+    /// nothing is left to report.
     fn report(&mut self) -> bool {
         match self {
             Self::Successor(successor) => successor.report(),
@@ -49,7 +50,7 @@ impl Heir {
         }
     }
 
-    /// Waits until it has ended, where it is a child, and reaps it.
+    /// Waits for its end and reaps it, if it is a child.
     async fn reaped(&mut self) {
         match self {
             Self::Successor(successor) => successor.reaped().await,
@@ -58,16 +59,17 @@ impl Heir {
     }
 }
 
-/// By what a process has learned that it is to stop.
+/// How a process learned that it is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     BySignal,
-    /// By the predecessor, which got the signal. Whoever signals every process of a service reaches this one as well.
+    /// The predecessor got the signal and forwarded it. A supervisor that signals every process
+    /// reaches this one as well.
     ByPredecessor,
 }
 
 impl Lifecycle {
-    /// Another process serves: what this one has accepted is finished, and reported to it.
+    /// Drains: finishes the open connections and reports them to the process that serves.
     pub(super) fn drain(&mut self, serving: Serving, heir: Heir, exit: Exit) -> State {
         self.waiting.forgo(Outcome::Elsewhere, "this process has handed over; ask again");
         let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
@@ -86,7 +88,7 @@ impl Lifecycle {
         State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
     }
 
-    /// The fate of earlier generations when this process ends. An anchor waits for them itself.
+    /// What happens to earlier generations when this process ends. An anchor waits for them itself.
     fn others(&self) -> Others {
         let is_main = self.config.notify_socket.is_some() || std::process::id() == 1;
         if is_main && !self.config.anchored { Others::EndWithThis } else { Others::GoOn }
@@ -105,7 +107,7 @@ impl Lifecycle {
                 let word = name(&order);
                 let Order { verb, asker } = order;
                 match verb {
-                    // Who has asked at the endpoint has meant whoever serves.
+                    // The request was meant for the process that serves.
                     _ if !asker.is_nobody() => asker.elsewhere("this process has handed over; ask again"),
                     Verb::Stop if *told_to_stop => {
                         warn!(open = serving.connections.open(), "stopped by a second signal");
@@ -178,8 +180,8 @@ impl Lifecycle {
 }
 
 impl Draining {
-    /// The process ends before its connections do. They are closed with the runtime, when nobody reads reports any more, and
-    /// so they are counted and reported here.
+    /// Ends the process before its connections. The runtime closes them when no process reads
+    /// reports any more, so they are counted and reported here.
     fn close_all(&mut self) {
         let counters = self.serving.connections.counters();
         for _ in 0..counters.here().open() {

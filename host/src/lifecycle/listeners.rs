@@ -1,5 +1,5 @@
-//! The listeners of a process that is about to serve: taken from whoever has them already, a predecessor or the service manager,
-//! or else bound. Nothing is accepted here.
+//! The listeners of a process that is about to serve: taken from a predecessor or the service
+//! manager if they have them, otherwise bound. Nothing is accepted here.
 
 use super::{
     error::Error,
@@ -19,33 +19,33 @@ use std::{
 };
 use tracing::warn;
 
-/// Sockets that are there already, by the names under which a configuration asks for them.
+/// Sockets that exist already, by the keys under which a configuration finds them.
 pub(super) struct Given {
     sockets: HashMap<Key, (OwnedFd, Giver)>,
-    /// All that the service manager has passed, for an error that tells.
+    /// All sockets that the service manager has passed, for error messages.
     passed: Vec<String>,
-    /// The process for which the service manager's are, where it is not this one.
+    /// The process for which the service manager passed them, if that is not this one.
     meant_for: Option<u32>,
     heir: Heir,
 }
 
 /// A listener on its way to be served.
 pub(super) enum Opening {
-    /// It was there already, and can be accepted on at once.
+    /// It existed already and can accept at once.
     Ready(Ready),
-    /// It is bound: nobody can connect before it is certain that this process will serve.
+    /// It is bound. Clients cannot connect until it is certain that this process will serve.
     Bound(Bound, Wanted),
 }
 
-/// Who has them.
+/// The process that an existing socket comes from.
 enum Giver {
-    /// And the file that it has bound.
+    /// With the socket file that it has bound.
     Predecessor(Option<FileId>),
-    /// And the number under which it has passed it.
+    /// With the descriptor number under which it was passed.
     ServiceManager(RawFd),
 }
 
-/// Whether there is a predecessor.
+/// Whether this process has a predecessor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heir {
     OfPredecessor,
@@ -53,7 +53,7 @@ pub(super) enum Heir {
 }
 
 impl Given {
-    /// What the service manager has passed.
+    /// The sockets that the service manager has passed.
     pub(super) fn passed(activation: Activation, heir: Heir) -> Self {
         let Activation { sockets, meant_for } = activation;
         let passed = sockets.iter().map(|passed| passed.key.to_string()).collect();
@@ -62,7 +62,8 @@ impl Given {
         Self { sockets: sockets.collect(), passed, meant_for, heir }
     }
 
-    /// Adds what a predecessor offers. That comes before what was passed under the same name, since connections are queued there.
+    /// Adds a socket that a predecessor offers. It wins over a passed one of the same key, since
+    /// connections are queued there.
     pub(super) fn offered(&mut self, key: Key, file: Option<FileId>, socket: OwnedFd) {
         if let Some((passed, _)) = self.sockets.get(&key)
             && !is_same(passed, &socket)
@@ -72,7 +73,8 @@ impl Given {
         self.sockets.insert(key, (socket, Giver::Predecessor(file)));
     }
 
-    /// Takes what is there, and binds the rest. Returns what was taken from the predecessor.
+    /// Takes the existing sockets and binds the others. Returns the keys of those from the
+    /// predecessor.
     pub(super) fn open(
         &mut self,
         config: &Config,
@@ -143,7 +145,7 @@ impl Given {
         }
     }
 
-    /// On a cold start: whatever was passed is served.
+    /// On a cold start: checks that every passed socket is served.
     pub(super) fn is_taken(&self) -> Result<(), Error> {
         let left = self.sockets.iter().filter_map(|(key, (_, giver))| match giver {
             Giver::ServiceManager(number) => Some((*number, key)),
@@ -155,7 +157,7 @@ impl Given {
         }
     }
 
-    /// On a restart: what the predecessor offers and nobody takes.
+    /// On a restart: the offered listeners that this configuration does not use.
     pub(super) fn unclaimed(self) -> Vec<Key> {
         for key in self.sockets.keys().filter(|key| key.is_passed()) {
             warn!(listener = %key, detail = "no --bind serves it; connections to it wait until the service manager closes it", "passed socket not served");
@@ -166,7 +168,7 @@ impl Given {
 }
 
 impl Opening {
-    /// Listens, where it does not yet.
+    /// Listens, unless the socket does already.
     pub(super) fn listen(self, backlog: u32) -> Result<Ready, Error> {
         match self {
             Self::Ready(there) => Ok(there),
@@ -175,7 +177,7 @@ impl Opening {
     }
 }
 
-/// All that can fail is done here, and nobody accepts yet.
+/// Does everything that can fail, before the first accept.
 fn ready(listener: Listener, wanted: Wanted, shared: Shared) -> Result<Ready, Error> {
     match listener.incoming() {
         Ok(incoming) => Ok(Ready { listener, incoming, wanted, shared }),

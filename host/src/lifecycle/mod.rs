@@ -10,21 +10,25 @@
 //!
 //! | State              | TERM, INT                        | USR1                          | HUP                     |
 //! |--------------------|----------------------------------|-------------------------------|-------------------------|
-//! | Starting, Adopting | `failed` is sent, exit           | refused                       | ignored: all is fresh   |
+//! | Starting, Adopting | sends `failed`, exit             | rejected                      | ignored: all is fresh   |
 //! | Serving            | Stopping                         | Offering                      | reload                  |
 //! | Offering           | `abort`, the child is reaped, Stopping | part of the one under way | after the outcome       |
 //! | Committed          | after the outcome                | part of the one under way     | after the outcome       |
 //! | Watching           | `forward` stop, settle, Draining | `forward` restart, settle, Draining | `forward` reload  |
 //! | Probation          | `leaving`, then Stopping         | `leaving`, then Offering      | reload                  |
-//! | Draining           | first: goes on; second: exit 1   | refused                       | the log alone           |
-//! | Stopping           | exit 1 at once                   | refused                       | the log alone           |
+//! | Draining           | first: goes on; second: exit 1   | rejected                      | the log alone           |
+//! | Stopping           | exit 1 at once                   | rejected                      | the log alone           |
 //!
-//! `restart`, `reload` and `stop` at the admin endpoint are the signals, with an answer. `rollback` has none: in Probation it sends `yield`, in Offering it calls the restart off; elsewhere it is refused.
-//! The endpoint is with whoever serves: a predecessor that watches takes no orders there.
+//! The commands `restart`, `reload` and `stop` at the admin endpoint act like the signals and get
+//! an answer. `rollback` has no signal: in Probation it sends `yield`, in Offering it aborts the
+//! restart, elsewhere it is rejected. The process that serves has the endpoint: a predecessor that
+//! watches takes no commands there.
 //!
-//! In every state HUP has the log file opened anew, at once, by this process and by earlier generations that drain. A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
+//! In every state HUP reopens the log file at once, in this process and in earlier generations that
+//! drain. A forwarded stop is the signal that the predecessor got: only a second one after it closes
+//! open connections.
 //!
-//! It runs on the main thread, apart from the workers: no load on these delays it.
+//! It runs on the main thread, apart from the workers, so that load on these does not delay it.
 pub mod anchor;
 mod boot;
 mod current;
@@ -72,27 +76,29 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-/// How long the workers may take to let go of what is left, when the process ends before its connections do.
+/// How long the workers may take to close the open connections, when the process ends before them.
 const LET_GO: Duration = Duration::from_millis(500);
 
-/// How often the runtime's clock has something to do, at least. Whoever begins to wait for longer than that need not wake whichever worker
-/// watches the clock: of deadlines that almost never come, each connection has several.
+/// How often the runtime's clock has a timer, at least. A task that starts a longer wait then need
+/// not wake the worker that watches the clock. Each connection has several deadlines that almost
+/// never pass.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How many events a worker takes from the reactor at once. Those that it has taken wait while the system runs something else on its
-/// processor; the others go to whichever worker asks next (docs/internals/costs.md).
+/// How many events a worker takes from the reactor at once. Those that it has taken wait while the
+/// kernel runs something else on its processor; other workers take the rest
+/// (docs/internals/costs.md).
 const EVENTS_AT_ONCE: usize = 16;
 
-/// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
-/// nothing else would leave the workers too little of the processors.
+/// Threads that wait for disks and resolvers, for guests with grants of files or names. With more
+/// of them, such guests would leave the workers too little processor time.
 const WAITING_THREADS: usize = 64;
 
-/// Runs the process until it has served what it binds, adopts or was passed: as the successor of whoever has left an
-/// `inheritance`, where anybody has.
+/// Runs the process until it has served its listeners. With an `inheritance` it runs as the
+/// successor of the process that left it.
 ///
 /// # Errors
 ///
-/// Where it cannot start.
+/// If it cannot start.
 pub fn run(
     config: Config,
     activation: Activation,
@@ -140,17 +146,17 @@ pub fn run(
         };
         lifecycle.run(predecessor).await
     });
-    // Connections that are left are closed here, each with its record in the log.
+    // The remaining connections are closed here, each with its log record.
     runtime.shutdown_timeout(LET_GO);
     exit
 }
 
 struct Lifecycle {
     config: Arc<Config>,
-    /// What the service manager has passed, until it is served.
+    /// The sockets from the service manager, until they are served.
     activation: Activation,
     orders: Orders,
-    /// Where the endpoint leaves orders, and finds what to show.
+    /// The admin endpoint's side of the queue: it sends commands and reads the status.
     desk: admin::Desk,
     waiting: Waiting,
     started: admin::Moment,
@@ -161,7 +167,7 @@ struct Lifecycle {
     generation: Generation,
 }
 
-/// What is served, who watches its files, and the one that hands over though it did not start this process.
+/// The services, the watcher of their files, and a predecessor that did not start this process.
 type Loaded = (Services, Option<Watch>, Option<Predecessor>);
 
 enum State {
@@ -190,7 +196,7 @@ impl Lifecycle {
         let loading = tokio::task::spawn_blocking(move || {
             let watch = Watch::over(&config).map_err(Error::Watch)?;
             let services = Services::load(&config.plans(), config.max_connections, &ticket_keys)?;
-            // Last, since whoever hands over waits for what follows for a few seconds only.
+            // Last, since a predecessor waits only a few seconds for the next message.
             let stranger = config.handoff.take_over.as_ref().filter(|_| !child).map(Predecessor::at).transpose()?;
             Ok((services, watch, stranger.flatten()))
         });
@@ -215,7 +221,7 @@ impl Lifecycle {
                 State::Ended(exit) => {
                     self.waiting.forgo(Outcome::Failed, "the process has ended");
                     self.waiting.deliver();
-                    // Whoever was told something is to hear it, too.
+                    // Waits until every answer was sent.
                     drop(time::timeout(LET_GO, self.orders.admin.finished()).await);
                     return Ok(exit);
                 }
@@ -223,7 +229,7 @@ impl Lifecycle {
         }
     }
 
-    /// Shows an operator how the process is now.
+    /// Publishes the status of the process.
     fn show(&self, state: &State) {
         let (phase, serving, successor) = match state {
             State::Starting(..) | State::Adopting(..) | State::Ended(_) => return,
@@ -255,7 +261,7 @@ impl Lifecycle {
         });
     }
 
-    /// A sentence for the service manager.
+    /// A status line for the service manager.
     fn status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation)
     }

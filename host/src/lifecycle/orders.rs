@@ -1,4 +1,5 @@
-//! What the process is told to do, by signals and at the admin endpoint alike, and who waits for what comes of it.
+//! The commands to the process, from signals and the admin endpoint, and the requests that wait for
+//! their outcome.
 
 use crate::{
     admin::{self, Asker, Order, Outcome, Past, Until, Verb},
@@ -7,7 +8,7 @@ use crate::{
 };
 use std::mem;
 
-/// Where orders come from.
+/// The sources of commands.
 pub(super) struct Orders {
     signals: Signals,
     pub(super) admin: admin::Inbox,
@@ -18,8 +19,8 @@ impl Orders {
         Self { signals, admin }
     }
 
-    /// The next order; signals come first. What HUP means for the log depends on no state: whoever rotates it has moved it away
-    /// already. May be dropped and called again.
+    /// The next command; signals come first. HUP reopens the log in every state, since the log was
+    /// already moved away. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Order {
         let order = tokio::select! {
             biased;
@@ -40,7 +41,7 @@ impl Orders {
     }
 }
 
-/// What an order is called in the log.
+/// The name of a command in the log.
 pub(super) fn name(order: &Order) -> &'static str {
     match (order.verb, order.asker.is_nobody()) {
         (Verb::Restart(_), true) => "USR1",
@@ -52,12 +53,13 @@ pub(super) fn name(order: &Order) -> &'static str {
     }
 }
 
-/// Those who wait for an outcome, and what the last ones were. They are told when it is shown: whoever looks after that finds it.
+/// The requests that wait for an outcome, and the last outcomes. They are answered after the status
+/// is published, so that a request that follows sees it.
 #[derive(Default)]
 pub(super) struct Waiting {
     restart: Vec<(Until, Asker)>,
     reload: Vec<Asker>,
-    /// For one that is not begun before a restart is over.
+    /// For a reload that starts only after the restart.
     later_reload: Vec<Asker>,
     rollback: Vec<Asker>,
     answers: Vec<(Asker, Outcome, String)>,
@@ -66,34 +68,34 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// For the outcome of the restart that is under way, or begins.
+    /// Waits for the outcome of the current or next restart.
     pub(super) fn for_restart(&mut self, until: Until, asker: Asker) {
         self.restart.push((until, asker));
     }
 
-    /// For that of a reload.
+    /// Waits for the outcome of a reload.
     pub(super) fn for_reload(&mut self, asker: Asker) {
         self.reload.push(asker);
     }
 
-    /// For that of a reload that is begun when the restart under way has failed.
+    /// Waits for a reload that starts if the current restart fails.
     pub(super) fn for_later_reload(&mut self, asker: Asker) {
         self.later_reload.push(asker);
     }
 
-    /// For the predecessor's answer.
+    /// Waits for the predecessor's answer to a rollback.
     pub(super) fn for_rollback(&mut self, asker: Asker) {
         self.rollback.push(asker);
     }
 
-    /// The reload for which it was waited begins now, where there is any.
+    /// Moves the deferred requests to a reload that starts now. Returns whether there were any.
     pub(super) fn reload_now(&mut self) -> bool {
         let any = !self.later_reload.is_empty();
         self.reload.append(&mut self.later_reload);
         any
     }
 
-    /// The restart is so far, or has come to nothing.
+    /// The restart has reached a stage, or has failed.
     pub(super) fn restart_is(&mut self, far: Until, outcome: Outcome, detail: &str) {
         let (there, waiting): (Vec<_>, Vec<_>) = mem::take(&mut self.restart)
             .into_iter()
@@ -102,32 +104,32 @@ impl Waiting {
         self.tell(there.into_iter().map(|(_, asker)| asker), outcome, detail);
     }
 
-    /// The restart has come to nothing.
+    /// The restart has ended with this outcome.
     pub(super) fn restart_is_over(&mut self, outcome: Outcome, detail: &str) {
         self.restart_is(Until::Settled, outcome, detail);
         self.last_restart = Some(Past::now(outcome, detail));
     }
 
-    /// A reload has come to this.
+    /// A reload has ended with this outcome.
     pub(super) fn reload_is(&mut self, outcome: Outcome, detail: &str) {
         let askers = mem::take(&mut self.reload);
         self.tell(askers, outcome, detail);
         self.last_reload = Some(Past::now(outcome, detail));
     }
 
-    /// A reload is not begun here.
+    /// A deferred reload does not start here.
     pub(super) fn later_reload_is(&mut self, outcome: Outcome, detail: &str) {
         let askers = mem::take(&mut self.later_reload);
         self.tell(askers, outcome, detail);
     }
 
-    /// A rollback has come to this.
+    /// A rollback has ended with this outcome.
     pub(super) fn rollback_is(&mut self, outcome: Outcome, detail: &str) {
         let askers = mem::take(&mut self.rollback);
         self.tell(askers, outcome, detail);
     }
 
-    /// Nobody here will do any more what is waited for.
+    /// This process will not run any command that is waited for.
     pub(super) fn forgo(&mut self, outcome: Outcome, why: &str) {
         let restart = mem::take(&mut self.restart).into_iter().map(|(_, asker)| asker);
         let rest = [&mut self.reload, &mut self.later_reload, &mut self.rollback].map(mem::take);
@@ -138,7 +140,7 @@ impl Waiting {
         self.answers.extend(askers.into_iter().map(|asker| (asker, outcome, detail.to_owned())));
     }
 
-    /// What there is to tell is told.
+    /// Sends the pending answers.
     pub(super) fn deliver(&mut self) {
         self.answers.drain(..).for_each(|(asker, outcome, detail)| asker.told(outcome, detail));
     }

@@ -21,29 +21,29 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 use tracing::{error, field, info, warn};
 
-/// How long the service manager may take to take notice of its new main process.
+/// How long the service manager may take to notice its new main process.
 ///
-/// Less than a successor that was told to stop waits for this process to let go.
+/// Shorter than a successor that was told to stop waits for this process to let go.
 const NOTICE: Duration = Duration::from_millis(300);
 
-/// How long a successor may take to read that the handoff is off, and to end by itself.
+/// How long a successor may take to read that the handoff was aborted, and to exit.
 const ABORT: Duration = Duration::from_millis(200);
 
-/// What was asked for while a restart is under way, to be done when its outcome is known.
+/// Commands that arrived during a restart, to be run when its outcome is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Deferred {
     stop: bool,
     reload: bool,
 }
 
-/// What ends a window before its time.
+/// What ends a window early.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asked {
-    /// Nothing: it is over.
+    /// Nothing: the window is over.
     Nothing,
-    /// This process was told, and the successor will be.
+    /// This process got a stop; the successor will get it.
     OfThis(Verb),
-    /// The successor was told.
+    /// The successor got a command.
     OfSuccessor(Verb),
 }
 
@@ -108,7 +108,7 @@ impl Lifecycle {
                     order.asker.done("the stop is deferred until the restart ends");
                     deferred.stop = true;
                 }
-                // In a moment it is the successor's to ask for it.
+                // In a moment the successor has to request it.
                 admin::Verb::Rollback => order.asker.elsewhere("the successor is about to serve; ask again"),
                 admin::Verb::Restart(_) => self.join_restart(order),
                 admin::Verb::Reload => self.defer_reload(&mut serving, order, &mut deferred),
@@ -147,7 +147,7 @@ impl Lifecycle {
         State::Committed(serving, successor, claimed, deferred)
     }
 
-    /// The successor does not take over: it is ended, and this process serves on.
+    /// The successor failed: this process ends it and continues to serve.
     pub(super) async fn failed(
         &mut self,
         mut serving: Serving,
@@ -182,7 +182,8 @@ impl Lifecycle {
         tokio::select! {
             biased;
             Order { verb, asker } = self.orders.next() => match verb {
-                // Whoever has asked at the endpoint has meant the process that serves, which answers there by now.
+                // The request was meant for the serving process, which answers at the endpoint by
+                // now.
                 _ if !asker.is_nobody() => {
                     let told = self.successor_serves(&successor);
                     match successor.takes_admin() {
@@ -200,7 +201,7 @@ impl Lifecycle {
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                     State::Watching(serving, successor, claimed, until)
                 }
-                // There is no signal for it.
+                // No signal exists for it.
                 admin::Verb::Rollback => State::Watching(serving, successor, claimed, until),
             },
             event = successor.event() => match event {
@@ -228,19 +229,19 @@ impl Lifecycle {
         }
     }
 
-    /// A sentence about the successor for the service manager.
+    /// A status line about the successor, for the service manager.
     fn successors_status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation.next())
     }
 
-    /// What was asked of the service while a successor was that.
+    /// Runs the commands that the service got while the successor served.
     fn catch_up(&self, serving: &mut Serving) {
         if std::mem::take(&mut serving.reload_with_successor) {
             self.reload(serving, None);
         }
     }
 
-    /// The successor is dead: this process accepts again.
+    /// The successor died: this process accepts again.
     pub(super) async fn bereaved(&mut self, mut serving: Serving, successor: Successor) -> State {
         self.accept_again(&mut serving);
         let pid = successor.pid();
@@ -276,7 +277,8 @@ impl Lifecycle {
         }
     }
 
-    /// The window is over, or is ended: there is no way back.
+    /// Settles the restart, when the window is over or ends early. After this no rollback is
+    /// possible.
     pub(super) async fn settle(
         &mut self,
         mut serving: Serving,
@@ -285,16 +287,17 @@ impl Lifecycle {
         asked: Asked,
     ) -> State {
         if successor.is_child() {
-            // A service manager gives time to end to its own children only.
+            // A service manager gives only its own children time to end.
             successor.let_go().await;
-            // Before the successor may act as the service, the service manager must know it as that.
+            // Before the successor may act as the service, the service manager must know it as the
+            // main process.
             let status = format!("generation {} serves", self.generation.next());
             self.notifier.ready_as(successor.pid().unsigned_abs(), &status);
             if let Err(error) = self.notifier.barrier(NOTICE).await {
                 warn!(%error, "main process not confirmed");
             }
         }
-        // The last look: after this there is no way back.
+        // The last check: after this no rollback is possible.
         if successor.has_ended() {
             if successor.is_child() {
                 self.notifier.ready_as(std::process::id(), &self.status("serves"));
@@ -339,7 +342,8 @@ impl Lifecycle {
         }
     }
 
-    /// Whoever has asked at the endpoint is told whom to ask, should the restart come to be: that one tells what comes of it.
+    /// A waiting request is told to ask the successor, if the restart succeeds; that process
+    /// reports the outcome.
     fn defer_reload(&mut self, serving: &mut Serving, order: Order, deferred: &mut Deferred) {
         serving.reopen_earlier_logs();
         info!(command = name(&order), "command deferred until the restart ends");

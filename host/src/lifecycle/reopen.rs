@@ -1,4 +1,5 @@
-//! What the next generation will open again: asked after this process has become `--user`, since whoever starts it will be that.
+//! Which files the next generation can reopen. It is checked after this process has changed to
+//! `--user`, since the successor runs as that user.
 
 use super::pidfile;
 use crate::{
@@ -15,12 +16,12 @@ use std::{
     path::Path,
 };
 
-/// Something that this user cannot open, which root could.
+/// A file that this user cannot open and root could.
 #[derive(Debug)]
 pub enum Trouble {
     /// A hot restart will fail.
     Restart(String),
-    /// It is only left behind when the host stops.
+    /// The file stays behind when the host stops.
     LeftBehind(SocketPath, io::Error),
 }
 
@@ -38,7 +39,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// All of it.
+/// All files with such a problem.
 pub fn troubles(config: &Config) -> Vec<Trouble> {
     let start = &config.handoff.start;
     let needed = [
@@ -77,7 +78,7 @@ fn accessible(path: &Path, how: AccessFlags) -> io::Result<()> {
     Ok(eaccess(path, how)?)
 }
 
-/// A pipe without a reader is not waited for.
+/// Does not block on a pipe without a reader.
 fn append(path: &Path) -> io::Result<()> {
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
     OpenOptions::new().append(true).custom_flags(flags).open(path).map(drop)

@@ -1,4 +1,4 @@
-//! This process on its way to serve: from nowhere, or as the successor of one that serves.
+//! This process until it serves: on a cold start, or as the successor of a serving process.
 
 use super::{
     Lifecycle, Loaded, State, boot,
@@ -29,17 +29,18 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-/// How long a successor that was told to stop or restart within the window waits for its predecessor to let go.
+/// How long a successor that was told to stop or restart within the window waits for its
+/// predecessor to let go.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// How a predecessor has ceased to be the service.
+/// How a predecessor stopped being the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LetGo {
-    /// It has said so.
+    /// It said so.
     Said,
-    /// It says nothing, and could not be waited for.
+    /// It stopped responding, and could not be waited for.
     Silent,
-    /// It is dead.
+    /// It died.
     Dead,
 }
 
@@ -145,7 +146,7 @@ impl Lifecycle {
                         asker.done(stops(&serving));
                         return self.leave(serving, predecessor, yielded, Verb::Stop, Told::BySignal).await;
                     }
-                    // A stop that was forwarded comes first, whatever the order.
+                    // A forwarded stop comes first, in any order of arrival.
                     admin::Verb::Restart(until) => {
                         self.waiting.for_restart(until, asker);
                         let asked = forwarded.unwrap_or(Verb::Restart);
@@ -172,7 +173,8 @@ impl Lifecycle {
                         log::reopen();
                         self.reload_in_window(&mut serving, &predecessor, None).await;
                     }
-                    // The predecessor lets go next, and this process must be on its own for what was asked of it.
+                    // The predecessor lets go next. This process must be the service before it runs
+                    // the command.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
                     adopt::Event::Resumed => return self.hand_back(serving, predecessor, yielded).await,
                     adopt::Event::Reported => reported(&serving, &mut predecessor),
@@ -202,7 +204,7 @@ impl Lifecycle {
         }
     }
 
-    /// Says to the predecessor that it must let go now, waits until it has, and does what was asked.
+    /// Tells the predecessor to let go now, waits until it has, and runs the command.
     async fn leave(
         &mut self,
         serving: Serving,
@@ -227,7 +229,7 @@ impl Lifecycle {
         self.obey(serving, Some(asked), told).await
     }
 
-    /// As the service, does what was asked of it before it was.
+    /// Runs, as the service, the command that arrived before.
     pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>, told: Told) -> State {
         match asked {
             Some(Verb::Stop) => self.stop(serving, told).await,
@@ -236,7 +238,7 @@ impl Lifecycle {
         }
     }
 
-    /// This process is the service from now on: what names it is made to name this one.
+    /// Makes this process the service: pidfile, paths and the service manager name it from now on.
     fn settled(&mut self, mut serving: Serving, mut predecessor: Predecessor, how: LetGo) -> Serving {
         serving.own(self.config.backlog);
         if let Some(path) = &self.config.pidfile {
@@ -248,7 +250,8 @@ impl Lifecycle {
                 }
             }
         }
-        // A predecessor that let go has told the service manager who comes next, if they have the same.
+        // A predecessor that let go has told the service manager about its successor, if both have
+        // the same one.
         if how != LetGo::Said || predecessor.origin() == Origin::Stranger {
             self.notifier.ready_as(std::process::id(), &self.status("serves"));
         }
@@ -268,7 +271,7 @@ impl Lifecycle {
         serving
     }
 
-    /// The predecessor serves again: this process finishes what it has accepted, and reports what it has not reported yet.
+    /// The predecessor serves again: this process drains and reports the rest of its counts.
     pub(super) async fn hand_back(
         &mut self,
         mut serving: Serving,
@@ -282,7 +285,8 @@ impl Lifecycle {
         self.drain(serving, Heir::Predecessor(predecessor, reporter), Exit::HandedBack)
     }
 
-    /// A reload within the window. The service manager takes notice of the predecessor alone, which passes it on.
+    /// A reload within the window. The service manager listens to the predecessor alone, which
+    /// relays it.
     async fn reload_in_window(&self, serving: &mut Serving, predecessor: &Predecessor, saved: Option<Saved>) {
         if predecessor.hears_of_reloads() {
             predecessor.tell(Message::Reloading {}).await;
@@ -296,7 +300,7 @@ impl Lifecycle {
     }
 }
 
-/// Whether it is one to stop; nothing else can be done.
+/// Whether it is a stop; no other command is possible while starting.
 fn is_stop_while_starting(order: &Order) -> bool {
     match order.verb {
         admin::Verb::Stop => return true,
@@ -312,7 +316,7 @@ fn is_stop_while_starting(order: &Order) -> bool {
     false
 }
 
-/// The predecessor has reported within the window, or before it let go.
+/// Takes a report of the predecessor, within the window or before it let go.
 fn reported(serving: &Serving, predecessor: &mut Predecessor) {
     if let Some(before) = serving.before {
         let counted = predecessor.counted();
@@ -320,7 +324,7 @@ fn reported(serving: &Serving, predecessor: &mut Predecessor) {
     }
 }
 
-/// Asks the predecessor to serve again. Done once. Returns the counters that were sent to it.
+/// Asks the predecessor to serve again, once. Returns the counters that were sent to it.
 async fn roll_back(serving: &Serving, predecessor: &Predecessor) -> Totals {
     warn!("rolling back");
     let counters = serving.connections.counters().here();

@@ -45,7 +45,7 @@ fn a_held_one_is_refused_and_a_stale_one_replaced() {
     check(&path).unwrap();
     assert!(held.place.names(&held.file), "neither has touched it");
     drop(held);
-    // The number of a process that lives says nothing; nobody holds the lock.
+    // The file names a live process but is not locked: the id alone proves nothing.
     for stale in ["1\n", "4000000", ""] {
         fs::write(&path, stale).unwrap();
         drop(PidFile::claim(&path).unwrap());
@@ -103,7 +103,7 @@ fn what_is_no_pidfile_is_refused_and_untouched() {
 
 #[test]
 fn a_directory_that_cannot_be_written_is_the_systems_refusal() {
-    // Nobody may create a file there, not even root.
+    // No user may create a file there, not even root.
     let path = Path::new("/proc/host.pid");
     let refusal = check(path).unwrap_err();
     assert!(refusal.is_refusal_of_the_system(), "{refusal}");
