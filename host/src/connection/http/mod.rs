@@ -1,13 +1,14 @@
-//! HTTP on a connection: versions 1.1 and 1.0, and 2 by what was agreed upon or by its first bytes. Each request is answered by a
-//! fresh guest.
+//! HTTP on a connection: versions 1.1 and 1.0, and 2 by ALPN or by its preface. A fresh guest
+//! answers each request.
 //!
 //! ```text
 //! wire ─► socket ─► version ─► (library) ─► request ─► turn ─► guest
 //!                      └► traffic: when it has been quiet for too long      └► body ─► (library) ─► socket ─► wire
 //! ```
 //!
-//! The protocol itself is a library's (hyper), which knows no socket: it reads and writes the wire as a guest does whose kind has
-//! the connection for itself, so that TLS, half-close, deadlines and the end are what they are there.
+//! A library (hyper) implements the protocol itself. It has no socket: it reads and writes the wire
+//! as a guest with its own connection does, so TLS, half-close, deadlines and the end work as
+//! there.
 
 mod body;
 mod farewell;
@@ -55,24 +56,26 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// The most that the head of a request may have, in bytes: what nginx takes.
+/// The largest request head, in bytes, as in nginx.
 const LONGEST_HEAD: usize = 32 << 10;
 
-/// Requests of one connection that are answered at once, in HTTP/2.
+/// Concurrent requests of one HTTP/2 connection.
 const MOST_STREAMS: u32 = 100;
 
-/// What a client may send on one connection beyond what guests have taken: over all requests of HTTP/2.
+/// Bytes that a client may send on one HTTP/2 connection ahead of the guests, over all requests.
 const WINDOW: u32 = 1 << 20;
 
-/// A client of HTTP/1 can only be told to go by a response. One that has asked for nothing for so long when told to go is closed:
-/// a request that it sends at that moment would be lost, so that those who ask often are told first.
+/// An HTTP/1 client learns only from a response that the connection ends. When the host drains, it
+/// closes a connection that has been idle for this long. A request that is sent at that moment
+/// would be lost, so clients that send often are told first.
 const LAST_REQUEST: Duration = Duration::from_secs(3);
 
-/// How long a client of HTTP/2 may take to acknowledge the first GOAWAY while it has no request open. After the acknowledgement a
-/// second GOAWAY names the client's last request, and the connection ends after its response.
+/// How long an HTTP/2 client without an open request may take to acknowledge the first GOAWAY.
+/// After the acknowledgement a second GOAWAY names the client's last request, and the connection
+/// ends after its response.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Tasks of the library, one for each request of HTTP/2.
+/// Tasks of the library, one for each HTTP/2 request.
 #[derive(Clone, Copy)]
 struct Tasks;
 
@@ -82,8 +85,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     }
 }
 
-/// Waits until a connection that was never used for a request is not kept any longer, as browsers make some: when the process
-/// ends, and not before.
+/// Waits until a connection that has never carried a request is to be closed: when the process
+/// drains, and not before. Browsers open some of these.
 pub(crate) async fn unasked(notice: Option<Draining>) {
     match notice {
         Some(draining) => {
@@ -94,12 +97,13 @@ pub(crate) async fn unasked(notice: Option<Draining>) {
     }
 }
 
-/// Serves one connection, whose client has sent something, until either side ends it. From `told_at` on its client is told to go.
+/// Serves one connection, whose client has sent something, until either side ends it. From
+/// `told_at` on the host tells its client that it ends.
 ///
 /// # Errors
 ///
-/// Where the client broke the protocol or the connection, or was silent for too long. What becomes of each request has a record of
-/// its own.
+/// If the client broke the protocol or the connection, or was silent for too long. The outcome of
+/// each request has its own record.
 pub(crate) async fn serve(
     facts: Facts,
     service: &Arc<Service>,
@@ -148,11 +152,12 @@ pub(crate) async fn serve(
     let ended = tokio::select! {
         biased;
         ended = served => ended,
-        // A client that is always ready must not use up the budget with which the runtime lets timers be looked at.
+        // A client that is always ready must not use up the budget with which the runtime checks
+        // timers.
         reason = unconstrained(traffic.expired()) => return Err(service.timeouts.failure(reason)),
     };
     let Err(error) = ended else { return Ok(()) };
-    // What is there is a part of something.
+    // The bytes read so far are a part of a request.
     wire.cut_output();
     if error.is_user() {
         if responder.ends_by_close.load(Ordering::Relaxed) {
@@ -173,7 +178,7 @@ fn described(error: &hyper::Error) -> String {
 
 async fn one(socket: Transport, responder: &Arc<Responder>, told: impl Future<Output = ()>) -> hyper::Result<()> {
     let connection = http1::Builder::new()
-        // A client may be done with asking, and wait for its answer.
+        // A client may close its side after the request, and wait for the answer.
         .half_close(true)
         .max_buf_size(CHUNK)
         .max_header_size(LONGEST_HEAD)
@@ -232,7 +237,7 @@ async fn two(
     tokio::select! {
         biased;
         ended = &mut connection => ended,
-        // It does not acknowledge anything, and has nothing open.
+        // It does not acknowledge anything, and has no request open.
         () = traffic.quiet_for(FAREWELL) => Ok(()),
     }
 }
