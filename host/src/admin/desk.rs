@@ -1,4 +1,5 @@
-//! What lies between the endpoint and the lifecycle: orders go one way, what there is to know the other. Reading disturbs nobody.
+//! The queue between the endpoint and the lifecycle: commands go one way, the status the other.
+//! Reading the status does not disturb the lifecycle.
 
 use super::{
     order::Order,
@@ -7,7 +8,8 @@ use super::{
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-/// Connections at once: those that say nothing give way to others, those that wait for an outcome do not.
+/// Most connections at once. Silent ones are closed for new ones; those that wait for an outcome
+/// stay.
 pub(super) const MOST_CONNECTIONS: u32 = 32;
 
 /// The endpoint's side. Cheap to clone.
@@ -26,7 +28,7 @@ pub struct Inbox {
     places: Arc<Semaphore>,
 }
 
-/// Both sides of a desk.
+/// A new queue: both of its sides.
 pub fn open() -> (Desk, Inbox) {
     let (sender, orders) = mpsc::channel(1);
     let (publish, snapshot) = watch::channel(None);
@@ -36,7 +38,7 @@ pub fn open() -> (Desk, Inbox) {
 }
 
 impl Desk {
-    /// How the process is; `None` before it serves.
+    /// The current status; `None` before the process serves.
     pub(super) fn status(&self) -> Option<Status> {
         let snapshot = self.snapshot.borrow().clone();
         snapshot.map(|snapshot| Status::of(&snapshot))
@@ -44,7 +46,7 @@ impl Desk {
 }
 
 impl Inbox {
-    /// The next order. Never ends, and may be dropped and called again.
+    /// The next command. Never ends, and may be dropped and called again.
     pub async fn order(&mut self) -> Order {
         match self.orders.recv().await {
             Some(order) => order,
@@ -52,14 +54,14 @@ impl Inbox {
         }
     }
 
-    /// Publishes how the process is from now on.
+    /// Publishes a new snapshot of the process.
     pub fn publish(&self, snapshot: Snapshot) {
         self.snapshot.send_replace(Some(Arc::new(snapshot)));
     }
 
-    /// Waits until everybody who has asked something has the answer.
+    /// Waits until every request has its answer.
     pub async fn finished(&mut self) {
-        // Orders that nobody will take are dropped, which answers them.
+        // Dropping the queued commands answers them.
         self.orders.close();
         while self.orders.try_recv().is_ok() {}
         drop(self.places.acquire_many(MOST_CONNECTIONS).await);

@@ -1,8 +1,10 @@
-//! One request at the endpoint: its command or view, and the answer. No error of it leaves this room.
+//! One request at the endpoint: its command or view, and the answer. No error of it leaves this
+//! room.
 //!
-//! Everything is bounded: the head of a request, and the time for a request and for its answer. The body of a request is not
-//! read. Requests that a browser can be made to send by a foreign page are rejected: a name that is not this machine's
-//! (DNS rebinding), and a command that comes from a page.
+//! Everything is bounded: the head of a request, and the time for a request and for its answer. The
+//! body of a request is not read. Requests that a foreign page can make a browser send are
+//! rejected: those to a name that is not this machine's (DNS rebinding), and commands that come
+//! from a page.
 
 use super::{
     desk::Desk,
@@ -66,12 +68,12 @@ type Asked = Request<Incoming>;
 
 type Answered = Response<Full<Bytes>>;
 
-/// Who can connect at all.
+/// Which clients can connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// The user of the process, and root.
     Owner,
-    /// Whatever runs on this machine, browsers included.
+    /// Every program on this machine, browsers included.
     Machine,
 }
 
@@ -117,7 +119,7 @@ pub(crate) async fn serve(
     drop(place);
 }
 
-/// Waits for the deadline, which moves.
+/// Waits for the deadline, which may move.
 async fn passed(mut due: watch::Receiver<Option<Instant>>) {
     loop {
         let deadline = *due.borrow_and_update();
@@ -183,7 +185,7 @@ fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
     host.is_some_and(is_this_machine) && uri.authority().is_none_or(|authority| is_this_machine(authority.as_str()))
 }
 
-/// Whether the name by which this was reached is one that only this machine has.
+/// Whether a host name always means this machine.
 pub(crate) fn is_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -1,4 +1,4 @@
-//! The operations side: an endpoint that speaks HTTP to whoever runs the host, and the subcommands that ask there.
+//! The admin endpoint: HTTP for operators and for the subcommands that ask a running host.
 //!
 //! ```text
 //!  curl, subcommand ─► endpoint ─► http ── order ──► lifecycle
@@ -7,8 +7,9 @@
 //!                                  └─◄ status ◄─────────┘ published whenever it changes
 //! ```
 //!
-//! Nothing here changes what the process does: a verb is an order for the `lifecycle`, which answers it, and what is read is what
-//! the lifecycle has published. One request a connection, so that none outlives the process that was asked.
+//! Nothing here changes the process. A command goes to the `lifecycle`, which runs and answers it,
+//! and each view shows the status that the lifecycle has published. A connection carries one
+//! request, so that none outlives the process that got it.
 
 mod address;
 mod desk;

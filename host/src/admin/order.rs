@@ -1,75 +1,75 @@
-//! What is asked of the process at the endpoint, and how it is answered: once, whatever becomes of it.
+//! The commands at the endpoint and their answers: each gets exactly one, whatever happens to it.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tokio::sync::oneshot;
 
-/// What is asked.
+/// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// What USR1 asks for, and to be told its outcome.
+    /// A hot restart, as USR1 starts it, with its outcome.
     Restart(Until),
-    /// That the predecessor serve again.
+    /// Give the service back to the predecessor.
     Rollback,
-    /// What HUP asks for.
+    /// A reload, as HUP starts it.
     Reload,
-    /// What TERM asks for.
+    /// A graceful stop, as TERM starts it.
     Stop,
 }
 
-/// How far a restart has to be for its outcome to be told.
+/// The stage of a restart that completes its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// The successor serves, and may still be rolled back.
     Serving,
-    /// There is no way back.
+    /// The window is over, and no rollback is possible.
     Settled,
 }
 
-/// A verb, and who has asked.
+/// A command and its sender.
 #[derive(Debug)]
 pub struct Order {
-    /// What is asked.
+    /// The command.
     pub verb: Verb,
-    /// By whom.
+    /// Its sender.
     pub asker: Asker,
 }
 
-/// Who waits for an answer, where anybody does: a signal has nobody.
+/// The sender of a command that waits for an answer. A signal has none.
 #[derive(Debug)]
 pub struct Asker(Option<oneshot::Sender<Answer>>);
 
-/// What became of an order.
+/// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// In a word.
+    /// The outcome.
     pub outcome: Outcome,
-    /// In a sentence.
+    /// A sentence about it.
     pub detail: String,
 }
 
-/// What became of an order, in a word.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It is done, or under way where it takes until the end of the process.
+    /// It is done, or under way if it takes until the end of the process.
     Done,
-    /// It cannot be done now, and nothing has happened.
+    /// It is not possible now, and nothing has happened.
     Refused,
-    /// It was tried, and everything is as it was.
+    /// It was tried and failed, and nothing has changed.
     Failed,
-    /// It is another process's to do, which is to be asked instead.
+    /// Another process has to run it; ask that one instead.
     Elsewhere,
 }
 
 impl Asker {
-    /// Somebody who waits, and what the answer comes by.
+    /// A sender that waits, and the receiver of its answer.
     pub fn waiting() -> (Self, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Some(sender)), receiver)
     }
 
-    /// Nobody: a signal was sent.
+    /// No sender: a signal arrived.
     pub fn nobody() -> Self {
         Self(None)
     }
@@ -79,25 +79,25 @@ impl Asker {
         self.0.is_none()
     }
 
-    /// It is done.
+    /// Answers that it is done.
     pub fn done(self, detail: impl Into<String>) {
         self.told(Outcome::Done, detail.into());
     }
 
-    /// It cannot be done now.
+    /// Answers that it is not possible now.
     pub fn refused(self, detail: impl Into<String>) {
         self.told(Outcome::Refused, detail.into());
     }
 
-    /// Another process is to be asked.
+    /// Answers that another process has to run it.
     pub fn elsewhere(self, detail: impl Into<String>) {
         self.told(Outcome::Elsewhere, detail.into());
     }
 
-    /// What became of it.
+    /// Answers with this outcome.
     pub fn told(self, outcome: Outcome, detail: String) {
         if let Some(asker) = self.0 {
-            // Whoever has gone away meanwhile does not want to know.
+            // The client may have disconnected, and the answer is dropped.
             drop(asker.send(Answer { outcome, detail }));
         }
     }

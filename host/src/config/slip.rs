@@ -1,11 +1,12 @@
-//! The fault in a line that is not valid TOML, found by its form alone: nothing of the line is repeated, since it may have a secret.
+//! Finds the mistake in a line that is not valid TOML, by its form alone. It repeats nothing of the
+//! line, which may contain a secret.
 
 use std::fmt;
 
-/// A slip that people make, as far as the line shows which.
+/// A common mistake, as far as the line shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slip {
-    /// The key was there before.
+    /// The key occurred before.
     Duplicate,
     /// `key = word`.
     Unquoted,
@@ -13,7 +14,7 @@ pub(super) enum Slip {
     UnquotedNumber,
     /// `key = "text`.
     OpenQuote,
-    /// `key = [` and something wrong within.
+    /// A list with a mistake in it.
     List,
     /// `[table`.
     OpenTable,
@@ -25,12 +26,12 @@ pub(super) enum Slip {
     NoSign,
     /// Lines of a certificate or key.
     Pem,
-    /// Something else.
+    /// Another mistake.
     Other,
 }
 
 impl Slip {
-    /// That of a line.
+    /// The mistake in a line.
     pub(super) fn of(line: &str) -> Self {
         let line = line.trim();
         if line.starts_with("-----BEGIN") || line.starts_with("-----END") {
@@ -43,7 +44,7 @@ impl Slip {
             return if line.contains(": ") || line.ends_with(':') { Self::Colon } else { Self::NoSign };
         };
         let value = value.trim();
-        // Quotes that are escaped count twice, or not at all.
+        // Escaped quotes count twice, or not at all.
         let quotes = |quote: char| value.matches(quote).count() % 2 == 1;
         match value.chars().next() {
             None => Self::NoValue,
