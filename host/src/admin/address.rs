@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_this_machine_reaches_is_an_address() {
+    fn only_local_addresses_are_accepted() {
         for right in ["unix:///run/app/admin.sock", "tcp://127.0.0.1:9000", "tcp://[::1]:9000", "tcp://127.8.0.1:9000"]
         {
             assert_eq!(right.parse::<Address>().unwrap().to_string(), right);

@@ -5,8 +5,8 @@
 
 use super::{
     address::Address,
-    desk::{Desk, MOST_CONNECTIONS},
     http::{self, Reach},
+    queue::{MOST_CONNECTIONS, Queue},
     stream::Stream,
 };
 use crate::net::{FileId, Incoming, Key, Listener, ListenerAddress};
@@ -38,7 +38,7 @@ const GIVE_WAY: Duration = Duration::from_secs(1);
 pub struct Endpoint {
     listener: Arc<Listener>,
     address: Address,
-    desk: Desk,
+    queue: Queue,
     accepting: Option<AbortHandle>,
     /// Whether a successor has it now.
     handed_over: bool,
@@ -49,8 +49,8 @@ impl Endpoint {
     pub const BACKLOG: u32 = 32;
 
     /// An endpoint that does not accept yet.
-    pub fn new(listener: Listener, address: Address, desk: Desk) -> Self {
-        Self { listener: Arc::new(listener), address, desk, accepting: None, handed_over: false }
+    pub fn new(listener: Listener, address: Address, queue: Queue) -> Self {
+        Self { listener: Arc::new(listener), address, queue, accepting: None, handed_over: false }
     }
 
     /// Starts to accept, unless it does already. Needs a runtime.
@@ -61,7 +61,7 @@ impl Endpoint {
     pub fn open(&mut self) -> io::Result<()> {
         if self.accepting.is_none() {
             let incoming = self.listener.incoming()?;
-            self.accepting = Some(tokio::spawn(accept(incoming, self.desk.clone())).abort_handle());
+            self.accepting = Some(tokio::spawn(accept(incoming, self.queue.clone())).abort_handle());
         }
         Ok(())
     }
@@ -125,19 +125,19 @@ struct Silent {
     asked: Arc<AtomicBool>,
 }
 
-async fn accept(incoming: Incoming, desk: Desk) {
+async fn accept(incoming: Incoming, queue: Queue) {
     let mut silent: VecDeque<Silent> = VecDeque::new();
     // It fails only if the runtime shuts down.
     while incoming.ready().await.is_ok() {
         match incoming.accept() {
             Ok((socket, _peer)) => {
                 silent.retain(|one| !one.asked.load(Ordering::Relaxed) && !one.task.is_finished());
-                let Some(place) = place(&desk, &mut silent).await else {
+                let Some(place) = place(&queue, &mut silent).await else {
                     debug!(waiting = MOST_CONNECTIONS, "admin endpoint: connection limit reached");
                     continue;
                 };
                 let asked = Arc::new(AtomicBool::new(false));
-                match serve(socket, incoming.address(), &desk, &asked, place) {
+                match serve(socket, incoming.address(), &queue, &asked, place) {
                     Ok(Some(task)) => silent.push_back(Silent { task, asked }),
                     Ok(None) => {}
                     Err(error) => debug!(%error, "admin endpoint: connection failed"),
@@ -154,8 +154,8 @@ async fn accept(incoming: Incoming, desk: Desk) {
 
 /// A permit for one more connection. If none is free, the connection that has been silent longest
 /// is closed.
-async fn place(desk: &Desk, silent: &mut VecDeque<Silent>) -> Option<OwnedSemaphorePermit> {
-    let places = Arc::clone(&desk.places);
+async fn place(queue: &Queue, silent: &mut VecDeque<Silent>) -> Option<OwnedSemaphorePermit> {
+    let places = Arc::clone(&queue.places);
     if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
         return Some(place);
     }
@@ -167,11 +167,11 @@ async fn place(desk: &Desk, silent: &mut VecDeque<Silent>) -> Option<OwnedSemaph
 fn serve(
     socket: OwnedFd,
     at: &ListenerAddress,
-    desk: &Desk,
+    queue: &Queue,
     asked: &Arc<AtomicBool>,
     place: OwnedSemaphorePermit,
 ) -> io::Result<Option<AbortHandle>> {
-    let (desk, asked) = (desk.clone(), Arc::clone(asked));
+    let (queue, asked) = (queue.clone(), Arc::clone(asked));
     let task = match at {
         ListenerAddress::Unix(_) => {
             let peer = getsockopt(&socket, PeerCredentials)?;
@@ -179,9 +179,9 @@ fn serve(
                 debug!(uid = peer.uid(), process = peer.pid(), "admin endpoint: user rejected");
                 return Ok(None);
             }
-            tokio::spawn(http::serve(Stream::new(socket)?, Reach::Owner, desk, asked, place))
+            tokio::spawn(http::serve(Stream::new(socket)?, Reach::Owner, queue, asked, place))
         }
-        ListenerAddress::Tcp(_) => tokio::spawn(http::serve(Stream::new(socket)?, Reach::Machine, desk, asked, place)),
+        ListenerAddress::Tcp(_) => tokio::spawn(http::serve(Stream::new(socket)?, Reach::Machine, queue, asked, place)),
     };
     Ok(Some(task.abort_handle()))
 }

@@ -7,10 +7,9 @@
 //! from a page.
 
 use super::{
-    desk::Desk,
-    metrics,
-    order::{Answer, Asker, Order, Outcome, Until, Verb},
-    page,
+    command::{Answer, Caller, Command, Outcome, Until, Verb},
+    metrics, page,
+    queue::Queue,
     stream::Stream,
 };
 use crate::record::log;
@@ -64,9 +63,9 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 ];
 
 /// A request, whose body is not read.
-type Asked = Request<Incoming>;
+type AdminRequest = Request<Incoming>;
 
-type Answered = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
 /// Which clients can connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,16 +80,16 @@ pub(crate) enum Reach {
 pub(crate) async fn serve(
     stream: Stream,
     reach: Reach,
-    desk: Desk,
+    queue: Queue,
     asked: Arc<AtomicBool>,
     place: OwnedSemaphorePermit,
 ) {
     let (deadline, due) = watch::channel(Some(Instant::now() + PATIENCE));
-    let service = service_fn(async |request: Asked| {
+    let service = service_fn(async |request: AdminRequest| {
         asked.store(true, Ordering::Relaxed);
         // A restart may take long.
         deadline.send_replace(None);
-        let answer = answer(&request, reach, &desk).await;
+        let answer = answer(&request, reach, &queue).await;
         deadline.send_replace(Some(Instant::now() + PATIENCE));
         Ok::<_, Infallible>(answer)
     });
@@ -143,7 +142,7 @@ enum Target {
     Verb(Verb),
 }
 
-async fn answer(request: &Asked, reach: Reach, desk: &Desk) -> Answered {
+async fn answer(request: &AdminRequest, reach: Reach, queue: &Queue) -> AdminResponse {
     if reach == Reach::Machine && !names_this_machine(request.uri(), request.headers()) {
         let why = "the Host field names another machine than this one; ask for 127.0.0.1, [::1] or localhost\n";
         return text(StatusCode::MISDIRECTED_REQUEST, why);
@@ -171,9 +170,9 @@ async fn answer(request: &Asked, reach: Reach, desk: &Desk) -> Answered {
             let why = "a command from a page in a browser is rejected; use curl, or the subcommand\n";
             text(StatusCode::FORBIDDEN, why)
         }
-        (Target::Verb(verb), &Method::POST) => ordered(verb, desk).await,
+        (Target::Verb(verb), &Method::POST) => ordered(verb, queue).await,
         (Target::Verb(_), _) => wrong_method("POST"),
-        (target, &Method::GET | &Method::HEAD) => shown(&target, desk),
+        (target, &Method::GET | &Method::HEAD) => shown(&target, queue),
         _ => wrong_method("GET, HEAD"),
     }
 }
@@ -203,8 +202,8 @@ fn comes_from_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-fn shown(target: &Target, desk: &Desk) -> Answered {
-    let Some(status) = desk.status() else {
+fn shown(target: &Target, queue: &Queue) -> AdminResponse {
+    let Some(status) = queue.status() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "not serving yet\n");
     };
     match target {
@@ -214,11 +213,11 @@ fn shown(target: &Target, desk: &Desk) -> Answered {
     }
 }
 
-async fn ordered(verb: Verb, desk: &Desk) -> Answered {
+async fn ordered(verb: Verb, queue: &Queue) -> AdminResponse {
     info!(command = %verb, "admin endpoint: command received");
-    let (asker, answer) = Asker::waiting();
+    let (caller, answer) = Caller::waiting();
     let gone = || Answer { outcome: Outcome::Elsewhere, detail: "this process ends; ask again".into() };
-    let answer = match time::timeout(PATIENCE, desk.orders.send(Order { verb, asker })).await {
+    let answer = match time::timeout(PATIENCE, queue.commands.send(Command { verb, caller })).await {
         Ok(Ok(())) => answer.await.unwrap_or_else(|_ended| gone()),
         Ok(Err(_)) => gone(),
         Err(_elapsed) => Answer { outcome: Outcome::Refused, detail: "busy with other commands; ask again".into() },
@@ -232,7 +231,7 @@ async fn ordered(verb: Verb, desk: &Desk) -> Answered {
     json(status, &answer)
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Answered {
+fn respond(status: StatusCode, kind: &'static str, body: String) -> AdminResponse {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().extend(HEADERS);
@@ -240,18 +239,18 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Answered {
     response
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Answered {
+fn text(status: StatusCode, body: impl Into<String>) -> AdminResponse {
     respond(status, TEXT, body.into())
 }
 
-fn json(status: StatusCode, value: &impl serde::Serialize) -> Answered {
+fn json(status: StatusCode, value: &impl serde::Serialize) -> AdminResponse {
     match serde_json::to_string_pretty(value) {
         Ok(text) => respond(status, JSON, text + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-fn wrong_method(allowed: &'static str) -> Answered {
+fn wrong_method(allowed: &'static str) -> AdminResponse {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is allowed here\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
@@ -262,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_answered() {
+    fn only_local_host_names_are_accepted() {
         for right in ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:9000", "127.9.9.9:1", "[::1]", "[::1]:9000"]
         {
             assert!(is_this_machine(right), "{right}");

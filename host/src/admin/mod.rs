@@ -1,7 +1,7 @@
 //! The admin endpoint: HTTP for operators and for the subcommands that ask a running host.
 //!
 //! ```text
-//!  curl, subcommand ─► endpoint ─► http ── order ──► lifecycle
+//!  curl, subcommand ─► endpoint ─► http ─ command ─► lifecycle
 //!                                  │ ▲                │ │
 //!                                  │ └───── answer ◄──┘ │
 //!                                  └─◄ status ◄─────────┘ published whenever it changes
@@ -12,18 +12,18 @@
 //! request, so that none outlives the process that got it.
 
 mod address;
-mod desk;
+mod command;
 mod endpoint;
 pub(crate) mod http;
 mod metrics;
-mod order;
 mod page;
+mod queue;
 mod status;
 pub(crate) mod stream;
 mod usage;
 
 pub use address::Address;
-pub use desk::{Desk, Inbox, open};
+pub use command::{Answer, Caller, Command, Outcome, Until, Verb};
 pub use endpoint::Endpoint;
-pub use order::{Answer, Asker, Order, Outcome, Until, Verb};
+pub use queue::{Inbox, Queue, open};
 pub use status::{Listening, Moment, Past, Phase, Snapshot};

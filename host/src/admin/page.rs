@@ -2,7 +2,7 @@
 //! itself every few seconds.
 
 use super::{
-    order::Outcome,
+    command::Outcome,
     status::{Done, Past, Phase, Status, written},
 };
 use crate::record::failure::Reason;

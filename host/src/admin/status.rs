@@ -1,7 +1,7 @@
 //! The status of a serving process. The lifecycle publishes its own part whenever that changes.
 //! Values that change with each connection are read for each request.
 
-use super::{order::Outcome, usage::Usage};
+use super::{command::Outcome, usage::Usage};
 use crate::{
     connection::drain::Connections,
     guest::About,

@@ -61,9 +61,9 @@ pub(crate) fn run(asking: &Asking) -> Exit {
         time::timeout(asking.timeout, asking.asked()).await.unwrap_or(Err(Error::Late(asking.timeout)))
     });
     match outcome {
-        Ok((Exit::Finished, told)) => command::say(&format!("{told}\n")),
-        Ok((exit, told)) => {
-            log::complain(&format!("{}: {told}", asking.what));
+        Ok((Exit::Finished, message)) => command::say(&format!("{message}\n")),
+        Ok((exit, message)) => {
+            log::complain(&format!("{}: {message}", asking.what));
             exit
         }
         Err(error) => {
@@ -109,10 +109,10 @@ impl Asking {
         loop {
             match self.status().await {
                 Ok(status) if generation(&status) > before && self.is_far_enough(&status) => {
-                    let told = format!("generation {} serves (process {})", generation(&status), status["pid"]);
+                    let message = format!("generation {} serves (process {})", generation(&status), status["pid"]);
                     return match self.what {
-                        What::Restart | What::RestartUntilSettled => Ok((Exit::Finished, told)),
-                        _ => Ok((Exit::CutShort, format!("the process ended before it answered; {told}"))),
+                        What::Restart | What::RestartUntilSettled => Ok((Exit::Finished, message)),
+                        _ => Ok((Exit::CutShort, format!("the process ended before it answered; {message}"))),
                     };
                 }
                 Ok(_) if Instant::now() < until => {}

@@ -28,11 +28,11 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
     // Problems are printed here, not among the log records of a serving host.
     let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
     log::check(&config.log)?;
-    for (found, meant) in config::slips() {
+    for (found, meant) in config::unread_variables() {
         warn!(variable = found, suggestion = meant, "unknown environment variable");
     }
-    if let Some(lowered) = &config.lowered {
-        info!(detail = %lowered, "max-connections lowered");
+    if let Some(reduced_default) = &config.reduced_default {
+        info!(detail = %reduced_default, "max-connections lowered");
     }
     Services::load(&config.plans(), config.max_connections, &Arc::default())?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
@@ -40,7 +40,7 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
         net::check(&listener.bind)?;
     }
     if let Some(socket) = &config.handoff.socket {
-        SocketFile::check(socket).map_err(|obstacle| Error::Door { path: socket.clone(), obstacle })?;
+        SocketFile::check(socket).map_err(|obstacle| Error::HandoffSocket { path: socket.clone(), obstacle })?;
     }
     // A host that serves there sees a connection and nothing else.
     config.handoff.take_over.as_ref().map(Predecessor::at).transpose()?;
@@ -49,7 +49,7 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
     }
     // Last, since it cannot be undone: it shows what the next generation will be able to do.
     if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
-        reopen::troubles(&config).iter().for_each(|trouble| warn!(detail = %trouble, "next generation may fail"));
+        reopen::problems(&config).iter().for_each(|problem| warn!(detail = %problem, "next generation may fail"));
     }
     let resolved = config.as_file()?;
     Ok(command::say(&resolved))

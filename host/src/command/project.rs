@@ -112,7 +112,7 @@ mod tests {
 
     /// A new file in the SDK or the contract has to be part of a project.
     #[test]
-    fn the_sdk_and_the_contract_are_there_as_a_whole() {
+    fn projects_contain_the_complete_sdk_and_contract() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut wanted = BTreeSet::new();
         for part in [
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_is_left_open() {
+    fn every_template_word_is_filled_in() {
         for language in [Language::Rust, Language::C, Language::JavaScript, Language::Python] {
             let project = Project { language, name: "my-plugin".parse().unwrap() };
             for file in contents::of(language) {

@@ -1,4 +1,5 @@
-//! The command line: options, help, environment variables. Nothing is validated here; `config` does that.
+//! The command line: options, help, environment variables. It validates nothing; `config` does
+//! that.
 
 pub(crate) mod options;
 mod refused;

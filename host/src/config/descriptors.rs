@@ -32,13 +32,13 @@ pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32, admin: bool) 
 
 /// The default is lower than it would be with more descriptors.
 #[derive(Clone, Copy, Debug)]
-pub struct Lowered {
+pub struct ReducedDefault {
     to: u32,
     limit: u64,
     needed: u64,
 }
 
-impl fmt::Display for Lowered {
+impl fmt::Display for ReducedDefault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { to, limit, needed } = self;
         write!(
@@ -55,7 +55,7 @@ pub(super) fn max_connections(
     asked: Option<&str>,
     reserved: u64,
     granted: u32,
-) -> Result<(NonZeroU32, Option<Lowered>), Error> {
+) -> Result<(NonZeroU32, Option<ReducedDefault>), Error> {
     // If the limits cannot be read or raised, nothing can be checked; the accept loop backs off
     // when it reaches them.
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
@@ -80,8 +80,9 @@ pub(super) fn max_connections(
         None => {
             let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
             let needed = u64::from(DEFAULT_MAX_CONNECTIONS) * each + reserved;
-            let lowered = (fitting < DEFAULT_MAX_CONNECTIONS).then_some(Lowered { to: fitting, limit, needed });
-            NonZeroU32::new(fitting).map(|fitting| (fitting, lowered)).ok_or(Error::NoDescriptors { limit })
+            let reduced_default =
+                (fitting < DEFAULT_MAX_CONNECTIONS).then_some(ReducedDefault { to: fitting, limit, needed });
+            NonZeroU32::new(fitting).map(|fitting| (fitting, reduced_default)).ok_or(Error::NoDescriptors { limit })
         }
     }
 }

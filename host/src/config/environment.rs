@@ -5,7 +5,7 @@ use super::{error::Error, layers::Layers, program::absolute, supervision::Superv
 use crate::{
     handoff::{
         start,
-        starter::{self, Order},
+        starter::{self, StartRequest},
     },
     net::{Activation, ActivationError, Bind, Variables},
     system::kernel,
@@ -147,13 +147,13 @@ pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
 }
 
 /// The successor to start for a predecessor, if this process is a starter and is not to serve.
-pub fn starting() -> Option<Order> {
+pub fn starting() -> Option<StartRequest> {
     let mut words = env::args_os();
     words.next().filter(|name| name == starter::NAME)?;
     let line = kernel::inherited(words.next()?.to_str()?.parse().ok()?, |_| true)?;
     let channel = kernel::inherited(handoff_channel().ok()??, |_| true)?;
     let program = PathBuf::from(words.next()?);
-    Some(Order { line: line.into(), channel, program, arguments: words.collect() })
+    Some(StartRequest { line: line.into(), channel, program, arguments: words.collect() })
 }
 
 /// The file in which tests inject faults, in builds that support it.

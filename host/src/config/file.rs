@@ -1,7 +1,7 @@
 //! The configuration file: TOML whose keys are the options' long names, and a `[[listener]]` table
 //! for each listener with options of its own. Only its form is checked here, not its meaning.
 
-use super::{cli, layers::ALIKE, paths, slip::Slip};
+use super::{cli, layers::ALIKE, mistake::Mistake, paths};
 use crate::record::secret::{Shown, is_content};
 use std::{fmt, fs, io, ops::Range, path::Path, sync::Arc};
 use toml::{
@@ -84,7 +84,7 @@ pub(super) enum Problem {
     #[error("is {0} bytes, and a configuration has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
     #[error("is not valid TOML: {0}")]
-    Syntax(Slip),
+    Syntax(Mistake),
     #[error("{key} is {found}; it takes {takes}")]
     Kind { key: String, found: &'static str, takes: &'static str },
     #[error("{key} has {found} in its list, which takes texts or numbers")]
@@ -175,7 +175,7 @@ impl File {
             // The parser's message may quote the file, which may contain a secret.
             let is_duplicate = error.message() == "duplicate key";
             let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
-            place.problem(Problem::Syntax(if is_duplicate { Slip::Duplicate } else { Slip::of(line) }))
+            place.problem(Problem::Syntax(if is_duplicate { Mistake::Duplicate } else { Mistake::of(line) }))
         })?;
         let mut file = Self { entries: Vec::new(), listeners: Vec::new() };
         for (key, value) in in_order(table.get_ref()) {

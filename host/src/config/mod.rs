@@ -8,25 +8,25 @@ mod error;
 mod file;
 mod layers;
 mod listener;
+mod mistake;
 mod paths;
 mod printed;
 mod program;
 pub mod project;
-mod slip;
-mod slips;
 mod subcommand;
 mod supervision;
+mod unread_variables;
 mod value;
 
-pub use descriptors::Lowered;
+pub use descriptors::ReducedDefault;
 pub use environment::{ANCHORED_VARIABLE, Launch, activation, anchor, fault_orders, handoff_channel, starting};
 pub use error::Error;
 pub use file::{FileError, Place};
 pub use layers::Layers;
 pub use listener::{Handler, Listener, Route};
-pub use slips::slips;
 pub use subcommand::{Asking, Looking, What, asking, project};
 pub use supervision::Supervision;
+pub use unread_variables::unread_variables;
 
 use self::{
     environment::{Anchored, is_anchored, supervision},
@@ -74,7 +74,7 @@ pub struct Config {
     /// Most connections at once.
     pub max_connections: NonZeroU32,
     /// The reduced default of that, if descriptors allow fewer and no value was given.
-    pub lowered: Option<Lowered>,
+    pub reduced_default: Option<ReducedDefault>,
     /// Threads that serve connections.
     pub workers: NonZeroU32,
     /// How long a graceful shutdown waits.
@@ -169,7 +169,7 @@ impl Config {
             .max()
             .unwrap_or_default();
         let reserved = descriptors::reserved(listeners.len() + passed, max_draining, options.admin.is_some());
-        let (max_connections, lowered) =
+        let (max_connections, reduced_default) =
             descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?;
         Ok(Self {
             layers: layers.clone(),
@@ -180,7 +180,7 @@ impl Config {
             watch: options.watch,
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
             max_connections,
-            lowered,
+            reduced_default,
             workers: match options.workers {
                 Some(count) => match parse::<Count>("--workers", &count)?.0 {
                     workers if workers.get() <= MOST_WORKERS => workers,

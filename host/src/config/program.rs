@@ -63,8 +63,8 @@ fn app_root(root: PathBuf) -> Result<PathBuf, Error> {
 /// The working directory by the path through which it was entered, if the shell provides that.
 pub(super) fn boot_directory() -> io::Result<PathBuf> {
     let real = env::current_dir()?;
-    let told = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
-    Ok(told.filter(|told| told.canonicalize().is_ok_and(|told| told == real)).unwrap_or(real))
+    let pwd = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
+    Ok(pwd.filter(|pwd| pwd.canonicalize().is_ok_and(|pwd| pwd == real)).unwrap_or(real))
 }
 
 /// The absolute path of a program as a shell finds it. Neither its links nor those of the directory

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_that_every_tool_takes() {
+    fn project_names_are_valid_in_every_tool() {
         for name in ["hello", "my-plugin", "a2", &"x".repeat(LONGEST_NAME)] {
             assert!(name.parse::<Name>().is_ok(), "{name}");
         }

@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const BURST_ENDS: Duration = Duration::from_secs(1);
 
 /// How often at most the log says that the cap is reached.
-const FULL_TOLD_ONCE_IN: Duration = Duration::from_secs(60);
+const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Accepts and serves connections until it is aborted. Between accepting a connection and spawning
 /// its task there is no await, so that none is lost.
@@ -46,7 +46,7 @@ pub async fn serve(incoming: Incoming, connections: Connections, service: Arc<Se
         // The slot first, the connection second: an accepted connection is always counted, and at
         // the cap the others stay in the kernel's queue.
         if acceptor.connections.full() {
-            acceptor.tell_full();
+            acceptor.log_full();
         }
         let slot = acceptor.connections.slot().await;
         acceptor.take(incoming.accept(), slot).await;
@@ -100,7 +100,7 @@ enum Taken {
 
 impl Acceptor {
     fn new(address: &ListenerAddress, connections: Connections, service: Arc<Service>) -> Self {
-        let fullness = Limiter::one_in(FULL_TOLD_ONCE_IN);
+        let fullness = Limiter::one_in(FULL_LOG_INTERVAL);
         Self { address: address.clone(), connections, service, failures: 0, burst: None, fullness }
     }
 
@@ -173,7 +173,7 @@ impl Acceptor {
     }
 
     /// Logs that a connection has to wait for a slot.
-    fn tell_full(&self) {
+    fn log_full(&self) {
         if self.fullness.pass().is_some() {
             warn!(
                 listener = %self.address, open = self.connections.open(),

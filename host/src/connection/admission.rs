@@ -26,7 +26,7 @@ use tokio::time;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often at most a rejection that concerns the operator is logged as an event.
-const TOLD_ONCE_IN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The rules for the peers of a listener, as configured.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl From<PeerAddress> for Origin {
 impl Admission {
     /// The checks of a policy.
     pub fn new(policy: Policy) -> Self {
-        let limiter = || Limiter::one_in(TOLD_ONCE_IN);
+        let limiter = || Limiter::one_in(LOG_INTERVAL);
         Self { policy, crowds: limiter(), faulty_proxies: limiter() }
     }
 
@@ -156,7 +156,7 @@ impl Admission {
 
     /// Whether a rejection is to be logged as an event: `Some` with the number of those that were
     /// not.
-    pub(crate) fn to_be_told(&self, refusal: &Refusal) -> Option<Option<u64>> {
+    pub(crate) fn should_log(&self, refusal: &Refusal) -> Option<Option<u64>> {
         match refusal {
             Refusal::Crowd { .. } => self.crowds.pass().map(log::counted),
             // A health check may only connect. A peer that sends something else, or nothing, is not

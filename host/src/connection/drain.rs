@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn finished_waits_for_every_place_and_takes_none() {
+    async fn finished_waits_for_every_slot_without_taking_one() {
         let connections = Connections::new(NonZeroU32::new(3).unwrap());
         let slot = connections.slot().await;
         let finished = tokio::spawn({
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn further_places_count_for_the_address() {
+    async fn further_slots_count_for_the_address() {
         let connections = Connections::new(NonZeroU32::new(10).unwrap());
         let (address, two) = ("192.0.2.1".parse().unwrap(), NonZeroU32::new(2).unwrap());
         let (mut slot, mut other) = (connections.slot().await, connections.slot().await);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_is_seen_by_those_that_ask_before_and_after() {
+    async fn guests_see_the_drain_notice_before_and_after_it_begins() {
         let connections = Connections::new(NonZeroU32::MIN);
         let slot = connections.slot().await;
         let notice = slot.notice();

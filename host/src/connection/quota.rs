@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_count_and_gives_back_what_it_took() {
+    fn each_address_has_its_own_count_and_gives_shares_back() {
         let quotas = Quotas::default();
         let two = NonZeroU32::new(2).unwrap();
         let take = |text| quotas.take(address(text), two);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_64_counts_as_one() {
+    fn an_ipv6_64_counts_as_one_address() {
         let quotas = Quotas::default();
         let take = |text| quotas.take(address(text), NonZeroU32::MIN);
         let _first = take("2001:db8:0:1::1").unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lowered_limit_counts_what_was_there_before() {
+    fn a_lowered_limit_counts_earlier_connections() {
         let quotas = Quotas::default();
         let take = |most| quotas.take(address("192.0.2.1"), NonZeroU32::new(most).unwrap());
         let before: Vec<_> = (0..3).map(|_| take(3).unwrap()).collect();

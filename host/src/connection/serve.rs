@@ -77,7 +77,7 @@ impl Connection {
             }
         }
 
-        if let Some(plugin) = wire.session(|told| Arc::clone(service.plugin_for(told))) {
+        if let Some(plugin) = wire.session(|session| Arc::clone(service.plugin_for(session))) {
             record.plugin = plugin;
         }
         let plugin = Arc::clone(&record.plugin);
@@ -337,7 +337,7 @@ impl Drop for Record {
             Ended::Served(Ok(())) => tell!(debug, "connection finished"),
             Ended::Served(Err(failure)) => {
                 let (reason, error) = (failure.reason, failure.told());
-                match (reason.fault(), service.to_be_told(reason)) {
+                match (reason.fault(), service.should_log(reason)) {
                     (Fault::Plugin | Fault::Client, Some(suppressed)) => {
                         tell!(warn, %reason, error, suppressed, "connection failed")
                     }
@@ -345,7 +345,7 @@ impl Drop for Record {
                     _ => tell!(debug, %reason, error, "connection failed"),
                 }
             }
-            Ended::Refused(because) => match (service.admission.to_be_told(&because), &because) {
+            Ended::Refused(because) => match (service.admission.should_log(&because), &because) {
                 (Some(suppressed), Refusal::Crowd { .. }) => tell!(info, %because, suppressed, "connection refused"),
                 (Some(suppressed), _) => tell!(warn, %because, suppressed, "connection refused"),
                 (None, _) => tell!(debug, %because, "connection refused"),

@@ -81,10 +81,10 @@ pub struct Service {
 
 impl Service {
     /// The plugin for a connection with this TLS session.
-    pub fn plugin_for(&self, told: &Session) -> &Arc<Plugin> {
+    pub fn plugin_for(&self, session: &Session) -> &Arc<Plugin> {
         let chosen = self.routes.iter().find(|(route, _)| {
-            route.server_name.as_ref().is_none_or(|name| told.server_name().is_some_and(|asked| name.covers(asked)))
-                && route.alpn.as_ref().is_none_or(|protocol| told.alpn() == Some(protocol.as_ref()))
+            route.server_name.as_ref().is_none_or(|name| session.server_name().is_some_and(|asked| name.covers(asked)))
+                && route.alpn.as_ref().is_none_or(|protocol| session.alpn() == Some(protocol.as_ref()))
         });
         chosen.map_or(&self.plugin, |(_, plugin)| plugin)
     }
@@ -95,7 +95,7 @@ impl Service {
     }
 
     /// Whether a failure is to be logged: `Some` with the number of those that were not.
-    pub fn to_be_told(&self, reason: Reason) -> Option<Option<u64>> {
+    pub fn should_log(&self, reason: Reason) -> Option<Option<u64>> {
         match reason.fault() {
             Fault::Plugin => self.faults.pass().map(log::counted),
             Fault::Host => self.own_faults.pass().map(log::counted),

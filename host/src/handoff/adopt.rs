@@ -147,7 +147,7 @@ impl Predecessor {
         };
         match reach() {
             Ok(socket) => Self::on(socket, Origin::Stranger).map(Some).map_err(Error::System),
-            Err(error) if is_nobody(&error, path) => Ok(None),
+            Err(error) if is_not_listening(&error, path) => Ok(None),
             Err(source) => Err(Error::Unreachable { path: path.clone(), source }),
         }
     }
@@ -334,7 +334,7 @@ impl Predecessor {
 
     async fn receive(&mut self) -> Result<Message, Error> {
         let Received { message, sender, .. } = self.channel.receive().await?;
-        self.met(sender.pid);
+        self.identify(sender.pid);
         match message {
             Message::Refused { .. } | Message::Abort { .. } => Err(refusal(message, "nothing")),
             message => Ok(message),
@@ -344,7 +344,7 @@ impl Predecessor {
     async fn receive_with_descriptors(&mut self, awaited: &'static str) -> Result<(Message, Vec<OwnedFd>), Error> {
         match in_time(awaited, MESSAGE_TIMEOUT, self.channel.receive()).await {
             Ok(Received { message, descriptors, sender }) => {
-                self.met(sender.pid);
+                self.identify(sender.pid);
                 match message {
                     Message::Refused { .. } | Message::Abort { .. } => Err(refusal(message, awaited)),
                     message => Ok((message, descriptors)),
@@ -355,7 +355,7 @@ impl Predecessor {
         }
     }
 
-    fn met(&mut self, pid: Option<i32>) {
+    fn identify(&mut self, pid: Option<i32>) {
         let Some(pid) = pid.filter(|_| self.peer.is_none()) else { return };
         match Process::hold(pid) {
             Ok(peer) => self.peer = Some(Arc::new(peer)),
@@ -377,7 +377,7 @@ impl Predecessor {
 }
 
 /// Whether an error of connect means that no socket exists or no process listens on it.
-fn is_nobody(error: &io::Error, path: &SocketPath) -> bool {
+fn is_not_listening(error: &io::Error, path: &SocketPath) -> bool {
     match error.kind() {
         io::ErrorKind::NotFound => true,
         // A file that is not a socket refuses connections as well.

@@ -1,9 +1,11 @@
-//! Another process of the service that finishes the connections it has accepted, and reports to the process that serves.
+//! Another process of the service that finishes its open connections, and reports to the process
+//! that serves.
 //!
-//! The reports arrive on the channel of the restart in which that process handed over, or was rolled back. When the process that
-//! serves hands over in turn, the channel goes with the rest, so that the reports always reach the process that serves, however
-//! many generations later. Only one process reads them: the predecessor stops when it makes its offer, the successor starts when
-//! the restart has settled, and what is sent in between waits in the channel.
+//! The reports arrive on the channel of the restart in which that process handed over or was rolled
+//! back. When the serving process hands over in turn, it offers the channel as well. So the reports
+//! always reach the process that serves, however many generations later. Only one process reads
+//! them: the predecessor stops at its offer, the successor starts when the restart has settled.
+//! Reports sent in between wait in the channel.
 
 use super::{
     channel::{Channel, Error, Side},
@@ -84,7 +86,7 @@ impl DrainingProcess {
     ///
     /// # Errors
     ///
-    /// Where the descriptor does not belong to that process, or the reactor cannot watch it.
+    /// If the descriptor does not belong to that process, or the reactor cannot watch it.
     pub fn offered(generation: Generation, rolled_back: bool, pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
         let peer = Some(Arc::new(Process::held(pid, pidfd)?));
         let counted = Totals::default();
@@ -101,11 +103,11 @@ impl DrainingProcess {
         })
     }
 
-    /// Where its reports arrive, as it was offered.
+    /// Sets the channel of its reports, from an offer.
     ///
     /// # Errors
     ///
-    /// Where the descriptor is not a channel.
+    /// If the descriptor is not a channel.
     pub fn reports_offered(&mut self, channel: OwnedFd, connections: u64) -> io::Result<()> {
         // As on a predecessor's side, it may not send descriptors.
         self.reports = Some(Arc::new(Channel::new(channel, Side::Predecessor)?));
@@ -209,9 +211,11 @@ async fn ended(peer: Option<&Process>) {
     }
 }
 
-/// Reports to the process that serves how many connections are open here, and the outcomes of the others.
+/// Reports the number of open connections here, and the outcomes of the others, to the process that
+/// serves.
 ///
-/// It reports the counts of this process alone. Other processes report to the process that serves directly.
+/// It reports the counts of this process alone. Other processes report to the serving process
+/// directly.
 #[derive(Debug)]
 pub struct Reporter {
     counters: &'static Counters,
@@ -239,8 +243,8 @@ impl Reporter {
         self.known = here;
     }
 
-    /// Reports what is new. Returns `false` where the channel has no room, since nobody reads it during a restart: the next
-    /// report has it all.
+    /// Reports the changes. Returns `false` if the channel has no room, since no process reads it
+    /// during a restart. The next report then includes them.
     pub fn report(&mut self, channel: &Channel) -> bool {
         let (counters, here) = self.news();
         let connections = here.open();
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_report_without_room_is_made_later_and_nothing_is_lost() {
+    async fn a_report_without_room_is_sent_later_without_loss() {
         let (near, far) = Channel::pair().unwrap();
         let far = Channel::new(far, Side::Successor).unwrap();
         let counters = Counters::of_the_process();

@@ -66,7 +66,8 @@ pub enum Message {
         /// own until the window is over.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         admin: Option<Key>,
-        /// Whether it understands `draining` within the window. Earlier releases do not expect it there.
+        /// Whether it understands `draining` within the window. Earlier releases do not expect it
+        /// there.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         hears_of_connections: bool,
     },

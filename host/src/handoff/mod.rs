@@ -16,9 +16,9 @@
 
 pub mod adopt;
 pub mod channel;
-pub mod door;
 pub mod draining;
 pub mod fault;
+pub mod handoff_socket;
 pub mod message;
 pub mod offer;
 pub mod start;

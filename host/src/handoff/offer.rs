@@ -2,17 +2,17 @@
 //! offer, and watches the successor until no rollback is possible.
 
 mod error;
-pub(crate) mod estate;
 mod exchange;
+pub(crate) mod inventory;
 
 pub use error::Error;
-pub use estate::Estate;
+pub use inventory::Inventory;
 
-use self::estate::Part;
+use self::inventory::Part;
 use super::{
     channel::{self, Channel, MESSAGE_TIMEOUT, Received},
-    door::Visitor,
     draining::Reporter,
+    handoff_socket::Visitor,
     message::{Message, Verb},
     start::{self, StartCommand},
 };
@@ -62,7 +62,7 @@ pub struct Successor {
 enum Progress {
     /// The offered descriptors are closed as soon as they are sent: this process must not hold the
     /// listeners open here.
-    Starting(Estate),
+    Starting(Inventory),
     Offering {
         parts: VecDeque<Part>,
         offered: Vec<Key>,
@@ -100,16 +100,16 @@ impl Successor {
     /// # Errors
     ///
     /// If it cannot be executed, or no descriptors are left.
-    pub fn start(command: &StartCommand, estate: Estate, ready_timeout: Duration) -> Result<Self, Error> {
+    pub fn start(command: &StartCommand, inventory: Inventory, ready_timeout: Duration) -> Result<Self, Error> {
         let (channel, far) = Channel::pair().map_err(start::Error::System)?;
         let child = start::Successor::start(command, far)?;
-        let counters = estate.counters;
+        let counters = inventory.counters;
         Ok(Self {
             channel,
             child: Some(child),
             peer: None,
             greeter: None,
-            progress: Progress::Starting(estate),
+            progress: Progress::Starting(inventory),
             ready_timeout,
             due: Instant::now() + ready_timeout,
             pidfile: None,
@@ -124,15 +124,15 @@ impl Successor {
     /// # Errors
     ///
     /// If this program cannot answer its `hello`.
-    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, Box<(Error, Visitor)>> {
+    pub fn came(visitor: Visitor, inventory: Inventory) -> Result<Self, Box<(Error, Visitor)>> {
         let Visitor { channel, hello } = visitor;
-        let counters = estate.counters;
+        let counters = inventory.counters;
         let mut successor = Self {
             channel,
             child: None,
             peer: None,
             greeter: None,
-            progress: Progress::Starting(estate),
+            progress: Progress::Starting(inventory),
             ready_timeout: MESSAGE_TIMEOUT,
             due: Instant::now() + MESSAGE_TIMEOUT,
             pidfile: None,

@@ -42,7 +42,7 @@ pub(super) const KILL: u8 = 9;
 
 /// The program to start, and its channels.
 #[derive(Debug)]
-pub struct Order {
+pub struct StartRequest {
     /// The channel to the predecessor.
     pub line: UnixStream,
     /// The successor's end of the handoff channel, which must not stay open here.
@@ -54,12 +54,12 @@ pub struct Order {
 }
 
 /// Starts a successor, and stays as long as its predecessor needs it.
-pub fn run(order: Order) -> ExitCode {
+pub fn run(order: StartRequest) -> ExitCode {
     // Only the predecessor could be told of an error, and it sees the channel close.
     stand_in(order).map_or_else(|_error| Exit::System, |()| Exit::Finished).into()
 }
 
-fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Result<()> {
+fn stand_in(StartRequest { mut line, channel, program, arguments }: StartRequest) -> io::Result<()> {
     let mut start = Command::new(program);
     start.args(arguments).process_group(0);
     nix::fcntl::fcntl(&channel, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
@@ -73,11 +73,11 @@ fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Resul
     line.write_all(&number.to_le_bytes())?;
     let process = rustix::process::Pid::from_child(&child);
     let pidfd = pidfd_open(process, PidfdFlags::empty())?;
-    let mut told = false;
+    let mut reported = false;
     loop {
         let mut sources = [PollFd::new(&line, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
         // A status that was reported is not waited for again.
-        let awaited = if told { &mut sources[..1] } else { &mut sources[..] };
+        let awaited = if reported { &mut sources[..1] } else { &mut sources[..] };
         match poll(awaited, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -85,14 +85,14 @@ fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Resul
         let [said, ended] = sources.map(|source| !source.revents().is_empty());
         if ended && let Some(status) = status_of(process) {
             line.write_all(&status.to_le_bytes())?;
-            told = true;
+            reported = true;
         }
         if said {
             // If the predecessor closed the channel with unread data, that is an error.
             if line.read(&mut [0]).unwrap_or_default() > 0 {
                 killpg(Pid::from_raw(number), Signal::SIGKILL).ok();
                 let status = std::os::unix::process::ExitStatusExt::into_raw(child.wait()?);
-                if !told {
+                if !reported {
                     line.write_all(&status.to_le_bytes())?;
                 }
             }

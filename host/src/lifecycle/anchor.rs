@@ -53,7 +53,7 @@ const NOTIFICATIONS_AT_ONCE: usize = 1024;
 
 /// How long the anchor waits for another generation to report that it serves, after the current one
 /// has ended. That is a successor on probation or a predecessor in its window.
-const SECOND_THOUGHTS: Duration = Duration::from_secs(2);
+const SUCCESSION_GRACE: Duration = Duration::from_secs(2);
 
 /// Most levels of processes between the anchor and a sender. Each restart adds one until its
 /// predecessor ends.
@@ -101,7 +101,7 @@ pub fn run(launch: &Launch, mut handlers: signals::Handlers) -> Result<ExitCode,
         // In this order: a process whose end shows here has sent all its notifications. It is
         // reaped if it is a child.
         anchor.note_ends();
-        anchor.hear();
+        anchor.read_notifications();
         anchor.reap();
         if let Some(status) = anchor.outcome() {
             return Ok(status.into());
@@ -149,7 +149,7 @@ fn start(launch: &Launch, notify_socket: OsString) -> Result<Generation, Error> 
 }
 
 /// Whether no descendant is left to reap: no generation and no orphan of one.
-fn nobody_is_left() -> bool {
+fn no_process_left() -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::All, look).is_err()
 }
@@ -204,7 +204,7 @@ impl Anchor {
         // Once the current one has ended, only the ends and notifications of older ones are left to
         // wait for.
         let patience = match self.current.status() {
-            Some(_) => PollTimeout::try_from(self.second_thoughts()).unwrap_or(PollTimeout::MAX),
+            Some(_) => PollTimeout::try_from(self.succession_grace()).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,
         };
         // It fails only if a signal interrupts it, which it waits for.
@@ -251,13 +251,13 @@ impl Anchor {
     }
 
     /// How long the end of the current generation may not be the end of the service yet.
-    fn second_thoughts(&self) -> Duration {
+    fn succession_grace(&self) -> Duration {
         match (self.current.status(), self.ended) {
             // Older generations end in their own time.
             (Some(0), _) if !self.older.is_empty() => Duration::MAX,
-            (Some(_), _) if nobody_is_left() => Duration::ZERO,
+            (Some(_), _) if no_process_left() => Duration::ZERO,
             // A live process may be a successor that has not reported yet that it serves alone.
-            (Some(_), Some(ended)) => SECOND_THOUGHTS.saturating_sub(ended.elapsed()),
+            (Some(_), Some(ended)) => SUCCESSION_GRACE.saturating_sub(ended.elapsed()),
             _ => Duration::MAX,
         }
     }
@@ -265,11 +265,11 @@ impl Anchor {
     /// The exit status of the service once it has ended. If the current generation failed, that is
     /// as soon as no process can replace it; otherwise with the last process.
     fn outcome(&self) -> Option<u8> {
-        self.current.status().filter(|_| self.second_thoughts().is_zero())
+        self.current.status().filter(|_| self.succession_grace().is_zero())
     }
 
     /// Reads the queued notifications.
-    fn hear(&mut self) {
+    fn read_notifications(&mut self) {
         let mut buffer = [0; LONGEST_NOTIFICATION];
         for _ in 0..NOTIFICATIONS_AT_ONCE {
             match kernel::receive(&self.inbox, &mut buffer, MOST_DESCRIPTORS) {
@@ -277,9 +277,9 @@ impl Anchor {
                     // A notification that fills the buffer may have been cut.
                     let text = buffer.get(..packet.length).filter(|text| text.len() < LONGEST_NOTIFICATION);
                     let text = text.and_then(|text| str::from_utf8(text).ok()).filter(|_| !packet.lost_descriptors);
-                    let sender = packet.sender.and_then(|sender| self.believed(&sender));
+                    let sender = packet.sender.and_then(|sender| self.trusted_sender(&sender));
                     if let (Some(text), Some(sender)) = (text, sender) {
-                        self.heard(sender, text, &packet.descriptors);
+                        self.handle(sender, text, &packet.descriptors);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -290,7 +290,7 @@ impl Anchor {
     }
 
     /// The process id of a sender that the anchor trusts.
-    fn believed(&self, sender: &UnixCredentials) -> Option<Pid> {
+    fn trusted_sender(&self, sender: &UnixCredentials) -> Option<Pid> {
         let user = geteuid();
         // Generations may have dropped root.
         let trusted = user.is_root() || sender.uid() == user.as_raw();
@@ -300,7 +300,7 @@ impl Anchor {
         (known || descends_from_anchor(pid)).then_some(pid)
     }
 
-    fn heard(&mut self, sender: Pid, text: &str, descriptors: &[OwnedFd]) {
+    fn handle(&mut self, sender: Pid, text: &str, descriptors: &[OwnedFd]) {
         let said = Notification::parse(text);
         if let Some(status) = said.exit_status {
             for generation in self.older.iter_mut().chain([&mut self.current]).filter(|known| known.pid == sender) {
@@ -368,7 +368,7 @@ mod tests {
     use std::process;
 
     #[test]
-    fn only_descendants_are_believed() {
+    fn only_descendants_are_trusted() {
         let own = getpid();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 60 & echo $!; wait"]).stdout(process::Stdio::piped());

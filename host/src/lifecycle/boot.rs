@@ -4,7 +4,7 @@
 use super::{
     Lifecycle,
     error::Error,
-    listeners::{Given, Heir, Opening},
+    listeners::{ExistingSockets, Opening, StartKind},
     pidfile::{self, PidFile},
     reopen,
     serving::{Ready, Serving, Shared},
@@ -15,8 +15,8 @@ use crate::{
     connection::{drain::Connections, service::Services},
     handoff::{
         adopt::{Consent, Predecessor},
-        door::Door,
         draining::DrainingProcess,
+        handoff_socket::HandoffSocket,
         message::{Entry, Message},
     },
     net::{Activation, Bound, Claim, FileId, Key, Listener, ListenerAddress},
@@ -38,13 +38,13 @@ pub(super) struct Opened {
     opening: Vec<Opening>,
     /// Once they listen.
     listeners: Vec<Ready>,
-    claimed_door: Option<Claim>,
-    door: Option<Door>,
+    claimed_handoff_socket: Option<Claim>,
+    handoff_socket: Option<HandoffSocket>,
     claimed_endpoint: Option<Bound>,
     /// Once it listens.
     endpoint: Option<(Listener, Address)>,
     /// Handoff sockets that the predecessor has and this process will not.
-    unclaimed_doors: Vec<Door>,
+    unclaimed_handoff_sockets: Vec<HandoffSocket>,
     draining: Vec<DrainingProcess>,
     pub(super) generation: Generation,
     pub(super) consent: Consent,
@@ -53,14 +53,14 @@ pub(super) struct Opened {
 impl Lifecycle {
     /// Binds everything on a cold start.
     pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Error> {
-        let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
+        let mut existing = ExistingSockets::passed(mem::take(&mut self.activation), StartKind::Cold);
         let config = Arc::clone(&self.config);
         let config = &*config;
         let mut opened = Opened::new(Generation::FIRST, Vec::new());
         let mut open = || {
-            given.open(config, services, &mut opened.opening)?;
-            given.is_taken()?;
-            opened.open_door(config, None)?;
+            existing.open(config, services, &mut opened.opening)?;
+            existing.is_taken()?;
+            opened.open_handoff_socket(config, None)?;
             opened.open_endpoint(config, None)?;
             let pidfile = config.pidfile.as_deref().map(PidFile::claim).transpose()?;
             opened.give_away(config, pidfile.as_ref())?;
@@ -100,15 +100,15 @@ impl Lifecycle {
             let peer = predecessor.peer().ok_or(0);
             serving.before = Some(counters.drains(self.before(), false, peer, Some(connections), &counted));
         }
-        serving.door = opened.door.take();
+        serving.handoff_socket = opened.handoff_socket.take();
         if let Some((listener, address)) = opened.endpoint.take() {
             info!(%address, "admin endpoint listening");
-            serving.endpoint = Some(Endpoint::new(listener, address, self.desk.clone()));
+            serving.endpoint = Some(Endpoint::new(listener, address, self.queue.clone()));
             // Before the first request. A write that fails now is retried later.
             self.show_serving(phase, &serving, None);
             serving.accept().ok();
         }
-        serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
+        serving.unclaimed_handoff_sockets = mem::take(&mut opened.unclaimed_handoff_sockets);
         let addresses = serving.addresses();
         for address in &addresses {
             info!(%address, "listening");
@@ -127,14 +127,14 @@ pub(super) async fn adopt(
     predecessor: &mut Predecessor,
 ) -> Result<Opened, Error> {
     let offered = predecessor.hello().await?;
-    let mut given = Given::passed(activation, Heir::OfPredecessor);
-    let mut doors = Vec::new();
+    let mut existing = ExistingSockets::passed(activation, StartKind::Restart);
+    let mut handoff_sockets = Vec::new();
     let mut endpoints = Vec::new();
     let mut draining: Vec<DrainingProcess> = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
-            Entry::Listener { key, file } => given.offered(key, file, descriptor),
-            Entry::HandoffSocket { path, file } => doors.push((path, file, descriptor)),
+            Entry::Listener { key, file } => existing.offered(key, file, descriptor),
+            Entry::HandoffSocket { path, file } => handoff_sockets.push((path, file, descriptor)),
             Entry::Generation { generation, pid, rolled_back } => {
                 draining
                     .extend(DrainingProcess::offered(Generation::new(generation), rolled_back, pid, descriptor).ok());
@@ -158,12 +158,14 @@ pub(super) async fn adopt(
         }
     }
     let mut opened = Opened::new(offered.generation.next(), draining);
-    let claimed = given.open(config, services, &mut opened.opening)?;
+    let claimed = existing.open(config, services, &mut opened.opening)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
-        doors.into_iter().partition(|(path, ..)| config.handoff.socket.as_ref() == Some(path));
-    opened.open_door(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
-    opened.unclaimed_doors =
-        unwanted.into_iter().filter_map(|(path, file, descriptor)| Door::adopt(descriptor, &path, file).ok()).collect();
+        handoff_sockets.into_iter().partition(|(path, ..)| config.handoff.socket.as_ref() == Some(path));
+    opened.open_handoff_socket(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
+    opened.unclaimed_handoff_sockets = unwanted
+        .into_iter()
+        .filter_map(|(path, file, descriptor)| HandoffSocket::adopt(descriptor, &path, file).ok())
+        .collect();
     // If this process uses another endpoint, it closes its copy here. The predecessor answers there
     // until it lets go.
     let wanted_endpoint = config.admin.as_ref().and_then(Address::key);
@@ -177,7 +179,7 @@ pub(super) async fn adopt(
     }
     let prepared = Message::Prepared {
         claimed,
-        unclaimed: given.unclaimed(),
+        unclaimed: existing.unclaimed(),
         pidfile: config.pidfile.clone(),
         admin,
         hears_of_connections: true,
@@ -196,11 +198,11 @@ impl Opened {
         Self {
             opening: Vec::new(),
             listeners: Vec::new(),
-            claimed_door: None,
-            door: None,
+            claimed_handoff_socket: None,
+            handoff_socket: None,
             claimed_endpoint: None,
             endpoint: None,
-            unclaimed_doors: Vec::new(),
+            unclaimed_handoff_sockets: Vec::new(),
             draining,
             generation,
             consent: Consent::Commit,
@@ -208,12 +210,18 @@ impl Opened {
     }
 
     /// Adopts the offered handoff socket, or claims its path.
-    fn open_door(&mut self, config: &Config, offered: Option<(Option<FileId>, OwnedFd)>) -> Result<(), Error> {
+    fn open_handoff_socket(
+        &mut self,
+        config: &Config,
+        offered: Option<(Option<FileId>, OwnedFd)>,
+    ) -> Result<(), Error> {
         let Some(path) = &config.handoff.socket else { return Ok(()) };
-        let refused = |obstacle| Error::Door { path: path.clone(), obstacle };
+        let refused = |obstacle| Error::HandoffSocket { path: path.clone(), obstacle };
         match offered {
-            Some((file, descriptor)) => self.door = Some(Door::adopt(descriptor, path, file).map_err(refused)?),
-            None => self.claimed_door = Some(Door::claim(path).map_err(refused)?),
+            Some((file, descriptor)) => {
+                self.handoff_socket = Some(HandoffSocket::adopt(descriptor, path, file).map_err(refused)?)
+            }
+            None => self.claimed_handoff_socket = Some(HandoffSocket::claim(path).map_err(refused)?),
         }
         Ok(())
     }
@@ -239,9 +247,10 @@ impl Opened {
         for opening in mem::take(&mut self.opening) {
             self.listeners.push(opening.listen(config.backlog)?);
         }
-        if let (Some(claim), Some(path)) = (self.claimed_door.take(), &config.handoff.socket) {
-            let opened = Door::open(claim, path);
-            self.door = Some(opened.map_err(|obstacle| Error::Door { path: path.clone(), obstacle })?);
+        if let (Some(claim), Some(path)) = (self.claimed_handoff_socket.take(), &config.handoff.socket) {
+            let opened = HandoffSocket::open(claim, path);
+            self.handoff_socket =
+                Some(opened.map_err(|obstacle| Error::HandoffSocket { path: path.clone(), obstacle })?);
         }
         if let (Some(bound), Some(address)) = (self.claimed_endpoint.take(), &config.admin) {
             let listener = bound.listen(Endpoint::BACKLOG);
@@ -259,10 +268,11 @@ impl Opened {
             Opening::Bound(bound, _) => Some((bound.address().to_string(), bound.give_to(owner))),
             Opening::Ready(_) => None,
         });
-        let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
+        let handoff_socket =
+            self.claimed_handoff_socket.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
         let endpoint = self.claimed_endpoint.iter().map(|bound| (bound.address().to_string(), bound.give_to(owner)));
-        for (what, given) in bound.chain(door).chain(endpoint) {
-            given.map_err(|source| Error::Ownership { what, source })?;
+        for (what, existing) in bound.chain(handoff_socket).chain(endpoint) {
+            existing.map_err(|source| Error::Ownership { what, source })?;
         }
         Ok(pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?)
     }
@@ -274,7 +284,7 @@ fn become_user(config: &Config) -> Result<(), Error> {
         && identity.assume()?
     {
         info!(%identity, "privileges dropped");
-        reopen::troubles(config).iter().for_each(|trouble| warn!(detail = %trouble, "next generation may fail"));
+        reopen::problems(config).iter().for_each(|problem| warn!(detail = %problem, "next generation may fail"));
     }
     Ok(())
 }
@@ -287,7 +297,7 @@ impl Drop for Opened {
                 listener.unlink().ok();
             }
         }
-        self.door.iter().for_each(Door::remove);
+        self.handoff_socket.iter().for_each(HandoffSocket::remove);
         // If the socket is the predecessor's, so is its path.
         self.endpoint.iter().for_each(|(listener, _)| drop(listener.unlink()));
     }

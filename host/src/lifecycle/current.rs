@@ -2,14 +2,14 @@
 
 use super::{
     Lifecycle, State, bug,
-    end::Told,
+    end::StopCause,
     predecessor::Deferred,
     serving::{Busy, Event, Serving},
     watch::Saved,
 };
 use crate::{
-    admin::{self, Order, Outcome},
-    handoff::{door::Visitor, offer::Successor},
+    admin::{self, Command, Outcome},
+    handoff::{handoff_socket::Visitor, offer::Successor},
 };
 use std::{os::fd::OwnedFd, sync::Arc};
 use tracing::{error, info, warn};
@@ -18,24 +18,24 @@ impl Lifecycle {
     pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
         tokio::select! {
             biased;
-            Order { verb, asker } = self.orders.next() => match verb {
+            Command { verb, caller } = self.commands.next() => match verb {
                 admin::Verb::Stop => {
-                    asker.done(stops(&serving));
-                    self.stop(serving, Told::BySignal).await
+                    caller.done(stops(&serving));
+                    self.stop(serving, StopCause::BySignal).await
                 }
                 admin::Verb::Restart(until) => {
-                    self.waiting.for_restart(until, asker);
+                    self.waiting.for_restart(until, caller);
                     self.restart(serving)
                 }
                 admin::Verb::Reload => {
                     serving.reopen_earlier_logs();
-                    self.waiting.for_reload(asker);
+                    self.waiting.for_reload(caller);
                     self.reload(&mut serving, None);
                     State::Serving(serving)
                 }
                 admin::Verb::Rollback => {
                     warn!(command = "rollback", detail = "no restart is under way or within its window", "command rejected");
-                    asker.refused("there is nothing to roll back: no restart is under way or within its window");
+                    caller.refused("there is nothing to roll back: no restart is under way or within its window");
                     State::Serving(serving)
                 }
             },
@@ -129,8 +129,8 @@ impl Lifecycle {
             self.notifier.ready(&self.status("serves; its last restart was rejected"));
             return State::Serving(serving);
         }
-        let estate = serving.estate(self.generation, self.ticket_keys(&serving));
-        match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
+        let inventory = serving.inventory(self.generation, self.ticket_keys(&serving));
+        match Successor::start(&self.config.handoff.start, inventory, self.config.handoff.ready_timeout) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: successor started");
                 State::Offering(serving, successor, Deferred::default())
@@ -151,7 +151,7 @@ impl Lifecycle {
             visitor.refuse(&reason).await;
             return State::Serving(serving);
         }
-        match Successor::came(visitor, serving.estate(self.generation, self.ticket_keys(&serving))) {
+        match Successor::came(visitor, serving.inventory(self.generation, self.ticket_keys(&serving))) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: successor connected");
                 State::Offering(serving, successor, Deferred::default())

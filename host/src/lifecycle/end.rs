@@ -2,11 +2,11 @@
 
 use super::{
     Lifecycle, State,
-    orders::name,
+    commands::name,
     serving::{Others, Serving},
 };
 use crate::{
-    admin::{Order, Outcome, Verb},
+    admin::{Command, Outcome, Verb},
     handoff::{adopt::Predecessor, draining::Reporter, offer::Successor},
     record::{exit::Exit, failure::Reason},
 };
@@ -24,7 +24,7 @@ const LAST_REPORT: Duration = Duration::from_secs(600);
 /// A process that no longer accepts and finishes its open connections while another one serves.
 pub(super) struct Draining {
     pub(super) serving: Serving,
-    heir: Heir,
+    replacement: Replacement,
     deadline: Option<Instant>,
     told_to_stop: bool,
     /// Whether every connection has finished, so that only the last report is left.
@@ -33,14 +33,14 @@ pub(super) struct Draining {
 }
 
 /// The process that serves in place of a draining one, and gets its reports.
-pub(super) enum Heir {
+pub(super) enum Replacement {
     /// It took over.
     Successor(Successor),
     /// It took the service back.
     Predecessor(Predecessor, Reporter),
 }
 
-impl Heir {
+impl Replacement {
     /// Reports the number of open connections and the outcomes of the others. Returns whether
     /// nothing is left to report.
     fn report(&mut self) -> bool {
@@ -61,7 +61,7 @@ impl Heir {
 
 /// How a process learned that it is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum StopCause {
     BySignal,
     /// The predecessor got the signal and forwarded it. A supervisor that signals every process
     /// reaches this one as well.
@@ -70,22 +70,22 @@ pub(super) enum Told {
 
 impl Lifecycle {
     /// Drains: finishes the open connections and reports them to the process that serves.
-    pub(super) fn drain(&mut self, serving: Serving, heir: Heir, exit: Exit) -> State {
-        self.waiting.forgo(Outcome::Elsewhere, "this process has handed over; ask again");
+    pub(super) fn drain(&mut self, serving: Serving, replacement: Replacement, exit: Exit) -> State {
+        self.waiting.fail_all(Outcome::Elsewhere, "this process has handed over; ask again");
         let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
-        State::Draining(Draining { serving, heir, deadline, told_to_stop: false, finished: false, exit })
+        State::Draining(Draining { serving, replacement, deadline, told_to_stop: false, finished: false, exit })
     }
 
-    pub(super) async fn stop(&mut self, mut serving: Serving, told: Told) -> State {
+    pub(super) async fn stop(&mut self, mut serving: Serving, cause: StopCause) -> State {
         info!(open = serving.connections.open(), "stopping, draining connections");
         self.notifier.stopping(&self.status("stops, and waits for connections to finish"));
-        self.waiting.forgo(Outcome::Failed, "this process stops");
+        self.waiting.fail_all(Outcome::Failed, "this process stops");
         let generations = serving.draining().join(", ");
         if self.others() == Others::EndWithThis && !generations.is_empty() {
             info!(generations, "waiting for draining generations");
         }
         serving.stop().await;
-        State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
+        State::Stopping(serving, Instant::now() + self.config.drain_timeout, cause)
     }
 
     /// What happens to earlier generations when this process ends. An anchor waits for them itself.
@@ -95,20 +95,20 @@ impl Lifecycle {
     }
 
     pub(super) async fn draining(&mut self, mut draining: Draining) -> State {
-        let is_reported = draining.heir.report();
+        let is_reported = draining.replacement.report();
         if draining.finished && is_reported {
             info!("all connections finished");
             return State::Ended(draining.exit);
         }
-        let Draining { serving, heir, deadline, told_to_stop, finished, exit } = &mut draining;
+        let Draining { serving, replacement, deadline, told_to_stop, finished, exit } = &mut draining;
         tokio::select! {
             biased;
-            order = self.orders.next() => {
-                let word = name(&order);
-                let Order { verb, asker } = order;
+            command = self.commands.next() => {
+                let word = name(&command);
+                let Command { verb, caller } = command;
                 match verb {
                     // The request was meant for the process that serves.
-                    _ if !asker.is_nobody() => asker.elsewhere("this process has handed over; ask again"),
+                    _ if !caller.is_signal() => caller.elsewhere("this process has handed over; ask again"),
                     Verb::Stop if *told_to_stop => {
                         warn!(open = serving.connections.open(), "stopped by a second signal");
                         draining.close_all();
@@ -132,38 +132,38 @@ impl Lifecycle {
                 draining.close_all();
                 return State::Ended(exit);
             }
-            () = heir.reaped() => {}
+            () = replacement.reaped() => {}
             () = time::sleep(REPORT) => {}
         }
         State::Draining(draining)
     }
 
-    pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut told: Told) -> State {
+    pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut cause: StopCause) -> State {
         let others = self.others();
         tokio::select! {
             biased;
-            order = self.orders.next() => {
-                let word = name(&order);
-                let Order { verb, asker } = order;
+            command = self.commands.next() => {
+                let word = name(&command);
+                let Command { verb, caller } = command;
                 let open = serving.connections.open();
                 match verb {
-                    Verb::Stop if told == Told::ByPredecessor => {
+                    Verb::Stop if cause == StopCause::ByPredecessor => {
                         info!(open, "already stopping");
-                        asker.done(format!("already stopping; {open} connections are open, and a second stop closes them"));
-                        told = Told::BySignal;
+                        caller.done(format!("already stopping; {open} connections are open, and a second stop closes them"));
+                        cause = StopCause::BySignal;
                     }
                     Verb::Stop => {
                         warn!(open, "stopped by a second signal");
-                        asker.done(format!("stopped at once: {open} connections were cut"));
+                        caller.done(format!("stopped at once: {open} connections were cut"));
                         return State::Ended(Exit::CutShort);
                     }
                     Verb::Restart(_) | Verb::Rollback => {
                         warn!(command = word, detail = "this process is stopping", "command rejected");
-                        asker.refused("this process stops");
+                        caller.refused("this process stops");
                     }
                     Verb::Reload => {
                         info!(command = word, detail = "this process is stopping", "only the log reopens");
-                        asker.refused("this process is stopping; only its log file was reopened");
+                        caller.refused("this process is stopping; only its log file was reopened");
                     }
                 }
             }
@@ -175,7 +175,7 @@ impl Lifecycle {
                 return State::Ended(serving.out_of_time(Exit::Finished, others));
             }
         }
-        State::Stopping(serving, deadline, told)
+        State::Stopping(serving, deadline, cause)
     }
 }
 
@@ -187,7 +187,7 @@ impl Draining {
         for _ in 0..counters.here().open() {
             counters.failed(Reason::Drain);
         }
-        self.heir.report();
+        self.replacement.report();
     }
 }
 

@@ -65,7 +65,7 @@ pub enum Error {
     },
     /// The handoff socket could not be opened.
     #[error("--handoff-socket {path}: {obstacle}")]
-    Door {
+    HandoffSocket {
         /// Its path.
         path: SocketPath,
         /// The problem.
@@ -135,7 +135,7 @@ impl Error {
             Self::Anchor(_)
             | Self::Bind(_)
             | Self::Offered(_)
-            | Self::Door { .. }
+            | Self::HandoffSocket { .. }
             | Self::Endpoint { .. }
             | Self::Handoff(_)
             | Self::Privilege(_)

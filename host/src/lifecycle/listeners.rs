@@ -20,13 +20,13 @@ use std::{
 use tracing::warn;
 
 /// Sockets that exist already, by the keys under which a configuration finds them.
-pub(super) struct Given {
-    sockets: HashMap<Key, (OwnedFd, Giver)>,
+pub(super) struct ExistingSockets {
+    sockets: HashMap<Key, (OwnedFd, PassedBy)>,
     /// All sockets that the service manager has passed, for error messages.
     passed: Vec<String>,
     /// The process for which the service manager passed them, if that is not this one.
     meant_for: Option<u32>,
-    heir: Heir,
+    start_kind: StartKind,
 }
 
 /// A listener on its way to be served.
@@ -38,7 +38,7 @@ pub(super) enum Opening {
 }
 
 /// The process that an existing socket comes from.
-enum Giver {
+enum PassedBy {
     /// With the socket file that it has bound.
     Predecessor(Option<FileId>),
     /// With the descriptor number under which it was passed.
@@ -47,19 +47,20 @@ enum Giver {
 
 /// Whether this process has a predecessor.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heir {
-    OfPredecessor,
-    OfNobody,
+pub(super) enum StartKind {
+    Restart,
+    Cold,
 }
 
-impl Given {
+impl ExistingSockets {
     /// The sockets that the service manager has passed.
-    pub(super) fn passed(activation: Activation, heir: Heir) -> Self {
+    pub(super) fn passed(activation: Activation, start_kind: StartKind) -> Self {
         let Activation { sockets, meant_for } = activation;
         let passed = sockets.iter().map(|passed| passed.key.to_string()).collect();
-        let sockets =
-            sockets.into_iter().map(|passed| (passed.key, (passed.descriptor, Giver::ServiceManager(passed.number))));
-        Self { sockets: sockets.collect(), passed, meant_for, heir }
+        let sockets = sockets
+            .into_iter()
+            .map(|passed| (passed.key, (passed.descriptor, PassedBy::ServiceManager(passed.number))));
+        Self { sockets: sockets.collect(), passed, meant_for, start_kind }
     }
 
     /// Adds a socket that a predecessor offers. It wins over a passed one of the same key, since
@@ -70,7 +71,7 @@ impl Given {
         {
             warn!(listener = %key, detail = "the predecessor's listener is served instead; stop and start the host to change it", "passed socket ignored");
         }
-        self.sockets.insert(key, (socket, Giver::Predecessor(file)));
+        self.sockets.insert(key, (socket, PassedBy::Predecessor(file)));
     }
 
     /// Takes the existing sockets and binds the others. Returns the keys of those from the
@@ -93,13 +94,13 @@ impl Given {
                 listeners.push(Opening::Bound(self.bind(&wanted)?, wanted.clone()));
             }
             for key in there {
-                let Some((socket, giver)) = self.sockets.remove(&key) else { continue };
-                let (listener, shared) = match giver {
-                    Giver::Predecessor(file) => {
+                let Some((socket, passed_by)) = self.sockets.remove(&key) else { continue };
+                let (listener, shared) = match passed_by {
+                    PassedBy::Predecessor(file) => {
                         claimed.push(key.clone());
                         (Listener::adopt(socket, key, file)?, Shared::WithPredecessor)
                     }
-                    Giver::ServiceManager(number) => {
+                    PassedBy::ServiceManager(number) => {
                         let passed = Listener::passed(socket, key);
                         (passed.map_err(|problem| Error::Passed { number, problem })?, Shared::No)
                     }
@@ -124,8 +125,8 @@ impl Given {
     }
 
     fn why_not_passed(&self) -> String {
-        match (&*self.passed, self.meant_for, self.heir) {
-            (_, _, Heir::OfPredecessor) => {
+        match (&*self.passed, self.meant_for, self.start_kind) {
+            (_, _, StartKind::Restart) => {
                 "the predecessor has no such socket, and a service manager passes new ones at a cold start \
                 only: stop and start"
                     .into()
@@ -147,9 +148,9 @@ impl Given {
 
     /// On a cold start: checks that every passed socket is served.
     pub(super) fn is_taken(&self) -> Result<(), Error> {
-        let left = self.sockets.iter().filter_map(|(key, (_, giver))| match giver {
-            Giver::ServiceManager(number) => Some((*number, key)),
-            Giver::Predecessor(_) => None,
+        let left = self.sockets.iter().filter_map(|(key, (_, passed_by))| match passed_by {
+            PassedBy::ServiceManager(number) => Some((*number, key)),
+            PassedBy::Predecessor(_) => None,
         });
         match left.min() {
             Some((number, key)) => Err(Error::Unserved { number, key: key.clone() }),
@@ -162,7 +163,8 @@ impl Given {
         for key in self.sockets.keys().filter(|key| key.is_passed()) {
             warn!(listener = %key, detail = "no --bind serves it; connections to it wait until the service manager closes it", "passed socket not served");
         }
-        let offered = self.sockets.into_iter().filter(|(_, (_, giver))| matches!(giver, Giver::Predecessor(_)));
+        let offered =
+            self.sockets.into_iter().filter(|(_, (_, passed_by))| matches!(passed_by, PassedBy::Predecessor(_)));
         offered.map(|(key, _closed)| key).collect()
     }
 }

@@ -31,12 +31,12 @@
 //! It runs on the main thread, apart from the workers, so that load on these does not delay it.
 pub mod anchor;
 mod boot;
+mod commands;
 mod current;
 mod end;
 mod error;
 mod listeners;
 pub mod notify;
-mod orders;
 pub mod pidfile;
 mod predecessor;
 pub mod reopen;
@@ -47,9 +47,9 @@ pub mod watch;
 pub use error::Error;
 
 use self::{
-    end::{Draining, Told},
+    commands::{Commands, Waiting},
+    end::{Draining, StopCause},
     notify::Notifier,
-    orders::{Orders, Waiting},
     predecessor::Deferred,
     serving::{Event, Serving},
     watch::Watch,
@@ -105,14 +105,14 @@ pub fn run(
     signals: Signals,
     inheritance: Option<Inheritance>,
 ) -> Result<Exit, Error> {
-    for (found, meant) in config::slips() {
+    for (found, meant) in config::unread_variables() {
         warn!(variable = found, suggestion = meant, "unknown environment variable");
     }
     if let Some(supervision) = &config.supervision {
         warn!(detail = %supervision, remedy = "start the host with --anchor, or without --anchor=never", "hot restarts disabled");
     }
-    if let Some(lowered) = &config.lowered {
-        info!(detail = %lowered, "max-connections lowered");
+    if let Some(reduced_default) = &config.reduced_default {
+        info!(detail = %reduced_default, "max-connections lowered");
     }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
@@ -131,13 +131,13 @@ pub fn run(
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
         let (config, ticket_keys) = (Arc::new(config), Arc::default());
-        let (desk, inbox) = admin::open();
+        let (queue, inbox) = admin::open();
         let lifecycle = Lifecycle {
             config,
             activation,
             ticket_keys,
-            orders: Orders::new(signals, inbox),
-            desk,
+            commands: Commands::new(signals, inbox),
+            queue,
             waiting: Waiting::default(),
             started: admin::Moment::now(),
             notifier,
@@ -155,9 +155,9 @@ struct Lifecycle {
     config: Arc<Config>,
     /// The sockets from the service manager, until they are served.
     activation: Activation,
-    orders: Orders,
+    commands: Commands,
     /// The admin endpoint's side of the queue: it sends commands and reads the status.
-    desk: admin::Desk,
+    queue: admin::Queue,
     waiting: Waiting,
     started: admin::Moment,
     notifier: Notifier,
@@ -179,7 +179,7 @@ enum State {
     Committed(Serving, Successor, Vec<Key>, Deferred),
     Watching(Serving, Successor, Vec<Key>, Instant),
     Draining(Draining),
-    Stopping(Serving, Instant, Told),
+    Stopping(Serving, Instant, StopCause),
     Ended(Exit),
 }
 
@@ -217,12 +217,12 @@ impl Lifecycle {
                     self.watching(serving, successor, claimed, until).await
                 }
                 State::Draining(draining) => self.draining(draining).await,
-                State::Stopping(serving, deadline, told) => self.stopping(serving, deadline, told).await,
+                State::Stopping(serving, deadline, cause) => self.stopping(serving, deadline, cause).await,
                 State::Ended(exit) => {
-                    self.waiting.forgo(Outcome::Failed, "the process has ended");
+                    self.waiting.fail_all(Outcome::Failed, "the process has ended");
                     self.waiting.deliver();
                     // Waits until every answer was sent.
-                    drop(time::timeout(LET_GO, self.orders.admin.finished()).await);
+                    drop(time::timeout(LET_GO, self.commands.admin.finished()).await);
                     return Ok(exit);
                 }
             };
@@ -248,7 +248,7 @@ impl Lifecycle {
         if self.config.admin.is_none() {
             return;
         }
-        self.orders.admin.publish(Snapshot {
+        self.commands.admin.publish(Snapshot {
             generation: self.generation,
             phase,
             started: self.started,

@@ -56,7 +56,8 @@ pub enum Error {
 }
 
 impl Notifier {
-    /// `socket` is what the supervisor calls `NOTIFY_SOCKET`: an absolute path, or an abstract name after `@`.
+    /// `socket` is the supervisor's `NOTIFY_SOCKET`: an absolute path, or an abstract name after
+    /// `@`.
     pub fn new(socket: Option<&OsStr>) -> Self {
         let socket = socket.filter(|socket| !socket.is_empty()).map(OsStr::to_owned);
         Self { socket, unsent: Arc::default() }
@@ -235,7 +236,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[test]
-    fn each_thing_said_is_one_datagram() {
+    fn each_notification_is_one_datagram() {
         let supervisor = Supervisor::new();
         let notifier = supervisor.notifier();
         notifier.ready("generation 1 serves 1 listener");
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abstract_socket_will_do() {
+    fn an_abstract_socket_works() {
         let name = format!("uninterruptible-notify-test-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&Address::from_abstract_name(&name).unwrap()).unwrap();
         Notifier::new(Some(OsStr::new(&format!("@{name}")))).status("well");
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_supervisor_nothing_happens_and_nothing_waits() {
+    async fn without_a_supervisor_notifications_do_nothing() {
         for socket in [None, Some(OsStr::new(""))] {
             let notifier = Notifier::new(socket);
             notifier.ready("unheard");
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_serves_is_not_lost_in_a_full_queue() {
+    async fn a_full_queue_does_not_lose_the_main_pid() {
         let supervisor = Supervisor::new();
         let notifier = supervisor.notifier();
         let queued = supervisor.fill();

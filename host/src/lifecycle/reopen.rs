@@ -18,14 +18,14 @@ use std::{
 
 /// A file that this user cannot open and root could.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum ReopenProblem {
     /// A hot restart will fail.
     Restart(String),
     /// The file stays behind when the host stops.
     LeftBehind(SocketPath, io::Error),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ReopenProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Restart(what) => write!(f, "a hot restart will fail: this user cannot open {what}"),
@@ -40,7 +40,7 @@ impl fmt::Display for Trouble {
 }
 
 /// All files with such a problem.
-pub fn troubles(config: &Config) -> Vec<Trouble> {
+pub fn problems(config: &Config) -> Vec<ReopenProblem> {
     let start = &config.handoff.start;
     let needed = [
         ("--config", config.file(), config.file().map_or(Ok(()), readable)),
@@ -54,7 +54,7 @@ pub fn troubles(config: &Config) -> Vec<Trouble> {
         .flat_map(config::Listener::files)
         .map(|(option, path)| (option, Some(path), readable(path)));
     let refused = needed.into_iter().chain(files).filter_map(|(option, path, opened)| {
-        Some(Trouble::Restart(format!("{option} {}: {}", path?.display(), opened.err()?)))
+        Some(ReopenProblem::Restart(format!("{option} {}: {}", path?.display(), opened.err()?)))
     });
     let pidfile = config.pidfile.as_deref().and_then(|path| pidfile::check(path).err());
     let binds =
@@ -65,9 +65,9 @@ pub fn troubles(config: &Config) -> Vec<Trouble> {
     });
     let left_behind = paths.chain(&config.handoff.socket).filter_map(|path| {
         let directory = path.as_ref().parent().unwrap_or(Path::new("/"));
-        Some(Trouble::LeftBehind(path.clone(), accessible(directory, AccessFlags::W_OK).err()?))
+        Some(ReopenProblem::LeftBehind(path.clone(), accessible(directory, AccessFlags::W_OK).err()?))
     });
-    refused.chain(pidfile.map(|error| Trouble::Restart(error.to_string()))).chain(left_behind).collect()
+    refused.chain(pidfile.map(|error| ReopenProblem::Restart(error.to_string()))).chain(left_behind).collect()
 }
 
 fn readable(path: &Path) -> io::Result<()> {

@@ -12,7 +12,7 @@ use crate::{
     admin::{Endpoint, Listening},
     connection::{accept, drain::Connections, service::Service},
     guest::About,
-    handoff::{door::Door, draining::DrainingProcess, message::Entry, offer::estate::Estate},
+    handoff::{draining::DrainingProcess, handoff_socket::HandoffSocket, message::Entry, offer::inventory::Inventory},
     net::{Bind, Incoming, Key, Listener, ListenerAddress},
     record::{counters::DrainingId, exit::Exit, generation::Generation},
 };
@@ -36,11 +36,11 @@ pub(super) struct Serving {
     reload: Option<Reload>,
     /// The watcher of plugin files, with `--watch`.
     pub(super) watch: Option<Watch>,
-    pub(super) door: Option<Door>,
+    pub(super) handoff_socket: Option<HandoffSocket>,
     pub(super) endpoint: Option<Endpoint>,
     /// Handoff sockets of the predecessor that this process does not serve, until the predecessor
     /// lets go.
-    pub(super) unclaimed_doors: Vec<Door>,
+    pub(super) unclaimed_handoff_sockets: Vec<HandoffSocket>,
     pub(super) pidfile: Option<PidFile>,
     /// A pidfile that could not be written yet.
     pub(super) unwritten: Option<PathBuf>,
@@ -109,9 +109,9 @@ impl Serving {
             connections,
             reload: None,
             watch: None,
-            door: None,
+            handoff_socket: None,
             endpoint: None,
-            unclaimed_doors: Vec::new(),
+            unclaimed_handoff_sockets: Vec::new(),
             pidfile: None,
             unwritten: None,
             draining: Vec::new(),
@@ -168,7 +168,7 @@ impl Serving {
         self.watch = None;
         self.open.retain(|open| !claimed.contains(open.listener.key()));
         // A new request for the service must not wait for a process that no longer serves.
-        self.door = None;
+        self.handoff_socket = None;
         self.retire().await;
     }
 
@@ -251,23 +251,23 @@ impl Serving {
     }
 
     /// Everything that a successor is offered.
-    pub(super) fn estate(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Estate {
-        let mut estate = Estate { generation, things: Vec::new(), counters: self.connections.counters() };
+    pub(super) fn inventory(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Inventory {
+        let mut inventory = Inventory { generation, things: Vec::new(), counters: self.connections.counters() };
         for Open { listener, .. } in &self.open {
             let entry = Entry::Listener { key: listener.key().clone(), file: listener.file() };
-            estate.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
+            inventory.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
         }
-        if let Some(door) = &self.door {
-            let entry = Entry::HandoffSocket { path: door.path().to_owned(), file: door.file() };
-            estate.things.push((entry, door.socket()));
+        if let Some(handoff_socket) = &self.handoff_socket {
+            let entry = Entry::HandoffSocket { path: handoff_socket.path().to_owned(), file: handoff_socket.file() };
+            inventory.things.push((entry, handoff_socket.socket()));
         }
         if let Some(endpoint) = &self.endpoint {
             let entry = Entry::Admin { key: endpoint.key().clone(), file: endpoint.file() };
-            estate.things.push((entry, endpoint.socket()));
+            inventory.things.push((entry, endpoint.socket()));
         }
-        estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
-        estate.things.extend(self.draining.iter().flat_map(DrainingProcess::entries));
-        estate
+        inventory.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
+        inventory.things.extend(self.draining.iter().flat_map(DrainingProcess::entries));
+        inventory
     }
 
     /// Makes the listeners that were shared with a predecessor this process's own.
@@ -280,15 +280,15 @@ impl Serving {
             }
             *shared = Shared::No;
         }
-        if let Some(door) = &mut self.door {
-            door.settled();
+        if let Some(handoff_socket) = &mut self.handoff_socket {
+            handoff_socket.settled();
         }
         if let Some(Err(error)) = self.endpoint.as_ref().map(Endpoint::settled) {
             warn!(%error, "admin socket mode not applied");
         }
-        for mut door in self.unclaimed_doors.drain(..) {
-            door.settled();
-            door.remove();
+        for mut handoff_socket in self.unclaimed_handoff_sockets.drain(..) {
+            handoff_socket.settled();
+            handoff_socket.remove();
         }
     }
 
@@ -301,9 +301,9 @@ impl Serving {
             .filter(|open| open.shared == Shared::WithPredecessor)
             .map(|open| open.listener.key().clone())
             .collect();
-        self.door.iter().for_each(Door::remove);
+        self.handoff_socket.iter().for_each(HandoffSocket::remove);
         self.endpoint = None;
-        self.unclaimed_doors.clear();
+        self.unclaimed_handoff_sockets.clear();
         self.hand_over(&shared).await;
     }
 
@@ -311,8 +311,8 @@ impl Serving {
     pub(super) async fn stop(&mut self) {
         self.watch = None;
         self.retire().await;
-        if let Some(door) = self.door.take() {
-            door.remove();
+        if let Some(handoff_socket) = self.handoff_socket.take() {
+            handoff_socket.remove();
         }
     }
 

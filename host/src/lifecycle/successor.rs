@@ -2,16 +2,16 @@
 
 use super::{
     Lifecycle, Loaded, State, boot,
+    commands::name,
     current::stops,
-    end::{Heir, Told, expired},
+    end::{Replacement, StopCause, expired},
     error::Error,
-    orders::name,
     pidfile::PidFile,
     serving::{Busy, Event, Serving},
     watch::Saved,
 };
 use crate::{
-    admin::{self, Order, Outcome, Past, Phase},
+    admin::{self, Command, Outcome, Past, Phase},
     connection::service::Services,
     handoff::{
         adopt::{self, Origin, Predecessor},
@@ -62,7 +62,7 @@ impl Lifecycle {
     ) -> Result<State, Error> {
         tokio::select! {
             biased;
-            order = self.orders.next() => if is_stop_while_starting(&order) {
+            command = self.commands.next() => if is_stop_while_starting(&command) {
                 info!("stopped before serving");
                 if let Some(predecessor) = predecessor {
                     predecessor.fail(Stage::Loading, "it was told to stop").await;
@@ -96,7 +96,7 @@ impl Lifecycle {
             loop {
                 tokio::select! {
                     biased;
-                    order = self.orders.next() => if is_stop_while_starting(&order) {
+                    command = self.commands.next() => if is_stop_while_starting(&command) {
                         break None;
                     },
                     adopted = &mut exchange => break Some(adopted),
@@ -141,23 +141,23 @@ impl Lifecycle {
             self.waiting.deliver();
             tokio::select! {
                 biased;
-                Order { verb, asker } = self.orders.next() => match verb {
+                Command { verb, caller } = self.commands.next() => match verb {
                     admin::Verb::Stop => {
-                        asker.done(stops(&serving));
-                        return self.leave(serving, predecessor, yielded, Verb::Stop, Told::BySignal).await;
+                        caller.done(stops(&serving));
+                        return self.leave(serving, predecessor, yielded, Verb::Stop, StopCause::BySignal).await;
                     }
                     // A forwarded stop comes first, in any order of arrival.
                     admin::Verb::Restart(until) => {
-                        self.waiting.for_restart(until, asker);
+                        self.waiting.for_restart(until, caller);
                         let asked = forwarded.unwrap_or(Verb::Restart);
-                        return self.leave(serving, predecessor, yielded, asked, Told::ByPredecessor).await;
+                        return self.leave(serving, predecessor, yielded, asked, StopCause::ByPredecessor).await;
                     }
                     admin::Verb::Reload => {
-                        self.waiting.for_reload(asker);
+                        self.waiting.for_reload(caller);
                         self.reload_in_window(&mut serving, &predecessor, None).await;
                     }
                     admin::Verb::Rollback => {
-                        self.waiting.for_rollback(asker);
+                        self.waiting.for_rollback(caller);
                         if yielded.is_none() {
                             yielded = Some(roll_back(&serving, &predecessor).await);
                         }
@@ -167,7 +167,7 @@ impl Lifecycle {
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
                         let serving = self.settled(serving, predecessor, event.into());
-                        return self.obey(serving, forwarded, Told::ByPredecessor).await;
+                        return self.obey(serving, forwarded, StopCause::ByPredecessor).await;
                     }
                     adopt::Event::Forward(Verb::Reload) => {
                         log::reopen();
@@ -211,7 +211,7 @@ impl Lifecycle {
         mut predecessor: Predecessor,
         yielded: Option<Totals>,
         mut asked: Verb,
-        told: Told,
+        cause: StopCause,
     ) -> State {
         predecessor.tell(Message::Leaving { to: asked }).await;
         let until = Instant::now() + LEAVE;
@@ -226,13 +226,13 @@ impl Lifecycle {
             }
         };
         let serving = self.settled(serving, predecessor, how);
-        self.obey(serving, Some(asked), told).await
+        self.obey(serving, Some(asked), cause).await
     }
 
     /// Runs, as the service, the command that arrived before.
-    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>, told: Told) -> State {
+    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>, cause: StopCause) -> State {
         match asked {
-            Some(Verb::Stop) => self.stop(serving, told).await,
+            Some(Verb::Stop) => self.stop(serving, cause).await,
             Some(Verb::Restart) => self.restart(serving),
             Some(Verb::Reload) | None => State::Serving(serving),
         }
@@ -282,7 +282,7 @@ impl Lifecycle {
         self.waiting.rollback_is(Outcome::Done, &format!("rolled back: generation {} serves again", self.before()));
         serving.hand_back().await;
         let reporter = Reporter::new(serving.connections.counters(), yielded.unwrap_or_default());
-        self.drain(serving, Heir::Predecessor(predecessor, reporter), Exit::HandedBack)
+        self.drain(serving, Replacement::Predecessor(predecessor, reporter), Exit::HandedBack)
     }
 
     /// A reload within the window. The service manager listens to the predecessor alone, which
@@ -301,14 +301,14 @@ impl Lifecycle {
 }
 
 /// Whether it is a stop; no other command is possible while starting.
-fn is_stop_while_starting(order: &Order) -> bool {
-    match order.verb {
+fn is_stop_while_starting(command: &Command) -> bool {
+    match command.verb {
         admin::Verb::Stop => return true,
         admin::Verb::Restart(_) | admin::Verb::Rollback => {
-            warn!(command = name(order), detail = "this process is starting", "command rejected")
+            warn!(command = name(command), detail = "this process is starting", "command rejected")
         }
         admin::Verb::Reload => info!(
-            command = name(order),
+            command = name(command),
             detail = "this process is starting, with a fresh configuration",
             "command ignored"
         ),

@@ -163,12 +163,12 @@ impl Watcher {
     fn settle(&mut self, mut index: usize) -> Option<(usize, Instant)> {
         let began = Instant::now();
         let mut last = began;
-        let mut told = false;
+        let mut logged = false;
         loop {
             let writing = self.places.as_ref().is_some_and(Places::are_written);
             let until = match writing {
                 false => Some((last + QUIET).min(began + LONGEST_UNREST)),
-                true => Some(began + LONG_WRITE).filter(|_| !told),
+                true => Some(began + LONG_WRITE).filter(|_| !logged),
             };
             if !writing && until.is_some_and(|until| until <= Instant::now()) {
                 return Some((index, last));
@@ -176,7 +176,7 @@ impl Watcher {
             match self.next(until) {
                 Woken::Changed(latest) => (index, last) = (latest, Instant::now()),
                 Woken::Quiet if writing => {
-                    told = true;
+                    logged = true;
                     let path = self.paths.get(index).map(|path| path.display());
                     info!(path = path.map(field::display), "plugin file still open, waiting");
                 }

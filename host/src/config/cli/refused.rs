@@ -14,12 +14,12 @@ pub struct Refused(pub(super) clap::Error);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = self.told();
+        let report = self.report();
         // The parser quotes unknown words.
-        f.write_str(if secret::is_content(&told) {
+        f.write_str(if secret::is_content(&report) {
             "an argument, or the variable of an option, looks like the content of a file and is not shown; give the file's path; see --help"
         } else {
-            &told
+            &report
         })
     }
 }
@@ -27,25 +27,25 @@ impl fmt::Display for Refused {
 impl Refused {
     /// The parser's report is a paragraph. Its first line and its tip, if any, are enough for an
     /// operator.
-    fn told(&self) -> String {
+    fn report(&self) -> String {
         if let Some((unknown, option)) = self.meant() {
             return format!("there is no option {unknown}; use --{option}");
         }
         let report = self.0.render().to_string();
         let mut lines = report.lines().map(str::trim).filter(|line| !line.is_empty());
-        let mut told = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let mut report = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         // The next line names the missing value.
-        if told.ends_with(':') {
-            told.push(' ');
-            told.push_str(lines.next().unwrap_or_default());
+        if report.ends_with(':') {
+            report.push(' ');
+            report.push_str(lines.next().unwrap_or_default());
         }
         if let Some(variable) = self.variable_without_value() {
-            told.push_str(", neither here nor by ");
-            told.push_str(&variable);
+            report.push_str(", neither here nor by ");
+            report.push_str(&variable);
         }
         let rest: Vec<_> = lines.collect();
         let found = |what| rest.iter().find_map(|line: &&str| line.strip_prefix(what));
-        told.push_str(&match (found("tip: "), found("[possible values: ")) {
+        report.push_str(&match (found("tip: "), found("[possible values: ")) {
             (Some(tip), _) => format!("; {tip}"),
             (None, Some(values)) => format!("; it takes {}", values.trim_end_matches(']').replace(", ", " or ")),
             (None, None) if self.is_word_without_option() => {
@@ -54,7 +54,7 @@ impl Refused {
             }
             (None, None) => "; see --help".to_owned(),
         });
-        told
+        report
     }
 
     /// An option by another program's name, and its name here.

@@ -91,7 +91,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn each_spelling_leads_to_an_option_and_is_none_itself() {
+    fn each_spelling_maps_to_an_option_and_is_not_one_itself() {
         let command = CommandLine::command();
         let options: Vec<&str> = command.get_arguments().filter_map(|option| option.get_long()).collect();
         let mut seen = Vec::new();

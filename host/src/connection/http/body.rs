@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 const MOST_DISCARDED: usize = 1 << 20;
 
 /// The body of a request.
-pub(super) struct Question {
+pub(super) struct RequestBody {
     body: Incoming,
     movement: Arc<Movement>,
     verdict: Arc<Verdict>,
@@ -27,7 +27,7 @@ pub(super) struct Question {
     is_broken: Option<oneshot::Sender<()>>,
 }
 
-impl Question {
+impl RequestBody {
     pub(super) fn new(
         body: Incoming,
         movement: &Arc<Movement>,
@@ -38,7 +38,7 @@ impl Question {
     }
 }
 
-impl Body for Question {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -70,12 +70,12 @@ impl Body for Question {
 
 /// The task of a guest, which is aborted on drop.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(super) struct GuestTask {
     task: Option<AbortHandle>,
     verdict: Arc<Verdict>,
 }
 
-impl Answering {
+impl GuestTask {
     pub(super) fn new(task: AbortHandle, verdict: Arc<Verdict>) -> Self {
         Self { task: Some(task), verdict }
     }
@@ -86,7 +86,7 @@ impl Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for GuestTask {
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
             self.verdict.abandon();
@@ -96,7 +96,7 @@ impl Drop for Answering {
 }
 
 /// The body of a response.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     content: Content,
     /// Dropped once the library has queued the end of the response, not before: an idle connection
     /// may be closed.
@@ -111,7 +111,7 @@ pub(super) enum Content {
     Written(Box<Written>),
 }
 
-impl Answer {
+impl ResponseBody {
     pub(super) fn new(content: Content, underway: Underway) -> Self {
         Self { content, _underway: underway }
     }
@@ -122,7 +122,7 @@ impl Answer {
 pub(super) struct Written {
     body: WasiBody,
     stage: Stage,
-    guest: Answering,
+    guest: GuestTask,
     movement: Arc<Movement>,
     /// Its total length in bytes, if the response head has one.
     length: Option<u64>,
@@ -155,7 +155,7 @@ impl Written {
     /// `length` is the number of bytes that will come, if known.
     pub(super) fn new(
         body: WasiBody,
-        guest: Answering,
+        guest: GuestTask,
         movement: Arc<Movement>,
         length: Option<u64>,
         taken: oneshot::Sender<()>,
@@ -279,7 +279,7 @@ impl Written {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BrokenOff;
 

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_gets_a_head_and_then_what_follows_it() {
+    fn the_library_gets_a_head_and_then_its_body() {
         use Length::{Chunked, Known};
         for piece in [1, 2, 3, 1000] {
             let all =
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_trailer_section_end_in_two_bytes() {
+    fn lines_of_the_trailer_section_end_in_crlf() {
         for piece in [1, 2, 3, 1000] {
             for trailers in ["\n", "\r\n", "a: b\n\n", "a: b\r\n\n", "a: b\n\r\n"] {
                 let all = format!("POST /\r\n\r\n00\r\n{trailers}GET /\r\n\r\n");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_framed_badly_is_passed_on() {
+    fn bad_framing_passes_unchanged() {
         for body in ["fffffffffffffffff\r\n\n\n\n", "1\r\nab\n\n\n\n"] {
             let got = passed(&format!("POST /\r\n\r\n{body}"), 1, &[Length::Chunked]);
             assert_eq!(got[1], body);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_seen_in_the_target_alone() {
+    fn fragments_are_found_only_in_the_target() {
         let has_fragment = |text: &str| {
             let head = Head::default();
             Framing::new(&head).pass(text.as_bytes());

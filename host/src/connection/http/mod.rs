@@ -2,8 +2,8 @@
 //! answers each request.
 //!
 //! ```text
-//! wire ─► socket ─► version ─► (library) ─► request ─► turn ─► guest
-//!                      └► traffic: when it has been quiet for too long      └► body ─► (library) ─► socket ─► wire
+//! wire ─► socket ─► version ─► (library) ─► request ─► slot ─► guest
+//!                      └► traffic: when it has been idle for too long      └► body ─► (library) ─► socket ─► wire
 //! ```
 //!
 //! A library (hyper) implements the protocol itself. It has no socket: it reads and writes the wire
@@ -11,22 +11,22 @@
 //! there.
 
 mod body;
-mod farewell;
 pub(crate) mod framing;
+mod goaway;
+mod guest_slot;
 mod request;
 pub(crate) mod syntax;
 mod traffic;
 mod transport;
-mod turn;
 mod version;
 
 use self::{
-    farewell::{Frames, Way},
     framing::{Framing, Head},
-    request::{Asked, Client, Responder},
+    goaway::{Frames, Way},
+    guest_slot::GuestSlots,
+    request::{Client, RequestService, Responder},
     traffic::Traffic,
     transport::Transport,
-    turn::Turns,
     version::Version,
 };
 use super::{drain::Slot, service::Service};
@@ -73,7 +73,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(3);
 /// How long an HTTP/2 client without an open request may take to acknowledge the first GOAWAY.
 /// After the acknowledgement a second GOAWAY names the client's last request, and the connection
 /// ends after its response.
-const FAREWELL: Duration = Duration::from_secs(5);
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tasks of the library, one for each HTTP/2 request.
 #[derive(Clone, Copy)]
@@ -98,7 +98,7 @@ pub(crate) async fn unasked(notice: Option<Draining>) {
 }
 
 /// Serves one connection, whose client has sent something, until either side ends it. From
-/// `told_at` on the host tells its client that it ends.
+/// `notice_at` on the host tells its client that it ends.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ pub(crate) async fn serve(
     service: &Arc<Service>,
     plugin: &Arc<Plugin>,
     slot: &Arc<Slot>,
-    told_at: Option<Instant>,
+    notice_at: Option<Instant>,
 ) -> Result<(), Failure> {
     let wire = &facts.wire;
     let traffic = Traffic::new(wire, service.timeouts.idle);
@@ -123,16 +123,16 @@ pub(crate) async fn serve(
         scheme: if wire.session(|_| ()).is_some() { Scheme::HTTPS } else { Scheme::HTTP },
         authority: authority.unwrap_or(HeaderValue::from_static("localhost")),
         traffic: Arc::clone(&traffic),
-        turns: Turns::new(slot),
+        guest_slots: GuestSlots::new(slot),
         client: Client::default(),
         head: Head::default(),
         last: AtomicBool::new(false),
         ends_by_close: AtomicBool::new(false),
     });
-    let told = async {
+    let ending = async {
         let over = async {
-            match told_at {
-                Some(told_at) => time::sleep_until(told_at).await,
+            match notice_at {
+                Some(notice_at) => time::sleep_until(notice_at).await,
                 None => std::future::pending().await,
             }
         };
@@ -145,8 +145,8 @@ pub(crate) async fn serve(
         let (version, begun) = version::of(wire).await;
         let socket = Transport::new(wire, &traffic, begun);
         match version {
-            Version::One => one(socket.framed(Framing::new(&responder.head)), &responder, told).await,
-            Version::Two => two(socket, wire, &responder, told).await,
+            Version::One => one(socket.framed(Framing::new(&responder.head)), &responder, ending).await,
+            Version::Two => two(socket, wire, &responder, ending).await,
         }
     };
     let ended = tokio::select! {
@@ -176,7 +176,7 @@ fn described(error: &hyper::Error) -> String {
     }
 }
 
-async fn one(socket: Transport, responder: &Arc<Responder>, told: impl Future<Output = ()>) -> hyper::Result<()> {
+async fn one(socket: Transport, responder: &Arc<Responder>, ending: impl Future<Output = ()>) -> hyper::Result<()> {
     let connection = http1::Builder::new()
         // A client may close its side after the request, and wait for the answer.
         .half_close(true)
@@ -184,12 +184,12 @@ async fn one(socket: Transport, responder: &Arc<Responder>, told: impl Future<Ou
         .max_header_size(LONGEST_HEAD)
         // `traffic` has that deadline.
         .header_read_timeout(None)
-        .serve_connection(socket, Asked(Arc::clone(responder)));
+        .serve_connection(socket, RequestService(Arc::clone(responder)));
     let mut connection = pin!(connection);
     tokio::select! {
         biased;
         ended = &mut connection => return ended,
-        () = told => responder.last.store(true, Ordering::Relaxed),
+        () = ending => responder.last.store(true, Ordering::Relaxed),
     }
     tokio::select! {
         biased;
@@ -204,7 +204,7 @@ async fn two(
     socket: Transport,
     wire: &Wire,
     responder: &Arc<Responder>,
-    told: impl Future<Output = ()>,
+    ending: impl Future<Output = ()>,
 ) -> hyper::Result<()> {
     let traffic = &responder.traffic;
     traffic.is_multiplexed();
@@ -215,10 +215,10 @@ async fn two(
         .initial_stream_window_size(CHUNK as u32)
         .initial_connection_window_size(WINDOW)
         .max_send_buf_size(CHUNK)
-        .serve_connection(socket.followed(&frames), Asked(Arc::clone(responder)));
+        .serve_connection(socket.followed(&frames), RequestService(Arc::clone(responder)));
     let mut connection = pin!(connection);
     let way = async {
-        told.await;
+        ending.await;
         frames.way(wire, traffic).await
     };
     let way = tokio::select! {
@@ -229,7 +229,7 @@ async fn two(
     match way {
         Way::RoundTrip => connection.as_mut().graceful_shutdown(),
         Way::AtOnce => {
-            frames.say_goodbye(wire);
+            frames.send_goaway(wire);
             return Ok(());
         }
     }
@@ -238,6 +238,6 @@ async fn two(
         biased;
         ended = &mut connection => ended,
         // It does not acknowledge anything, and has no request open.
-        () = traffic.quiet_for(FAREWELL) => Ok(()),
+        () = traffic.quiet_for(GOAWAY_TIMEOUT) => Ok(()),
     }
 }

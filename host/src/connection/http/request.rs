@@ -2,11 +2,11 @@
 //! the guest, and the log record of a failed request.
 
 use super::{
-    body::{Answer, Answering, Content, Question, Written},
+    body::{Content, GuestTask, RequestBody, ResponseBody, Written},
     framing::{Head, Length},
+    guest_slot::GuestSlots,
     syntax,
     traffic::Traffic,
-    turn::Turns,
 };
 use crate::{
     connection::{service::Service, timeouts::Timeouts},
@@ -54,7 +54,7 @@ pub(super) struct Responder {
     /// The host name for a client that names none.
     pub(super) authority: HeaderValue,
     pub(super) traffic: Arc<Traffic>,
-    pub(super) turns: Turns,
+    pub(super) guest_slots: GuestSlots,
     pub(super) client: Client,
     /// The state of the last HTTP/1 head.
     pub(super) head: Head,
@@ -79,10 +79,10 @@ impl Client {
 
 /// The service that the library calls.
 #[derive(Clone)]
-pub(super) struct Asked(pub(super) Arc<Responder>);
+pub(super) struct RequestService(pub(super) Arc<Responder>);
 
-impl hyper::service::Service<Request<Incoming>> for Asked {
-    type Response = Response<Answer>;
+impl hyper::service::Service<Request<Incoming>> for RequestService {
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -107,7 +107,7 @@ impl hyper::service::Service<Request<Incoming>> for Asked {
             if is_last && version <= Version::HTTP_11 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|content| Answer::new(content, underway)))
+            Ok(response.map(|content| ResponseBody::new(content, underway)))
         })
     }
 }
@@ -137,9 +137,9 @@ impl Responder {
         let deadlines = Deadlines::new(&movement, &self.service.timeouts);
         let verdict = Arc::<Verdict>::default();
         let mut record = Record::new(self, &request, ordinal, &verdict);
-        let turn = tokio::select! {
+        let guest_slot = tokio::select! {
             biased;
-            turn = self.turns.next() => turn,
+            guest_slot = self.guest_slots.next() => guest_slot,
             reason = deadlines.expired() => {
                 record.end(Err(Failure { reason, message: "no place for a guest became free".to_owned() }));
                 return empty(StatusCode::SERVICE_UNAVAILABLE);
@@ -155,7 +155,7 @@ impl Responder {
         let exchange = Exchange {
             connection: self.connection,
             draining: self.draining.clone(),
-            request: request.map(|body| Question::new(body, &movement, &verdict, is_broken).boxed_unsync()),
+            request: request.map(|body| RequestBody::new(body, &movement, &verdict, is_broken).boxed_unsync()),
             scheme: self.scheme.clone(),
             respond,
             taken: taken.clone(),
@@ -169,7 +169,7 @@ impl Responder {
             tokio::spawn(async move {
                 let ended = tokio::select! {
                     biased;
-                    ended = plugin.answer(exchange, turn) => ended,
+                    ended = plugin.answer(exchange, guest_slot) => ended,
                     reason = unconstrained(deadlines.expired()) => Err(deadlines.timeouts.failure(reason)),
                 };
                 if ended.is_ok() {
@@ -179,7 +179,7 @@ impl Responder {
                 record.end(ended);
             })
         };
-        let guest = Answering::new(guest.abort_handle(), Arc::clone(&verdict));
+        let guest = GuestTask::new(guest.abort_handle(), Arc::clone(&verdict));
         let response = tokio::select! {
             biased;
             // Whatever the guest does: the client did not send the announced body.
@@ -296,7 +296,7 @@ impl Record {
                 $level!(%plugin, %connection, %peer, request, method, path, ms, %reason, error, $($more,)* "request failed")
             };
         }
-        match (reason.fault(), self.service.to_be_told(reason)) {
+        match (reason.fault(), self.service.should_log(reason)) {
             (Fault::Plugin, Some(suppressed)) => tell!(warn, suppressed),
             (Fault::Host, Some(suppressed)) => tell!(error, suppressed),
             _ => tell!(debug),

@@ -67,7 +67,7 @@ impl Traffic {
     }
 
     /// Bytes have arrived: those of a body, or the first of the next head.
-    pub(super) fn heard(&self) {
+    pub(super) fn received(&self) {
         if self.is_quiet() && !self.in_head.swap(true, Ordering::Relaxed) {
             self.head.note();
         }

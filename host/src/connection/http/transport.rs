@@ -2,8 +2,8 @@
 //! block, and never closes the wire.
 
 use super::{
-    farewell::Frames,
     framing::{Framing, Passed},
+    goaway::Frames,
     traffic::Traffic,
 };
 use crate::wire::Wire;
@@ -95,7 +95,7 @@ impl Read for Transport {
             match self.wire.try_read_into(piece)? {
                 Some(0) => return Poll::Ready(Ok(())),
                 Some(count) => {
-                    self.traffic.heard();
+                    self.traffic.received();
                     let count = self.pass(piece.get(..count).unwrap_or_default());
                     if count == 0 {
                         // A CR is missing, which is now in `ahead`.

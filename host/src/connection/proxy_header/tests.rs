@@ -79,7 +79,7 @@ fn valid() -> Vec<(Vec<u8>, Header)> {
 }
 
 #[test]
-fn every_header_is_read_and_what_follows_is_not_part_of_it() {
+fn every_header_parses_and_excludes_the_bytes_after_it() {
     for (bytes, header) in valid() {
         assert_eq!(decode(&bytes), Ok(Some((header, bytes.len()))), "{}", String::from_utf8_lossy(&bytes));
         let followed = [&bytes[..], b"\r\nPROXY and more"].concat();
@@ -91,7 +91,7 @@ fn every_header_is_read_and_what_follows_is_not_part_of_it() {
 }
 
 #[test]
-fn what_is_no_header_is_told_as_soon_as_it_is_certain() {
+fn invalid_headers_are_rejected_as_early_as_possible() {
     let changed = |at: usize| {
         let mut header = with_checksum();
         header[at] ^= 1;
@@ -146,7 +146,7 @@ fn what_is_no_header_is_told_as_soon_as_it_is_certain() {
 }
 
 #[test]
-fn the_checksum_is_the_one_that_is_meant() {
+fn the_checksum_is_crc32c() {
     assert_eq!(v2::crc32c(b"123456789".iter().copied()), 0xe306_9283);
 }
 
@@ -158,7 +158,7 @@ fn connection() -> (UnixStream, AsyncFd<OwnedFd>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exactly_the_header_is_taken_however_it_arrives() {
+async fn only_the_header_is_read_however_it_arrives() {
     for (bytes, header) in valid() {
         for step in [1, 7, bytes.len(), usize::MAX] {
             let (mut peer, socket) = connection();
@@ -178,12 +178,12 @@ async fn exactly_the_header_is_taken_however_it_arrives() {
 }
 
 #[tokio::test]
-async fn an_end_before_and_in_a_header_are_told_apart() {
-    for (sent, told) in [(&b""[..], "it sent nothing"), (b"PROXY TCP4 ", "the header is cut off after 11 bytes")] {
+async fn an_end_before_and_within_a_header_are_different_errors() {
+    for (sent, expected) in [(&b""[..], "it sent nothing"), (b"PROXY TCP4 ", "the header is cut off after 11 bytes")] {
         let (mut peer, socket) = connection();
         peer.write_all(sent).unwrap();
         drop(peer);
-        assert_eq!(read(&socket).await.unwrap_err().to_string(), told);
+        assert_eq!(read(&socket).await.unwrap_err().to_string(), expected);
     }
 }
 
@@ -249,7 +249,7 @@ fn mutate(dice: &mut Random, bytes: &mut Vec<u8>) {
 }
 
 /// Fails if the decoder breaks its guarantees. Returns whether the input was a header.
-fn hold_to_its_promise(bytes: &[u8], dice: &mut Random) -> bool {
+fn check_guarantees(bytes: &[u8], dice: &mut Random) -> bool {
     let sooner = &bytes[..dice.below(bytes.len() + 1)];
     match decode(bytes) {
         Ok(None) => {
@@ -280,7 +280,7 @@ fn no_input_panics_the_decoder() {
         let numbers = (worker..INPUTS).step_by(usize::try_from(workers).unwrap());
         let is_header = |number: &u64| {
             let bytes = input(*number, &valid);
-            panic::catch_unwind(|| hold_to_its_promise(&bytes, &mut Random::new(*number)))
+            panic::catch_unwind(|| check_guarantees(&bytes, &mut Random::new(*number)))
                 .unwrap_or_else(|_| panic!("input {number} of seed {SEED:#x}: {:?}", String::from_utf8_lossy(&bytes)))
         };
         numbers.filter(is_header).count()

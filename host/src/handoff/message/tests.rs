@@ -81,7 +81,7 @@ fn messages() -> Vec<Message> {
 }
 
 #[test]
-fn every_message_is_read_as_it_is_written() {
+fn every_message_survives_encoding_and_decoding() {
     for message in messages() {
         let packet = message.encode();
         assert!(!packet.is_empty() && packet.len() <= LONGEST, "{message:?}");
@@ -92,10 +92,10 @@ fn every_message_is_read_as_it_is_written() {
 }
 
 #[test]
-fn what_is_no_message_is_told_in_one_short_line() {
+fn decoding_errors_are_one_short_line() {
     let noisy = format!("{{\"message\":\"{}\\n\"}}", "\\u001b".repeat(4000));
-    let told = Message::decode(noisy.as_bytes()).unwrap_err().to_string();
-    assert!(told.len() < LONGEST / 6 && !told.contains(char::is_control), "{} bytes", told.len());
+    let error = Message::decode(noisy.as_bytes()).unwrap_err().to_string();
+    assert!(error.len() < LONGEST / 6 && !error.contains(char::is_control), "{} bytes", error.len());
 }
 
 /// One packet, derived from its number.
@@ -253,7 +253,7 @@ fn mutate(dice: &mut Random, packet: &mut Vec<u8>) {
 }
 
 /// Fails if the decoder breaks its guarantees. Returns whether the packet was a message.
-fn hold_to_its_promise(packet: &[u8]) -> bool {
+fn check_guarantees(packet: &[u8]) -> bool {
     let Ok(message) = Message::decode(packet) else { return false };
     let again = Message::decode(&message.encode());
     assert_eq!(again.as_ref().ok(), Some(&message), "read, written and read again");
@@ -262,14 +262,14 @@ fn hold_to_its_promise(packet: &[u8]) -> bool {
 }
 
 #[test]
-fn no_packet_panics_the_decoder_and_what_is_read_can_be_written_again() {
+fn no_packet_panics_the_decoder_and_decoded_messages_encode_again() {
     let valid: Vec<_> = messages().iter().map(Message::encode).collect();
     let workers = thread::available_parallelism().map_or(1, |workers| u64::try_from(workers.get()).unwrap());
     let read = |worker: u64| {
         let numbers = (worker..INPUTS).step_by(usize::try_from(workers).unwrap());
         let is_message = |number: &u64| {
             let packet = packet(*number, &valid);
-            panic::catch_unwind(|| hold_to_its_promise(&packet)).unwrap_or_else(|_| {
+            panic::catch_unwind(|| check_guarantees(&packet)).unwrap_or_else(|_| {
                 panic!("input {number} of seed {SEED:#x}: {:?}", String::from_utf8_lossy(&packet));
             })
         };

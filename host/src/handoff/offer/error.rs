@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// How long a successor that has failed may take to exit, so that its own exit status can be
 /// reported.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// Why a successor does not take over.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +28,10 @@ pub enum Error {
     /// The operator aborted the restart.
     #[error("aborted by a rollback")]
     CalledOff,
-    /// It ended without a message.
+    /// It ended before the awaited message.
     #[error("it ended before its {awaited:?}")]
     Ended {
-        /// What it still had to say.
+        /// The awaited message.
         awaited: &'static str,
     },
     /// It ended, or closed its channel, before its first message.
@@ -68,7 +68,7 @@ impl Error {
     pub fn grace(&self) -> Duration {
         match self {
             Self::CalledOff | Self::Unready(_) | Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
-            _ => LAST_WORDS,
+            _ => EXIT_GRACE,
         }
     }
 }

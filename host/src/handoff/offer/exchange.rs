@@ -22,16 +22,16 @@ impl Successor {
         debug!(?hello.sender, release = log::escaped(release), "successor ready for the offer");
         self.greeter = hello.sender.pid;
         self.peer = hello.sender.pid.and_then(|pid| Process::hold(pid).ok()).filter(Process::can_be_signalled);
-        if let Progress::Starting(estate) = &self.progress {
-            let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
+        if let Progress::Starting(inventory) = &self.progress {
+            let offered = inventory.things.iter().filter_map(|(entry, _)| match entry {
                 Entry::Listener { key, .. } => Some(key.clone()),
                 _ => None,
             });
             // Both of the same moment: later counts come with `commit`, and with reports after it.
-            let here = estate.counters.here();
-            let totals = here.plus(&estate.counters.reported());
+            let here = inventory.counters.here();
+            let totals = here.plus(&inventory.counters.reported());
             self.reporter.sent(here);
-            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts(&totals) };
+            self.progress = Progress::Offering { offered: offered.collect(), parts: inventory.parts(&totals) };
         }
         Ok(())
     }

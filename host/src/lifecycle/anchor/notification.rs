@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_for_the_anchor_is_not_relayed() {
+    fn fields_for_the_anchor_are_not_relayed() {
         let parsed = Notification::parse("READY=1\nMAINPID=77\nSTATUS=generation 2 serves\n");
         let expected = Notification {
             ready: true,

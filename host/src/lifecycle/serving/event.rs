@@ -2,7 +2,7 @@
 
 use super::{Serving, generations::next_event, reload::loaded};
 use crate::{
-    handoff::door::{Door, Visitor},
+    handoff::handoff_socket::{HandoffSocket, Visitor},
     lifecycle::{
         pidfile::PidFile,
         watch::{Saved, Watch},
@@ -83,7 +83,7 @@ impl Serving {
                 // A process that hands over leaves it to its successor, which watches too. It
                 // catches up if it serves again.
                 saved = saved(&mut self.watch), if !matches!(busy, Busy::HandingOver(_)) => return Event::Saved(saved),
-                visitor = visitor(&mut self.door) => match busy.refusal() {
+                visitor = visitor(&mut self.handoff_socket) => match busy.refusal() {
                     None => return Event::Visitor(Box::new(visitor)),
                     Some(reason) => visitor.refuse(reason).await,
                 },
@@ -107,9 +107,9 @@ async fn saved(watch: &mut Option<Watch>) -> Saved {
     }
 }
 
-async fn visitor(door: &mut Option<Door>) -> Visitor {
-    match door {
-        Some(door) => door.visitor().await,
+async fn visitor(handoff_socket: &mut Option<HandoffSocket>) -> Visitor {
+    match handoff_socket {
+        Some(handoff_socket) => handoff_socket.visitor().await,
         None => pending().await,
     }
 }

@@ -2,7 +2,7 @@
 //! Reading the status does not disturb the lifecycle.
 
 use super::{
-    order::Order,
+    command::Command,
     status::{Snapshot, Status},
 };
 use std::sync::Arc;
@@ -14,8 +14,8 @@ pub(super) const MOST_CONNECTIONS: u32 = 32;
 
 /// The endpoint's side. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Desk {
-    pub(super) orders: mpsc::Sender<Order>,
+pub struct Queue {
+    pub(super) commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(super) places: Arc<Semaphore>,
 }
@@ -23,21 +23,21 @@ pub struct Desk {
 /// The lifecycle's side.
 #[derive(Debug)]
 pub struct Inbox {
-    orders: mpsc::Receiver<Order>,
+    commands: mpsc::Receiver<Command>,
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     places: Arc<Semaphore>,
 }
 
 /// A new queue: both of its sides.
-pub fn open() -> (Desk, Inbox) {
-    let (sender, orders) = mpsc::channel(1);
+pub fn open() -> (Queue, Inbox) {
+    let (sender, commands) = mpsc::channel(1);
     let (publish, snapshot) = watch::channel(None);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS as usize));
-    let desk = Desk { orders: sender, snapshot, places: Arc::clone(&places) };
-    (desk, Inbox { orders, snapshot: publish, places })
+    let queue = Queue { commands: sender, snapshot, places: Arc::clone(&places) };
+    (queue, Inbox { commands, snapshot: publish, places })
 }
 
-impl Desk {
+impl Queue {
     /// The current status; `None` before the process serves.
     pub(super) fn status(&self) -> Option<Status> {
         let snapshot = self.snapshot.borrow().clone();
@@ -47,10 +47,10 @@ impl Desk {
 
 impl Inbox {
     /// The next command. Never ends, and may be dropped and called again.
-    pub async fn order(&mut self) -> Order {
-        match self.orders.recv().await {
-            Some(order) => order,
-            None => std::future::pending().await, // Whoever gives orders later has the lifecycle's own desk.
+    pub async fn command(&mut self) -> Command {
+        match self.commands.recv().await {
+            Some(command) => command,
+            None => std::future::pending().await, // The lifecycle holds a sender itself.
         }
     }
 
@@ -62,8 +62,8 @@ impl Inbox {
     /// Waits until every request has its answer.
     pub async fn finished(&mut self) {
         // Dropping the queued commands answers them.
-        self.orders.close();
-        while self.orders.try_recv().is_ok() {}
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         drop(self.places.acquire_many(MOST_CONNECTIONS).await);
     }
 }

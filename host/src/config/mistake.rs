@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A common mistake, as far as the line shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slip {
+pub(super) enum Mistake {
     /// The key occurred before.
     Duplicate,
     /// `key = word`.
@@ -30,7 +30,7 @@ pub(super) enum Slip {
     Other,
 }
 
-impl Slip {
+impl Mistake {
     /// The mistake in a line.
     pub(super) fn of(line: &str) -> Self {
         let line = line.trim();
@@ -59,7 +59,7 @@ impl Slip {
     }
 }
 
-impl fmt::Display for Slip {
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Duplicate => "duplicate key: it is given a second time; give it once",
@@ -84,24 +84,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_recognised_by_their_form() {
-        for (line, slip) in [
-            ("idle-timeout = none", Slip::Unquoted),
-            ("plugin = ~/x.wasm", Slip::Unquoted),
-            ("bind = tcp://127.0.0.1:7000", Slip::Unquoted),
-            ("drain-timeout = 30s", Slip::UnquotedNumber),
-            ("plugin = \"x.wasm", Slip::OpenQuote),
-            ("guest-env = [TOKEN=secret]", Slip::List),
-            ("[[listener", Slip::OpenTable),
-            ("plugin: x.wasm", Slip::Colon),
-            ("plugin =", Slip::NoValue),
-            ("plugin = # none", Slip::NoValue),
-            ("plugin", Slip::NoSign),
-            ("-----BEGIN PRIVATE KEY-----", Slip::Pem),
-            ("a b = 1", Slip::UnquotedNumber),
-            ("x = }", Slip::Other),
+    fn mistakes_are_recognised_by_their_form() {
+        for (line, mistake) in [
+            ("idle-timeout = none", Mistake::Unquoted),
+            ("plugin = ~/x.wasm", Mistake::Unquoted),
+            ("bind = tcp://127.0.0.1:7000", Mistake::Unquoted),
+            ("drain-timeout = 30s", Mistake::UnquotedNumber),
+            ("plugin = \"x.wasm", Mistake::OpenQuote),
+            ("guest-env = [TOKEN=secret]", Mistake::List),
+            ("[[listener", Mistake::OpenTable),
+            ("plugin: x.wasm", Mistake::Colon),
+            ("plugin =", Mistake::NoValue),
+            ("plugin = # none", Mistake::NoValue),
+            ("plugin", Mistake::NoSign),
+            ("-----BEGIN PRIVATE KEY-----", Mistake::Pem),
+            ("a b = 1", Mistake::UnquotedNumber),
+            ("x = }", Mistake::Other),
         ] {
-            assert_eq!(Slip::of(line), slip, "{line}");
+            assert_eq!(Mistake::of(line), mistake, "{line}");
         }
     }
 }

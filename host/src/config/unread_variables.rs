@@ -12,7 +12,7 @@ const INTERNAL: [&str; 3] = [start::CHANNEL_VARIABLE, super::ANCHORED_VARIABLE, 
 
 /// Each such variable with the one that was probably meant. Other variables with the prefix belong
 /// to other programs: an orchestrator creates them from the name of a service.
-pub fn slips() -> Vec<(String, String)> {
+pub fn unread_variables() -> Vec<(String, String)> {
     let known = cli::variables();
     let unread = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let is_read = |name: &String| known.iter().any(|(known, _)| known == name) || INTERNAL.contains(&name.as_str());

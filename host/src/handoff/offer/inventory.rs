@@ -10,7 +10,7 @@ use crate::{
 use std::{collections::VecDeque, os::fd::AsFd, sync::Arc};
 
 /// Everything that a predecessor hands over.
-pub struct Estate {
+pub struct Inventory {
     /// The generation of the predecessor.
     pub generation: Generation,
     /// Each entry with its descriptor.
@@ -25,7 +25,7 @@ pub(super) struct Part {
     pub(super) descriptors: Vec<Arc<dyn AsFd + Send + Sync>>,
 }
 
-impl Estate {
+impl Inventory {
     /// The offer, in as many messages as its descriptors need.
     pub(super) fn parts(&self, totals: &Totals) -> VecDeque<Part> {
         let chunks: Vec<_> = self.things.chunks(MOST_DESCRIPTORS).collect();

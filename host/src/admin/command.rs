@@ -28,16 +28,16 @@ pub enum Until {
 
 /// A command and its sender.
 #[derive(Debug)]
-pub struct Order {
+pub struct Command {
     /// The command.
     pub verb: Verb,
     /// Its sender.
-    pub asker: Asker,
+    pub caller: Caller,
 }
 
 /// The sender of a command that waits for an answer. A signal has none.
 #[derive(Debug)]
-pub struct Asker(Option<oneshot::Sender<Answer>>);
+pub struct Caller(Option<oneshot::Sender<Answer>>);
 
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum Outcome {
     Elsewhere,
 }
 
-impl Asker {
+impl Caller {
     /// A sender that waits, and the receiver of its answer.
     pub fn waiting() -> (Self, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
@@ -70,35 +70,35 @@ impl Asker {
     }
 
     /// No sender: a signal arrived.
-    pub fn nobody() -> Self {
+    pub fn signal() -> Self {
         Self(None)
     }
 
     /// Whether it was a signal.
-    pub fn is_nobody(&self) -> bool {
+    pub fn is_signal(&self) -> bool {
         self.0.is_none()
     }
 
     /// Answers that it is done.
     pub fn done(self, detail: impl Into<String>) {
-        self.told(Outcome::Done, detail.into());
+        self.answer(Outcome::Done, detail.into());
     }
 
     /// Answers that it is not possible now.
     pub fn refused(self, detail: impl Into<String>) {
-        self.told(Outcome::Refused, detail.into());
+        self.answer(Outcome::Refused, detail.into());
     }
 
     /// Answers that another process has to run it.
     pub fn elsewhere(self, detail: impl Into<String>) {
-        self.told(Outcome::Elsewhere, detail.into());
+        self.answer(Outcome::Elsewhere, detail.into());
     }
 
     /// Answers with this outcome.
-    pub fn told(self, outcome: Outcome, detail: String) {
-        if let Some(asker) = self.0 {
+    pub fn answer(self, outcome: Outcome, detail: String) {
+        if let Some(caller) = self.0 {
             // The client may have disconnected, and the answer is dropped.
-            drop(asker.send(Answer { outcome, detail }));
+            drop(caller.send(Answer { outcome, detail }));
         }
     }
 }

@@ -208,7 +208,7 @@ impl Frames {
             biased;
             () = traffic.quiet() => {
                 // The end of the last response is queued, perhaps just now by another thread. The
-                // library sends it in its next turn, before this task goes on.
+                // library sends it in its next poll, before this task goes on.
                 tokio::task::yield_now().await;
                 let is_free = traffic.is_quiet() && !self.state().is_blocked;
                 if is_free { Way::AtOnce } else { Way::RoundTrip }
@@ -218,7 +218,7 @@ impl Frames {
     }
 
     /// Tells the client that the connection ends, and which request was the last.
-    pub(super) fn say_goodbye(&self, wire: &Wire) {
+    pub(super) fn send_goaway(&self, wire: &Wire) {
         for last in [ANY_STREAM, self.last_stream()] {
             let no_error = 0_u32;
             self.send(wire, GOAWAY, &[last.to_be_bytes(), no_error.to_be_bytes()].concat());
@@ -268,7 +268,7 @@ mod tests {
     const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
 
     #[test]
-    fn frames_are_followed_however_they_come() {
+    fn frames_are_followed_in_pieces_of_any_size() {
         let preface = [0; PREFACE_LENGTH];
         let ping = [&b"\0\0\x08\x06\x01\0\0\0\0"[..], &PAYLOAD].concat();
         let request = |flags, stream| [0, 0, 3, HEADERS, flags, 0, 0, 0, stream, 0x82, 0x84, 0x86];
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_frame_of_our_own_goes_into_a_response_head() {
+    fn no_own_frame_interrupts_a_response_head() {
         let frames = Frames::new();
         let mut state = frames.state();
         let head = |kind, flags| [0, 0, 1, kind, flags, 0, 0, 0, 1, 0x88];

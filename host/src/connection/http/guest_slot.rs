@@ -8,14 +8,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The slots of one connection's guests.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct GuestSlots {
     slot: Arc<Slot>,
     own: Arc<Semaphore>,
 }
 
 /// A slot for one guest, for as long as it is held.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum GuestSlot {
     /// The connection's own slot, which is free again after the connection is closed and this is
     /// dropped.
     Own(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit, #[expect(dead_code, reason = "held")] Arc<Slot>),
@@ -23,21 +23,21 @@ pub(super) enum Turn {
     Further(#[expect(dead_code, reason = "held")] Further),
 }
 
-impl Turns {
+impl GuestSlots {
     pub(super) fn new(slot: &Arc<Slot>) -> Self {
         Self { slot: Arc::clone(slot), own: Arc::new(Semaphore::new(1)) }
     }
 
     /// Waits for a slot: its own, as soon as that is free, or a further one.
-    pub(super) async fn next(&self) -> Turn {
+    pub(super) async fn next(&self) -> GuestSlot {
         let own = Arc::clone(&self.own);
-        let turn = tokio::select! {
+        let guest_slot = tokio::select! {
             biased;
             // The semaphore is never closed.
-            Ok(permit) = own.acquire_owned() => Turn::Own(permit, Arc::clone(&self.slot)),
-            further = self.slot.further() => Turn::Further(further),
+            Ok(permit) = own.acquire_owned() => GuestSlot::Own(permit, Arc::clone(&self.slot)),
+            further = self.slot.further() => GuestSlot::Further(further),
         };
         self.slot.counters().asked();
-        turn
+        guest_slot
     }
 }

@@ -44,7 +44,7 @@ const BACKLOG: i32 = 16;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The listening socket for successors.
-pub struct Door {
+pub struct HandoffSocket {
     socket: Arc<AsyncFd<OwnedFd>>,
     path: SocketPath,
     file: Option<SocketFile>,
@@ -62,7 +62,7 @@ pub struct Visitor {
     pub hello: Received,
 }
 
-impl Door {
+impl HandoffSocket {
     /// Claims a path that no socket has.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl Door {
             tokio::select! {
                 // A complete `hello` is returned before a new connection may replace its sender.
                 biased;
-                heard = heard(&mut self.visitors) => match heard {
+                first_hello = first_hello(&mut self.visitors) => match first_hello {
                     Ok(visitor) => return visitor,
                     Err(error) => debug!(%error, "handoff socket: connection failed"),
                 },
@@ -164,14 +164,14 @@ impl Door {
 }
 
 /// The result of the first connection that sends something or fails.
-async fn heard(
+async fn first_hello(
     visitors: &mut VecDeque<BoxFuture<'static, Result<Visitor, channel::Error>>>,
 ) -> Result<Visitor, channel::Error> {
     poll_fn(|context| {
         for index in 0..visitors.len() {
-            if let Poll::Ready(heard) = visitors[index].as_mut().poll(context) {
+            if let Poll::Ready(first_hello) = visitors[index].as_mut().poll(context) {
                 drop(visitors.remove(index));
-                return Poll::Ready(heard);
+                return Poll::Ready(first_hello);
             }
         }
         Poll::Pending
