@@ -201,18 +201,18 @@ pub fn admin_request(bytes: &[u8]) {
     client.write_all(bytes.get(..64 << 10).unwrap_or(bytes)).expect("room in the socket");
     client.shutdown(Shutdown::Write).expect("a socket");
     let (commands, reached) = runtime.block_on(async {
-        let (desk, mut inbox) = admin::open();
+        let (queue, mut inbox) = admin::open();
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a place");
         let reached = Arc::new(AtomicBool::new(false));
         let stream = Stream::new(endpoint).expect("a socket");
-        let serving = serve(stream, Reach::Machine, desk, Arc::clone(&reached), place);
+        let serving = serve(stream, Reach::Machine, queue, Arc::clone(&reached), place);
         let mut commands = 0;
         let mut serving = pin!(serving);
         loop {
             tokio::select! {
                 () = &mut serving => break,
                 // Dropped, it is answered.
-                _order = inbox.order() => commands += 1,
+                _command = inbox.command() => commands += 1,
             }
         }
         (commands, reached.load(Ordering::Relaxed))

@@ -1,4 +1,5 @@
-//! Where the endpoint is: a unix socket of the owner's, or a port that this machine alone reaches.
+//! The address of the endpoint: a unix socket of the process's user, or a port on a loopback
+//! address.
 
 use crate::net::{Bind, Key, Mode};
 use std::{fmt, str::FromStr};
@@ -8,12 +9,12 @@ use std::{fmt, str::FromStr};
 pub struct Address(Bind);
 
 impl Address {
-    /// As a bind.
+    /// The bind of the address.
     pub fn bind(&self) -> &Bind {
         &self.0
     }
 
-    /// The name under which its listener is handed over.
+    /// The key under which its listener is handed over.
     pub fn key(&self) -> Option<Key> {
         Key::of(std::slice::from_ref(&self.0)).pop()
     }
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_this_machine_reaches_is_an_address() {
+    fn only_local_addresses_are_accepted() {
         for right in ["unix:///run/app/admin.sock", "tcp://127.0.0.1:9000", "tcp://[::1]:9000", "tcp://127.8.0.1:9000"]
         {
             assert_eq!(right.parse::<Address>().unwrap().to_string(), right);

@@ -1,12 +1,12 @@
-//! The socket of the endpoint, and who may speak there.
+//! The socket of the endpoint, and the peers that may use it.
 //!
-//! A listener like those that are served, apart from them: handed over, given back and removed by the same rules, and accepted on
-//! by a task of its own, so that whatever happens here concerns nobody else.
+//! It is a listener like the served ones, but separate. It is handed over, given back and removed
+//! by the same rules. Its own task accepts on it, so that its failures affect no other listener.
 
 use super::{
     address::Address,
-    desk::{Desk, MOST_CONNECTIONS},
     http::{self, Reach},
+    queue::{MOST_CONNECTIONS, Queue},
     stream::Stream,
 };
 use crate::net::{FileId, Incoming, Key, Listener, ListenerAddress};
@@ -27,82 +27,82 @@ use std::{
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle, time};
 use tracing::{debug, warn};
 
-/// After an error of accept, such as a lack of descriptors.
+/// After a failed accept, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a connection that had to give way may take to be gone.
+/// How long a replaced connection may take to close.
 const GIVE_WAY: Duration = Duration::from_secs(1);
 
-/// A socket at which an operator asks. Dropped, it is gone, and so is its path where that is this process's.
+/// The admin socket. Dropping it closes it and removes its path, if this process owns that.
 #[derive(Debug)]
 pub struct Endpoint {
     listener: Arc<Listener>,
     address: Address,
-    desk: Desk,
+    queue: Queue,
     accepting: Option<AbortHandle>,
     /// Whether a successor has it now.
     handed_over: bool,
 }
 
 impl Endpoint {
-    /// Those who ask at once are few; further ones wait in connect(2).
+    /// Few clients connect at once; further ones wait in connect(2).
     pub const BACKLOG: u32 = 32;
 
-    /// One at which nobody is heard yet.
-    pub fn new(listener: Listener, address: Address, desk: Desk) -> Self {
-        Self { listener: Arc::new(listener), address, desk, accepting: None, handed_over: false }
+    /// An endpoint that does not accept yet.
+    pub fn new(listener: Listener, address: Address, queue: Queue) -> Self {
+        Self { listener: Arc::new(listener), address, queue, accepting: None, handed_over: false }
     }
 
-    /// Hears whoever comes, where nobody does already. Needs a runtime.
+    /// Starts to accept, unless it does already. Needs a runtime.
     ///
     /// # Errors
     ///
-    /// Where descriptors have run out.
+    /// If descriptors have run out.
     pub fn open(&mut self) -> io::Result<()> {
         if self.accepting.is_none() {
             let incoming = self.listener.incoming()?;
-            self.accepting = Some(tokio::spawn(accept(incoming, self.desk.clone())).abort_handle());
+            self.accepting = Some(tokio::spawn(accept(incoming, self.queue.clone())).abort_handle());
         }
         Ok(())
     }
 
-    /// Hears nobody new: somebody else does. Whoever was heard is answered.
+    /// Stops accepting, since another process does. Requests under way are answered.
     pub fn pause(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
         }
     }
 
-    /// Where it is.
+    /// Its address.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The name under which it is handed over.
+    /// The key under which it is handed over.
     pub fn key(&self) -> &Key {
         self.listener.key()
     }
 
-    /// Which file its path has to lead to, for a successor.
+    /// The file that its path has to lead to, for a successor.
     pub fn file(&self) -> Option<FileId> {
         self.listener.file()
     }
 
-    /// The socket, to be handed on.
+    /// The socket, to hand it over.
     pub fn socket(&self) -> Arc<dyn AsFd + Send + Sync> {
         Arc::clone(&self.listener) as _
     }
 
-    /// The predecessor has let go of it.
+    /// The predecessor has let go of it: this process owns it from here on.
     ///
     /// # Errors
     ///
-    /// Where the system refuses what is this process's to set now.
+    /// If the system refuses to set its options or permissions.
     pub fn settled(&self) -> io::Result<()> {
         self.listener.settled(self.address.bind(), Self::BACKLOG)
     }
 
-    /// Lets go of it: a successor has it, and its path.
+    /// Lets go of it: a successor has it, with its path.
     pub fn hand_over(mut self) {
         self.handed_over = true;
     }
@@ -119,25 +119,25 @@ impl Drop for Endpoint {
     }
 }
 
-/// A connection that has not asked for anything yet.
+/// A connection that has not sent a request yet.
 struct Silent {
     task: AbortHandle,
     asked: Arc<AtomicBool>,
 }
 
-async fn accept(incoming: Incoming, desk: Desk) {
+async fn accept(incoming: Incoming, queue: Queue) {
     let mut silent: VecDeque<Silent> = VecDeque::new();
-    // It fails only where the runtime is shutting down.
+    // It fails only if the runtime shuts down.
     while incoming.ready().await.is_ok() {
         match incoming.accept() {
             Ok((socket, _peer)) => {
                 silent.retain(|one| !one.asked.load(Ordering::Relaxed) && !one.task.is_finished());
-                let Some(place) = place(&desk, &mut silent).await else {
+                let Some(place) = place(&queue, &mut silent).await else {
                     debug!(waiting = MOST_CONNECTIONS, "admin endpoint: connection limit reached");
                     continue;
                 };
                 let asked = Arc::new(AtomicBool::new(false));
-                match serve(socket, incoming.address(), &desk, &asked, place) {
+                match serve(socket, incoming.address(), &queue, &asked, place) {
                     Ok(Some(task)) => silent.push_back(Silent { task, asked }),
                     Ok(None) => {}
                     Err(error) => debug!(%error, "admin endpoint: connection failed"),
@@ -152,9 +152,10 @@ async fn accept(incoming: Incoming, desk: Desk) {
     }
 }
 
-/// A place for one more; the one that has been silent for longest gives way where there is none.
-async fn place(desk: &Desk, silent: &mut VecDeque<Silent>) -> Option<OwnedSemaphorePermit> {
-    let places = Arc::clone(&desk.places);
+/// A permit for one more connection. If none is free, the connection that has been silent longest
+/// is closed.
+async fn place(queue: &Queue, silent: &mut VecDeque<Silent>) -> Option<OwnedSemaphorePermit> {
+    let places = Arc::clone(&queue.places);
     if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
         return Some(place);
     }
@@ -166,11 +167,11 @@ async fn place(desk: &Desk, silent: &mut VecDeque<Silent>) -> Option<OwnedSemaph
 fn serve(
     socket: OwnedFd,
     at: &ListenerAddress,
-    desk: &Desk,
+    queue: &Queue,
     asked: &Arc<AtomicBool>,
     place: OwnedSemaphorePermit,
 ) -> io::Result<Option<AbortHandle>> {
-    let (desk, asked) = (desk.clone(), Arc::clone(asked));
+    let (queue, asked) = (queue.clone(), Arc::clone(asked));
     let task = match at {
         ListenerAddress::Unix(_) => {
             let peer = getsockopt(&socket, PeerCredentials)?;
@@ -178,9 +179,9 @@ fn serve(
                 debug!(uid = peer.uid(), process = peer.pid(), "admin endpoint: user rejected");
                 return Ok(None);
             }
-            tokio::spawn(http::serve(Stream::new(socket)?, Reach::Owner, desk, asked, place))
+            tokio::spawn(http::serve(Stream::new(socket)?, Reach::Owner, queue, asked, place))
         }
-        ListenerAddress::Tcp(_) => tokio::spawn(http::serve(Stream::new(socket)?, Reach::Machine, desk, asked, place)),
+        ListenerAddress::Tcp(_) => tokio::spawn(http::serve(Stream::new(socket)?, Reach::Machine, queue, asked, place)),
     };
     Ok(Some(task.abort_handle()))
 }

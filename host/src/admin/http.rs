@@ -1,14 +1,15 @@
-//! One request at the endpoint: its command or view, and the answer. No error of it leaves this room.
+//! One request at the endpoint: its command or view, and the answer. No error of it leaves this
+//! room.
 //!
-//! Everything is bounded: the head of a request, and the time for a request and for its answer. The body of a request is not
-//! read. Requests that a browser can be made to send by a foreign page are rejected: a name that is not this machine's
-//! (DNS rebinding), and a command that comes from a page.
+//! Everything is bounded: the head of a request, and the time for a request and for its answer. The
+//! body of a request is not read. Requests that a foreign page can make a browser send are
+//! rejected: those to a name that is not this machine's (DNS rebinding), and commands that come
+//! from a page.
 
 use super::{
-    desk::Desk,
-    metrics,
-    order::{Answer, Asker, Order, Outcome, Until, Verb},
-    page,
+    command::{Answer, Caller, Command, Outcome, Until, Verb},
+    metrics, page,
+    queue::Queue,
     stream::Stream,
 };
 use crate::record::log;
@@ -62,16 +63,16 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 ];
 
 /// A request, whose body is not read.
-type Asked = Request<Incoming>;
+type AdminRequest = Request<Incoming>;
 
-type Answered = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
-/// Who can connect at all.
+/// Which clients can connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// The user of the process, and root.
     Owner,
-    /// Whatever runs on this machine, browsers included.
+    /// Every program on this machine, browsers included.
     Machine,
 }
 
@@ -79,16 +80,16 @@ pub(crate) enum Reach {
 pub(crate) async fn serve(
     stream: Stream,
     reach: Reach,
-    desk: Desk,
+    queue: Queue,
     asked: Arc<AtomicBool>,
     place: OwnedSemaphorePermit,
 ) {
     let (deadline, due) = watch::channel(Some(Instant::now() + PATIENCE));
-    let service = service_fn(async |request: Asked| {
+    let service = service_fn(async |request: AdminRequest| {
         asked.store(true, Ordering::Relaxed);
         // A restart may take long.
         deadline.send_replace(None);
-        let answer = answer(&request, reach, &desk).await;
+        let answer = answer(&request, reach, &queue).await;
         deadline.send_replace(Some(Instant::now() + PATIENCE));
         Ok::<_, Infallible>(answer)
     });
@@ -118,7 +119,7 @@ pub(crate) async fn serve(
     drop(place);
 }
 
-/// Waits for the deadline, which moves.
+/// Waits for the deadline, which may move.
 async fn passed(mut due: watch::Receiver<Option<Instant>>) {
     loop {
         let deadline = *due.borrow_and_update();
@@ -142,7 +143,7 @@ enum Target {
     Verb(Verb),
 }
 
-async fn answer(request: &Asked, reach: Reach, desk: &Desk) -> Answered {
+async fn answer(request: &AdminRequest, reach: Reach, queue: &Queue) -> AdminResponse {
     if reach == Reach::Machine && !names_this_machine(request.uri(), request.headers()) {
         let why = "the Host field names another machine than this one; ask for 127.0.0.1, [::1] or localhost\n";
         return text(StatusCode::MISDIRECTED_REQUEST, why);
@@ -170,9 +171,9 @@ async fn answer(request: &Asked, reach: Reach, desk: &Desk) -> Answered {
             let why = "a command from a page in a browser is rejected; use curl, or the subcommand\n";
             text(StatusCode::FORBIDDEN, why)
         }
-        (Target::Verb(verb), &Method::POST) => ordered(verb, desk).await,
+        (Target::Verb(verb), &Method::POST) => ordered(verb, queue).await,
         (Target::Verb(_), _) => wrong_method("POST"),
-        (target, &Method::GET | &Method::HEAD) => shown(&target, desk),
+        (target, &Method::GET | &Method::HEAD) => shown(&target, queue),
         _ => wrong_method("GET, HEAD"),
     }
 }
@@ -184,7 +185,7 @@ fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
     host.is_some_and(is_this_machine) && uri.authority().is_none_or(|authority| is_this_machine(authority.as_str()))
 }
 
-/// Whether the name by which this was reached is one that only this machine has.
+/// Whether a host name always means this machine.
 pub(crate) fn is_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -202,8 +203,8 @@ fn comes_from_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-fn shown(target: &Target, desk: &Desk) -> Answered {
-    let Some(status) = desk.status() else {
+fn shown(target: &Target, queue: &Queue) -> AdminResponse {
+    let Some(status) = queue.status() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "not serving yet\n");
     };
     match target {
@@ -213,11 +214,11 @@ fn shown(target: &Target, desk: &Desk) -> Answered {
     }
 }
 
-async fn ordered(verb: Verb, desk: &Desk) -> Answered {
+async fn ordered(verb: Verb, queue: &Queue) -> AdminResponse {
     info!(command = %verb, "admin endpoint: command received");
-    let (asker, answer) = Asker::waiting();
+    let (caller, answer) = Caller::waiting();
     let gone = || Answer { outcome: Outcome::Elsewhere, detail: "this process ends; ask again".into() };
-    let answer = match time::timeout(PATIENCE, desk.orders.send(Order { verb, asker })).await {
+    let answer = match time::timeout(PATIENCE, queue.commands.send(Command { verb, caller })).await {
         Ok(Ok(())) => answer.await.unwrap_or_else(|_ended| gone()),
         Ok(Err(_)) => gone(),
         Err(_elapsed) => Answer { outcome: Outcome::Refused, detail: "busy with other commands; ask again".into() },
@@ -231,7 +232,7 @@ async fn ordered(verb: Verb, desk: &Desk) -> Answered {
     json(status, &answer)
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Answered {
+fn respond(status: StatusCode, kind: &'static str, body: String) -> AdminResponse {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().extend(HEADERS);
@@ -239,18 +240,18 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Answered {
     response
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Answered {
+fn text(status: StatusCode, body: impl Into<String>) -> AdminResponse {
     respond(status, TEXT, body.into())
 }
 
-fn json(status: StatusCode, value: &impl serde::Serialize) -> Answered {
+fn json(status: StatusCode, value: &impl serde::Serialize) -> AdminResponse {
     match serde_json::to_string_pretty(value) {
         Ok(text) => respond(status, JSON, text + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
-fn wrong_method(allowed: &'static str) -> Answered {
+fn wrong_method(allowed: &'static str) -> AdminResponse {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} is allowed here\n"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
@@ -261,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_answered() {
+    fn only_local_host_names_are_accepted() {
         for right in ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:9000", "127.9.9.9:1", "[::1]", "[::1]:9000"]
         {
             assert!(is_this_machine(right), "{right}");

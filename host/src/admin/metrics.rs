@@ -1,10 +1,11 @@
-//! The status as Prometheus reads it: text, version 0.0.4. Names, kinds and units are an interface.
+//! The status in the text format of Prometheus, version 0.0.4. Names, kinds and units are an
+//! interface.
 
 use super::status::{Phase, Status};
 use crate::record::failure::Reason;
 use std::{fmt::Display, time::SystemTime};
 
-/// What is written so far.
+/// The text so far.
 struct Text(String);
 
 impl Text {
@@ -136,7 +137,7 @@ fn since_1970(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// As the format wants the value of a label.
+/// Escapes a label value as the format requires.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,28 +1,29 @@
-//! The operations side: an endpoint that speaks HTTP to whoever runs the host, and the subcommands that ask there.
+//! The admin endpoint: HTTP for operators and for the subcommands that ask a running host.
 //!
 //! ```text
-//!  curl, subcommand ─► endpoint ─► http ── order ──► lifecycle
+//!  curl, subcommand ─► endpoint ─► http ─ command ─► lifecycle
 //!                                  │ ▲                │ │
 //!                                  │ └───── answer ◄──┘ │
 //!                                  └─◄ status ◄─────────┘ published whenever it changes
 //! ```
 //!
-//! Nothing here changes what the process does: a verb is an order for the `lifecycle`, which answers it, and what is read is what
-//! the lifecycle has published. One request a connection, so that none outlives the process that was asked.
+//! Nothing here changes the process. A command goes to the `lifecycle`, which runs and answers it,
+//! and each view shows the status that the lifecycle has published. A connection carries one
+//! request, so that none outlives the process that got it.
 
 mod address;
-mod desk;
+mod command;
 mod endpoint;
 pub(crate) mod http;
 mod metrics;
-mod order;
 mod page;
+mod queue;
 mod status;
 pub(crate) mod stream;
 mod usage;
 
 pub use address::Address;
-pub use desk::{Desk, Inbox, open};
+pub use command::{Answer, Caller, Command, Outcome, Until, Verb};
 pub use endpoint::Endpoint;
-pub use order::{Answer, Asker, Order, Outcome, Until, Verb};
+pub use queue::{Inbox, Queue, open};
 pub use status::{Listening, Moment, Past, Phase, Snapshot};

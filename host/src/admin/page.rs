@@ -1,7 +1,8 @@
-//! The status as a person reads it: one page, without scripts or anything from elsewhere, that shows itself anew every few seconds.
+//! The status page for a browser: one page without scripts or external resources, which reloads
+//! itself every few seconds.
 
 use super::{
-    order::Outcome,
+    command::Outcome,
     status::{Done, Past, Phase, Status, written},
 };
 use crate::record::failure::Reason;
@@ -9,7 +10,7 @@ use std::{fmt::Write as _, time::Duration};
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page.
+/// The page as HTML.
 pub(super) fn of(status: &Status) -> String {
     let mut page = Page(String::new());
     page.add(&format!(
@@ -44,12 +45,12 @@ pub(super) fn of(status: &Status) -> String {
 struct Page(String);
 
 impl Page {
-    /// Markup of ours.
+    /// Appends markup of this module.
     fn add(&mut self, markup: &str) {
         self.0.push_str(markup);
     }
 
-    /// A table with a heading, of cells that are any text.
+    /// Appends a table with a heading. It escapes the cells.
     fn table<const N: usize>(&mut self, heading: &str, heads: [&str; N], rows: &[[String; N]]) {
         let cells = |kind: &str, cells: &[String]| {
             cells.iter().fold(String::new(), |mut row, cell| {

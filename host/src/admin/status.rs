@@ -1,7 +1,7 @@
-//! What there is to know of a process that serves. The lifecycle publishes what it alone knows whenever that changes; what changes
-//! with each connection is read when somebody asks.
+//! The status of a serving process. The lifecycle publishes its own part whenever that changes.
+//! Values that change with each connection are read for each request.
 
-use super::{order::Outcome, usage::Usage};
+use super::{command::Outcome, usage::Usage};
 use crate::{
     connection::drain::Connections,
     guest::About,
@@ -17,46 +17,46 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// What the lifecycle publishes.
+/// The part of the status that the lifecycle publishes.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Which process of the service this is.
+    /// The generation of the process.
     pub generation: Generation,
-    /// What it does.
+    /// Its state.
     pub phase: Phase,
-    /// When it was started.
+    /// Its start.
     pub started: Moment,
-    /// Where it listens.
+    /// Its listeners.
     pub listeners: Vec<Listening>,
-    /// What serves connections there, each once.
+    /// The plugins that serve there, each once.
     pub plugins: Vec<Arc<About>>,
-    /// Those that it serves.
+    /// Earlier generations that it drains.
     pub connections: Connections,
-    /// The process that takes over, where one does.
+    /// The process that takes over, if any.
     pub successor: Option<i32>,
-    /// How the last restart ended, as far as it has.
+    /// The outcome of the last restart, if any.
     pub restart: Option<Past>,
-    /// How the last reload ended.
+    /// The outcome of the last reload, if any.
     pub reload: Option<Past>,
 }
 
-/// A state of the process, as the table in docs/monitoring.md has them.
+/// A state of the process, as in the table of docs/monitoring.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// It serves, and nothing else goes on.
+    /// It serves, without a handoff.
     Serving,
-    /// It serves, and a successor gets ready.
+    /// It serves, and a successor prepares.
     Offering,
-    /// It serves until its successor says that it does.
+    /// It serves until its successor reports that it does.
     Committed,
     /// Its successor serves, and can be rolled back.
     Watching,
     /// It serves, and can be rolled back.
     Probation,
-    /// It draining; another process serves.
+    /// It drains; another process serves.
     Draining,
-    /// It finishes what it has; nobody serves.
+    /// It drains; no process serves.
     Stopping,
 }
 
@@ -72,7 +72,7 @@ impl Phase {
         Self::Stopping,
     ];
 
-    /// As a sentence goes on that begins with the process.
+    /// The state as the rest of a sentence that begins with the process.
     pub(super) fn described(self) -> &'static str {
         match self {
             Self::Serving => "serves",
@@ -100,7 +100,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A moment, by the clock and for measuring from.
+/// A point in time, on the wall clock and on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     clock: SystemTime,
@@ -108,7 +108,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// This one.
+    /// The current time.
     pub fn now() -> Self {
         Self { clock: SystemTime::now(), instant: Instant::now() }
     }
@@ -118,7 +118,7 @@ impl Moment {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Listening {
-    /// Where, with the real port.
+    /// Its address, with the actual port.
     pub address: String,
     /// Whether this process accepts there now.
     pub accepting: bool,
@@ -128,7 +128,7 @@ pub struct Listening {
     pub plugins: Vec<String>,
 }
 
-/// Something that is over.
+/// A restart or reload that has ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Past {
     #[serde(serialize_with = "rfc3339")]
@@ -138,13 +138,13 @@ pub struct Past {
 }
 
 impl Past {
-    /// It has just ended so.
+    /// One that has just ended with this outcome.
     pub fn now(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self { at: SystemTime::now(), outcome, detail: detail.into() }
     }
 }
 
-/// All of it, at one moment; how it is written is an interface.
+/// The complete status at one moment; its JSON form is an interface.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Status {
@@ -167,7 +167,7 @@ pub(super) struct Status {
     pub(super) process: Usage,
 }
 
-/// A plugin that is served.
+/// A served plugin.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Plugin {
@@ -180,7 +180,7 @@ pub(super) struct Plugin {
     pub(super) loaded: SystemTime,
 }
 
-/// The connections that are open here, and what has become of those before, since the service started.
+/// The connections that are open here, and the outcomes of earlier ones since the service started.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Counted {
@@ -190,7 +190,7 @@ pub(super) struct Counted {
     pub(super) totals: Connected,
 }
 
-/// Of the totals, what concerns connections.
+/// The totals that concern connections.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Connected {
@@ -198,11 +198,11 @@ pub(super) struct Connected {
     pub(super) refused: u64,
     pub(super) finished: u64,
     pub(super) failed: crate::record::counters::Failed,
-    /// What guests were made for on those that speak HTTP.
+    /// The purposes of guests on HTTP connections.
     pub(super) requests: u64,
 }
 
-/// How often something was done, since the service started.
+/// How often each operation was done since the service started.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Done {
@@ -211,7 +211,7 @@ pub(super) struct Done {
     pub(super) last: Option<Past>,
 }
 
-/// A generation that finishes what it has.
+/// A draining generation.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Draining {
@@ -284,7 +284,7 @@ impl Past {
     }
 }
 
-/// As people and programs read it.
+/// The time in RFC 3339, for people and programs.
 pub(super) fn written(time: SystemTime) -> impl fmt::Display {
     humantime::format_rfc3339_seconds(time)
 }

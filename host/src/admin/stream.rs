@@ -16,24 +16,24 @@ use tokio::{io::unix::AsyncFd, time};
 /// Bytes that are read at a time.
 const PIECE: usize = 8 << 10;
 
-/// Bytes that a peer may send beyond its request, and the time for them.
+/// Surplus bytes of a peer that are discarded, and the time for them.
 const DISCARDED: usize = 1 << 20;
 const DISCARDING: Duration = Duration::from_secs(1);
 
-/// Cheap to clone: all clones are one socket.
+/// Cheap to clone: all clones share one socket.
 #[derive(Clone)]
 pub(crate) struct Stream(Arc<AsyncFd<OwnedFd>>);
 
 impl Stream {
-    /// Takes a socket that does not block. Needs a runtime.
+    /// Takes a non-blocking socket. Needs a runtime.
     pub(crate) fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
         kernel::watched(socket.into()).map(|socket| Self(Arc::new(socket)))
     }
 
-    /// Closes the sending side and discards unread input, which would otherwise reset the connection before the peer has read the
-    /// answer.
+    /// Closes the sending side and discards unread input. Unread input would reset the connection
+    /// before the peer has read the answer.
     pub(super) async fn end(self) {
-        // A peer that is gone needs no end.
+        // If the peer is gone, the failure does not matter.
         shutdown(self.0.get_ref(), Shutdown::Write).ok();
         let mut sink = [0; PIECE];
         let discard = async {

@@ -1,4 +1,4 @@
-//! What the process takes of the machine, as every exporter for Prometheus has it.
+//! The resources that the process uses, under the names that Prometheus exporters share.
 
 use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage},
@@ -6,7 +6,7 @@ use nix::sys::{
 };
 use std::fs;
 
-/// `None` where the system does not tell.
+/// `None` if the system does not provide the value.
 #[derive(Debug)]
 pub(super) struct Usage {
     pub(super) cpu_seconds: Option<f64>,
@@ -27,7 +27,7 @@ impl Usage {
         Self {
             cpu_seconds: used.map(|used| seconds(used.user_time()) + seconds(used.system_time())),
             resident_bytes: resident.map(|kib| kib * 1024),
-            // One of them lists the others.
+            // One of them is the descriptor that lists the others.
             open_descriptors: fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1)),
             most_descriptors: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _hard)| soft),
         }

@@ -1,4 +1,5 @@
-//! The subcommands that ask a host that runs: each asks, tells the answer in a line, and ends as it says.
+//! The subcommands that ask a running host: each sends a request, prints the answer in a line, and
+//! exits accordingly.
 
 use crate::{
     admin::{Answer, Outcome, stream::Stream},
@@ -20,13 +21,13 @@ use std::{
 };
 use tokio::time::{self, Instant};
 
-/// The longest answer that is taken, in bytes: a status with thousands of listeners.
+/// The longest accepted answer, in bytes: a status with thousands of listeners.
 const LONGEST_ANSWER: usize = 4 << 20;
 
-/// How long it may take to connect and be heard.
+/// How long connecting and the handshake may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long whoever asks waits for another process to answer, where the one that was asked is no longer the one.
+/// How long a request waits for another process to answer, after the asked one has stopped serving.
 const SUCCESSION: Duration = Duration::from_secs(10);
 
 /// Between two attempts.
@@ -48,21 +49,21 @@ enum Error {
 }
 
 impl Error {
-    /// Whether it may be that another process is the host meanwhile.
+    /// Whether another process may have become the host meanwhile.
     fn may_pass(&self) -> bool {
         matches!(self, Self::Nobody(_) | Self::Broken(_))
     }
 }
 
-/// Asks, and tells the answer. To be called where blocking is allowed, within a runtime.
+/// Sends the request and prints the answer. Call this where blocking is allowed, within a runtime.
 pub(crate) fn run(asking: &Asking) -> Exit {
     let outcome = tokio::runtime::Handle::current().block_on(async {
         time::timeout(asking.timeout, asking.asked()).await.unwrap_or(Err(Error::Late(asking.timeout)))
     });
     match outcome {
-        Ok((Exit::Finished, told)) => command::say(&format!("{told}\n")),
-        Ok((exit, told)) => {
-            log::complain(&format!("{}: {told}", asking.what));
+        Ok((Exit::Finished, message)) => command::say(&format!("{message}\n")),
+        Ok((exit, message)) => {
+            log::complain(&format!("{}: {message}", asking.what));
             exit
         }
         Err(error) => {
@@ -99,7 +100,7 @@ impl Asking {
         }
     }
 
-    /// The process that was asked is gone before it answered: what has come of it is for the next to tell.
+    /// The asked process ended before it answered: the next one reports the outcome.
     async fn found_out(&self, before: u64, error: Error) -> Result<(Exit, String), Error> {
         if self.what == What::Stop {
             return Ok((Exit::Finished, "it has ended".to_owned()));
@@ -108,10 +109,10 @@ impl Asking {
         loop {
             match self.status().await {
                 Ok(status) if generation(&status) > before && self.is_far_enough(&status) => {
-                    let told = format!("generation {} serves (process {})", generation(&status), status["pid"]);
+                    let message = format!("generation {} serves (process {})", generation(&status), status["pid"]);
                     return match self.what {
-                        What::Restart | What::RestartUntilSettled => Ok((Exit::Finished, told)),
-                        _ => Ok((Exit::CutShort, format!("the process ended before it answered; {told}"))),
+                        What::Restart | What::RestartUntilSettled => Ok((Exit::Finished, message)),
+                        _ => Ok((Exit::CutShort, format!("the process ended before it answered; {message}"))),
                     };
                 }
                 Ok(_) if Instant::now() < until => {}
@@ -168,7 +169,7 @@ fn broken(error: hyper::Error) -> Error {
     if error.is_parse() { Error::Strange(error.to_string()) } else { Error::Broken(error.to_string()) }
 }
 
-/// Waits where as many as may are waiting already.
+/// Blocks while the listen queue is full.
 fn connect(to: &Bind) -> io::Result<OwnedFd> {
     match to {
         Bind::Unix(path, _) => {
@@ -193,7 +194,7 @@ fn generation(status: &Value) -> u64 {
     status["generation"].as_u64().unwrap_or_default()
 }
 
-/// In a few lines, for a person. What another version says otherwise is left out.
+/// The status in a few lines. Fields that another version lacks or changes are left out.
 fn summary(status: &Value) -> String {
     let text = |value: &Value| match value {
         Value::String(text) => log::escaped(text),

@@ -1,7 +1,8 @@
-//! `check`: whether serving would begin, found out without disturbing whoever serves already.
+//! `check`: finds out whether the host would start, without disturbing a running one.
 //!
-//! Everything that booting reads is read, and everything that it loads is loaded; listeners are tried without listening. What is
-//! printed is a configuration file that says the same as all the layers together.
+//! It reads every file that a start reads, and loads everything that a start loads; it tries
+//! listeners without listening. It prints a configuration file that is equivalent to all layers
+//! together.
 
 use crate::{
     command,
@@ -16,21 +17,22 @@ use crate::{
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// Checks a configuration, and prints what it comes to. To be called where blocking is allowed, within a runtime.
+/// Checks a configuration, and prints the result. Call this where blocking is allowed, within a
+/// runtime.
 ///
 /// # Errors
 ///
-/// The first thing that would keep the process from serving.
+/// The first problem that would keep the process from serving.
 pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
     let config = Config::resolve(layers, 0)?;
-    // What is found is told here, and not among the records of a host that serves.
+    // Problems are printed here, not among the log records of a serving host.
     let _flush_on_exit = log::start(&log::Options { file: None, ..config.log.clone() })?;
     log::check(&config.log)?;
-    for (found, meant) in config::slips() {
+    for (found, meant) in config::unread_variables() {
         warn!(variable = found, suggestion = meant, "unknown environment variable");
     }
-    if let Some(lowered) = &config.lowered {
-        info!(detail = %lowered, "max-connections lowered");
+    if let Some(reduced_default) = &config.reduced_default {
+        info!(detail = %reduced_default, "max-connections lowered");
     }
     Services::load(&config.plans(), config.max_connections, &Arc::default())?;
     config.pidfile.as_deref().map(pidfile::check).transpose()?;
@@ -38,16 +40,16 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
         net::check(&listener.bind)?;
     }
     if let Some(socket) = &config.handoff.socket {
-        SocketFile::check(socket).map_err(|obstacle| Error::Door { path: socket.clone(), obstacle })?;
+        SocketFile::check(socket).map_err(|obstacle| Error::HandoffSocket { path: socket.clone(), obstacle })?;
     }
-    // Whoever serves there takes note of a connection, and of nothing else.
+    // A host that serves there sees a connection and nothing else.
     config.handoff.take_over.as_ref().map(Predecessor::at).transpose()?;
     if let Some(address) = &config.admin {
         net::check(address.bind()).map_err(|error| Error::Endpoint { address: address.clone(), error })?;
     }
-    // Last, since it is for good: what is left is what the next generation will be able to do.
+    // Last, since it cannot be undone: it shows what the next generation will be able to do.
     if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
-        reopen::troubles(&config).iter().for_each(|trouble| warn!(detail = %trouble, "next generation may fail"));
+        reopen::problems(&config).iter().for_each(|problem| warn!(detail = %problem, "next generation may fail"));
     }
     let resolved = config.as_file()?;
     Ok(command::say(&resolved))

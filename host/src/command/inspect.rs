@@ -1,4 +1,4 @@
-//! `inspect`: a plugin's survey as a page for people, in an order that does not change.
+//! `inspect`: prints a plugin's exports, imports and limits for people, in a fixed order.
 
 use crate::{
     command,
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::fmt::Write;
 
-/// Says what the file is. Ends with the code of a host that is started with it.
+/// Describes the file. Exits with the code of a host that is started with it.
 pub(crate) fn run(looking: &Looking) -> Exit {
     let survey = Survey::of(
         &looking.plugin,
@@ -33,7 +33,7 @@ pub(crate) fn run(looking: &Looking) -> Exit {
 fn page(looking: &Looking, survey: &Survey) -> String {
     let mut page = format!("{}\n", looking.plugin.display());
     let mut line = |name: &str, value: &str| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         writeln!(page, "  {name:<10} {value}").ok();
     };
     line("kind", &survey.kind);
@@ -102,7 +102,7 @@ fn memories(memories: Memories, given: usize) -> String {
     format!("{what}: {} at the start, {maximum}; --guest-memory gives {}", mebibytes(initial), mebibytes(given as u64))
 }
 
-/// The packages of what is exported and imported, each with its version, once.
+/// The packages of exports and imports, each with its version, once.
 fn packages(survey: &Survey) -> Vec<String> {
     let names = survey.exports.iter().chain(survey.imports.iter().map(|import| &import.name));
     let mut packages: Vec<String> = names

@@ -1,5 +1,5 @@
-//! The subcommands: what this program does besides serving. Each says its result on standard output, and ends; a signal that asks
-//! a host to end, ends it at once.
+//! The subcommands, which do not serve. Each prints its result on standard output and exits. A
+//! signal that stops a host ends it at once.
 
 pub(crate) mod ask;
 mod check;
@@ -20,11 +20,12 @@ use crate::{
 use std::io::{self, Write};
 use tokio::runtime;
 
-/// Runs one, in a process that serves nothing.
+/// Runs one subcommand, in a process that does not serve.
 ///
 /// # Errors
 ///
-/// Where an option has no meaning, where what is checked would not be served, or where the system refuses a thread.
+/// If an option is not valid, the checked configuration would not be served, or the system refuses
+/// a thread.
 pub fn run(command: Command, arguments: Arguments, handlers: Handlers) -> Result<Exit, Error> {
     let work: Box<dyn FnOnce() -> Result<Exit, Error> + Send> = match command {
         Command::Check => {
@@ -92,7 +93,8 @@ fn compile(looking: &Looking) -> Exit {
     }
 }
 
-/// A reader that has enough, as `head` does, is no failure of ours; one that could not take it is.
+/// A reader that closes the pipe early, as `head` does, is not a failure; one that cannot take the
+/// text is.
 pub(crate) fn say(result: &str) -> Exit {
     let mut out = io::stdout().lock();
     match out.write_all(result.as_bytes()).and_then(|()| out.flush()) {

@@ -1,7 +1,8 @@
-//! `new`: a project for a plugin, which builds and runs as it is, anywhere.
+//! `new`: writes a project for a plugin, which builds and runs unchanged on any machine.
 //!
-//! What it consists of is in this binary: the handler and its bindings are those of the examples, the SDK is this repository's.
-//! Nothing in a project leads out of it, so that it is the same whoever has this repository.
+//! This binary contains its files. The handler and its bindings are those of the examples, the SDK
+//! is this repository's. A project refers to nothing outside, so it is the same with and without
+//! this repository.
 
 mod contents;
 
@@ -14,28 +15,29 @@ use std::{
     path::Path,
 };
 
-/// Why there is no project now.
+/// Why the project could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing that is there is touched.
+    /// The directory exists. Existing files are never changed.
     #[error("new: {0} is there already: take another name, or move it away")]
     Exists(String),
     /// The system refused.
     #[error("new: {path}: {source}")]
     Refused {
-        /// What it was asked for.
+        /// The operation.
         path: String,
-        /// What it said.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl Project {
-    /// Writes it into a directory of its name, which must not be there yet. What was begun and could not be finished is removed.
+    /// Writes the project into a directory of its name, which must not exist. If that fails, it
+    /// removes what it has written.
     ///
     /// # Errors
     ///
-    /// Where the directory is there, or cannot be made or filled.
+    /// If the directory exists, or cannot be created or filled.
     pub fn write(&self) -> Result<(), Error> {
         let Name(name) = &self.name;
         let directory = Path::new(name);
@@ -47,7 +49,7 @@ impl Project {
         for file in contents::of(self.language) {
             let path = directory.join(file.path);
             if let Err(source) = self.file(&path, file) {
-                // It is this process's own, and nothing was ever in it but what it has written.
+                // This process created it and only wrote into it.
                 fs::remove_dir_all(directory).ok();
                 return Err(Error::Refused { path: path.display().to_string(), source });
             }
@@ -68,7 +70,7 @@ impl Project {
         }
     }
 
-    /// A template with what differs from project to project.
+    /// A template with the words of this project.
     fn filled(&self, template: &str) -> String {
         let Name(name) = &self.name;
         let words = contents::words(self.language);
@@ -84,7 +86,7 @@ impl Project {
         words.iter().chain(&about).fold(template.to_owned(), |text, (what, with)| text.replace(what, with))
     }
 
-    /// What to do with it now.
+    /// The next steps for the user.
     pub fn next_steps(&self) -> String {
         let Name(name) = &self.name;
         format!("wrote {name}/; now: cd {name} && ./build && uninterruptible-host --watch --plugin {name}.wasm\n")
@@ -108,9 +110,9 @@ mod tests {
         }
     }
 
-    /// A file that is new in the SDK or the contract has to come with a project.
+    /// A new file in the SDK or the contract has to be part of a project.
     #[test]
-    fn the_sdk_and_the_contract_are_there_as_a_whole() {
+    fn projects_contain_the_complete_sdk_and_contract() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut wanted = BTreeSet::new();
         for part in [
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_is_left_open() {
+    fn every_template_word_is_filled_in() {
         for language in [Language::Rust, Language::C, Language::JavaScript, Language::Python] {
             let project = Project { language, name: "my-plugin".parse().unwrap() };
             for file in contents::of(language) {

@@ -1,4 +1,5 @@
-//! The command line: options, help, environment variables. Nothing is validated here; `config` does that.
+//! The command line: options, help, environment variables. It validates nothing; `config` does
+//! that.
 
 pub(crate) mod options;
 mod refused;
@@ -81,24 +82,24 @@ enum Verb {
 pub struct Arguments {
     /// The subcommand, if any.
     pub command: Option<Command>,
-    /// The options of serving, with the defaults of those that were not given.
+    /// The options of serving, with defaults for those that were not given.
     pub options: Options,
     /// The options that were given.
     pub given: Vec<Given>,
 }
 
-/// What a subcommand is to do.
+/// The work of a subcommand.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// To say whether serving would begin, and with what.
+    /// Check whether the host would start, and print the configuration.
     Check,
-    /// To ask a host that runs.
+    /// Send a request to a running host.
     Ask(RunningHost, What),
-    /// To say what a plugin is.
+    /// Describe a plugin.
     Inspect(PluginFile),
-    /// To compile a plugin ahead of time.
+    /// Compile a plugin ahead of time.
     Compile(PluginFile),
-    /// To write a project.
+    /// Create a project.
     New(NewProject),
 }
 
@@ -154,21 +155,21 @@ pub struct PluginFile {
     pub guest_memory: String,
 }
 
-/// An option that was given.
+/// A given option.
 #[derive(Clone, Debug)]
 pub struct Given {
     /// Its long name.
     pub name: String,
-    /// The variable by which it was, where it was not typed.
+    /// The variable that set it, unless it was typed.
     pub variable: Option<String>,
 }
 
 impl Arguments {
-    /// Reads the command line, and the environment for what it does not say.
+    /// Parses the command line, and reads the environment for options that it does not set.
     ///
     /// # Errors
     ///
-    /// Where help or the version was asked for, or where an option is unknown or lacks its value.
+    /// If help or the version was requested, an option is unknown, or an option lacks its value.
     pub fn from_process() -> Result<Self, Refused> {
         let mut matches = CommandLine::command().try_get_matches().map_err(Refused)?;
         let given = given(matches.subcommand().map_or(&matches, |(_verb, matches)| matches));
@@ -199,7 +200,7 @@ pub fn definition() -> clap::Command {
     CommandLine::command()
 }
 
-/// What there is where nothing was typed and no variable is set.
+/// The arguments without a command line and without variables.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn nothing_typed() -> Option<Arguments> {
     let matches = CommandLine::command().mut_args(|option| option.env(None::<&str>)).try_get_matches_from([""]);
@@ -207,7 +208,7 @@ pub(crate) fn nothing_typed() -> Option<Arguments> {
     Some(Arguments { command: None, options, given: Vec::new() })
 }
 
-/// The variables of the environment that options have, each with the option's long name.
+/// The environment variables of options, each with the option's long name.
 pub fn variables() -> Vec<(String, String)> {
     let command = CommandLine::command();
     let variables = command.get_arguments().filter_map(|option| Some((option.get_env()?, option.get_long()?)));
@@ -217,7 +218,7 @@ pub fn variables() -> Vec<(String, String)> {
 fn given(matches: &ArgMatches) -> Vec<Given> {
     let command = CommandLine::command();
     let given = command.get_arguments().filter_map(|option| {
-        // Where they are asked for in another verb, there may be no such option.
+        // Another subcommand may not have this option.
         let source =
             matches.ids().find(|id| *id == option.get_id()).and_then(|id| matches.value_source(id.as_str()))?;
         let variable = match source {

@@ -1,4 +1,4 @@
-//! How many connections the descriptor limit leaves room for.
+//! How many connections the descriptor limit allows.
 
 use super::{
     error::Error,
@@ -7,36 +7,38 @@ use super::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{fmt, num::NonZeroU32};
 
-/// Descriptors that are not connections: listeners, epoll, log, pipes, plugin files, what watches these, and what a restart will need.
+/// Descriptors other than connections: listeners, epoll, log, pipes, plugin files and their
+/// watches, and those that a restart needs.
 const RESERVED: u64 = 56;
 
-/// The admin endpoint: itself, what it is accepted from, a copy during a restart, and 32 connections.
+/// The admin endpoint: itself, its accept loop's copy, a copy during a restart, and 32 connections.
 const OF_ADMIN: u64 = 35;
 
-/// What calls of guests that were granted something may hold for a moment: three for each thread that waits, as a rename does.
+/// Descriptors that calls of guests with grants may hold for a moment: three for each waiting
+/// thread, as a rename needs.
 const OF_CALLS: u64 = 3 * 64;
 
-/// For each listener: itself, what it is accepted from, and a copy during a restart.
+/// For each listener: itself, its accept loop's copy, and a copy during a restart.
 const PER_LISTENER: u64 = 3;
 
-/// What the default is where the descriptor limit allows it: far above what a small service meets, and half of what
-/// `vm.max_map_count` bears (65,530 by default; a live guest takes six to eight mappings).
+/// The default, if the descriptor limit allows it: far above the load of a small service, and half
+/// of what `vm.max_map_count` allows (65,530 by default; a live guest takes six to eight mappings).
 const DEFAULT_MAX_CONNECTIONS: u32 = 4096;
 
-/// What is not for connections. Each generation that drains is held by a descriptor.
+/// Descriptors that are not for connections. Each draining generation is held by one.
 pub(super) fn reserved(listeners: usize, max_draining: NonZeroU32, admin: bool) -> u64 {
     RESERVED + if admin { OF_ADMIN } else { 0 } + PER_LISTENER * listeners as u64 + u64::from(max_draining.get())
 }
 
 /// The default is lower than it would be with more descriptors.
 #[derive(Clone, Copy, Debug)]
-pub struct Lowered {
+pub struct ReducedDefault {
     to: u32,
     limit: u64,
     needed: u64,
 }
 
-impl fmt::Display for Lowered {
+impl fmt::Display for ReducedDefault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { to, limit, needed } = self;
         write!(
@@ -47,13 +49,15 @@ impl fmt::Display for Lowered {
     }
 }
 
-/// How many are served at once, and what the default lacks. `granted` is what a guest may hold beside its connection.
+/// The cap of connections, and the reduction of its default, if any. `granted` is the number of
+/// descriptors that a guest may hold beside its connection.
 pub(super) fn max_connections(
     asked: Option<&str>,
     reserved: u64,
     granted: u32,
-) -> Result<(NonZeroU32, Option<Lowered>), Error> {
-    // Where the limits cannot be read or raised there is nothing to check against; accepting backs off when they are met.
+) -> Result<(NonZeroU32, Option<ReducedDefault>), Error> {
+    // If the limits cannot be read or raised, nothing can be checked; the accept loop backs off
+    // when it reaches them.
     let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard),
         Ok((soft, _)) => soft,
@@ -76,8 +80,9 @@ pub(super) fn max_connections(
         None => {
             let fitting = u32::try_from(room).map_or(DEFAULT_MAX_CONNECTIONS, |room| room.min(DEFAULT_MAX_CONNECTIONS));
             let needed = u64::from(DEFAULT_MAX_CONNECTIONS) * each + reserved;
-            let lowered = (fitting < DEFAULT_MAX_CONNECTIONS).then_some(Lowered { to: fitting, limit, needed });
-            NonZeroU32::new(fitting).map(|fitting| (fitting, lowered)).ok_or(Error::NoDescriptors { limit })
+            let reduced_default =
+                (fitting < DEFAULT_MAX_CONNECTIONS).then_some(ReducedDefault { to: fitting, limit, needed });
+            NonZeroU32::new(fitting).map(|fitting| (fitting, reduced_default)).ok_or(Error::NoDescriptors { limit })
         }
     }
 }

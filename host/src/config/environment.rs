@@ -1,11 +1,11 @@
-//! What a process finds where it was started, beside the variables of options: what a service manager, an anchor, a predecessor or a
-//! platform has left for it.
+//! The environment beyond the variables of options: what a service manager, an anchor, a
+//! predecessor or a platform has set.
 
 use super::{error::Error, layers::Layers, program::absolute, supervision::Supervision, value::parse};
 use crate::{
     handoff::{
         start,
-        starter::{self, Order},
+        starter::{self, StartRequest},
     },
     net::{Activation, ActivationError, Bind, Variables},
     system::kernel,
@@ -20,34 +20,34 @@ use std::{
     str::FromStr,
 };
 
-/// The variable by which generations know that there is an anchor. It holds the anchor's process id.
+/// The variable that tells generations about an anchor. It holds the anchor's process id.
 pub const ANCHORED_VARIABLE: &str = "UNINTERRUPTIBLE_ANCHORED_BY";
 
-/// What the anchor needs to know.
+/// The options of an anchor.
 #[derive(Debug)]
 pub struct Launch {
-    /// This program, by the path by which it was started.
+    /// The path by which this program was started.
     pub program: PathBuf,
-    /// The arguments that it was started with.
+    /// The arguments with which it was started.
     pub arguments: Vec<OsString>,
-    /// Where the anchor's own supervisor listens.
+    /// The socket of the anchor's own supervisor.
     pub notify_socket: Option<OsString>,
-    /// How many descriptors the service manager has passed, for the first generation.
+    /// The number of descriptors that the service manager has passed, for the first generation.
     pub passed: usize,
 }
 
-/// Where tests order faults.
+/// The file in which tests inject faults.
 pub(super) const FAULTS_VARIABLE: &str = "UNINTERRUPTIBLE_FAULTS";
 
-/// Where to listen when nothing says where.
+/// The port without any listener configured.
 const DEFAULT_PORT: u16 = 7000;
 
-/// Whether this process is to be the anchor of those that serve, and what it needs to know then. To be asked before any thread
+/// Whether this process is to be the anchor, and its options then. Call this before any thread
 /// exists.
 ///
 /// # Errors
 ///
-/// Where the option has no meaning, or this program cannot be found again.
+/// If the option is not valid, or this program's path cannot be found.
 pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
     let first = process::id() == 1;
     let wanted = match parse("--anchor", &layers.options.anchor).map_err(|error| error.located(&layers.origins))? {
@@ -55,7 +55,7 @@ pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
         Anchored::Always => true,
         Anchored::Never => false,
     };
-    // The first process of all has no anchor above it, whatever its environment says.
+    // Process 1 has no anchor above it, whatever its environment says.
     if !wanted || (is_anchored() && !first) {
         return Ok(None);
     }
@@ -66,7 +66,7 @@ pub fn anchor(layers: &Layers) -> Result<Option<Launch>, Error> {
     Ok(Some(Launch { program, arguments: words.collect(), notify_socket: env::var_os("NOTIFY_SOCKET"), passed }))
 }
 
-/// Whether there is to be an anchor.
+/// Whether this process is to be an anchor.
 pub(super) enum Anchored {
     Auto,
     Always,
@@ -86,22 +86,23 @@ impl FromStr for Anchored {
     }
 }
 
-/// Whether an anchor has started this process, or one that came before it.
+/// Whether an anchor started this process or an earlier generation.
 pub(super) fn is_anchored() -> bool {
     env::var_os(ANCHORED_VARIABLE).is_some()
 }
 
-/// The supervision of this process, where neither an anchor nor a predecessor stands in between.
+/// The supervision of this process, unless an anchor or a predecessor started it.
 pub(super) fn supervision() -> Option<Supervision> {
     let has_predecessor = env::var_os(start::CHANNEL_VARIABLE).is_some();
     if is_anchored() || has_predecessor { None } else { Supervision::of_this() }
 }
 
-/// What the service manager has passed: to this process, or to the anchor that has just started it. To be asked once.
+/// The sockets from the service manager, passed to this process or to the anchor that has just
+/// started it. Call this once.
 ///
 /// # Errors
 ///
-/// Where its variables cannot be understood.
+/// If its variables are not valid.
 pub fn activation() -> Result<Activation, ActivationError> {
     let anchor = env::var(ANCHORED_VARIABLE).ok().and_then(|pid| pid.parse().ok());
     let parent = anchor.filter(|anchor| *anchor == parent_id());
@@ -109,20 +110,22 @@ pub fn activation() -> Result<Activation, ActivationError> {
     Activation::take(&passed_sockets(), &recipients)
 }
 
-/// Whoever reads the environment of this process later must not take them for its own: `start` leaves them out.
+/// Children must not take the sockets for their own: `start` removes the variables from their
+/// environment.
 fn passed_sockets() -> Variables {
     let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
         .map(|name| env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
     Variables { pid, count, names }
 }
 
-/// Where nothing says where to listen: the port that a platform has chosen, or an address that only this machine reaches.
+/// The address without any listener configured: the port that a platform has chosen, or a loopback
+/// address.
 pub(super) fn default_bind() -> Result<Bind, Error> {
     let Some(port) = env::var_os("PORT") else {
         return Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))));
     };
     let port = port.to_string_lossy();
-    // `parse` alone would take a sign.
+    // `parse` alone would accept a sign.
     let number = Some(&*port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
     match number.and_then(|port| port.parse().ok()) {
         Some(port) => Ok(Bind::Tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
@@ -130,30 +133,30 @@ pub(super) fn default_bind() -> Result<Bind, Error> {
     }
 }
 
-/// The descriptor of the channel that a predecessor has left to this process, if it has.
+/// The descriptor of the channel that a predecessor has left to this process, if any.
 ///
-/// Whoever reads the environment of this process later, as its children, must not find it: `start` leaves it out.
+/// Children must not find it: `start` removes the variable from their environment.
 ///
 /// # Errors
 ///
-/// Where the variable names none.
+/// If the variable does not hold a descriptor.
 pub fn handoff_channel() -> Result<Option<RawFd>, Error> {
     let Some(number) = env::var_os(start::CHANNEL_VARIABLE) else { return Ok(None) };
     let parsed = number.to_str().and_then(|number| number.parse().ok()).filter(|number| *number > 2);
     parsed.map(Some).ok_or(Error::Channel(number))
 }
 
-/// What this process is to start for a predecessor, where it is not to serve.
-pub fn starting() -> Option<Order> {
+/// The successor to start for a predecessor, if this process is a starter and is not to serve.
+pub fn starting() -> Option<StartRequest> {
     let mut words = env::args_os();
     words.next().filter(|name| name == starter::NAME)?;
     let line = kernel::inherited(words.next()?.to_str()?.parse().ok()?, |_| true)?;
     let channel = kernel::inherited(handoff_channel().ok()??, |_| true)?;
     let program = PathBuf::from(words.next()?);
-    Some(Order { line: line.into(), channel, program, arguments: words.collect() })
+    Some(StartRequest { line: line.into(), channel, program, arguments: words.collect() })
 }
 
-/// The file in which tests order faults, in builds that have them.
+/// The file in which tests inject faults, in builds that support it.
 pub fn fault_orders() -> Option<PathBuf> {
     env::var_os(FAULTS_VARIABLE).map(PathBuf::from)
 }

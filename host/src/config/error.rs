@@ -1,4 +1,4 @@
-//! A configuration that cannot be served, told so that whoever reads it knows what to change, and where.
+//! Configuration errors, with the place and the change that fixes them.
 
 use super::{
     file::{FileError, Place},
@@ -12,51 +12,51 @@ use crate::{
 };
 use std::{ffi::OsString, fmt::Display, io, path::Path};
 
-/// A configuration that cannot be served, as one line that names the option, the value and the remedy.
+/// Why a configuration cannot be served: one line that names the option, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The gem's way of handing over was asked for.
+    /// The handoff of the Ruby gem was requested.
     #[error(
         "FILE_DESCRIPTOR_SERVER_PATH is the protocol of the gem uninterruptible, which this program does not speak; unset it, and use \
          --handoff-socket and --take-over where the successor is not started by this process"
     )]
     Gem,
-    /// The value that a predecessor should have set is not a descriptor.
+    /// The variable of a predecessor does not hold a descriptor.
     #[error(
         "UNINTERRUPTIBLE_HANDOFF_FD {number}: is not a descriptor; only a host that starts its successor sets it: unset it",
         number = Shown::path(Path::new(.0))
     )]
     Channel(OsString),
-    /// The boot directory is gone, or cannot be named.
+    /// The working directory is gone, or its path cannot be determined.
     #[error("the working directory is unknown ({0}); start in a directory that exists, or set APP_ROOT")]
     Directory(io::Error),
-    /// Whoever started this program gave it no name.
+    /// The program was started without a name.
     #[error("the path of this program is unknown (argv[0] is {0:?}); give --start-command")]
     Program(OsString),
-    /// A host is to be asked, and nothing says where.
+    /// The address of the host to ask is not configured.
     #[error("--admin is missing: give the address that the host was given, or the --config that it is in")]
     NoAdmin,
     /// A required option is missing.
     #[error("--plugin is missing for {0}: name the component to serve, as in --plugin hello.wasm")]
     NoPlugin(Bind),
-    /// A route that no connection can take.
+    /// No connection can take this route.
     #[error(
         "{place}: a [[listener.route]] needs TLS, and {bind} has none: give it a tls-certificate, or remove the route"
     )]
     RouteWithoutTls {
         /// The listener.
         bind: Bind,
-        /// Where the route is written.
+        /// The place of the route in the file.
         place: Place,
     },
-    /// A route that comes too late.
+    /// An earlier route takes every connection of this one.
     #[error(
         "--config {place}: this [[listener.route]] never matches, because the route of {first} takes all of its connections; move it before that route, or remove it"
     )]
     RouteNeverTaken {
-        /// Where it is written.
+        /// The place of this route.
         place: Place,
-        /// Where the other is.
+        /// The place of the earlier route.
         first: Place,
     },
     /// A value does not parse.
@@ -64,42 +64,42 @@ pub enum Error {
     Value {
         /// The option.
         option: &'static str,
-        /// What it was given.
+        /// Its value.
         value: String,
-        /// What it takes.
+        /// The values that it takes.
         remedy: String,
-        /// Where that was written, where it was not typed.
+        /// The place of the value, unless it was typed.
         origin: Option<String>,
     },
-    /// The file is no configuration.
+    /// The file is not valid.
     #[error(transparent)]
     File(FileError),
-    /// A path that cannot be told in a file or on a terminal.
+    /// A path is not text, so that it cannot be written in a file or on a terminal.
     #[error("a path on the command line is not text: with --config, every path must be UTF-8")]
     NotText,
-    /// This program is wrong.
+    /// A bug in this program.
     #[error("a bug in uninterruptible-host: {0}")]
     Bug(String),
-    /// Listeners are asked for in two ways.
+    /// Listeners are configured in two ways.
     #[error("--bind: the configuration file has a [[listener]] for each address; leave --bind out, or add one there")]
     TwoWaysToBind,
-    /// More listeners than can be handed over.
+    /// More listeners than a handoff can carry.
     #[error(
         "--bind: the names of {count} listeners take {bytes} bytes, and {LONGEST_KEYS} can be handed over; bind fewer, or shorter paths"
     )]
     TooManyListeners {
-        /// How many were asked for.
+        /// Their number.
         count: usize,
-        /// What their names take.
+        /// The bytes of their keys.
         bytes: usize,
     },
-    /// TLS options that do not go together.
+    /// TLS options that contradict each other.
     #[error(transparent)]
     Tls(#[from] tls::Unusable),
-    /// Sockets were passed in a way that cannot be understood.
+    /// The variables of passed sockets are not valid.
     #[error(transparent)]
     Activation(#[from] ActivationError),
-    /// No descriptors for any connection.
+    /// No descriptors are left for connections.
     #[error(
         "the descriptor limit of {limit} leaves room for no connection; raise it (ulimit -n 1024, or LimitNOFILE=)"
     )]
@@ -113,15 +113,15 @@ pub enum Error {
          the systemd unit) or ask for fewer"
     )]
     Descriptors {
-        /// What was asked for.
+        /// The configured connections.
         asked: u32,
         /// The hard limit.
         limit: u64,
-        /// What fits.
+        /// The connections that fit.
         room: u64,
-        /// Why a connection takes more than one, where it does.
+        /// Why a connection takes more than one descriptor, if it does.
         each: &'static str,
-        /// What the limit would have to be.
+        /// The limit that the configuration needs.
         needed: u64,
     },
 }
@@ -131,7 +131,7 @@ impl Error {
         Self::Value { option, value: value.to_string(), remedy: remedy.to_string(), origin: None }
     }
 
-    /// With where the value was written, unless that is known already.
+    /// Adds the place of the value, unless it is known already.
     pub(super) fn located(mut self, origins: &Origins) -> Self {
         if let Self::Value { option, origin, .. } = &mut self
             && origin.is_none()

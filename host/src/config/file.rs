@@ -1,7 +1,7 @@
-//! The configuration file: TOML whose keys are the options' long names, and a `[[listener]]` table for each listener that has
-//! options of its own. What is read here has the form of a configuration; whether it means anything is not judged here.
+//! The configuration file: TOML whose keys are the options' long names, and a `[[listener]]` table
+//! for each listener with options of its own. Only its form is checked here, not its meaning.
 
-use super::{cli, layers::ALIKE, paths, slip::Slip};
+use super::{cli, layers::ALIKE, mistake::Mistake, paths};
 use crate::record::secret::{Shown, is_content};
 use std::{fmt, fs, io, ops::Range, path::Path, sync::Arc};
 use toml::{
@@ -10,13 +10,13 @@ use toml::{
 };
 use zeroize::Zeroizing;
 
-/// Far more than thousands of listeners take.
+/// Far more than thousands of listeners take, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) struct File {
-    /// What holds for every listener, and for the process.
+    /// The options of the process and of all listeners.
     pub(super) entries: Vec<Entry>,
     /// The tables of single listeners.
     pub(super) listeners: Vec<Section>,
@@ -27,11 +27,11 @@ pub(super) struct File {
 pub(super) struct Section {
     pub(super) place: Place,
     pub(super) entries: Vec<Entry>,
-    /// The tables of its routes, where it is a listener's.
+    /// The tables of its routes, if it is a listener.
     pub(super) routes: Vec<Self>,
 }
 
-/// A key and what it is given.
+/// A key and its value.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) place: Place,
@@ -50,7 +50,7 @@ pub(super) enum Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     file: Arc<Path>,
-    /// From 1; 0 where it is about the file as a whole.
+    /// From 1; 0 for the file as a whole.
     line: usize,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A file that is no configuration.
+/// A file that is not a valid configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("--config {place}: {problem}")]
 pub struct FileError {
@@ -84,7 +84,7 @@ pub(super) enum Problem {
     #[error("is {0} bytes, and a configuration has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
     #[error("is not valid TOML: {0}")]
-    Syntax(Slip),
+    Syntax(Mistake),
     #[error("{key} is {found}; it takes {takes}")]
     Kind { key: String, found: &'static str, takes: &'static str },
     #[error("{key} has {found} in its list, which takes texts or numbers")]
@@ -107,7 +107,7 @@ pub(super) enum Problem {
     TwoWaysToBind(Place),
 }
 
-/// The table that was probably meant by another name, or what is written in its place.
+/// The table that was probably meant by another name, or the key that takes its place.
 fn instead(key: &str) -> String {
     const LISTENERS: [&str; 8] = ["listener", "server", "servers", "bind", "frontend", "http", "socket", "listen"];
     const ROUTES: [&str; 4] = ["route", "routes", "location", "virtual-host"];
@@ -129,7 +129,7 @@ fn meant_instead(key: &str, near: Option<&str>) -> String {
     }
 }
 
-/// An option and its value as a file has them.
+/// An option and its value in the form of a file.
 fn as_key(option: &str) -> String {
     let (name, value) = option.split_once(' ').unwrap_or((option, ""));
     format!("{name} = {value:?}")
@@ -142,12 +142,12 @@ impl Place {
 }
 
 impl File {
-    /// Reads one.
+    /// Reads a file.
     pub(super) fn read(path: &Path) -> Result<Self, FileError> {
         let whole = Place { file: path.into(), line: 0 };
         let unreadable =
             |error| whole.problem(paths::missing(path, None).map_or(Problem::Unreadable(error), Problem::Missing));
-        // Opening a pipe would wait for its writer.
+        // Opening a pipe would block until it has a writer.
         let found = fs::metadata(path).map_err(unreadable)?;
         if !found.is_file() {
             return Err(whole.problem(Problem::NotAFile));
@@ -158,13 +158,13 @@ impl File {
         Self::parse(&Zeroizing::new(fs::read(path).map_err(unreadable)?), path)
     }
 
-    /// Reads the content of one.
+    /// Parses the content of a file.
     pub(super) fn parse(content: &[u8], path: &Path) -> Result<Self, FileError> {
         let whole = &Place { file: path.into(), line: 0 };
         let text = str::from_utf8(content).map_err(|_not_utf8| whole.problem(Problem::NotText))?;
         // Some editors put a byte order mark first.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        // Found once: a file may have thousands of entries, and each has its line.
+        // Computed once: a file may have thousands of entries, each with its line.
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
         let at = |span: &Range<usize>| {
             let line = ends.partition_point(|end| *end < span.start) + 1;
@@ -172,10 +172,10 @@ impl File {
         };
         let table = DeTable::parse(text).map_err(|error| {
             let place = error.span().map_or_else(|| whole.clone(), |span| at(&span));
-            // The parser's own words may quote the file, in which a secret may stand.
+            // The parser's message may quote the file, which may contain a secret.
             let is_duplicate = error.message() == "duplicate key";
             let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
-            place.problem(Problem::Syntax(if is_duplicate { Slip::Duplicate } else { Slip::of(line) }))
+            place.problem(Problem::Syntax(if is_duplicate { Mistake::Duplicate } else { Mistake::of(line) }))
         })?;
         let mut file = Self { entries: Vec::new(), listeners: Vec::new() };
         for (key, value) in in_order(table.get_ref()) {
@@ -221,7 +221,7 @@ fn sections(
     tables.iter().map(section).collect()
 }
 
-/// As written, so that of several mistakes the first is told.
+/// In the order of the file, so that the first of several mistakes is reported.
 fn in_order<'t>(table: &'t DeTable<'_>) -> impl Iterator<Item = (&'t str, &'t Spanned<DeValue<'t>>)> {
     let mut entries: Vec<_> =
         table.iter().map(|(key, value)| (key.span().start, key.get_ref().as_ref(), value)).collect();

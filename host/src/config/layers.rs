@@ -1,7 +1,8 @@
-//! The layers of a configuration: what was typed wins over the environment, that over the file, and that over the default. A
-//! `[[listener]]` of the file wins over them all, for its listener.
+//! The layers of a configuration: the command line wins over the environment, that over the file,
+//! and that over the default. A `[[listener]]` of the file wins over all of them, for its listener.
 //!
-//! Nothing here knows what an option means: words are laid over words, and where each came from is kept for whoever finds it wrong.
+//! This module does not know the meaning of options: it replaces words by words, and keeps the
+//! origin of each for error messages.
 
 use super::{
     cli::{
@@ -15,21 +16,21 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json};
 use std::{collections::HashMap, fmt, path::Path};
 
-/// How alike two names must be for one to be taken for a slip of the other, of 1 for equal ones.
+/// How similar two names must be for one to be taken for a typo of the other; 1 means equal.
 pub(super) const ALIKE: f64 = 0.8;
 
-/// Every option's word, and where it came from.
+/// The word of every option, and its origin.
 #[derive(Clone, Debug)]
 pub struct Layers {
     typed: Arguments,
-    /// What holds for the process, and for each listener that says nothing else.
+    /// The options of the process, and of each listener that does not override them.
     pub(super) options: Options,
     pub(super) origins: Origins,
-    /// The listeners that have a table of their own.
+    /// The listeners with a table of their own.
     pub(super) listeners: Vec<Listener>,
 }
 
-/// What one `[[listener]]` says, over what holds for all.
+/// The options of one `[[listener]]`, over those of all.
 #[derive(Clone, Debug)]
 pub(super) struct Listener {
     pub(super) bind: String,
@@ -38,7 +39,7 @@ pub(super) struct Listener {
     pub(super) routes: Vec<Route>,
 }
 
-/// What one `[[listener.route]]` says, over what holds for its listener.
+/// The options of one `[[listener.route]]`, over those of its listener.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) place: Place,
@@ -48,7 +49,7 @@ pub(super) struct Route {
     pub(super) origins: Origins,
 }
 
-/// Where the words came from that are no defaults, by the long names of their options.
+/// The origins of words that are not defaults, by the long names of their options.
 #[derive(Clone, Debug)]
 pub(super) struct Origins(HashMap<String, Origin>);
 
@@ -70,7 +71,7 @@ impl fmt::Display for Origin {
 }
 
 impl Origins {
-    /// Where an option's word came from, as `--name` has it; what was typed needs no telling.
+    /// The origin of an option's word; `--name` includes the dashes. `None` for the command line.
     pub(super) fn of(&self, option: &str) -> Option<String> {
         match self.0.get(option.trim_start_matches("--")) {
             None | Some(Origin::CommandLine) => None,
@@ -80,24 +81,24 @@ impl Origins {
 }
 
 impl Origins {
-    /// Whether anybody has given this option.
+    /// Whether this option was given.
     pub(super) fn given(&self, option: &str) -> bool {
         self.0.contains_key(option)
     }
 }
 
 impl Layers {
-    /// Reads the file that is named, if one is, and lays what was typed over it.
+    /// Reads the configuration file, if there is one, and lays the typed options over it.
     ///
     /// # Errors
     ///
-    /// Where it is no configuration.
+    /// If it is not a valid configuration.
     pub fn read(typed: Arguments) -> Result<Self, Error> {
         let file = typed.options.config.as_deref().map(File::read).transpose()?;
         Self::over(file, typed)
     }
 
-    /// As [`Self::read`], of a file with this content.
+    /// As [`Self::read`], for a file with this content.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of(content: &[u8], typed: Arguments) -> Result<Self, Error> {
         let file = File::parse(content, Path::new("host.toml"))?;
@@ -130,8 +131,8 @@ impl Layers {
         Ok(layers)
     }
 
-    /// Reads the file once more. What concerns the process stays as it was; the options for which the file says something else are
-    /// named.
+    /// Reads the file again. Options of the process stay as they were; the result names those that
+    /// differ in the file.
     ///
     /// # Errors
     ///
@@ -147,13 +148,13 @@ impl Layers {
         Ok((Self { options: Options { listener, bind, ..self.options.clone() }, ..fresh }, differing))
     }
 
-    /// Under what was given already.
+    /// Adds the entries beneath the options that were given already.
     fn lay_under(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let (given, entries): (Vec<_>, Vec<_>) =
             entries.iter().cloned().partition(|entry| self.origins.0.contains_key(&entry.key));
-        // Wrong even where it does not count.
+        // Reported even if another layer wins.
         laid(&self.options, &given, Problem::unknown)?;
-        // No file names another: the name of this one is not among the words.
+        // A file cannot name another file: its own name is not among the words.
         let config = self.options.config.take();
         self.options = Options { config, ..laid(&self.options, &entries, Problem::unknown)? };
         self.origins.add(&entries);
@@ -175,7 +176,7 @@ impl Layers {
     }
 }
 
-/// The one word of a key of a file, where it has it. Whatever else the file says does not matter here.
+/// The word of one key of a file, if present. The rest of the file is not checked here.
 pub(super) fn word_of(key: &str, file: &Path) -> Result<Option<String>, Error> {
     taken(&mut File::read(file)?.entries, key, "one text or number")
 }
@@ -200,7 +201,7 @@ fn route(
     Ok(Route { place, server_name, alpn, options, origins })
 }
 
-/// Takes the one word of a key that is no option.
+/// Removes a key that is not an option, and returns its word.
 fn taken(entries: &mut Vec<Entry>, key: &str, takes: &'static str) -> Result<Option<String>, Error> {
     let Some(index) = entries.iter().position(|entry| entry.key == key) else { return Ok(None) };
     let Entry { place, key, value } = entries.remove(index);
@@ -238,12 +239,12 @@ impl Problem {
 pub(super) fn words(options: &impl Serialize) -> Result<Map<String, Json>, Error> {
     match serde_json::to_value(options) {
         Ok(Json::Object(words)) => Ok(words),
-        // The only word that is no text.
+        // Only a path that is not text fails here.
         _ => Err(Error::NotText),
     }
 }
 
-/// The same options with some of their words replaced.
+/// The same options with some words replaced.
 fn laid<T: Serialize + DeserializeOwned>(
     options: &T,
     entries: &[Entry],
@@ -264,7 +265,8 @@ fn laid<T: Serialize + DeserializeOwned>(
 }
 
 impl Value {
-    /// As the word of an option that has had another one; what that takes, where it cannot be.
+    /// This value as the word of an option in place of another; or an error that says what the
+    /// option takes.
     fn instead_of(&self, word: &Json) -> Result<Json, &'static str> {
         match (word, self) {
             (Json::Array(_), Self::List(words)) => Ok(words.clone().into()),
@@ -273,7 +275,7 @@ impl Value {
             (Json::Bool(_), Self::Switch(on)) => Ok((*on).into()),
             (Json::Bool(_), _) => Err("true or false"),
             (_, Self::Word(word)) => Ok(word.clone().into()),
-            // Options that take the words.
+            // Options that take lists.
             (_, Self::Switch(on)) => Ok(on.to_string().into()),
             (_, Self::List(_)) => Err("one text or number"),
         }

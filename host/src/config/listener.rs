@@ -1,4 +1,4 @@
-//! The listeners as they were meant: where each listens, who may connect, and what serves a connection.
+//! The resolved listeners: their addresses, the rules for their peers, and their plugins.
 
 use super::{
     cli::options::{HandlerOptions, ListenerOptions},
@@ -19,57 +19,58 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 
-/// What the listeners' keys may take, in bytes: they go into one message of a handoff, which has room for 32 KiB.
+/// The most bytes that the listeners' keys may take together. One message of a handoff carries them
+/// all, and has room for 32 KiB.
 pub(super) const LONGEST_KEYS: usize = 28 << 10;
 
-/// One listener, and what connections get there.
+/// One listener, and the service of its connections.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Where it listens.
+    /// Its address.
     pub bind: Bind,
-    /// Its name, by which it is handed over.
+    /// Its key, under which it is handed over.
     pub key: Key,
-    /// Who may connect.
+    /// The rules for its peers.
     pub policy: Policy,
-    /// How connections are encrypted, where they are.
+    /// Its TLS settings, if connections are encrypted.
     pub tls: Option<tls::Settings>,
-    /// How long a connection may last.
+    /// The timeouts of a connection.
     pub timeouts: Timeouts,
-    /// What serves them.
+    /// The handler of its connections.
     pub handler: Handler,
-    /// What serves some of them instead: the first that is for a connection.
+    /// The routes: the first that matches a connection serves it.
     pub routes: Vec<Route>,
 }
 
-/// A plugin, and what its guests get.
+/// A plugin, and the grants and limits of its guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
-    /// Its file.
+    /// The plugin's file.
     pub plugin: PathBuf,
-    /// What that must be.
+    /// The digest that the file must have.
     pub plugin_sha256: Option<Digest>,
-    /// What kind it is taken for; `None` for the first that it is.
+    /// Its kind; `None` for the first kind that matches.
     pub plugin_kind: Option<Kind>,
-    /// What its guests are granted.
+    /// The grants of its guests.
     pub grants: Grants,
-    /// When one starts.
+    /// When a guest starts.
     pub guest_start: GuestStart,
-    /// What one may use.
+    /// The limits of a guest.
     pub limits: Limits,
 }
 
-/// A handler for the connections that ask for it in their TLS handshake.
+/// A handler for the connections that match its server name and protocol.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// The server name that they ask for, where that matters.
+    /// The server name from the TLS handshake, if it matters.
     pub server_name: Option<tls::ServerName>,
-    /// The application protocol that was agreed upon, where that matters.
+    /// The negotiated application protocol, if it matters.
     pub alpn: Option<tls::Protocol>,
-    /// What serves them.
+    /// The handler of these connections.
     pub handler: Handler,
 }
 
-/// Those that have a table in the file, or else those of the addresses that are given for all.
+/// The listeners with a table in the file, or else one for each address that was given.
 pub(super) fn listeners(layers: &Layers) -> Result<Vec<Listener>, Error> {
     const NONE: &[RouteLayer] = &[];
     let alike = |bind| (bind, &layers.options.listener, &layers.origins, NONE);
@@ -128,7 +129,7 @@ fn listener(
         layers.iter().map(|layer| route(&bind, tls.as_ref(), layer).map_err(|error| error.located(&layer.origins)));
     let routes: Vec<Route> = routes.collect::<Result<_, _>>()?;
     for (index, route) in routes.iter().enumerate() {
-        // The first that is for a connection serves it.
+        // The first route that matches a connection serves it.
         if let Some(first) = routes[..index].iter().position(|earlier| earlier.covers(route)) {
             let (place, first) = (layers[index].place.clone(), layers[first].place.clone());
             return Err(Error::RouteNeverTaken { place, first });
@@ -159,7 +160,7 @@ fn handler(bind: &Bind, options: &HandlerOptions) -> Result<Handler, Error> {
     })
 }
 
-/// The error about a variable names it, and does not repeat text that may be its value.
+/// An error about a variable names it, and does not repeat its value.
 fn without_value(error: Error) -> Error {
     let Error::Value { option, value, remedy, .. } = error else { return error };
     let is_name = |text: &str| text.chars().all(|character| character.is_ascii_uppercase() || character == '_');
@@ -172,7 +173,7 @@ fn without_value(error: Error) -> Error {
     Error::value(option, shown, remedy)
 }
 
-/// Only one that a connection can ask for: what never applies is a mistake.
+/// Only a route that a connection can take: one that never applies is a mistake.
 fn route(bind: &Bind, tls: Option<&tls::Settings>, layer: &RouteLayer) -> Result<Route, Error> {
     let Some(tls) = tls else {
         return Err(Error::RouteWithoutTls { bind: bind.clone(), place: layer.place.clone() });
@@ -213,7 +214,7 @@ fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
     Ok(Policy { rules, proxies, most_per_ip })
 }
 
-/// None where a listener says that it has no certificate, whatever the others have.
+/// `None` if the listener says that it has no certificate, whatever the others have.
 fn encryption(options: &ListenerOptions, origins: &Origins) -> Result<Option<tls::Settings>, Error> {
     if options.tls_certificate.is_empty() && origins.given("tls-certificate") {
         return Ok(None);
@@ -232,7 +233,7 @@ fn encryption(options: &ListenerOptions, origins: &Origins) -> Result<Option<tls
 }
 
 impl Route {
-    /// Whether it is for every connection that the other is for.
+    /// Whether it matches every connection that the other one matches.
     fn covers(&self, other: &Self) -> bool {
         let by_name = match (&self.server_name, &other.server_name) {
             (Some(own), Some(others)) => own.includes(others),
@@ -243,17 +244,17 @@ impl Route {
 }
 
 impl Listener {
-    /// Everything that may serve a connection.
+    /// Every handler of the listener.
     pub fn handlers(&self) -> impl Iterator<Item = &Handler> {
         [&self.handler].into_iter().chain(self.routes.iter().map(|route| &route.handler))
     }
 
-    /// The files that it is made of, with the options that name them.
+    /// The files of the listener, with the options that name them.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.handlers().flat_map(Self::files_of).chain(self.tls_files())
     }
 
-    /// Those of one of its handlers.
+    /// The files of one of its handlers.
     pub(super) fn files_of(handler: &Handler) -> impl Iterator<Item = (&'static str, &Path)> {
         let Grants { environment, directories, .. } = &handler.grants;
         let secrets = environment.iter().filter_map(|variable| Some(("--guest-env", variable.file()?)));
@@ -261,7 +262,7 @@ impl Listener {
         [("--plugin", handler.plugin.as_path())].into_iter().chain(secrets).chain(directories)
     }
 
-    /// Those of its TLS.
+    /// The files of its TLS settings.
     pub(super) fn tls_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.tls.iter().flat_map(tls::Settings::files)
     }

@@ -1,5 +1,5 @@
-//! What was meant: every option parsed into a type that needs no further check. The only room that reads the
-//! environment (clap reads the variables that `cli` names, this module the rest).
+//! The resolved configuration: every option as a type that needs no further check. Only this room
+//! reads the environment: clap reads the variables that `cli` names, this module reads the rest.
 
 pub mod cli;
 mod descriptors;
@@ -8,25 +8,25 @@ mod error;
 mod file;
 mod layers;
 mod listener;
+mod mistake;
 mod paths;
 mod printed;
 mod program;
 pub mod project;
-mod slip;
-mod slips;
 mod subcommand;
 mod supervision;
+mod unread_variables;
 mod value;
 
-pub use descriptors::Lowered;
+pub use descriptors::ReducedDefault;
 pub use environment::{ANCHORED_VARIABLE, Launch, activation, anchor, fault_orders, handoff_channel, starting};
 pub use error::Error;
 pub use file::{FileError, Place};
 pub use layers::Layers;
 pub use listener::{Handler, Listener, Route};
-pub use slips::slips;
 pub use subcommand::{Asking, Looking, What, asking, project};
 pub use supervision::Supervision;
+pub use unread_variables::unread_variables;
 
 use self::{
     environment::{Anchored, is_anchored, supervision},
@@ -51,79 +51,81 @@ use std::{
     time::Duration,
 };
 
-/// More threads than any machine that this runs on has processors.
+/// More threads than any supported machine has processors.
 const MOST_WORKERS: u32 = 1024;
 
 /// The resolved configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// What it was resolved from, to be resolved anew.
+    /// The layers it was resolved from, for a reload.
     pub layers: Layers,
-    /// What to listen on, and what connections get there; never empty.
+    /// The listeners with their services; never empty.
     pub listeners: Vec<Listener>,
-    /// How many sockets a service manager has passed.
+    /// The number of sockets that a service manager has passed.
     pub passed: usize,
-    /// Where compiled plugins are kept; `None` where they are not.
+    /// The directory of compiled plugins; `None` to keep none.
     pub cache_dir: Option<PathBuf>,
     /// Whether plugins of WASI 0.3 are served.
     pub wasi_0_3: Wasi03,
-    /// Whether a plugin whose file changes is reloaded.
+    /// Whether a plugin is reloaded when its file changes.
     pub watch: bool,
-    /// The kernel's queue for each listener.
+    /// The listen queue of each listener.
     pub backlog: u32,
-    /// Connections served at once.
+    /// Most connections at once.
     pub max_connections: NonZeroU32,
-    /// Where that is less than the default, and nobody has asked for it.
-    pub lowered: Option<Lowered>,
+    /// The reduced default of that, if descriptors allow fewer and no value was given.
+    pub reduced_default: Option<ReducedDefault>,
     /// Threads that serve connections.
     pub workers: NonZeroU32,
     /// How long a graceful shutdown waits.
     pub drain_timeout: Duration,
-    /// How the service passes from one process to the next.
+    /// The options of a hot restart.
     pub handoff: Handoff,
-    /// Whom to become once everything is bound.
+    /// The user to change to once everything is bound.
     pub identity: Option<Identity>,
-    /// Where operators ask and order.
+    /// The admin endpoint.
     pub admin: Option<admin::Address>,
-    /// The file that names the process that serves, by its absolute path.
+    /// The absolute path of the pidfile.
     pub pidfile: Option<PathBuf>,
-    /// Where the supervisor wants to be told how the service is.
+    /// The notification socket of the supervisor.
     pub notify_socket: Option<OsString>,
-    /// A supervision under which the service would end with this process, so that it cannot be restarted hot.
+    /// A supervision that would end the service with this process, so that it cannot be restarted
+    /// hot.
     pub supervision: Option<Supervision>,
-    /// Whether an anchor wants to be told how this process ends.
+    /// Whether an anchor needs to know the exit code of this process.
     pub anchored: bool,
-    /// What is logged, and how.
+    /// The log settings.
     pub log: log::Options,
 }
 
-/// How the service passes from one process to the next.
+/// The options of a hot restart.
 #[derive(Clone, Debug)]
 pub struct Handoff {
-    /// What starts a successor.
+    /// The command that starts a successor.
     pub start: StartCommand,
-    /// How long it may take to get ready.
+    /// How long a successor may take to get ready.
     pub ready_timeout: Duration,
-    /// How long its predecessor can take over again; zero is off.
+    /// How long the predecessor can serve again; zero disables the window.
     pub rollback_window: Duration,
-    /// How long a predecessor may serve what it had accepted.
+    /// How long a predecessor may serve its open connections.
     pub drain_timeout: Option<Duration>,
-    /// Earlier generations that may drain at once.
+    /// Most earlier generations that may drain at once.
     pub max_draining: NonZeroU32,
-    /// Where successors ask that are no children of this process.
+    /// The socket for successors that this process did not start.
     pub socket: Option<SocketPath>,
-    /// Where to ask for the service.
+    /// The socket of the process to take over from.
     pub take_over: Option<SocketPath>,
 }
 
 impl Config {
-    /// Turns what was typed into what was meant, where a service manager has `passed` so many sockets.
+    /// Resolves the layers, if a service manager has `passed` this many sockets.
     ///
-    /// Raises the soft limit of descriptors to the hard one, since the default of 1,024 serves nobody.
+    /// Raises the soft limit of descriptors to the hard one, since the usual default of 1,024 is
+    /// too low for a server.
     ///
     /// # Errors
     ///
-    /// The first value that cannot be served.
+    /// The first value that is not valid.
     pub fn resolve(layers: Layers, passed: usize) -> Result<Self, Error> {
         if env::var_os("FILE_DESCRIPTOR_SERVER_PATH").is_some() {
             return Err(Error::Gem);
@@ -167,7 +169,7 @@ impl Config {
             .max()
             .unwrap_or_default();
         let reserved = descriptors::reserved(listeners.len() + passed, max_draining, options.admin.is_some());
-        let (max_connections, lowered) =
+        let (max_connections, reduced_default) =
             descriptors::max_connections(options.max_connections.as_deref(), reserved, granted)?;
         Ok(Self {
             layers: layers.clone(),
@@ -178,7 +180,7 @@ impl Config {
             watch: options.watch,
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
             max_connections,
-            lowered,
+            reduced_default,
             workers: match options.workers {
                 Some(count) => match parse::<Count>("--workers", &count)?.0 {
                     workers if workers.get() <= MOST_WORKERS => workers,
@@ -237,7 +239,7 @@ impl Config {
         self.listeners.iter().flat_map(Listener::handlers).map(|handler| handler.plugin.as_path())
     }
 
-    /// What the connections of each listener are to get.
+    /// The plan of each listener.
     pub fn plans(&self) -> Vec<Plan> {
         let route = |route: &Route| service::Route {
             server_name: route.server_name.clone(),
@@ -255,7 +257,7 @@ impl Config {
         self.listeners.iter().map(plan).collect()
     }
 
-    /// How a handler's plugin is to be loaded.
+    /// The source of a handler's plugin.
     fn source(&self, handler: &Handler) -> Source {
         Source {
             path: handler.plugin.clone(),
@@ -270,24 +272,24 @@ impl Config {
         }
     }
 
-    /// What its listeners are to get by the file as it is now; and the names of the options of the process that have other values
-    /// there, which only a restart changes.
+    /// The listeners by the current file, and the names of the process options that differ in it.
+    /// Only a restart changes those.
     ///
     /// # Errors
     ///
     /// As [`Self::resolve`].
     pub fn again(&self) -> Result<(Self, Vec<String>), Error> {
         let (mut layers, differing) = self.layers.again()?;
-        // What is loaded has to bear as many connections as this process accepts.
+        // The plugins must support as many connections as this process accepts.
         layers.options.max_connections = Some(self.max_connections.to_string());
         Ok((Self::resolve(layers, self.passed)?, differing))
     }
 
-    /// As a file that says the same.
+    /// The configuration as an equivalent file.
     ///
     /// # Errors
     ///
-    /// Where a word is no text.
+    /// If a word is not text.
     pub fn as_file(&self) -> Result<String, Error> {
         let cache = self.cache_dir.as_ref().map_or_else(|| "none".into(), |path| path.to_string_lossy().into_owned());
         let binds: Vec<String> = self.listeners.iter().map(|listener| listener.bind.to_string()).collect();
@@ -300,7 +302,8 @@ impl Config {
     }
 }
 
-/// The endpoint and the clients have an address each: the system would say that another process listens there.
+/// The endpoint and the listeners need different addresses. The system would report that another
+/// process listens there.
 fn apart_from(admin: &admin::Address, listeners: &[Listener]) -> Result<(), Error> {
     let Some(key) = admin.key() else { return Ok(()) };
     match listeners.iter().find(|listener| listener.key == key || listener.key.contradicts(&key)) {
@@ -325,7 +328,7 @@ fn socket_path(option: &'static str, path: Option<String>) -> Result<Option<Sock
     path.map(|path| parse(option, &path)).transpose()
 }
 
-/// By its absolute path, since a successor may start in another directory.
+/// The absolute path, since a successor may start in another directory.
 fn file(option: &'static str, path: Option<PathBuf>, example: &str) -> Result<Option<PathBuf>, Error> {
     match path {
         Some(path) if path.is_relative() && !path.as_os_str().is_empty() => {

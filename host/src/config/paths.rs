@@ -1,10 +1,10 @@
-//! Paths that lead nowhere because of how they are written: a shell would have expanded them, or they are relative to another
-//! directory than was thought.
+//! Paths that lead nowhere because of how they are written: a shell would have expanded them, or
+//! they are relative to another directory than expected.
 
 use super::{Config, error::Error, layers::Origins, listener::Listener, program::boot_directory};
 use std::{io::ErrorKind, path::Path};
 
-/// Finds the first such path. Other faults of a file are reported by the code that reads it.
+/// Finds the first such path. The code that reads a file reports its other faults.
 pub(super) fn check(config: &Config) -> Result<(), Error> {
     let layers = &config.layers;
     for (index, listener) in config.listeners.iter().enumerate() {
@@ -16,7 +16,8 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
         });
         let own = Listener::files_of(&listener.handler).chain(listener.tls_files()).map(|file| (origins, file));
         for (origins, (option, path)) in own.chain(of_routes) {
-            // Of an absolute path only the place where it is written is not known to what reads it.
+            // For an absolute path, only the origin of the option is missing where the file is
+            // read.
             let written = origins.of(option).is_some() && option != "--guest-dir";
             let must = if path.is_relative() || written { Must::Exist } else { Must::Nothing };
             leads_somewhere(option, path, must, origins, config.file())?;
@@ -34,9 +35,9 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
 /// The condition that a path must meet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Must {
-    /// There.
+    /// It exists.
     Exist,
-    /// It will be made, or the code that reads it reports that it is missing.
+    /// It will be created, or the code that reads it reports that it is missing.
     Nothing,
 }
 
@@ -61,7 +62,8 @@ fn is_unexpanded(path: &Path) -> bool {
     text.starts_with(['~', '%']) || text.split('/').any(|part| part.starts_with('$'))
 }
 
-/// Why nothing is there, if nothing is. `file` is the configuration beside which it may have been meant.
+/// Why the path does not exist, if it does not. `file` is the configuration file next to which it
+/// may have been meant.
 pub(super) fn missing(path: &Path, file: Option<&Path>) -> Option<String> {
     let error = path.symlink_metadata().err().map(|error| error.kind());
     if !matches!(error, Some(ErrorKind::NotFound | ErrorKind::InvalidFilename)) {

@@ -1,4 +1,4 @@
-//! A resolved configuration as a file that says the same, with where each word came from beside it.
+//! A resolved configuration as an equivalent file, with the origin of each word in a comment.
 
 use super::{
     error::Error,
@@ -9,21 +9,21 @@ use serde_json::{Map, Value as Json};
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Where a comment begins, in columns: most lines are shorter.
+/// The column of comments: most lines are shorter.
 const COMMENT: usize = 48;
 
 impl Layers {
-    /// The file. `found` are the words of options that nobody gave and whose defaults were found out.
+    /// The file. `found` are computed defaults of options that were not given.
     ///
     /// # Errors
     ///
-    /// Where a word is no text.
+    /// If a word is not text.
     pub(super) fn as_file(&self, found: impl IntoIterator<Item = (&'static str, Json)>) -> Result<String, Error> {
         let mut process = words(&self.options)?;
         process.extend(found.into_iter().map(|(name, word)| (name.to_owned(), word)));
         let of_all = words(&self.options.listener)?;
         if !self.listeners.is_empty() {
-            // Each listener says its own.
+            // Each listener prints its own.
             process.retain(|name, _| name != "bind" && !of_all.contains_key(name));
         }
         let mut text = lines(&process, &self.origins)?;
@@ -65,7 +65,8 @@ fn line(name: &str, word: &Json) -> Result<String, Error> {
     Ok(table.to_string().trim_end().to_owned())
 }
 
-/// The word, or in its place a note where it looks like the content of a file: a key, say, in the variable for a path.
+/// The word, or a note if it looks like the content of a file: for example a key in the variable
+/// for a path.
 fn without_content(word: &Json) -> Json {
     match word {
         Json::String(text) => Shown::bare(Path::new(text)).to_string().into(),

@@ -1,4 +1,5 @@
-//! By what name this program was started, from where, and so how a successor is.
+//! The name and directory by which this program was started, and from them the command for a
+//! successor.
 
 use super::error::Error;
 use crate::handoff::start::StartCommand;
@@ -10,8 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What starts a successor: as handoff.md says, this program by the path by which it was started, symbolic links and all, so that a
-/// link that points to another release by then starts that one.
+/// The command for a successor: this program by the path by which it was started, symbolic links
+/// included. A link that points to another release by then starts that one (docs/restart.md).
 pub(super) fn start_command(words: Option<&str>) -> Result<StartCommand, Error> {
     let directory = match env::var_os("APP_ROOT") {
         Some(root) => app_root(root.into())?,
@@ -42,7 +43,8 @@ pub(super) fn start_command(words: Option<&str>) -> Result<StartCommand, Error> 
     Ok(StartCommand { program, arguments, directory })
 }
 
-/// Where every generation after this one begins: none that is told only when it is needed.
+/// The directory in which every later generation starts. It is checked now, not only when it is
+/// needed.
 fn app_root(root: PathBuf) -> Result<PathBuf, Error> {
     let wrong = if root.is_relative() {
         "is no absolute path"
@@ -58,14 +60,15 @@ fn app_root(root: PathBuf) -> Result<PathBuf, Error> {
     ))
 }
 
-/// The boot directory by the path by which it was entered, where the shell has told that.
+/// The working directory by the path through which it was entered, if the shell provides that.
 pub(super) fn boot_directory() -> io::Result<PathBuf> {
     let real = env::current_dir()?;
-    let told = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
-    Ok(told.filter(|told| told.canonicalize().is_ok_and(|told| told == real)).unwrap_or(real))
+    let pwd = env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
+    Ok(pwd.filter(|pwd| pwd.canonicalize().is_ok_and(|pwd| pwd == real)).unwrap_or(real))
 }
 
-/// The path of a program as a shell finds it, links not followed: neither its own nor those of the boot directory.
+/// The absolute path of a program as a shell finds it. Neither its links nor those of the directory
+/// are resolved.
 pub(super) fn absolute(name: &Path) -> Option<PathBuf> {
     let base = boot_directory().ok()?;
     if name.components().count() > 1 || name.starts_with(".") {
@@ -77,7 +80,7 @@ pub(super) fn absolute(name: &Path) -> Option<PathBuf> {
     env::split_paths(&places).map(|place| base.join(place).join(name)).find(executable)
 }
 
-/// A command line as it was typed, less `--take-over`: the successor is given what that would ask for.
+/// A typed command line without `--take-over`: the successor inherits its channel instead.
 pub(super) fn without_take_over(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     while let Some(word) = words.next() {

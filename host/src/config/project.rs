@@ -1,8 +1,8 @@
-//! A project for a plugin, as `new` is asked for it.
+//! The request for a new project, from `new`.
 
 use std::str::FromStr;
 
-/// What handlers can be begun in.
+/// The languages of project handlers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     /// Rust.
@@ -33,10 +33,10 @@ impl FromStr for Language {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(pub(crate) String);
 
-/// The longest name that is sure to fit into the names of files.
+/// The longest name that fits into every file name.
 const LONGEST_NAME: usize = 64;
 
-/// What Rust keeps for itself, in names of packages.
+/// Rust keywords, which are not valid names of packages.
 const TAKEN: [&str; 51] = [
     "abstract",
     "alloc",
@@ -111,12 +111,12 @@ impl FromStr for Name {
     }
 }
 
-/// A project that is to be.
+/// A project to create.
 #[derive(Clone, Debug)]
 pub struct Project {
-    /// What its handler is written in.
+    /// The language of its handler.
     pub language: Language,
-    /// How it is called.
+    /// Its name.
     pub name: Name,
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_that_every_tool_takes() {
+    fn project_names_are_valid_in_every_tool() {
         for name in ["hello", "my-plugin", "a2", &"x".repeat(LONGEST_NAME)] {
             assert!(name.parse::<Name>().is_ok(), "{name}");
         }

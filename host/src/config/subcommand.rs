@@ -1,4 +1,4 @@
-//! What the subcommands were asked for.
+//! The resolved subcommands.
 
 use super::project::Project;
 use super::{
@@ -14,33 +14,33 @@ use crate::{
 };
 use std::{fmt, path::PathBuf, time::Duration};
 
-/// What is asked of a host, and where.
+/// A request to a running host.
 #[derive(Debug)]
 pub struct Asking {
-    /// Where.
+    /// The admin endpoint.
     pub address: Address,
-    /// What.
+    /// The request.
     pub what: What,
-    /// How long the answer may take.
+    /// The timeout of the answer.
     pub timeout: Duration,
 }
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// How it is, in words.
+    /// The status, as text.
     Status,
-    /// How it is, as it says so itself.
+    /// The status, as JSON.
     StatusAsJson,
-    /// A restart, and whether the successor serves.
+    /// A restart, until the successor serves.
     Restart,
-    /// A restart, and whether its window is over.
+    /// A restart, until its window is over.
     RestartUntilSettled,
-    /// The predecessor again.
+    /// A rollback to the predecessor.
     Rollback,
-    /// A reload, and whether it took effect.
+    /// A reload, with its outcome.
     Reload,
-    /// The end.
+    /// A graceful stop.
     Stop,
 }
 
@@ -56,11 +56,11 @@ impl fmt::Display for What {
     }
 }
 
-/// Where a host that runs is asked: at the address that is given, or that its configuration file has.
+/// The request to a running host, at the given address or the one in its configuration file.
 ///
 /// # Errors
 ///
-/// Where neither says where, or the address is none.
+/// If neither names an address, or the address is not valid.
 pub fn asking(host: RunningHost, what: What) -> Result<Asking, Error> {
     let timeout = duration("--timeout", &host.timeout)?;
     let uri = match (host.admin, &host.config) {
@@ -72,27 +72,27 @@ pub fn asking(host: RunningHost, what: What) -> Result<Asking, Error> {
     Ok(Asking { address, what, timeout })
 }
 
-/// What is to be known for looking at a plugin.
+/// The options for inspecting or compiling a plugin.
 #[derive(Debug)]
 pub struct Looking {
     /// The plugin's file.
     pub plugin: PathBuf,
-    /// What it is taken for; `None` for the first kind that it is.
+    /// Its kind; `None` for the first kind that matches.
     pub plugin_kind: Option<Kind>,
-    /// Where compiled plugins are kept; `None` where they are not.
+    /// The directory of compiled plugins; `None` to keep none.
     pub cache_dir: Option<PathBuf>,
     /// Whether plugins of WASI 0.3 would be served.
     pub wasi_0_3: Wasi03,
-    /// Bytes of memory a guest would have.
+    /// The memory of a guest, in bytes.
     pub guest_memory: usize,
 }
 
 impl Looking {
-    /// Turns what was typed into what was meant.
+    /// Resolves the typed options.
     ///
     /// # Errors
     ///
-    /// The first value that has no meaning.
+    /// The first value that is not valid.
     pub fn resolve(file: PluginFile) -> Result<Self, Error> {
         Ok(Self {
             plugin: file.plugin,
@@ -104,11 +104,11 @@ impl Looking {
     }
 }
 
-/// A project that is to be written.
+/// The project to create.
 ///
 /// # Errors
 ///
-/// Where its language or its name is none.
+/// If its language or its name is not valid.
 pub fn project(asked: &NewProject) -> Result<Project, Error> {
     Ok(Project { language: parse("--lang", &asked.lang)?, name: parse("new", &asked.name)? })
 }

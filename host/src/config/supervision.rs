@@ -1,12 +1,13 @@
 //! The process that started this one, and whether the service ends when this process does.
 //!
-//! A hot restart replaces the process. A supervisor that follows one process id, and learns of no other, takes that for the end of
-//! the service: it ends the container, or starts the service a second time. An anchor keeps the id for such a supervisor.
+//! A hot restart replaces the process. A supervisor that follows one process id takes that for the
+//! end of the service: it stops the container, or starts the service a second time. An anchor keeps
+//! the id for such a supervisor.
 
 use std::{env, fmt, fs, os::unix::process::parent_id, process};
 
-/// Programs that supervise their direct child, by the name in `/proc/PID/comm`, which the kernel cuts after 15 bytes. A supervisor
-/// that is process 1 needs no name here.
+/// Programs that supervise their direct child, by the name in `/proc/PID/comm`, which the kernel
+/// truncates to 15 bytes. A supervisor that is process 1 needs no entry here.
 const SUPERVISORS: [&str; 16] = [
     "catatonit",
     "circusd",
@@ -31,7 +32,8 @@ const SUPERVISORS: [&str; 16] = [
 pub enum Supervision {
     /// This is process 1, and its pid namespace (its container) ends with it.
     FirstProcess,
-    /// The parent is outside of the pid namespace, as that of the main process of a container that shares its namespace with others.
+    /// The parent is outside the pid namespace, as for the main process of a container that shares
+    /// its namespace with others.
     Outside,
     /// The parent supervises this very process.
     Parent {
@@ -43,8 +45,9 @@ pub enum Supervision {
 }
 
 impl Supervision {
-    /// The supervision of a process that was neither started by an anchor nor by a predecessor. `None` where nothing is known to
-    /// depend on its process id: it was started from a shell, or its service manager follows the main process.
+    /// The supervision of a process that neither an anchor nor a predecessor started. `None` if
+    /// nothing is known to depend on its process id: a shell started it, or its service manager
+    /// follows the main process.
     pub(super) fn of_this() -> Option<Self> {
         let parent = parent_id();
         let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();

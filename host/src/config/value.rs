@@ -1,4 +1,5 @@
-//! Words turned into values: counts, times, sizes. Each refusal names the option, the word and what it takes.
+//! Converts words to values: counts, times, sizes. Each error names the option, the word and the
+//! values that it takes.
 
 use super::error::Error;
 use crate::component::Kind;
@@ -8,10 +9,11 @@ pub(super) fn parse<T: FromStr<Err: Display>>(option: &'static str, text: &str) 
     text.parse().map_err(|remedy| Error::value(option, text, remedy))
 }
 
-/// Variables, arguments, directories and places to connect to, of each: every guest that asks gets them all.
+/// Most variables, arguments, directories and addresses, of each kind: every guest that asks gets
+/// them all.
 const MOST_GRANTS: usize = 256;
 
-/// Parses each value; what they name, where they name something, must differ.
+/// Parses each value. Values with a name must have different names.
 pub(super) fn distinct<T: FromStr<Err: Display>>(
     option: &'static str,
     texts: &[String],
@@ -21,7 +23,7 @@ pub(super) fn distinct<T: FromStr<Err: Display>>(
     for text in texts {
         let value: T = parse(option, text)?;
         if values.iter().any(|earlier| !name(earlier).is_empty() && name(earlier) == name(&value)) {
-            // Not the whole of it: it may be a secret.
+            // Only the name: the value may be a secret.
             return Err(Error::value(option, name(&value), "is given a second time; give it once"));
         }
         values.push(value);
@@ -32,7 +34,7 @@ pub(super) fn distinct<T: FromStr<Err: Display>>(
     Ok(values)
 }
 
-/// What several values of one option are together.
+/// Several values of one option, combined.
 pub(super) fn parse_all<T: FromStr<Err: Display> + FromIterator<T>>(
     option: &'static str,
     values: &[String],
@@ -51,7 +53,7 @@ impl FromStr for Count {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Bounded by what the runtime counts with, far beyond what a machine can hold.
+        // Limited by the counters of the runtime, far beyond the capacity of a machine.
         match text.parse() {
             Ok(count @ 1..=1_000_000) => NonZeroU32::new(count).map(Self).ok_or("is not a count"),
             _ => Err("is not a whole number from 1 to 1000000"),
@@ -61,7 +63,7 @@ impl FromStr for Count {
 
 pub(super) fn duration(option: &'static str, text: &str) -> Result<Duration, Error> {
     const REMEDY: &str = "is not a time with its unit, as in 500ms, 30s or 5m";
-    // A year is longer than any process here lives, and keeps every deadline far from overflow.
+    // A year is longer than any process lives here, and keeps every deadline far from overflow.
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err(Error::value(option, text, "is zero; give at least 1ms")),
@@ -81,7 +83,7 @@ pub(super) fn optional_duration(option: &'static str, text: &str) -> Result<Opti
     }
 }
 
-/// `None` for the first that the plugin is.
+/// `None` for the first kind that the plugin matches.
 pub(super) fn plugin_kind(text: &str) -> Result<Option<Kind>, Error> {
     if text == "auto" { Ok(None) } else { parse("--plugin-kind", text).map(Some) }
 }
@@ -94,7 +96,7 @@ pub(super) fn size(option: &'static str, text: &str) -> Result<usize, Error> {
     }
 }
 
-/// `None` for what suits the plugin, the memory that there is and the number of connections.
+/// `None` to choose by the plugin, the available memory and the number of connections.
 pub(super) fn kept_memory(text: &str) -> Result<Option<usize>, Error> {
     const OPTION: &str = "--guest-memory-kept";
     match bytes(OPTION, text) {

@@ -1,5 +1,6 @@
-//! The accept loop: counts a connection before anything is spawned for it, holds back at the cap, survives every error
-//! that `accept` can give, and retires its listener without losing what is queued there.
+//! The accept loop. It counts a connection before it spawns a task for it, stops accepting at the
+//! cap, survives every error of `accept`, and retires its listener without losing queued
+//! connections.
 
 use super::{
     drain::{Connections, Slot},
@@ -14,54 +15,59 @@ use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 use tokio::time;
 use tracing::{debug, info, warn};
 
-/// How long it must have been quiet at a listener whose queue was once too short. Peers that take themselves for connected since
-/// then send again after 0.2, 0.6, 1.4, 3.0 s: this is more than they have waited for last, unless that has gone on for long.
+/// How long a listener whose queue once overflowed must have been quiet. Peers that believe to be
+/// connected since then retransmit after 0.2, 0.6, 1.4 and 3.0 s. This covers the longest of these
+/// waits, unless the overflow has lasted long.
 const OVERFLOW_GRACE: Duration = Duration::from_millis(3500);
 
 /// How long handshakes that were under way when arrivals stopped may take to complete.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
-/// Between two looks at handshakes that are under way.
+/// Interval between two looks at handshakes under way.
 const HANDSHAKE_POLL: Duration = Duration::from_millis(20);
 
-/// After an error that only time can mend, such as a lack of descriptors: doubled at each failure in a row.
+/// The pause after an error that only time can resolve, such as a lack of descriptors. It doubles
+/// with each failure in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A burst of failures is over when none has come for so long; each is logged once.
+/// A burst of failures is over when none has occurred for this long; each burst is logged once.
 const BURST_ENDS: Duration = Duration::from_secs(1);
 
-/// That there is no place left is told once in so long.
-const FULL_TOLD_ONCE_IN: Duration = Duration::from_secs(60);
+/// How often at most the log says that the cap is reached.
+const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Accepts and serves connections for as long as it runs. To be aborted: between taking a connection off the queue and
-/// spawning it there is no await, so that none is lost.
+/// Accepts and serves connections until it is aborted. Between accepting a connection and spawning
+/// its task there is no await, so that none is lost.
 pub async fn serve(incoming: Incoming, connections: Connections, service: Arc<Service>) {
     let mut acceptor = Acceptor::new(incoming.address(), connections, service);
-    // It fails only where the runtime is shutting down.
+    // It fails only if the runtime shuts down.
     while incoming.ready().await.is_ok() {
-        // The place first, the connection second: one that was accepted is never uncounted, and at the cap the kernel's queue
-        // holds the rest.
+        // The slot first, the connection second: an accepted connection is always counted, and at
+        // the cap the others stay in the kernel's queue.
         if acceptor.connections.full() {
-            acceptor.tell_full();
+            acceptor.log_full();
         }
         let slot = acceptor.connections.slot().await;
         acceptor.take(incoming.accept(), slot).await;
     }
 }
 
-/// Removes the listener's path, stops arrivals, serves what is queued, and lets go of the listener: no peer that has connected
-/// is turned away. Only for a listener that no other process serves or will serve; what accepted from it has ended.
+/// Removes the listener's path, stops arrivals, serves the queued connections and lets go of the
+/// listener. No connected peer is rejected. Only for a listener that no other process serves or
+/// will serve, and whose accept loop has ended.
 pub async fn retire(listener: Arc<Listener>, connections: Connections, service: Arc<Service>) {
     let address = listener.address().clone();
     let mut acceptor = Acceptor::new(&address, connections, service);
-    // First the path: nobody else takes it for as long as the socket answers, so it is still ours to remove.
+    // The path first: no other process claims it while the socket answers, so it is still this
+    // process's to remove.
     if let Err(error) = listener.unlink() {
         warn!(%address, %error, "socket removal failed");
     }
     let overflowed = listener.has_overflowed();
     if let Err(error) = listener.stop_arrivals() {
-        // Without the filter peers may go on arriving; what follows ends at the first moment without one.
+        // Without the filter peers may keep arriving; the following code then ends at the first
+        // moment without one.
         warn!(%address, %error, "listener closed with arrivals");
     }
     match address {
@@ -76,15 +82,15 @@ struct Acceptor {
     address: ListenerAddress,
     connections: Connections,
     service: Arc<Service>,
-    /// Failures in a row, each of which makes the next pause longer.
+    /// Failures in a row; each makes the next pause longer.
     failures: u32,
-    /// When the burst of failures that was logged last had its last one.
+    /// The time of the last failure in the burst that was logged last.
     burst: Option<time::Instant>,
-    /// For the record that there is no place left.
+    /// Limits the records of a reached cap.
     fullness: Limiter,
 }
 
-/// What came of an attempt to accept.
+/// The result of an attempt to accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
     One,
@@ -94,7 +100,7 @@ enum Taken {
 
 impl Acceptor {
     fn new(address: &ListenerAddress, connections: Connections, service: Arc<Service>) -> Self {
-        let fullness = Limiter::one_in(FULL_TOLD_ONCE_IN);
+        let fullness = Limiter::one_in(FULL_LOG_INTERVAL);
         Self { address: address.clone(), connections, service, failures: 0, burst: None, fullness }
     }
 
@@ -114,9 +120,10 @@ impl Acceptor {
         }
     }
 
-    /// Takes what a unix socket has queued: once arrivals are stopped, an empty queue stays empty.
+    /// Accepts the queued connections of a unix socket. Once arrivals are stopped, an empty queue
+    /// stays empty.
     async fn take_rest(&mut self, listener: &Listener) {
-        // The look comes first: at the cap, an empty queue must not be waited for.
+        // Polls first: at the cap it must not wait on an empty queue.
         while listener.queue().is_none_or(|queue| queue.waiting > 0) {
             let slot = self.connections.slot().await;
             if self.take(listener.accept(), slot).await == Taken::Nothing {
@@ -125,22 +132,26 @@ impl Acceptor {
         }
     }
 
-    /// Takes what a tcp socket has queued, and what its handshakes under way become. Where its queue has overflowed, some of these are
-    /// unknown to the kernel until the peer sends again, for which there is room now.
+    /// Accepts the queued connections of a tcp socket and its handshakes under way. If its queue
+    /// has overflowed, the kernel does not know some of these until the peer retransmits. By then
+    /// the queue has room.
     async fn take_rest_and_handshakes(&mut self, listener: &Listener, overflowed: bool) {
         let quiet = if overflowed { OVERFLOW_GRACE } else { HANDSHAKE_GRACE };
         let mut grace = time::Instant::now() + quiet;
-        // A handshake may complete while the tables are read, and be seen neither as under way nor as done: two looks.
+        // A handshake may complete while the tables are read, and show neither as under way nor as
+        // done. Hence two looks.
         let mut seen_empty = false;
         loop {
-            // Where the system does not tell, whatever can be accepted until the grace has passed.
+            // If the system does not report handshakes, everything that arrives within the grace
+            // period is accepted.
             let queue = listener.queue().unwrap_or(Queue { waiting: 1, handshakes: true });
             let in_time = time::Instant::now() < grace;
             let mut nothing = true;
             for _ in 0..queue.waiting {
                 let slot = self.connections.slot().await;
                 match self.take(listener.accept(), slot).await {
-                    // Where descriptors have run out, they come back as connections end: nobody in the queue is given up for that.
+                    // If descriptors have run out, they come back as connections end. No queued
+                    // connection is given up for that.
                     Taken::One | Taken::Failed => nothing = false,
                     Taken::Nothing => break,
                 }
@@ -161,8 +172,8 @@ impl Acceptor {
         }
     }
 
-    /// A connection has to wait for a place.
-    fn tell_full(&self) {
+    /// Logs that a connection has to wait for a slot.
+    fn log_full(&self) {
         if self.fullness.pass().is_some() {
             warn!(
                 listener = %self.address, open = self.connections.open(),
@@ -170,7 +181,7 @@ impl Acceptor {
         }
     }
 
-    /// Waits as long as the error asks for.
+    /// Waits as long as the error requires.
     async fn failed(&mut self, error: &io::Error) {
         if concerns_one_connection(error) {
             debug!(listener = %self.address, %error, "connection gone before accept");
@@ -195,7 +206,8 @@ impl Acceptor {
     }
 }
 
-/// Errors that accept(2) passes on from a connection that broke while it was queued; the next one may be fine.
+/// Errors that accept(2) reports for a connection that broke in the queue; the next one may be
+/// fine.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use nix::errno::Errno;
     matches!(

@@ -1,8 +1,9 @@
-//! Who gets in, and as whom: everything before the first byte that is a guest's.
+//! Admission: which peers may connect, and from which address. It runs before the first byte that a
+//! guest reads.
 //!
-//! The rules are asked before a byte is read. A proxy is only asked not to be denied, and then says whom it speaks for: the rules
-//! and the count of connections concern that one, and the proxy itself where it speaks for itself. Whoever is refused is closed
-//! without an answer.
+//! The rules apply before a byte is read. A proxy only has to pass the deny rules, and then names
+//! its client. The allow rules and the limit of connections apply to that client, or to the proxy
+//! if it speaks for itself. A rejected connection is closed without an answer.
 
 use super::{
     drain::Slot,
@@ -20,24 +21,25 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::{io, mem, num::NonZeroU32, os::fd::OwnedFd, time::Duration};
 use tokio::time;
 
-/// How long a proxy may take to send its header. It does so at once; where that is lost, again within 3 s.
+/// How long a proxy may take to send its header. It sends it at once; if the packet is lost, again
+/// within 3 s.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Of refusals that an operator should know about, one in so long is told at the level of events.
-const TOLD_ONCE_IN: Duration = Duration::from_secs(60);
+/// How often at most a rejection that concerns the operator is logged as an event.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Who may connect to a listener, as it was said.
+/// The rules for the peers of a listener, as configured.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Whom the rules let in.
+    /// The allow and deny rules.
     pub rules: Rules,
-    /// Whose word is taken for whom a connection is from.
+    /// The proxies that are trusted to name the client.
     pub proxies: Proxies,
-    /// How many connections an address may have, over all listeners.
+    /// The limit of connections of one address, over all listeners.
     pub most_per_ip: Option<NonZeroU32>,
 }
 
-/// Who may connect to a listener.
+/// The admission checks of a listener.
 #[derive(Debug)]
 pub struct Admission {
     policy: Policy,
@@ -45,36 +47,36 @@ pub struct Admission {
     faulty_proxies: Limiter,
 }
 
-/// Between whom a connection is.
+/// The two addresses of a connection.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// Whom it is from.
+    /// The client's address.
     pub peer: PeerAddress,
-    /// The proxy that says so.
+    /// The proxy that names it.
     pub proxy: Option<PeerAddress>,
-    /// To which address the peer connected, as the proxy says.
+    /// The address to which the client connected, by the proxy's header.
     pub local: Option<LocalAddress>,
 }
 
-/// Why a connection is not served.
+/// Why a connection is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The rules do not let the peer in.
+    /// The rules do not allow the peer.
     #[error(transparent)]
     Excluded(#[from] Exclusion),
-    /// Its address has as many connections as it may.
+    /// Its address has reached its limit of connections.
     #[error("it has {most} connections already, which is --max-connections-per-ip")]
     Crowd {
-        /// That limit.
+        /// The limit.
         most: NonZeroU32,
     },
-    /// A proxy did not say whom it speaks for.
+    /// A proxy sent no valid header.
     #[error("no PROXY header: {0}")]
     NoHeader(#[from] proxy_header::Error),
-    /// Nor did it in time.
+    /// A proxy sent no header in time.
     #[error("no PROXY header within {0:?}")]
     LateHeader(Duration),
-    /// The system could not do its part.
+    /// A system call failed.
     #[error("{0}")]
     System(io::Error),
 }
@@ -86,17 +88,18 @@ impl From<PeerAddress> for Origin {
 }
 
 impl Admission {
-    /// By a policy.
+    /// The checks of a policy.
     pub fn new(policy: Policy) -> Self {
-        let limiter = || Limiter::one_in(TOLD_ONCE_IN);
+        let limiter = || Limiter::one_in(LOG_INTERVAL);
         Self { policy, crowds: limiter(), faulty_proxies: limiter() }
     }
 
-    /// Finds out whom a connection is from, and whether it may. The socket comes back where it may; else it is closed.
+    /// Finds out the client of a connection, and whether it may connect. Returns the socket if so;
+    /// otherwise closes it.
     ///
     /// # Errors
     ///
-    /// Where it may not.
+    /// If it may not connect.
     pub(crate) async fn admit(
         &self,
         socket: OwnedFd,
@@ -104,7 +107,7 @@ impl Admission {
         slot: &mut Slot,
         patience: Option<Duration>,
     ) -> Result<OwnedFd, Refusal> {
-        // Most are refused here: before they cost a place in the reactor.
+        // Most rejections happen here: before they cost a registration in the reactor.
         let (socket, verdict) = if !self.policy.proxies.include(&origin.peer) {
             (socket, self.judge(&origin.peer, slot))
         } else if let Err(denied) = self.policy.rules.not_denied(&origin.peer) {
@@ -138,7 +141,8 @@ impl Admission {
 
     fn judge_introduced(&self, header: Header, origin: &mut Origin, slot: &mut Slot) -> Result<(), Refusal> {
         let peer = match header {
-            // Its own connections are few, and not counted: they must not be refused for what it brings from others.
+            // The proxy's own connections are few and not counted: the limit must not reject it for
+            // the connections of its clients.
             Header::ProxyItself => return Ok(self.policy.rules.judge(&origin.peer)?),
             Header::Unix => PeerAddress::UNIX_UNNAMED,
             Header::Tcp { source, destination } => {
@@ -150,11 +154,13 @@ impl Admission {
         self.judge(&origin.peer, slot)
     }
 
-    /// Whether a refusal is one of those that an operator should know about: `Some` with how many were not told.
-    pub(crate) fn to_be_told(&self, refusal: &Refusal) -> Option<Option<u64>> {
+    /// Whether a rejection is to be logged as an event: `Some` with the number of those that were
+    /// not.
+    pub(crate) fn should_log(&self, refusal: &Refusal) -> Option<Option<u64>> {
         match refusal {
             Refusal::Crowd { .. } => self.crowds.pass().map(log::counted),
-            // A health check may only connect; whoever sends something else, or nothing, is no proxy, or not told to be one.
+            // A health check may only connect. A peer that sends something else, or nothing, is not
+            // a proxy or not configured as one.
             Refusal::NoHeader(proxy_header::Error::Malformed(_)) | Refusal::LateHeader(_) => {
                 self.faulty_proxies.pass().map(log::counted)
             }
@@ -163,10 +169,10 @@ impl Admission {
     }
 }
 
-/// Closes a connection so that its peer sees an end, and no reset for what it has sent already. One that goes on sending gets
-/// that reset after the end: whoever is refused is not waited for.
+/// Closes a connection so that its peer sees a clean end, not a reset for bytes that it has sent
+/// already. A peer that keeps sending gets the reset after the end: the host does not wait for it.
 fn turn_away(socket: OwnedFd) {
-    // Where the peer is gone there is nobody to tell.
+    // If the peer is gone, the failure does not matter.
     shutdown(&socket, Shutdown::Write).ok();
     let mut sink = [0; 16 << 10];
     recv(&socket, &mut sink, RecvFlags::empty()).ok();

@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// The connections that are open, of those that may be.
+/// The open connections, up to the cap.
 #[derive(Clone, Debug)]
 pub struct Connections {
     slots: Arc<Semaphore>,
@@ -24,8 +24,8 @@ pub struct Connections {
     counters: &'static Counters,
 }
 
-/// One connection's place in the count. Held from the moment it is accepted until it is closed; dropping it gives the
-/// place back, whatever has happened.
+/// One connection's slot in the count. It is held from accept to close; dropping it gives the slot
+/// back in every case.
 #[derive(Debug)]
 pub struct Slot {
     place: Place,
@@ -35,23 +35,24 @@ pub struct Slot {
     counters: &'static Counters,
 }
 
-/// A place in the count for what a connection has going on beside its first request. Dropping it gives the place back.
+/// A slot for a further guest of a connection, beside its first request. Dropping it gives the slot
+/// back.
 #[derive(Debug)]
 pub struct Further {
     _place: Place,
     _share: Option<Share>,
 }
 
-/// A place in the count: of a connection, or of a further guest of one.
+/// A permit of the count: for a connection, or for a further guest of one.
 #[derive(Debug)]
 struct Place {
-    // Fields are dropped in this order: the place is free before anybody looks for it.
+    // Fields drop in this order: the permit is free before a waiting task looks for it.
     permit: OwnedSemaphorePermit,
     emptiness: Noticed,
 }
 
-/// Wakes the task that waits until every place is free. That task holds no place itself, so that further ones can be taken
-/// in the meantime: an open connection still gets a place for each of its requests.
+/// Wakes the task that waits until every permit is free. That task holds no permit itself, so
+/// others can be taken meanwhile: an open connection still gets one for each of its requests.
 #[derive(Debug, Default)]
 struct Emptiness {
     awaited: AtomicBool,
@@ -63,7 +64,8 @@ struct Noticed(Arc<Emptiness>);
 
 impl Drop for Noticed {
     fn drop(&mut self) {
-        // Sequentially consistent with the wait below: either it sees the free place, or this sees that it is awaited.
+        // Sequentially consistent with the wait below: either the wait sees the free permit, or
+        // this sees the waiting task.
         if self.0.awaited.load(Ordering::SeqCst) {
             self.0.freed.notify_waiters();
         }
@@ -71,9 +73,9 @@ impl Drop for Noticed {
 }
 
 impl Connections {
-    /// None open, at most `cap`.
+    /// No connection open, at most `cap`.
     pub fn new(cap: NonZeroU32) -> Self {
-        // tokio's semaphore holds at least half a billion permits on every platform that we build for.
+        // tokio's semaphore holds at least half a billion permits on every supported platform.
         let slots = Arc::new(Semaphore::new(cap.get() as usize));
         Self {
             slots,
@@ -85,44 +87,44 @@ impl Connections {
         }
     }
 
-    /// Waits for a free place and takes it.
+    /// Waits for a free slot and takes it.
     pub async fn slot(&self) -> Slot {
         let place = Place::free(&self.slots, &self.emptiness).await;
         let (quotas, draining) = (self.quotas.clone(), self.draining.clone());
         Slot { place, quotas, share: None, draining, counters: self.counters }
     }
 
-    /// Whether no place is free.
+    /// Whether no slot is free.
     pub fn full(&self) -> bool {
         self.slots.available_permits() == 0
     }
 
-    /// How many may be open.
+    /// The cap.
     pub fn cap(&self) -> u32 {
         self.cap
     }
 
-    /// The outcomes of all that were.
+    /// The outcomes of all connections.
     pub fn counters(&self) -> &'static Counters {
         self.counters
     }
 
-    /// How many are open in this process.
+    /// Connections that are open in this process.
     pub fn open(&self) -> u64 {
         self.counters.here().open()
     }
 
-    /// Tells every guest that asks that the end is near.
+    /// Signals every guest that asks that the process drains.
     pub fn begin_draining(&self) {
         self.draining.begin();
     }
 
-    /// Waits until none is open.
+    /// Waits until no connection is open.
     pub async fn finished(&self) {
         self.emptiness.awaited.store(true, Ordering::SeqCst);
         loop {
             let mut freed = pin!(self.emptiness.freed.notified());
-            // Before the look, so that a place which is freed after it is noticed.
+            // Set before the check, so that a permit which is freed after it wakes this task.
             freed.as_mut().enable();
             if self.slots.available_permits() == self.cap as usize {
                 return;
@@ -142,19 +144,20 @@ impl Place {
 }
 
 impl Slot {
-    /// Counts this connection for `address` too, as long as the slot is held; `false` where that has `most` already.
+    /// Counts this connection for `address` too, as long as the slot is held. Returns `false` if
+    /// the address has `most` already.
     pub fn count_for(&mut self, address: IpAddr, most: NonZeroU32) -> bool {
         self.share = self.quotas.take(address, most);
         self.share.is_some()
     }
 
-    /// Where it is counted what becomes of this connection.
+    /// The counters for the outcome of this connection.
     pub fn counters(&self) -> &'static Counters {
         self.counters
     }
 
-    /// Waits for another free place and takes it: first for one of those that its address may have, then beside those who wait for
-    /// one for a connection. In this order, so that no address has more waiting there than it may have.
+    /// Waits for a further slot: first within the limit of its address, then among the waiting
+    /// connections. In this order no address has more waiters there than its limit.
     pub async fn further(&self) -> Further {
         let share = match &self.share {
             Some(share) => Some(share.another().await),
@@ -163,7 +166,7 @@ impl Slot {
         Further { _place: Place::free(self.place.permit.semaphore(), &self.place.emptiness.0).await, _share: share }
     }
 
-    /// The notice that this connection's guest can ask for.
+    /// The drain notice that this connection's guest can ask for.
     pub fn notice(&self) -> Draining {
         self.draining.clone()
     }
@@ -174,7 +177,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn finished_waits_for_every_place_and_takes_none() {
+    async fn finished_waits_for_every_slot_without_taking_one() {
         let connections = Connections::new(NonZeroU32::new(3).unwrap());
         let slot = connections.slot().await;
         let finished = tokio::spawn({
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn further_places_count_for_the_address() {
+    async fn further_slots_count_for_the_address() {
         let connections = Connections::new(NonZeroU32::new(10).unwrap());
         let (address, two) = ("192.0.2.1".parse().unwrap(), NonZeroU32::new(2).unwrap());
         let (mut slot, mut other) = (connections.slot().await, connections.slot().await);
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_is_seen_by_those_that_ask_before_and_after() {
+    async fn guests_see_the_drain_notice_before_and_after_it_begins() {
         let connections = Connections::new(NonZeroU32::MIN);
         let slot = connections.slot().await;
         let notice = slot.notice();

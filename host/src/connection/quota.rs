@@ -1,6 +1,8 @@
-//! How many connections and guests each address has, so that one can be kept from taking the places of all.
+//! The connections and guests of each address, with a limit, so that one address cannot take all
+//! slots.
 //!
-//! An address is held in memory only as long as it has a connection: there are never more of them than connections.
+//! An address is in memory only while it has a connection, so there are never more entries than
+//! connections.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -14,7 +16,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug, Default)]
 pub struct Quotas(Arc<Mutex<HashMap<Holder, Count>>>);
 
-/// Whose connections are counted together.
+/// The addresses that are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Holder(IpAddr);
 
@@ -22,11 +24,12 @@ struct Holder(IpAddr);
 #[derive(Debug, Default)]
 struct Count {
     held: u32,
-    /// Wakes one of those that wait for a share each time one is given back.
+    /// Wakes one waiting task each time a share is given back.
     freed: Arc<Notify>,
 }
 
-/// One connection, or one further guest of a connection, in the count of its address; dropping it takes it out.
+/// One connection or one further guest, in the count of its address. Dropping it gives the share
+/// back.
 #[derive(Debug)]
 pub struct Share {
     quotas: Quotas,
@@ -35,8 +38,8 @@ pub struct Share {
 }
 
 impl From<IpAddr> for Holder {
-    /// An IPv4 address. Of IPv6, the /64 that an address is in: the least that one customer is given, who has 2⁶⁴ addresses
-    /// to choose from and would meet no limit for one.
+    /// An IPv4 address, or the /64 of an IPv6 address. A /64 is the least that a provider assigns:
+    /// one customer has 2⁶⁴ addresses and would never reach a limit for a single one.
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -46,15 +49,15 @@ impl From<IpAddr> for Holder {
 }
 
 impl Quotas {
-    /// Counts one more of `address`, unless it has `most` already.
+    /// Counts one more for `address`, unless it has `most` already.
     pub fn take(&self, address: IpAddr, most: NonZeroU32) -> Option<Share> {
         self.take_for(address.into(), most).ok()
     }
 
-    /// The same of a holder; where it has `most` already, what tells when it has one less.
+    /// The same for a holder. If it has `most` already, returns the notification of a free share.
     fn take_for(&self, holder: Holder, most: NonZeroU32) -> Result<Share, Arc<Notify>> {
         let mut held = self.held();
-        // What is added here is counted up at once, since `most` is never 0.
+        // The entry that is added here is counted at once, since `most` is never 0.
         let count = held.entry(holder).or_default();
         if count.held >= most.get() {
             return Err(Arc::clone(&count.freed));
@@ -64,18 +67,18 @@ impl Quotas {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Holder, Count>> {
-        // Nothing that holds the lock can leave a count half changed.
+        // No code that holds the lock can leave a count half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Share {
-    /// Waits until the same address has less than it may have, and counts one more.
+    /// Waits until the same address is below its limit, and counts one more.
     pub async fn another(&self) -> Self {
         loop {
             match self.quotas.take_for(self.holder, self.most) {
                 Ok(share) => return share,
-                // One that is given back before this waits has left its notice.
+                // A share that is given back before this waits has stored its notification.
                 Err(freed) => freed.notified().await,
             }
         }
@@ -88,7 +91,7 @@ impl Drop for Share {
             let count = entry.get_mut();
             count.held = count.held.saturating_sub(1);
             if count.held == 0 {
-                // No task waits here: each that does has a share.
+                // No task waits here: each waiting task has a share.
                 entry.remove();
             } else {
                 count.freed.notify_one();
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_count_and_gives_back_what_it_took() {
+    fn each_address_has_its_own_count_and_gives_shares_back() {
         let quotas = Quotas::default();
         let two = NonZeroU32::new(2).unwrap();
         let take = |text| quotas.take(address(text), two);
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_64_counts_as_one() {
+    fn an_ipv6_64_counts_as_one_address() {
         let quotas = Quotas::default();
         let take = |text| quotas.take(address(text), NonZeroU32::MIN);
         let _first = take("2001:db8:0:1::1").unwrap();
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lowered_limit_counts_what_was_there_before() {
+    fn a_lowered_limit_counts_earlier_connections() {
         let quotas = Quotas::default();
         let take = |most| quotas.take(address("192.0.2.1"), NonZeroU32::new(most).unwrap());
         let before: Vec<_> = (0..3).map(|_| take(3).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! One connection, from the moment it is accepted until it is closed. No error of it leaves this room; one log record says
+//! One connection, from accept to close. None of its errors leaves this room; one log record says
 //! how it ended.
 
 use super::{
@@ -29,7 +29,7 @@ use tokio::{
 };
 use tracing::{debug, error, field, info, warn};
 
-/// How long a peer may take nothing of what its guest has left behind, where there is no idle timeout.
+/// How long a peer may read nothing of the rest that its guest has left, without an idle timeout.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// One connection, accepted and counted.
@@ -42,19 +42,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was accepted into a slot.
+    /// An accepted connection with its slot.
     pub fn accepted(socket: OwnedFd, peer: PeerAddress, listener: ListenerAddress, slot: Slot) -> Self {
         slot.counters().accepted();
         Self { socket, peer, listener, slot }
     }
 
-    /// Serves it on a task of its own.
+    /// Serves it on its own task.
     pub fn spawn(self, service: &Arc<Service>) {
         tokio::spawn(self.serve(Arc::clone(service)));
     }
 
     async fn serve(self, service: Arc<Service>) {
-        // The slot is given back last, after the socket is closed.
+        // The slot is freed last, after the socket is closed.
         let Self { socket, peer, listener, mut slot } = self;
         let mut record = Record::open(&service, peer, listener, slot.counters());
 
@@ -70,14 +70,14 @@ impl Connection {
         let deadlines = Deadlines::new(&wire, &service.timeouts, record.accepted);
 
         if let Some(tls) = &service.tls {
-            // Boxed so that a plain connection is as small as if there were no TLS.
+            // Boxed so that a plain connection stays as small as without TLS.
             if let Err(failure) = Box::pin(secure(&wire, tls, &deadlines)).await {
                 record.end(Err(blamed(&wire, failure)));
                 return;
             }
         }
 
-        if let Some(plugin) = wire.session(|told| Arc::clone(service.plugin_for(told))) {
+        if let Some(plugin) = wire.session(|session| Arc::clone(service.plugin_for(session))) {
             record.plugin = plugin;
         }
         let plugin = Arc::clone(&record.plugin);
@@ -103,9 +103,9 @@ impl Connection {
         let listener = record.listener.clone();
         let facts = Facts { id: record.id, peer, local, listener, draining: slot.notice(), wire: Arc::clone(&wire) };
         let (slot, deadlines) = if plugin.speaks_http() {
-            // Guests that outlive the connection keep its place.
+            // Guests that outlive the connection keep its slot.
             let (slot, longer) = (Arc::new(slot), deadlines.doubled());
-            // Boxed so that a connection of another kind is as small as if there were no HTTP.
+            // Boxed so that a connection of another kind stays as small as without HTTP.
             let served = Box::pin(async {
                 tokio::select! {
                     biased;
@@ -124,7 +124,8 @@ impl Connection {
             let ended = tokio::select! {
                 biased;
                 ended = guest.ended() => ended,
-                // A peer or guest that is always ready must not use up the budget with which the runtime lets timers be looked at.
+                // A peer or guest that is always ready must not use up the budget with which the
+                // runtime checks timers.
                 reason = unconstrained(deadlines.cut()) => Err(service.timeouts.failure(reason)),
             };
             guest.stop().await;
@@ -132,8 +133,8 @@ impl Connection {
             (Arc::new(slot), deadlines)
         };
 
-        // What was written is sent whatever has happened, but a peer that has been silent for long enough gets one more chance
-        // only, and a connection that is over its time gets no more of it.
+        // Written bytes are sent in every case. But a peer that was silent for too long gets only
+        // one more attempt, and a connection that timed out gets no more time.
         let silence = match record.reason() {
             Some(Reason::Idle) => Duration::ZERO,
             _ => service.timeouts.idle.unwrap_or(LONGEST_SILENCE),
@@ -145,13 +146,14 @@ impl Connection {
         }
         record.concluded(&wire);
         drop(wire);
-        // Before the place is free: whoever waits for all of them finds all of them counted.
+        // Before the slot is free: a task that waits for all connections then finds all of them
+        // counted.
         drop(record);
         drop(slot);
     }
 }
 
-/// Takes a connection into TLS. Of what a peer does wrong here, only its certificate is for the operator to know.
+/// Performs the TLS handshake. Of the peer's faults only its certificate concerns the operator.
 async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Result<(), Failure> {
     let within = tls.handshake_timeout();
     let late = Instant::now() + within;
@@ -160,7 +162,7 @@ async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Resul
     let (reason, message) = match shaken {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => {
-            // So that the peer gets the alert that says why, and no reset before it.
+            // So that the peer gets the alert that says why, and not a reset before it.
             drop(time::timeout_at(end, wire.conclude(within)).await);
             let reason = match error {
                 HandshakeError::Certificate(_) => Reason::ClientCertificate,
@@ -174,7 +176,8 @@ async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Resul
     Err(Failure { reason, message: log::escaped(&message) })
 }
 
-/// What looks like a broken connection is this host's fault where it could not wait for the socket.
+/// A failure that looks like a broken connection is the host's fault if it could not wait for the
+/// socket.
 fn blamed(wire: &Wire, failure: Failure) -> Failure {
     match wire.unwatched() {
         Some(error) => Failure { reason: Reason::Host, message: error.to_string() },
@@ -182,7 +185,7 @@ fn blamed(wire: &Wire, failure: Failure) -> Failure {
     }
 }
 
-/// When a connection has to end.
+/// The deadlines of a connection.
 struct Deadlines<'a> {
     wire: &'a Wire,
     idle_timeout: Option<Duration>,
@@ -195,13 +198,13 @@ impl<'a> Deadlines<'a> {
         Self { wire, idle_timeout: timeouts.idle, accepted, end: timeouts.connection.map(|timeout| accepted + timeout) }
     }
 
-    /// For a connection whose client is told to go at the end: the last of its requests may last as long again.
+    /// For a connection whose client is told that it ends: the last request may last as long again.
     fn doubled(&self) -> Self {
         let end = self.end.map(|end| end + end.saturating_duration_since(self.accepted));
         Self { end, ..*self }
     }
 
-    /// Waits until it has lasted too long, or has been idle for too long.
+    /// Waits until the connection has lasted too long or has been idle for too long.
     async fn expired(&self) -> Reason {
         tokio::select! {
             biased;
@@ -213,14 +216,14 @@ impl<'a> Deadlines<'a> {
     /// The same for a guest that is at work.
     async fn cut(&self) -> Reason {
         let reason = self.expired().await;
-        // A guest that moves no byte is not in the middle of anything: its end is announced as that of others is.
+        // A guest that moves no byte is idle: it gets the same notice as others.
         if reason == Reason::WallTime {
             self.wire.cut_output();
         }
         reason
     }
 
-    /// Waits until it has lasted too long.
+    /// Waits until the connection has lasted too long.
     async fn cut_over(&self) -> Reason {
         self.over().await;
         self.wire.cut_output();
@@ -246,14 +249,14 @@ impl<'a> Deadlines<'a> {
     }
 }
 
-/// The one log record of a connection, written when this is dropped: even where the process ends before the connection.
+/// The log record of a connection, written on drop, even if the process ends before the connection.
 struct Record {
     id: ConnectionId,
     origin: Origin,
     listener: ListenerAddress,
     accepted: Instant,
     service: Arc<Service>,
-    /// What serves it, as far as that is known.
+    /// The plugin that serves it, if known.
     plugin: Arc<Plugin>,
     counters: &'static Counters,
     ended: Option<Ended>,
@@ -283,7 +286,7 @@ impl Record {
         self.ended = Some(Ended::Served(how));
     }
 
-    /// What has turned out since the guest did its part: perhaps its peer was gone before it got all of that.
+    /// Adds the failures since the guest finished: its peer may not have received everything.
     fn concluded(&mut self, wire: &Wire) {
         let Some(Ended::Served(ended)) = &mut self.ended else { return };
         let cut_short = match ended {
@@ -303,7 +306,7 @@ impl Record {
         }
     }
 
-    /// Why it failed, if it has.
+    /// The reason, if it failed.
     fn reason(&self) -> Option<Reason> {
         match &self.ended {
             Some(Ended::Served(Err(failure))) => Some(failure.reason),
@@ -315,7 +318,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let ended = self.ended.take().unwrap_or_else(|| {
-            // Dropped by the runtime: because the process ends, or because of a panic.
+            // Dropped by the runtime: the process ends, or a panic occurred.
             let reason = if thread::panicking() { Reason::Host } else { Reason::Drain };
             Ended::Served(Err(Failure::plain(reason)))
         });
@@ -334,7 +337,7 @@ impl Drop for Record {
             Ended::Served(Ok(())) => tell!(debug, "connection finished"),
             Ended::Served(Err(failure)) => {
                 let (reason, error) = (failure.reason, failure.told());
-                match (reason.fault(), service.to_be_told(reason)) {
+                match (reason.fault(), service.should_log(reason)) {
                     (Fault::Plugin | Fault::Client, Some(suppressed)) => {
                         tell!(warn, %reason, error, suppressed, "connection failed")
                     }
@@ -342,7 +345,7 @@ impl Drop for Record {
                     _ => tell!(debug, %reason, error, "connection failed"),
                 }
             }
-            Ended::Refused(because) => match (service.admission.to_be_told(&because), &because) {
+            Ended::Refused(because) => match (service.admission.should_log(&because), &because) {
                 (Some(suppressed), Refusal::Crowd { .. }) => tell!(info, %because, suppressed, "connection refused"),
                 (Some(suppressed), _) => tell!(warn, %because, suppressed, "connection refused"),
                 (None, _) => tell!(debug, %because, "connection refused"),

@@ -1,4 +1,5 @@
-//! What the connections of each listener get: loaded as a whole, so that a configuration is served in full or not at all.
+//! The services of the connections of each listener. They load as a whole, so that the host serves
+//! a configuration completely or not at all.
 
 use super::{
     admission::{Admission, Policy},
@@ -17,80 +18,84 @@ use crate::{
 use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 use tracing::warn;
 
-/// Records of failed guests at once, and a second after that: a hostile peer must not be able to flood the log.
+/// Records of failed guests: a burst, then a rate per second. A hostile peer must not be able to
+/// flood the log.
 const FAULT_BURST: u32 = 100;
 const FAULT_RATE: u32 = 10;
 
-/// Records of clients without a good certificate, a second: they come from outside, and most say the same.
+/// Records of clients without a valid certificate, a second: they come from outside, and most are
+/// alike.
 const CLIENT_RATE: u32 = 1;
 
-/// What is agreed upon under TLS where nothing was said and every plugin answers requests, the preferred one first.
+/// The ALPN protocols under TLS if none are configured and every plugin answers requests, preferred
+/// ones first.
 const HTTP: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
-/// What the connections of one listener are to get.
+/// The plan of one listener.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The listener.
     pub listener: Key,
-    /// Who may connect.
+    /// The rules for its peers.
     pub policy: Policy,
-    /// How connections are encrypted, where they are.
+    /// Its TLS settings, if connections are encrypted.
     pub tls: Option<tls::Settings>,
-    /// How long each may last.
+    /// The timeouts of a connection.
     pub timeouts: Timeouts,
-    /// The plugin that serves those for which there is no route.
+    /// The plugin of connections without a route.
     pub source: Source,
-    /// The plugins that serve some of them instead: the first that is for a connection.
+    /// The routes: the first that matches a connection serves it.
     pub routes: Vec<Route>,
 }
 
-/// A plugin for the connections that ask for it in their TLS handshake.
+/// A plugin for the connections that match its server name and protocol.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// The server name that they ask for, where that matters.
+    /// The server name from the TLS handshake, if it matters.
     pub server_name: Option<tls::ServerName>,
-    /// The application protocol that was agreed upon, where that matters.
+    /// The negotiated application protocol, if it matters.
     pub alpn: Option<tls::Protocol>,
     /// The plugin.
     pub source: Source,
 }
 
-/// What all connections of one listener share.
+/// The shared state of all connections of one listener.
 pub struct Service {
-    /// What serves those for which there is no route.
+    /// The plugin of connections without a route.
     pub plugin: Arc<Plugin>,
     routes: Vec<(Route, Arc<Plugin>)>,
-    /// What connections go through first, where they are encrypted.
+    /// The TLS acceptor, if connections are encrypted.
     pub tls: Option<Acceptor>,
-    /// Who may connect.
+    /// The rules for its peers.
     pub admission: Admission,
-    /// How long each may last.
+    /// The timeouts of a connection.
     pub timeouts: Timeouts,
-    /// For the records of failed guests.
+    /// Limits the records of failed guests.
     faults: Limiter,
-    /// For those of this host's own failures, of which there is one for each connection where the system has run out of something.
+    /// Limits the records of this host's own failures. Every connection has one if the system has
+    /// run out of something.
     own_faults: Limiter,
-    /// For those of clients whose certificates are rejected.
+    /// Limits the records of rejected client certificates.
     client_faults: Limiter,
 }
 
 impl Service {
-    /// What serves a connection that has told this in its handshake.
-    pub fn plugin_for(&self, told: &Session) -> &Arc<Plugin> {
+    /// The plugin for a connection with this TLS session.
+    pub fn plugin_for(&self, session: &Session) -> &Arc<Plugin> {
         let chosen = self.routes.iter().find(|(route, _)| {
-            route.server_name.as_ref().is_none_or(|name| told.server_name().is_some_and(|asked| name.covers(asked)))
-                && route.alpn.as_ref().is_none_or(|protocol| told.alpn() == Some(protocol.as_ref()))
+            route.server_name.as_ref().is_none_or(|name| session.server_name().is_some_and(|asked| name.covers(asked)))
+                && route.alpn.as_ref().is_none_or(|protocol| session.alpn() == Some(protocol.as_ref()))
         });
         chosen.map_or(&self.plugin, |(_, plugin)| plugin)
     }
 
-    /// Everything that serves connections here.
+    /// Every plugin that serves connections here.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
         [&self.plugin].into_iter().chain(self.routes.iter().map(|(_, plugin)| plugin))
     }
 
-    /// Whether a failure is to be told to whoever reads the log: `Some` with how many were not.
-    pub fn to_be_told(&self, reason: Reason) -> Option<Option<u64>> {
+    /// Whether a failure is to be logged: `Some` with the number of those that were not.
+    pub fn should_log(&self, reason: Reason) -> Option<Option<u64>> {
         match reason.fault() {
             Fault::Plugin => self.faults.pass().map(log::counted),
             Fault::Host => self.own_faults.pass().map(log::counted),
@@ -103,19 +108,19 @@ impl Service {
 /// The services of a configuration, by their listeners.
 pub struct Services(HashMap<Key, Arc<Service>>);
 
-/// A configuration that resolves, and cannot be served all the same.
+/// Why a valid configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A plugin cannot be served.
     #[error(transparent)]
     Plugin(#[from] component::LoadError),
-    /// A file of TLS cannot be used.
+    /// A TLS file cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::LoadError),
 }
 
 impl LoadError {
-    /// Whether what was configured may be fine.
+    /// Whether the system refused, so that the configuration may be right.
     pub fn is_refusal_of_the_system(&self) -> bool {
         match self {
             Self::Plugin(error) => error.is_refusal_of_the_system(),
@@ -125,12 +130,12 @@ impl LoadError {
 }
 
 impl Services {
-    /// Reads everything that the listeners need, each plugin once. Tickets are sealed with keys that outlive
-    /// what is loaded. To be called where blocking is allowed, within a runtime.
+    /// Loads everything that the listeners need, each plugin once. Tickets are encrypted with keys
+    /// that outlive the services. Call this where blocking is allowed, within a runtime.
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be served.
+    /// The first plugin or file that cannot be served.
     pub fn load(plans: &[Plan], max_connections: NonZeroU32, ticket_keys: &Arc<TicketKeys>) -> Result<Self, LoadError> {
         let mut plugins: Vec<(&Source, Arc<Plugin>)> = Vec::new();
         let mut plugin_of = |source| {
@@ -143,7 +148,7 @@ impl Services {
         };
         let mut services = HashMap::new();
         for plan in plans {
-            // First what takes no time.
+            // First the steps that take no time.
             let mut tls = plan.tls.as_ref().map(|settings| Acceptor::load(settings, ticket_keys)).transpose()?;
             let routes = plan.routes.iter().map(|route| Ok((route.clone(), plugin_of(&route.source)?)));
             let routes = routes.collect::<Result<Vec<_>, LoadError>>()?;
@@ -170,12 +175,12 @@ impl Services {
         Ok(Self(services))
     }
 
-    /// That of a listener.
+    /// The service of a listener.
     pub fn of(&self, listener: &Key) -> Option<&Arc<Service>> {
         self.0.get(listener)
     }
 
-    /// Whose they are.
+    /// The listeners that have a service.
     pub fn listeners(&self) -> impl Iterator<Item = &Key> {
         self.0.keys()
     }

@@ -1,19 +1,19 @@
-//! How long a connection may last.
+//! The timeouts of a connection.
 
 use crate::record::failure::{Failure, Reason};
 use std::time::Duration;
 
-/// How long a connection may last.
+/// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// In all.
+    /// In total.
     pub connection: Option<Duration>,
-    /// While it moves no byte.
+    /// Without a moving byte.
     pub idle: Option<Duration>,
 }
 
 impl Timeouts {
-    /// The failure of what has met one of them: which, how long that is, and the option that sets it.
+    /// The failure for a timeout: which one, its length, and the option that sets it.
     pub(crate) fn failure(&self, reason: Reason) -> Failure {
         let of = |what: &str, timeout: Option<Duration>, option: &str| {
             timeout.map_or_else(String::new, |timeout| {

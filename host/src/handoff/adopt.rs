@@ -1,4 +1,5 @@
-//! The successor's side: what it is offered, what it takes of that, and what becomes of it when its predecessor goes away.
+//! The successor's side: the offer that it gets, what it adopts, and what happens when its
+//! predecessor goes away.
 
 mod error;
 
@@ -32,12 +33,12 @@ use std::{
 use tokio::time;
 use tracing::debug;
 
-/// How this process came to its predecessor.
+/// How this process found its predecessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It was started by it.
+    /// The predecessor started it.
     Child,
-    /// It was started by somebody else, and asked for the service.
+    /// Another process started it, and it connected to the handoff socket.
     Stranger,
 }
 
@@ -45,19 +46,19 @@ pub enum Origin {
 #[derive(Debug)]
 pub struct Predecessor {
     channel: Channel,
-    /// Known since its first message; `None` where it cannot be seen from here.
+    /// Known since its first message; `None` if it cannot be seen from here.
     peer: Option<Arc<Process>>,
-    /// It was dead, and its number free again, when its first message was read.
+    /// It was dead, and its process id free again, when its first message was read.
     dead: bool,
     origin: Origin,
-    /// What it has counted, and nobody has taken yet.
+    /// Its counts that were not taken yet.
     counted: Totals,
     hears_of_reloads: bool,
-    /// The connections that it has open, as far as is known.
+    /// Its open connections, as far as is known.
     connections: Option<u64>,
 }
 
-/// What a predecessor has to give.
+/// The offer of a predecessor.
 #[derive(Debug)]
 pub struct Offered {
     /// The predecessor's generation.
@@ -66,33 +67,33 @@ pub struct Offered {
     pub things: Vec<(Entry, OwnedFd)>,
 }
 
-/// Whether there is still someone to hand over.
+/// Why this process may serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {
-    /// The predecessor says so.
+    /// The predecessor told it to.
     Commit,
-    /// It is dead, which settles everything.
+    /// The predecessor died, which leaves this process as the only one.
     Inherited,
 }
 
-/// What a predecessor does once this process serves.
+/// An event of the predecessor once this process serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The window is over.
     Settled,
-    /// It serves again, as it was asked to.
+    /// It serves again, as this process asked.
     Resumed,
     /// It got a signal that is meant for this process.
     Forward(Verb),
     /// It has reported: see [`Predecessor::counted`] and [`Predecessor::connections`].
     Reported,
-    /// It lives, and says nothing any more that could be understood.
+    /// It lives, but has stopped sending messages that can be understood.
     Silent,
-    /// It is dead.
+    /// It died.
     Gone,
 }
 
-/// What a predecessor has left to this process: its end of the channel, not in use yet.
+/// The channel that a predecessor left to this process, before its first use.
 #[derive(Debug)]
 pub struct Inheritance(OwnedFd);
 
@@ -101,7 +102,7 @@ impl Inheritance {
     ///
     /// # Errors
     ///
-    /// Where it is no such channel.
+    /// If it is not such a channel.
     pub fn take(descriptor: RawFd) -> Result<Self, Error> {
         let is_channel = |socket: BorrowedFd<'_>| {
             let set_apart = getsockopt(&socket, sockopt::SockType) == Ok(SockType::SeqPacket);
@@ -110,35 +111,35 @@ impl Inheritance {
         kernel::inherited(descriptor, is_channel).map(Self).ok_or(Error::NotInherited { descriptor })
     }
 
-    /// Says that this process cannot even begin.
+    /// Reports that this process cannot even start.
     pub fn fail(&self, reason: &str) {
         let failed = Message::Failed { stage: Stage::Configuration, reason: log::escaped(reason) };
-        // The first message always has room; where nobody reads it any more, nobody misses it.
+        // The first message always has room. If no process reads it, the loss does not matter.
         send(self.0.as_raw_fd(), &failed.encode(), MsgFlags::MSG_NOSIGNAL).ok();
     }
 
-    /// The predecessor at the other end. To be called within a runtime.
+    /// The predecessor at the other end. Call this within a runtime.
     ///
     /// # Errors
     ///
-    /// Where the reactor cannot watch it.
+    /// If the reactor cannot watch the channel.
     pub fn predecessor(self) -> Result<Predecessor, Error> {
         Predecessor::on(self.0, Origin::Child).map_err(Error::System)
     }
 }
 
 impl Predecessor {
-    /// The one that hands over at `path`. `None` where nobody does.
+    /// Connects to the predecessor at `path`. `None` if no process listens there.
     ///
     /// # Errors
     ///
-    /// Whatever is no sign of nobody being there.
+    /// Any error except one that shows that no process listens there.
     pub fn at(path: &SocketPath) -> Result<Option<Self>, Error> {
         let reach = || {
             let flags = SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
             setsockopt(&socket, sockopt::PassCred, &true)?;
-            // It waits where the queue of those who ask is full.
+            // connect(2) blocks while the listen queue is full.
             set_socket_timeout(&socket, Timeout::Send, Some(MESSAGE_TIMEOUT))?;
             connect(socket.as_raw_fd(), &UnixAddr::new(path.as_ref())?)?;
             rustix::io::ioctl_fionbio(&socket, true)?;
@@ -146,7 +147,7 @@ impl Predecessor {
         };
         match reach() {
             Ok(socket) => Self::on(socket, Origin::Stranger).map(Some).map_err(Error::System),
-            Err(error) if is_nobody(&error, path) => Ok(None),
+            Err(error) if is_not_listening(&error, path) => Ok(None),
             Err(source) => Err(Error::Unreachable { path: path.clone(), source }),
         }
     }
@@ -163,47 +164,48 @@ impl Predecessor {
         })
     }
 
-    /// It has so many open connections when this process begins to serve.
+    /// Sets its open connections at the moment at which this process starts to serve.
     pub fn has(&mut self, connections: u64) {
         self.connections = Some(connections);
     }
 
-    /// The connections that it has open, as far as is known.
+    /// Its open connections, as far as is known.
     pub fn connections(&self) -> Option<u64> {
         self.connections
     }
 
-    /// It drains from now on.
+    /// Treats it as a draining process from now on.
     pub fn draining(self, generation: Generation) -> DrainingProcess {
         DrainingProcess::predecessor(generation, self.peer, self.channel, self.connections)
     }
 
-    /// Whether it wants to know when this process reloads.
+    /// Whether it understands messages about reloads.
     pub fn hears_of_reloads(&self) -> bool {
         self.hears_of_reloads
     }
 
-    /// Reports to it, once this process has given the service back. Returns whether nothing is left to report.
+    /// Reports to it, after a rollback. Returns whether nothing is left to report.
     pub fn report(&self, reporter: &mut Reporter) -> bool {
         reporter.report(&self.channel)
     }
 
-    /// What it has counted since this was asked last.
+    /// Its counts since the last call.
     pub fn counted(&mut self) -> Totals {
         std::mem::take(&mut self.counted)
     }
 
-    /// How this process came to it.
+    /// How this process found it.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// Its process, where it can be seen.
+    /// Its process, if it can be seen.
     pub fn peer(&self) -> Option<Arc<Process>> {
         self.peer.clone()
     }
 
-    /// Waits until it says that the handoff is off, or is gone, while this process prepares. May be dropped and called again.
+    /// Waits, while this process prepares, until the predecessor aborts the handoff or is gone. May
+    /// be dropped and called again.
     pub async fn called_off(&mut self) -> Error {
         match self.receive().await {
             Err(Error::Channel(channel::Error::Closed)) => Error::Orphaned,
@@ -212,11 +214,11 @@ impl Predecessor {
         }
     }
 
-    /// Says that everything which needs no listener is done, and takes what is offered.
+    /// Says that everything that needs no listener is ready, and receives the offer.
     ///
     /// # Errors
     ///
-    /// Where there is no offer that this program understands.
+    /// If no offer arrives that this program understands.
     pub async fn hello(&mut self) -> Result<Offered, Error> {
         self.say(&Message::Hello { versions: vec![VERSION], release: env!("CARGO_PKG_VERSION").to_owned() }).await?;
         let mut offered = Offered { generation: Generation::FIRST, things: Vec::new() };
@@ -248,11 +250,11 @@ impl Predecessor {
         }
     }
 
-    /// Says that nothing can fail any more, and waits for the word to serve.
+    /// Says that nothing can fail any more, and waits for `commit`.
     ///
     /// # Errors
     ///
-    /// Where the predecessor does not give it, and lives.
+    /// If the predecessor lives and does not commit.
     pub async fn prepared(&mut self, prepared: Message) -> Result<Consent, Error> {
         let committed = async {
             self.say(&prepared).await?;
@@ -270,11 +272,11 @@ impl Predecessor {
         }
     }
 
-    /// Says that the next act of this process is to accept.
+    /// Says that the next step of this process is to accept.
     ///
     /// # Errors
     ///
-    /// Where the predecessor lives and does not want it any more.
+    /// If the predecessor lives and has aborted.
     pub async fn serving(&mut self) -> Result<Consent, Error> {
         match self.channel.send(&Message::Serving {}, &[]).await {
             Ok(()) => Ok(Consent::Commit),
@@ -283,19 +285,19 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process cannot take over.
+    /// Reports that this process cannot take over.
     pub async fn fail(&self, stage: Stage, reason: &str) {
         self.tell(Message::Failed { stage, reason: log::escaped(reason) }).await;
     }
 
-    /// Says something that changes nothing where it does not arrive.
+    /// Sends a message that changes nothing if it is lost.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
             debug!(sent = message.name(), %error, "message to predecessor failed");
         }
     }
 
-    /// What it does next. May be dropped and called again, until it is gone.
+    /// Its next event. May be dropped and called again, until it is gone.
     pub async fn event(&mut self) -> Event {
         loop {
             match self.channel.receive().await {
@@ -321,7 +323,8 @@ impl Predecessor {
         }
     }
 
-    /// Sends a message that is answered. Where the channel is closed, what was said before that is the answer.
+    /// Sends a message that expects an answer. If the channel is closed, the last queued message is
+    /// the answer.
     async fn say(&self, message: &Message) -> Result<(), Error> {
         match self.channel.send(message, &[]).await {
             Ok(()) | Err(channel::Error::Closed) => Ok(()),
@@ -331,7 +334,7 @@ impl Predecessor {
 
     async fn receive(&mut self) -> Result<Message, Error> {
         let Received { message, sender, .. } = self.channel.receive().await?;
-        self.met(sender.pid);
+        self.identify(sender.pid);
         match message {
             Message::Refused { .. } | Message::Abort { .. } => Err(refusal(message, "nothing")),
             message => Ok(message),
@@ -341,7 +344,7 @@ impl Predecessor {
     async fn receive_with_descriptors(&mut self, awaited: &'static str) -> Result<(Message, Vec<OwnedFd>), Error> {
         match in_time(awaited, MESSAGE_TIMEOUT, self.channel.receive()).await {
             Ok(Received { message, descriptors, sender }) => {
-                self.met(sender.pid);
+                self.identify(sender.pid);
                 match message {
                     Message::Refused { .. } | Message::Abort { .. } => Err(refusal(message, awaited)),
                     message => Ok((message, descriptors)),
@@ -352,7 +355,7 @@ impl Predecessor {
         }
     }
 
-    fn met(&mut self, pid: Option<i32>) {
+    fn identify(&mut self, pid: Option<i32>) {
         let Some(pid) = pid.filter(|_| self.peer.is_none()) else { return };
         match Process::hold(pid) {
             Ok(peer) => self.peer = Some(Arc::new(peer)),
@@ -360,12 +363,12 @@ impl Predecessor {
         }
     }
 
-    /// The channel is closed: whether that is because the predecessor is dead.
+    /// The channel is closed: checks whether the predecessor died.
     async fn inherit(&self) -> Result<Consent, Error> {
         if self.dead {
             return Ok(Consent::Inherited);
         }
-        // A process that ends closes its descriptors a moment before it is dead.
+        // A process closes its descriptors a moment before it is dead.
         match &self.peer {
             Some(peer) if time::timeout(MESSAGE_TIMEOUT, peer.ended()).await.is_ok() => Ok(Consent::Inherited),
             _ => Err(Error::Abandoned),
@@ -373,11 +376,11 @@ impl Predecessor {
     }
 }
 
-/// Whether an error of connect means that there is no socket, or one that nobody listens on.
-fn is_nobody(error: &io::Error, path: &SocketPath) -> bool {
+/// Whether an error of connect means that no socket exists or no process listens on it.
+fn is_not_listening(error: &io::Error, path: &SocketPath) -> bool {
     match error.kind() {
         io::ErrorKind::NotFound => true,
-        // What is no socket refuses as well.
+        // A file that is not a socket refuses connections as well.
         io::ErrorKind::ConnectionRefused => fs::metadata(path).is_ok_and(|found| found.file_type().is_socket()),
         _ => false,
     }

@@ -1,8 +1,8 @@
-//! The socket between the two sides: whole messages with their descriptors, and who sent them.
+//! The socket between the two sides: complete messages with their descriptors, and their senders.
 //!
-//! A packet that was cut, descriptors that were lost or are too many, bytes that are no message: each is an error here, and the
-//! end of the exchange. Descriptors are taken by the successor only; whatever anyone sends to the predecessor is closed by the
-//! kernel before it counts against its limit.
+//! A truncated packet, lost or surplus descriptors and bytes that are not a message are errors
+//! here, and end the exchange. Only the successor receives descriptors. The kernel closes those
+//! that are sent to the predecessor before they count against its limit.
 
 use super::{
     fault,
@@ -24,85 +24,86 @@ use tokio::{io::Interest, net::UnixDatagram, time};
 /// How long a message may take, from the moment at which it is due.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which of the two this process is.
+/// The side of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The one that serves.
+    /// The process that serves.
     Predecessor,
-    /// The one that takes over.
+    /// The process that takes over.
     Successor,
 }
 
 /// One end of the exchange.
 #[derive(Debug)]
 pub struct Channel {
-    // A packet socket that keeps the order and knows its end, which tokio's type for datagrams serves as well.
+    // A packet socket that keeps the order and reports its end; tokio's datagram type handles it as
+    // well.
     socket: UnixDatagram,
     side: Side,
 }
 
-/// A message that came.
+/// A received message.
 #[derive(Debug)]
 pub struct Received {
     /// The message.
     pub message: Message,
     /// Its descriptors, as many as it announces.
     pub descriptors: Vec<OwnedFd>,
-    /// Who sent it.
+    /// Its sender.
     pub sender: Sender,
 }
 
-/// Who sent a message, as the kernel says.
+/// The sender of a message, by the kernel's credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// Its process id; `None` where it lives in a pid namespace that cannot be seen from here.
     pub pid: Option<i32>,
-    /// Its user.
+    /// Its user id.
     pub uid: u32,
 }
 
-/// Why a message did not come, or did not go.
+/// Why a message was not received or not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The other side has closed its end.
     #[error("the channel was closed by the other side")]
     Closed,
-    /// It did not come in time.
+    /// It timed out.
     #[error("no {awaited} within {}", humantime::format_duration(*.within))]
     Late {
-        /// What was waited for.
+        /// The awaited message.
         awaited: &'static str,
-        /// For how long.
+        /// The timeout.
         within: Duration,
     },
     /// It is longer than any message.
     #[error("a message of more than {LONGEST} bytes")]
     TooLong,
-    /// Descriptors are missing, or are too many.
+    /// Descriptors are missing or surplus.
     #[error(
         "{came} descriptors instead of {announced}; if some are missing, the descriptor limit was reached (ulimit -n, or LimitNOFILE=)"
     )]
     Descriptors {
-        /// How many the message speaks of.
+        /// The number that the message announces.
         announced: usize,
-        /// How many there are.
+        /// The number that came.
         came: usize,
     },
-    /// Descriptors come with a message that has none.
+    /// Descriptors came with a message that carries none.
     #[error("descriptors come with a message that has none")]
     Uninvited,
-    /// It cannot be read.
+    /// It cannot be parsed.
     #[error(transparent)]
     Garbled(#[from] Garbled),
     /// It is not the one that is due.
     #[error("{came:?} instead of {awaited:?}")]
     Unexpected {
-        /// What came.
+        /// The received message.
         came: &'static str,
-        /// What was due.
+        /// The awaited message.
         awaited: &'static str,
     },
-    /// The kernel does not say whose it is.
+    /// The kernel does not name its sender.
     #[error("a message without its sender's credentials")]
     Anonymous,
     /// The system refused.
@@ -125,18 +126,18 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// Where the system has no descriptors left.
+    /// If the system has no descriptors left.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         Ok((Self::new(near, Side::Predecessor)?, far))
     }
 
-    /// A channel on a connected packet socket that does not block.
+    /// A channel on a connected, non-blocking packet socket.
     ///
     /// # Errors
     ///
-    /// Where the system refuses credentials or the reactor.
+    /// If the system refuses credentials or the reactor.
     pub fn new(socket: OwnedFd, side: Side) -> io::Result<Self> {
         setsockopt(&socket, sockopt::PassCred, &true)?;
         Ok(Self { socket: UnixDatagram::from_std(Socket::from(socket))?, side })
@@ -146,7 +147,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// Where the other side is gone, or takes nothing for [`MESSAGE_TIMEOUT`].
+    /// If the other side is gone, or accepts nothing for [`MESSAGE_TIMEOUT`].
     pub async fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let mut packet = message.encode();
         let mut descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
@@ -170,8 +171,8 @@ impl Channel {
         }
     }
 
-    /// Sends a message without descriptors. Returns `false` where there is no room for it now; where the other side is gone, the
-    /// message is lost.
+    /// Sends a message without descriptors. Returns `false` if the channel has no room now. If the
+    /// other side is gone, the message is lost.
     pub fn send_now(&self, message: &Message) -> bool {
         !matches!(self.socket.try_send(&message.encode()), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -180,19 +181,19 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// Where it is none, or the other side is gone.
+    /// If it is not a valid message, or the other side is gone.
     pub async fn receive(&self) -> Result<Received, Error> {
         let packet = self.socket.async_io(Interest::READABLE, || self.take()).await;
         self.read(packet?)
     }
 
-    /// The next message, if it is there already.
+    /// The next message, if it has already arrived.
     ///
     /// # Errors
     ///
     /// As [`Self::receive`].
     pub fn receive_queued(&self) -> Result<Option<Received>, Error> {
-        // Past the reactor, which may not have seen yet what is there.
+        // Bypasses the reactor, which may not have noticed the message yet.
         match self.take() {
             Ok(packet) => self.read(packet).map(Some),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -201,11 +202,12 @@ impl Channel {
     }
 
     fn take(&self) -> io::Result<(Vec<u8>, kernel::Packet)> {
-        // One byte more than the longest message has tells one that is longer.
+        // One byte more than the longest message, so that a longer one shows.
         let mut bytes = vec![0; LONGEST + 1];
         loop {
             match kernel::receive(&self.socket, &mut bytes, self.most_descriptors()) {
-                // The other side closed before it had read everything. This is told once, before what it sent and before its end.
+                // The other side closed before it had read everything. The kernel reports this
+                // once, before the queued messages and the end.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 Err(error) => return Err(error),
                 Ok(packet) => {
@@ -243,26 +245,25 @@ impl Channel {
         }
     }
 
-    /// Lets nothing more be sent to this side: what was sent before can still be received, what comes later fails with its
-    /// sender.
+    /// Stops receiving: messages sent before can still be read, later ones fail at their sender.
     pub fn stop_receiving(&self) {
-        // It fails only where the other side is gone already.
+        // It fails only if the other side is already gone.
         shutdown(self.socket.as_raw_fd(), Shutdown::Read).ok();
     }
 }
 
 impl AsFd for Channel {
-    /// The socket, to be handed on.
+    /// The socket, to hand it over.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Waits for what a message is due to bring, for as long as messages may take.
+/// Waits for the message that is due, for at most [`MESSAGE_TIMEOUT`].
 ///
 /// # Errors
 ///
-/// What the wait brings, or [`Error::Late`].
+/// The error of the wait, or [`Error::Late`].
 pub async fn in_time<T>(
     awaited: &'static str,
     within: Duration,

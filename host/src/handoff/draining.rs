@@ -1,9 +1,11 @@
-//! Another process of the service that finishes the connections it has accepted, and reports to the process that serves.
+//! Another process of the service that finishes its open connections, and reports to the process
+//! that serves.
 //!
-//! The reports arrive on the channel of the restart in which that process handed over, or was rolled back. When the process that
-//! serves hands over in turn, the channel goes with the rest, so that the reports always reach the process that serves, however
-//! many generations later. Only one process reads them: the predecessor stops when it makes its offer, the successor starts when
-//! the restart has settled, and what is sent in between waits in the channel.
+//! The reports arrive on the channel of the restart in which that process handed over or was rolled
+//! back. When the serving process hands over in turn, it offers the channel as well. So the reports
+//! always reach the process that serves, however many generations later. Only one process reads
+//! them: the predecessor stops at its offer, the successor starts when the restart has settled.
+//! Reports sent in between wait in the channel.
 
 use super::{
     channel::{Channel, Error, Side},
@@ -29,9 +31,9 @@ use tracing::debug;
 /// A process that drains.
 #[derive(Debug)]
 pub struct DrainingProcess {
-    /// Under which it is counted, once it is.
+    /// The id under which it is counted, once it is.
     pub id: Option<DrainingId>,
-    /// Which generation it is.
+    /// Its generation.
     pub generation: Generation,
     /// Whether it gave the service back to its predecessor.
     pub rolled_back: bool,
@@ -40,7 +42,7 @@ pub struct DrainingProcess {
     peer: Option<Arc<Process>>,
     /// Where its reports arrive; `None` once they have ended.
     reports: Option<Arc<Channel>>,
-    /// Where this process started it.
+    /// The handle of the process, if this process started it.
     child: Option<start::Successor>,
     /// The connections that it had at its last report.
     connections: Option<u64>,
@@ -80,11 +82,11 @@ impl DrainingProcess {
         Self { id: None, generation, rolled_back: true, pid, peer, reports, child, connections, counted }
     }
 
-    /// One that was offered: an entry of the offer with its descriptor.
+    /// A process from an offer: its entry with its descriptor.
     ///
     /// # Errors
     ///
-    /// Where the descriptor does not belong to that process, or the reactor cannot watch it.
+    /// If the descriptor does not belong to that process, or the reactor cannot watch it.
     pub fn offered(generation: Generation, rolled_back: bool, pid: i32, pidfd: OwnedFd) -> io::Result<Self> {
         let peer = Some(Arc::new(Process::held(pid, pidfd)?));
         let counted = Totals::default();
@@ -101,13 +103,13 @@ impl DrainingProcess {
         })
     }
 
-    /// Where its reports arrive, as it was offered.
+    /// Sets the channel of its reports, from an offer.
     ///
     /// # Errors
     ///
-    /// Where the descriptor is not a channel.
+    /// If the descriptor is not a channel.
     pub fn reports_offered(&mut self, channel: OwnedFd, connections: u64) -> io::Result<()> {
-        // As on a predecessor's side, no descriptors are taken from it.
+        // As on a predecessor's side, it may not send descriptors.
         self.reports = Some(Arc::new(Channel::new(channel, Side::Predecessor)?));
         self.connections = Some(connections);
         Ok(())
@@ -160,7 +162,7 @@ impl DrainingProcess {
                     }
                 },
                 () = ended(self.peer.as_deref()) => {
-                    // The reports from before its end that were not read yet.
+                    // The unread reports from before its end.
                     while let Some(Ok(Some(received))) = self.reports.as_ref().map(|reports| reports.receive_queued()) {
                         self.has_reported(received.message);
                     }
@@ -186,7 +188,8 @@ impl DrainingProcess {
 
     async fn ended(&mut self) -> Event {
         if let Some(child) = &mut self.child {
-            // Its parent, which is let go of next, reaps it only once it has seen the end itself.
+            // Its parent, the starter, is let go next, and reaps it only once it has seen the end
+            // itself.
             child.ended().await;
             child.let_go().await;
         }
@@ -208,25 +211,28 @@ async fn ended(peer: Option<&Process>) {
     }
 }
 
-/// Reports to the process that serves how many connections are open here, and the outcomes of the others.
+/// Reports the number of open connections here, and the outcomes of the others, to the process that
+/// serves.
 ///
-/// It reports the counts of this process alone. Other processes report to the process that serves directly.
+/// It reports the counts of this process alone. Other processes report to the serving process
+/// directly.
 #[derive(Debug)]
 pub struct Reporter {
     counters: &'static Counters,
-    /// The totals that are known there.
+    /// The totals that the serving process knows.
     known: Totals,
     /// The number of open connections in the last report.
     open: Option<u64>,
 }
 
 impl Reporter {
-    /// Everything up to `known` is known there.
+    /// A reporter for a process that knows everything up to `known`.
     pub fn new(counters: &'static Counters, known: Totals) -> Self {
         Self { counters, known, open: None }
     }
 
-    /// The counts since the offer or the last report, and the snapshot to be marked as known when they have been sent.
+    /// The counts since the offer or the last report, and the snapshot to mark as known once they
+    /// are sent.
     pub fn news(&self) -> (Totals, Totals) {
         let here = self.counters.here();
         (here.since(&self.known), here)
@@ -237,8 +243,8 @@ impl Reporter {
         self.known = here;
     }
 
-    /// Reports what is new. Returns `false` where the channel has no room, since nobody reads it during a restart: the next
-    /// report has it all.
+    /// Reports the changes. Returns `false` if the channel has no room, since no process reads it
+    /// during a restart. The next report then includes them.
     pub fn report(&mut self, channel: &Channel) -> bool {
         let (counters, here) = self.news();
         let connections = here.open();
@@ -269,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_report_without_room_is_made_later_and_nothing_is_lost() {
+    async fn a_report_without_room_is_sent_later_without_loss() {
         let (near, far) = Channel::pair().unwrap();
         let far = Channel::new(far, Side::Successor).unwrap();
         let counters = Counters::of_the_process();

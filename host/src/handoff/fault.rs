@@ -1,8 +1,9 @@
-//! Faults on order, for tests: at any message of a handoff, either side can be killed, stopped, or made to say something else.
+//! Fault injection for tests: at any message of a handoff, either side can be killed, stopped, or
+//! made to send something else.
 //!
-//! Only builds with debug assertions have it. The file that `UNINTERRUPTIBLE_FAULTS` names is read anew at each message, so that a
-//! test can change its mind while processes run; each of its lines is one fault:
-//!
+//! Only builds with debug assertions contain it. The file that `UNINTERRUPTIBLE_FAULTS` names is
+//! re-read at each message, so that a test can change it while processes run. Each line is one
+//! fault:
 //! ```text
 //! SIDE         MOMENT                                    MESSAGE   ACTION
 //! successor    before-sending                            prepared  kill
@@ -22,24 +23,24 @@ use std::{fs, os::fd::RawFd, panic, path::PathBuf, sync::OnceLock, time::Duratio
 
 static FILE: OnceLock<PathBuf> = OnceLock::new();
 
-/// How often a successor looks whether it is to roll back.
+/// How often a successor checks whether it is to roll back.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Where faults are ordered.
+/// Sets the file that lists the faults.
 pub fn arm(file: PathBuf) {
     if cfg!(debug_assertions) {
         drop(FILE.set(file));
     }
 }
 
-/// May change what is about to be sent.
+/// May change a message before it is sent.
 pub(crate) fn before_sending(side: Side, message: &'static str, packet: &mut Vec<u8>, descriptors: &mut Vec<RawFd>) {
     let Some(action) = ordered(side, &format!("before-sending {message} ")) else { return };
     match action.as_str() {
         "garbage" => *packet = b"\xff\0{]".to_vec(),
         "cut" => packet.truncate(packet.len() / 2),
         "descriptor" => descriptors.push(0),
-        // Standard input is many things, but hardly ever a listening socket.
+        // Standard input may be anything, but hardly ever a listening socket.
         "swap" => descriptors.fill(0),
         _ => match action.strip_prefix("say ") {
             Some(text) => *packet = text.into(),
@@ -55,14 +56,14 @@ pub(crate) fn after_sending(side: Side, message: &'static str) {
     }
 }
 
-/// A message has come, and is about to be acted upon.
+/// A message has arrived and is about to be handled.
 pub(crate) fn after_receiving(side: Side, message: &'static str) {
     if let Some(action) = ordered(side, &format!("after-receiving {message} ")) {
         happen(&action);
     }
 }
 
-/// Waits until a successor is to give the service back.
+/// Waits until a test tells this successor to give the service back.
 pub(crate) async fn rollback() {
     while ordered(Side::Successor, "rollback").is_none() {
         if FILE.get().is_none() {

@@ -1,8 +1,8 @@
-//! What the two sides of a handoff say to each other: JSON objects, one a packet.
+//! The messages of a handoff: JSON objects, one a packet.
 //!
-//! Only the shape is judged here. Which message is right at which moment is the business of `offer` and `adopt`. A field that
-//! this version does not know is ignored, so that a later one can add some; a message that it does not know is an error, since
-//! none is ever sent that the agreed version does not have.
+//! Only their form is checked here; `offer` and `adopt` decide which message is allowed at which
+//! moment. Unknown fields are ignored, so that a later version can add some. An unknown message is
+//! an error, since the peer sends only messages of the agreed version.
 
 use crate::{
     net::{FileId, Key, SocketPath},
@@ -24,28 +24,28 @@ pub const MOST_DESCRIPTORS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Message {
-    /// Successor: everything that needs no listener is done.
+    /// Successor: it has prepared everything that needs no listener.
     Hello {
-        /// The versions of the exchange that it speaks.
+        /// The protocol versions that it speaks.
         versions: Vec<u32>,
         /// The version of the program, for the log.
         release: String,
     },
-    /// Predecessor: what there is to take over, in as many parts as it needs.
+    /// Predecessor: everything there is to take over, in as many parts as needed.
     Offer {
         /// The version that both speak from here on.
         version: u32,
         /// The version of the program, for the log.
         release: String,
-        /// The predecessor's own; the successor is the next.
+        /// The predecessor's generation; the successor is the next.
         generation: u64,
-        /// Which part this is, from 1.
+        /// The number of this part, from 1.
         part: usize,
-        /// How many there are.
+        /// The number of parts.
         parts: usize,
-        /// One for each descriptor that comes with this part, in their order.
+        /// One for each descriptor of this part, in their order.
         entries: Vec<Entry>,
-        /// What was counted so far, in the first part.
+        /// The counts so far, in the first part.
         #[serde(default, skip_serializing_if = "Totals::is_nothing")]
         counters: Totals,
         /// Whether the predecessor understands `reloading` and `reloaded`. Earlier releases do not.
@@ -54,92 +54,96 @@ pub enum Message {
     },
     /// Successor: new listeners are bound, nothing can fail any more.
     Prepared {
-        /// Listeners of the offer that it will serve.
+        /// Offered listeners that it will serve.
         claimed: Vec<Key>,
-        /// Listeners of the offer that it will not serve.
+        /// Offered listeners that it will not serve.
         unclaimed: Vec<Key>,
-        /// The pidfile that it will write once the window is over; the predecessor removes its own where that is another.
+        /// The pidfile that it will write after the window. The predecessor removes its own if that
+        /// is another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pidfile: Option<PathBuf>,
-        /// The admin endpoint of the offer, where it will answer there; the predecessor keeps its own until the window is over
-        /// otherwise.
+        /// The offered admin endpoint, if it will answer there. Otherwise the predecessor keeps its
+        /// own until the window is over.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         admin: Option<Key>,
-        /// Whether it understands `draining` within the window. Earlier releases do not expect it there.
+        /// Whether it understands `draining` within the window. Earlier releases do not expect it
+        /// there.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         hears_of_connections: bool,
     },
-    /// Predecessor: go.
+    /// Predecessor: the successor is to serve.
     Commit {
-        /// What was counted since the offer.
+        /// The counts since the offer.
         #[serde(default, skip_serializing_if = "Totals::is_nothing")]
         counters: Totals,
     },
-    /// Successor: its next act is to accept.
+    /// Successor: its next step is to accept.
     Serving {},
-    /// Predecessor: the window is over, there is no way back.
+    /// Predecessor: the window is over, no rollback is possible.
     Settled {},
     /// Successor: it cannot take over.
     Failed {
-        /// What it was doing.
+        /// The stage in which it failed.
         stage: Stage,
-        /// What went wrong, for the log.
+        /// The error, for the log.
         reason: String,
     },
-    /// Successor, in the window: it was told to end or to restart, and waits for `settled`.
+    /// Successor, in the window: it was told to stop or restart, and waits for `settled`.
     Leaving {
-        /// Which of the two.
+        /// The command.
         to: Verb,
     },
-    /// Successor, in the window: the predecessor shall serve again.
+    /// Successor, in the window: the predecessor is to serve again.
     Yield {
-        /// What was counted by the successor alone.
+        /// The counts of the successor alone.
         #[serde(default, skip_serializing_if = "Totals::is_nothing")]
         counters: Totals,
     },
-    /// Successor, in the window: it reloads. Only where the offer says that this is understood.
+    /// Successor, in the window: it reloads. Sent only if the offer says that the predecessor
+    /// understands this.
     Reloading {},
-    /// Successor, in the window: the reload is over.
+    /// Successor, in the window: the reload has ended.
     Reloaded {
         /// Whether it took effect.
         done: bool,
     },
-    /// Predecessor, to a `hello`: not now, or not with you.
+    /// Predecessor, to a `hello`: it does not hand over now, or not to this successor.
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Predecessor, before `commit`: the handoff is off.
+    /// Predecessor, before `commit`: it aborts the handoff.
     Abort {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Predecessor, to a `yield`: it serves again.
     Resumed {},
-    /// Predecessor: it got a signal that is meant for whoever serves.
+    /// Predecessor: it got a signal that is meant for the serving process.
     Forward {
-        /// What was asked for.
+        /// The command.
         verb: Verb,
     },
-    /// Predecessor, once its successor serves; or a successor that was rolled back. While it drains, to whichever process serves.
+    /// Predecessor, once its successor serves, or a successor that was rolled back: while it
+    /// drains, to the process that serves.
     Draining {
-        /// Connections that it still serves.
+        /// Its open connections.
         connections: u64,
-        /// What was counted since it was told last.
+        /// The counts since its last report.
         #[serde(default, skip_serializing_if = "Totals::is_nothing")]
         counters: Totals,
     },
 }
 
-/// What a descriptor of an offer is for.
+/// The purpose of an offered descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Entry {
     /// A listening socket.
     Listener {
-        /// The name by which the successor finds it among its own.
+        /// The key by which the successor finds it in its configuration.
         key: Key,
-        /// The file of a unix one. Earlier releases do not say.
+        /// The file of a unix socket. Earlier releases do not send it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<FileId>,
     },
@@ -147,7 +151,7 @@ pub enum Entry {
     HandoffSocket {
         /// Its path.
         path: SocketPath,
-        /// Its file. Earlier releases do not say.
+        /// Its file. Earlier releases do not send it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<FileId>,
     },
@@ -155,13 +159,13 @@ pub enum Entry {
     Admin {
         /// Its address.
         key: Key,
-        /// The file of a unix one.
+        /// The file of a unix socket.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<FileId>,
     },
     /// A process of an earlier generation that still drains, as a pidfd.
     Generation {
-        /// Which one.
+        /// Its generation.
         generation: u64,
         /// Its process id as the predecessor sees it.
         pid: i32,
@@ -169,36 +173,37 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         rolled_back: bool,
     },
-    /// The channel on which a process of an earlier generation reports; its `generation` entry comes before.
+    /// The channel on which a process of an earlier generation reports; the `generation` entry
+    /// comes before.
     Reports {
         /// The process id of that entry.
         pid: i32,
-        /// The connections that it had at its last report.
+        /// Its open connections at its last report.
         connections: u64,
     },
-    /// The keys of session tickets, in a sealed file: they stand in no message.
+    /// The session ticket keys, in a sealed file: no message contains them.
     TicketKeys {},
-    /// Something that a later version hands over; its descriptor is closed.
+    /// An entry that a later version added; its descriptor is closed.
     #[serde(other)]
     Unknown,
 }
 
-/// How far a successor got.
+/// The stage that a successor has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Reading its options.
     Configuration,
-    /// Loading what it serves.
+    /// Loading plugins and TLS files.
     Loading,
-    /// Taking over what was offered.
+    /// Adopting the offered sockets.
     Adopting,
-    /// A later version's.
+    /// A stage of a later version.
     #[serde(other)]
     Other,
 }
 
-/// What an operator asks of the service.
+/// An operator's command to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
@@ -210,28 +215,29 @@ pub enum Verb {
     Reload,
 }
 
-/// Bytes that are no message.
+/// Bytes that are not a message.
 #[derive(Debug, thiserror::Error)]
 #[error("not a message of version {VERSION}: {0}")]
 pub struct Garbled(String);
 
 impl Message {
-    /// The packet.
+    /// The message as a packet.
     pub fn encode(&self) -> Vec<u8> {
-        // Maps with keys that are no strings are all that could fail, and there are none; an empty packet would be refused.
+        // Only maps with keys other than strings could fail, and no message has one. The peer would
+        // reject an empty packet.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads a packet.
+    /// Parses a packet.
     ///
     /// # Errors
     ///
-    /// Whatever is no message. It never panics.
+    /// If it is not a message. It never panics.
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
         serde_json::from_slice(packet).map_err(|error| Garbled(log::escaped(&error.to_string())))
     }
 
-    /// How many descriptors come with it.
+    /// The number of descriptors that come with it.
     pub fn descriptors(&self) -> usize {
         match self {
             Self::Offer { entries, .. } => entries.len(),

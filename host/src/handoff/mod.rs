@@ -1,5 +1,5 @@
-//! A hot restart: the exchange between the process that serves and the one that takes over. docs/reference/handoff-protocol.md is its
-//! specification; this is both sides of it.
+//! A hot restart: the exchange between the process that serves and the one that takes over.
+//! docs/reference/handoff-protocol.md is the specification of both sides.
 //!
 //! ```text
 //!  predecessor (offer)                                  successor (adopt)
@@ -12,13 +12,13 @@
 //!      ── settled, when the window is over ─────────────► owns paths and pidfile
 //! ```
 //!
-//! Nothing here decides what the process does: that is the lifecycle's business, which drives both sides.
+//! Nothing here decides what the process does: the lifecycle does that, and drives both sides.
 
 pub mod adopt;
 pub mod channel;
-pub mod door;
 pub mod draining;
 pub mod fault;
+pub mod handoff_socket;
 pub mod message;
 pub mod offer;
 pub mod start;

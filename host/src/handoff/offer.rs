@@ -1,18 +1,18 @@
-//! The predecessor's side: a successor is started or comes by itself, is offered what there is, and is watched until there is
-//! no way back.
+//! The predecessor's side: it starts a successor or accepts one at the handoff socket, makes its
+//! offer, and watches the successor until no rollback is possible.
 
 mod error;
-pub(crate) mod estate;
 mod exchange;
+pub(crate) mod inventory;
 
 pub use error::Error;
-pub use estate::Estate;
+pub use inventory::Inventory;
 
-use self::estate::Part;
+use self::inventory::Part;
 use super::{
     channel::{self, Channel, MESSAGE_TIMEOUT, Received},
-    door::Visitor,
     draining::Reporter,
+    handoff_socket::Visitor,
     message::{Message, Verb},
     start::{self, StartCommand},
 };
@@ -31,28 +31,28 @@ use std::{
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
-/// How long a wrapper may take to end when what it wraps has ended.
+/// How long a wrapper may take to end after the process that it wraps.
 const WRAPPER: Duration = Duration::from_millis(200);
 
-/// How many versions of a successor are told, of thousands that one message has room for.
+/// Most protocol versions of a successor that an error names. One message has room for thousands.
 const MOST_VERSIONS_TOLD: usize = 8;
 
-/// The process that is to take over, from its start until it does.
+/// The process that takes over, from its start until then.
 pub struct Successor {
     channel: Channel,
-    /// Where this process has started it.
+    /// The handle of the process, if this process started it.
     child: Option<start::Successor>,
-    /// Known since its `hello`; `None` where it cannot be seen or signalled from here.
+    /// Known since its `hello`; `None` if it cannot be seen or signalled from here.
     peer: Option<Process>,
-    /// Who has said `hello`, as far as that can be seen from here.
+    /// The sender of its `hello`, as far as it can be seen from here.
     greeter: Option<i32>,
     progress: Progress,
     ready_timeout: Duration,
-    /// When the next message is overdue.
+    /// The deadline of the next message.
     due: Instant,
     /// The pidfile that it will write.
     pidfile: Option<PathBuf>,
-    /// Whether it answers at this process's admin endpoint.
+    /// Whether it takes over this process's admin endpoint.
     takes_admin: bool,
     reporter: Reporter,
     /// Whether it understands reports within the window.
@@ -60,8 +60,9 @@ pub struct Successor {
 }
 
 enum Progress {
-    /// What it will be offered is let go of as soon as it is sent: the listeners must not be held open here.
-    Starting(Estate),
+    /// The offered descriptors are closed as soon as they are sent: this process must not hold the
+    /// listeners open here.
+    Starting(Inventory),
     Offering {
         parts: VecDeque<Part>,
         offered: Vec<Key>,
@@ -71,44 +72,44 @@ enum Progress {
     },
     Committed,
     Serving,
-    /// It serves, but says nothing any more.
+    /// It serves, but has stopped responding.
     Silent,
 }
 
-/// What a successor that serves within the window can do.
+/// An event of a successor that serves within the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It was told to stop or restart.
     Leaving(Verb),
-    /// It gives the service back, and has counted this by itself.
+    /// It gives the service back, with its own counts.
     Yield(Totals),
     /// It reloads.
     Reloading,
-    /// Its reload is over.
+    /// Its reload has ended.
     Reloaded {
         /// Whether it took effect.
         done: bool,
     },
-    /// It is dead.
+    /// It died.
     Died,
 }
 
 impl Successor {
-    /// Starts one.
+    /// Starts a successor.
     ///
     /// # Errors
     ///
-    /// Where it cannot be executed, or there are no descriptors left.
-    pub fn start(command: &StartCommand, estate: Estate, ready_timeout: Duration) -> Result<Self, Error> {
+    /// If it cannot be executed, or no descriptors are left.
+    pub fn start(command: &StartCommand, inventory: Inventory, ready_timeout: Duration) -> Result<Self, Error> {
         let (channel, far) = Channel::pair().map_err(start::Error::System)?;
         let child = start::Successor::start(command, far)?;
-        let counters = estate.counters;
+        let counters = inventory.counters;
         Ok(Self {
             channel,
             child: Some(child),
             peer: None,
             greeter: None,
-            progress: Progress::Starting(estate),
+            progress: Progress::Starting(inventory),
             ready_timeout,
             due: Instant::now() + ready_timeout,
             pidfile: None,
@@ -118,20 +119,20 @@ impl Successor {
         })
     }
 
-    /// One that came by itself.
+    /// Accepts a successor that connected to the handoff socket.
     ///
     /// # Errors
     ///
-    /// Where its `hello` is none that this program can answer.
-    pub fn came(visitor: Visitor, estate: Estate) -> Result<Self, Box<(Error, Visitor)>> {
+    /// If this program cannot answer its `hello`.
+    pub fn came(visitor: Visitor, inventory: Inventory) -> Result<Self, Box<(Error, Visitor)>> {
         let Visitor { channel, hello } = visitor;
-        let counters = estate.counters;
+        let counters = inventory.counters;
         let mut successor = Self {
             channel,
             child: None,
             peer: None,
             greeter: None,
-            progress: Progress::Starting(estate),
+            progress: Progress::Starting(inventory),
             ready_timeout: MESSAGE_TIMEOUT,
             due: Instant::now() + MESSAGE_TIMEOUT,
             pidfile: None,
@@ -145,17 +146,17 @@ impl Successor {
         }
     }
 
-    /// Its process id, as far as it is known.
+    /// Its process id, or 0 if it is unknown.
     pub fn pid(&self) -> i32 {
         self.greeter.or(self.child.as_ref().map(start::Successor::pid)).unwrap_or_default()
     }
 
-    /// The pidfile that it will write, where it will write any.
+    /// The pidfile that it will write, if any.
     pub fn pidfile(&self) -> Option<&Path> {
         self.pidfile.as_deref()
     }
 
-    /// Whether it answers at this process's admin endpoint from the moment at which it serves.
+    /// Whether it answers at this process's admin endpoint as soon as it serves.
     pub fn takes_admin(&self) -> bool {
         self.takes_admin
     }
@@ -165,23 +166,25 @@ impl Successor {
         self.child.is_some()
     }
 
-    /// Whether its end would be seen, so that it can be watched.
+    /// Whether this process would see it end, so that it can be watched.
     pub fn can_be_watched(&self) -> bool {
         self.peer.is_some()
     }
 
-    /// Waits until it has prepared everything: the keys of the listeners that it claims. May be dropped and called again.
+    /// Waits until it has prepared everything. Returns the keys of the listeners that it claims.
+    /// May be dropped and called again.
     ///
     /// # Errors
     ///
-    /// Where it fails, ends, or takes too long.
+    /// If it fails, ends, or takes too long.
     pub async fn prepared(&mut self) -> Result<Vec<Key>, Error> {
         loop {
             if let Progress::Offering { parts, offered } = &mut self.progress {
                 while let Some(part) = parts.front() {
                     let descriptors: Vec<_> = part.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
                     match self.channel.send(&part.message, &descriptors).await {
-                        // What it said before it closed is the answer, and comes next.
+                        // Its last message before it closed the channel is the answer, and comes
+                        // next.
                         Ok(()) | Err(channel::Error::Closed) => drop(parts.pop_front()),
                         Err(error) => return Err(error.into()),
                     }
@@ -200,7 +203,7 @@ impl Successor {
                     Message::Prepared { claimed, unclaimed, pidfile, admin, hears_of_connections },
                 ) => {
                     let answered: HashSet<_> = claimed.iter().chain(unclaimed).collect();
-                    // As many as there are, none twice, none other.
+                    // Every offered key, exactly once, and no other.
                     let complete = answered.len() == claimed.len() + unclaimed.len();
                     if !complete || answered != offered.iter().collect() {
                         return Err(Error::Claims);
@@ -219,12 +222,12 @@ impl Successor {
     ///
     /// # Errors
     ///
-    /// Where it is gone.
+    /// If it is gone.
     pub async fn commit(&mut self) -> Result<(), Error> {
         let (counters, here) = self.reporter.news();
         match self.channel.send(&Message::Commit { counters }, &[]).await {
             Ok(()) => self.reporter.sent(here),
-            // What it said before it went is why it went.
+            // Its last message before it ended gives the reason.
             Err(channel::Error::Closed) => {
                 return Err(match self.channel.receive_queued() {
                     Ok(Some(Received { message: Message::Failed { stage, reason }, .. })) => {
@@ -244,7 +247,7 @@ impl Successor {
     ///
     /// # Errors
     ///
-    /// Where it is certain that it does not, and will not.
+    /// If it certainly does not serve and will not.
     pub async fn serving(&mut self) -> Result<(), Error> {
         let failure = match self.next().await {
             Ok(Received { message: Message::Serving {}, .. }) => {
@@ -257,7 +260,8 @@ impl Successor {
             Ok(Received { message, .. }) => self.unexpected(&message),
             Err(failure) => failure,
         };
-        // It may have said so just now. After this it cannot any more: its attempt fails, and it ends without accepting.
+        // It may have said so just now. After this it cannot any more: its attempt fails, and it
+        // ends without accepting.
         self.channel.stop_receiving();
         while let Ok(Some(received)) = self.channel.receive_queued() {
             if received.message == (Message::Serving {}) {
@@ -268,7 +272,7 @@ impl Successor {
         Err(failure)
     }
 
-    /// Waits for what it does within the window. May be dropped and called again.
+    /// Waits for its next event within the window. May be dropped and called again.
     pub async fn event(&mut self) -> Event {
         loop {
             let said = tokio::select! {
@@ -290,7 +294,7 @@ impl Successor {
                     "unexpected message from successor ignored"
                 ),
                 Err(error) => {
-                    // Its end, if this is it, shows by itself.
+                    // Its end shows separately.
                     debug!(successor = self.pid(), %error, "successor channel closed");
                     self.progress = Progress::Silent;
                 }
@@ -298,27 +302,28 @@ impl Successor {
         }
     }
 
-    /// The same within the window, where it understands that.
+    /// Reports within the window from now on, if it understands that.
     pub fn report_in_window(&mut self) {
         if self.hears_of_connections {
             self.report();
         }
     }
 
-    /// Reports how many connections are open here, and the outcomes of the others. Returns whether nothing is left to report.
+    /// Reports the number of open connections and the outcomes of the others. Returns whether
+    /// nothing is left to report.
     pub fn report(&mut self) -> bool {
         self.reporter.report(&self.channel)
     }
 
-    /// Says something that changes nothing where it does not arrive.
+    /// Sends a message that changes nothing if it is lost.
     pub async fn tell(&self, message: Message) {
         if let Err(error) = self.channel.send(&message, &[]).await {
             debug!(successor = self.pid(), sent = message.name(), %error, "message to successor failed");
         }
     }
 
-    /// Ends the handoff: says so where that is still right, gives the successor `grace` to end by itself, then kills it, waits
-    /// for its death and reaps it.
+    /// Aborts the handoff. Sends `abort` if that is still allowed, gives the successor `grace` to
+    /// exit, then kills it, waits for its death and reaps it.
     pub async fn discard(self, reason: &str, grace: Duration) -> Option<ExitStatus> {
         if !matches!(self.progress, Progress::Committed | Progress::Serving | Progress::Silent) {
             self.tell(Message::Abort { reason: reason.to_owned() }).await;
@@ -328,7 +333,8 @@ impl Successor {
             drop(peer.kill());
             drop(time::timeout(MESSAGE_TIMEOUT, peer.ended()).await);
         }
-        // The grace of a peer has passed; a wrapper that waited for it ends next, with a status of its own.
+        // The grace period of the peer is over; a wrapper that waited for it ends next, with its
+        // own status.
         let grace = if self.peer.is_some() { WRAPPER } else { grace };
         match self.child {
             Some(child) => child.end(grace).await,
@@ -336,24 +342,24 @@ impl Successor {
         }
     }
 
-    /// Whether it has ended, where that can be seen.
+    /// Whether it has ended, if that can be seen.
     pub fn has_ended(&self) -> bool {
         self.peer.as_ref().is_some_and(Process::has_ended)
     }
 
-    /// Leaves it to whoever reaps above, who is its parent from here on.
+    /// Lets its starter exit, so that the service manager or anchor becomes its parent.
     pub async fn let_go(&mut self) {
         if let Some(child) = &mut self.child {
             child.let_go().await;
         }
     }
 
-    /// Its end of the exchange, its process, and the process by which this one has started it.
+    /// Its channel, its process, and the handle by which this process started it.
     pub(super) fn into_parts(self) -> (Channel, Option<Process>, Option<start::Successor>) {
         (self.channel, self.peer, self.child)
     }
 
-    /// Waits until it has ended, or was let go of. May be dropped and called again; comes true once.
+    /// Waits until it has ended or was let go. May be dropped and called again; resolves once.
     pub async fn reaped(&mut self) {
         match (&mut self.child, &self.peer) {
             (Some(child), _) => {

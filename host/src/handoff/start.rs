@@ -1,4 +1,4 @@
-//! Starting a successor: a process that inherits one end of the exchange.
+//! Starting a successor: a process that inherits one end of the channel.
 
 use super::starter;
 use crate::system::process::Process;
@@ -23,63 +23,64 @@ use std::{
 };
 use tokio::{net::UnixStream, time};
 
-/// The variable that tells a successor which descriptor is its end of the channel.
+/// The variable that tells a successor the descriptor of its channel.
 pub const CHANNEL_VARIABLE: &str = "UNINTERRUPTIBLE_HANDOFF_FD";
 
-/// What must not reach a child: what was meant for this process alone.
+/// Variables that were meant for this process alone and that a child must not inherit.
 const NOT_INHERITED: [&str; 5] = [CHANNEL_VARIABLE, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// How long a process that was killed may take to end. One that the kernel cannot end yet is reaped when it has.
+/// How long a killed process may take to die. One that the kernel cannot end yet is reaped when it
+/// has.
 const DEATH: Duration = Duration::from_secs(5);
 
-/// How long a starter may take to start something, which is all that it does first.
+/// How long the starter may take to start the program, which is the first thing that it does.
 const START: Duration = Duration::from_secs(5);
 
-/// By what this program is, whatever is at its path by now.
+/// This very program, whatever file its path names by now.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// How a successor is started.
+/// The command that starts a successor.
 #[derive(Clone, Debug)]
 pub struct StartCommand {
-    /// The program. Its path is followed anew at each start, symbolic links and all.
+    /// The program. Its path is resolved at each start, symbolic links included.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Its working directory, likewise.
+    /// Its working directory, resolved in the same way.
     pub directory: PathBuf,
 }
 
-/// It could not be started.
+/// Why it could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such directory.
+    /// The directory does not exist.
     #[error("the working directory {directory} cannot be entered: {source}")]
     Directory {
-        /// Which.
+        /// The directory.
         directory: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// There is no such program, or it is none.
+    /// The program does not exist or cannot be executed.
     #[error("{program} cannot be executed: {source}{}", remedy(source))]
     Program {
-        /// Which.
+        /// The program.
         program: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// This program cannot be executed again, as is needed to start another.
+    /// This program cannot be executed again as a starter.
     #[error("{}, which this process runs, cannot be executed again: {source}{}", this_program(), remedy(source))]
     Starter {
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// No descriptors, no processes.
+    /// The system refused descriptors or processes.
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
 }
 
-/// Where this program is. Once it is removed, the system says so behind its path.
+/// The path of this program. Once it is removed, the system appends that to the path.
 fn this_program() -> String {
     let path = std::fs::read_link(THIS_PROGRAM).unwrap_or_else(|_unknown| THIS_PROGRAM.into());
     path.to_string_lossy().trim_end_matches(" (deleted)").to_owned()
@@ -98,16 +99,17 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// A process in a group of its own, started by way of a `starter`, which keeps its number from being anybody else's.
+/// A process in its own group, started by a `starter`, which keeps its process id from being
+/// reused.
 #[derive(Debug)]
 pub struct Successor {
     pid: i32,
     starter: Child,
-    /// The starter's.
+    /// The starter's process.
     process: Process,
-    /// To the starter; the end of it lets that go.
+    /// The channel to the starter; closing it lets the starter exit.
     line: Option<UnixStream>,
-    /// How the successor has ended, as far as the starter could tell.
+    /// The exit status of the successor, as far as the starter could tell.
     ended: OnceLock<Option<ExitStatus>>,
 }
 
@@ -116,21 +118,23 @@ impl Successor {
     ///
     /// # Errors
     ///
-    /// Where it cannot be executed.
+    /// If it cannot be executed.
     pub fn start(command: &StartCommand, far: OwnedFd) -> Result<Self, Error> {
         let StartCommand { program, arguments, directory } = command;
-        // A missing directory and a missing program would be told by one and the same error.
+        // The same error reports a missing directory and a missing program.
         std::fs::metadata(directory).map_err(|source| Error::Directory { directory: directory.clone(), source })?;
         let (mut line, its_line) = StdUnixStream::pair()?;
         line.set_read_timeout(Some(START))?;
-        // The only process that this program ever starts, so that nothing else can inherit the descriptors in between.
+        // This program starts no other process, so nothing else can inherit the descriptors in
+        // between.
         for inherited in [far.as_fd(), its_line.as_fd()] {
             fcntl(inherited, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
         }
         let mut start = Command::new(THIS_PROGRAM);
         start.arg0(starter::NAME).arg(its_line.as_raw_fd().to_string()).arg(program).args(arguments);
         start.current_dir(directory).process_group(0);
-        // Without clearing it all, which would keep the standard library from spawning without a fork of all that guests map.
+        // Without clearing the whole environment. That would make the standard library fork, with
+        // all mappings of the guests.
         for variable in NOT_INHERITED {
             start.env_remove(variable);
         }
@@ -163,11 +167,12 @@ impl Successor {
         self.pid
     }
 
-    /// Waits until it has ended, or nobody can tell any more. May be dropped and called again.
+    /// Waits until it has ended, or its end cannot be seen any more. May be dropped and called
+    /// again.
     pub async fn ended(&self) {
         let Some(line) = &self.line else { return };
         while self.ended.get().is_none() {
-            // It fails only where the runtime ends.
+            // It fails only if the runtime ends.
             if line.readable().await.is_err() {
                 return std::future::pending().await;
             }
@@ -180,12 +185,13 @@ impl Successor {
         }
     }
 
-    /// Whether its end was seen, and was not well.
+    /// Whether it has ended with a failure.
     pub fn has_failed(&self) -> bool {
         self.ended.get().is_some_and(|status| status.is_some_and(|status| !status.success()))
     }
 
-    /// Leaves it to whoever reaps above, where it lives; its end is not seen here any more.
+    /// Lets the starter exit. A live successor becomes the child of the service manager or anchor,
+    /// and its end is no longer seen here.
     pub async fn let_go(&mut self) {
         self.line = None;
         if time::timeout(DEATH, self.process.ended()).await.is_ok() {
@@ -193,7 +199,7 @@ impl Successor {
         }
     }
 
-    /// Has its group killed. It is not reaped before, so that the number is still its own.
+    /// Has its process group killed. It is reaped only after that, so that the id stays its own.
     async fn kill(&self) {
         let Some(line) = &self.line else { return };
         while line.writable().await.is_ok() {
@@ -204,7 +210,7 @@ impl Successor {
         }
     }
 
-    /// Gives it time to end by itself, then kills whatever is left of its group, and reaps it.
+    /// Gives it time to exit, then kills the rest of its group, and reaps it.
     pub async fn end(mut self, grace: Duration) -> Option<ExitStatus> {
         drop(time::timeout(grace, self.ended()).await);
         let ended = async {

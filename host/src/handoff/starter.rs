@@ -1,9 +1,11 @@
 //! The process between a predecessor and the successor that it starts.
 //!
-//! A service manager gives time to end to its own children only, so that a successor has to be one when it is named as the main
-//! process. Whose parent ends becomes the child of whoever reaps above: the service manager, or an anchor. So this program, once
-//! more and without a thread, starts the successor, and ends when the predecessor lets it go, or is gone. Until then it stands in
-//! for a parent: it tells how the successor has ended, and keeps its number from being anybody else's while its group is killed.
+//! A service manager gives only its own children time to end. A successor therefore has to be its
+//! child when it is named as the main process. When a process ends, its children are reparented to
+//! the nearest subreaper: the service manager, or an anchor. So this program runs once more,
+//! single-threaded, as the starter. It starts the successor, and exits when the predecessor lets it
+//! go or is gone. Until then it acts as the parent: it reports the exit status of the successor,
+//! and keeps its process id from being reused while its group is killed.
 //!
 //! ```text
 //!  predecessor ◄── process id, or why there is none ── starter ── starts ──► successor
@@ -32,18 +34,18 @@ use std::{
     process::{Child, Command, ExitCode},
 };
 
-/// The name under which this program is started as that, in the place of its path.
+/// The name (argv[0]) under which this program runs as the starter.
 pub const NAME: &str = "uninterruptible-host: starts a successor";
 
-/// What the predecessor says where the successor, and whatever it has started in its group, is to be killed.
+/// The predecessor sends this to have the successor and its process group killed.
 pub(super) const KILL: u8 = 9;
 
-/// What is to be started, and for whom.
+/// The program to start, and its channels.
 #[derive(Debug)]
-pub struct Order {
-    /// Where the predecessor listens.
+pub struct StartRequest {
+    /// The channel to the predecessor.
     pub line: UnixStream,
-    /// The successor's end of the exchange, which must not be held open here.
+    /// The successor's end of the handoff channel, which must not stay open here.
     pub channel: OwnedFd,
     /// The program.
     pub program: PathBuf,
@@ -51,13 +53,13 @@ pub struct Order {
     pub arguments: Vec<OsString>,
 }
 
-/// Starts a successor, and stays for as long as its predecessor wants it to.
-pub fn run(order: Order) -> ExitCode {
-    // There is nobody to be told but the predecessor, which sees the end of the line.
+/// Starts a successor, and stays as long as its predecessor needs it.
+pub fn run(order: StartRequest) -> ExitCode {
+    // Only the predecessor could be told of an error, and it sees the channel close.
     stand_in(order).map_or_else(|_error| Exit::System, |()| Exit::Finished).into()
 }
 
-fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Result<()> {
+fn stand_in(StartRequest { mut line, channel, program, arguments }: StartRequest) -> io::Result<()> {
     let mut start = Command::new(program);
     start.args(arguments).process_group(0);
     nix::fcntl::fcntl(&channel, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
@@ -71,11 +73,11 @@ fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Resul
     line.write_all(&number.to_le_bytes())?;
     let process = rustix::process::Pid::from_child(&child);
     let pidfd = pidfd_open(process, PidfdFlags::empty())?;
-    let mut told = false;
+    let mut reported = false;
     loop {
         let mut sources = [PollFd::new(&line, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
-        // What has been told is not waited for again.
-        let awaited = if told { &mut sources[..1] } else { &mut sources[..] };
+        // A status that was reported is not waited for again.
+        let awaited = if reported { &mut sources[..1] } else { &mut sources[..] };
         match poll(awaited, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -83,14 +85,14 @@ fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Resul
         let [said, ended] = sources.map(|source| !source.revents().is_empty());
         if ended && let Some(status) = status_of(process) {
             line.write_all(&status.to_le_bytes())?;
-            told = true;
+            reported = true;
         }
         if said {
-            // Where the predecessor went with something unread, that is an error.
+            // If the predecessor closed the channel with unread data, that is an error.
             if line.read(&mut [0]).unwrap_or_default() > 0 {
                 killpg(Pid::from_raw(number), Signal::SIGKILL).ok();
                 let status = std::os::unix::process::ExitStatusExt::into_raw(child.wait()?);
-                if !told {
+                if !reported {
                     line.write_all(&status.to_le_bytes())?;
                 }
             }
@@ -99,14 +101,14 @@ fn stand_in(Order { mut line, channel, program, arguments }: Order) -> io::Resul
     }
 }
 
-/// The wait status of a process that has ended, which stays to be reaped.
+/// The wait status of a process that has ended; the process stays a zombie.
 fn status_of(process: rustix::process::Pid) -> Option<i32> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::Pid(process), options).ok().flatten()?;
     status.exit_status().map(|code| (code & 0xff) << 8).or(status.terminating_signal())
 }
 
-/// Who lives on is somebody else's child from here on.
+/// A live successor becomes the child of the subreaper from here on.
 fn reap(mut child: Child) -> io::Result<()> {
     child.try_wait().map(drop)
 }

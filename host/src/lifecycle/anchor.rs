@@ -6,9 +6,10 @@
 //!      └─ all but MAINPID= ─┘  └────── READY=1, MAINPID= ─────┘
 //! ```
 //!
-//! The anchor is this program before it has any thread. It starts the first generation, keeps its own process id through all
-//! restarts, and reaps whatever ends below it. It serves nothing, holds no listener, reads no configuration beyond its own
-//! option, and believes nobody but its descendants. It owns one socket, on which generations say who is current.
+//! The anchor is this program before it has any thread. It starts the first generation, keeps its
+//! own process id through all restarts, and reaps every process that ends below it. It does not
+//! serve, holds no listener, reads no configuration beyond its own option, and trusts only its
+//! descendants. It owns one socket, on which generations report which process is current.
 
 mod notification;
 
@@ -41,51 +42,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What supervisors take from a service, twice over.
+/// Twice the limit that supervisors set for a notification, in bytes.
 const LONGEST_NOTIFICATION: usize = 8 << 10;
 
-/// Descriptors that one notification may bring. A barrier has one.
+/// Most descriptors that one notification may bring. A barrier has one.
 const MOST_DESCRIPTORS: usize = 16;
 
-/// Notifications that are read before signals are looked at again; more than the kernel queues.
+/// Notifications that are read before signals are checked again; more than the kernel queues.
 const NOTIFICATIONS_AT_ONCE: usize = 1024;
 
-/// How long whoever comes next may take to say so, after the current generation has ended: a successor that was on probation, or
-/// a predecessor that watched.
-const SECOND_THOUGHTS: Duration = Duration::from_secs(2);
+/// How long the anchor waits for another generation to report that it serves, after the current one
+/// has ended. That is a successor on probation or a predecessor in its window.
+const SUCCESSION_GRACE: Duration = Duration::from_secs(2);
 
-/// Generations of processes between the anchor and who speaks to it. Each restart adds one until its predecessor ends.
+/// Most levels of processes between the anchor and a sender. Each restart adds one until its
+/// predecessor ends.
 const DEEPEST: usize = 64;
 
-/// What a process that was killed by signal n reports, as shells have it, is this and n.
+/// A process that signal n killed has this plus n as exit status, as in shells.
 const KILLED: u8 = 128;
 
-/// Why there can be no anchor.
+/// Why the anchor could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The first generation cannot be executed.
     #[error("--anchor: {} cannot be started: {source}", program.display())]
     Start {
-        /// What was to be executed.
+        /// The program.
         program: PathBuf,
-        /// Why it was not.
+        /// The cause.
         source: io::Error,
     },
-    /// No socket, no handler, no pidfd.
+    /// The system refused a socket, a handler or a pidfd.
     #[error("--anchor: cannot set up {what}: {source}; --anchor=never works without it")]
     System {
-        /// What was asked for.
+        /// The operation.
         what: &'static str,
-        /// Why it was refused.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Stays until the service has ended, and returns the exit status of the generation that was current.
+/// Stays until the service has ended. Returns the exit status of the generation that was current.
 ///
 /// # Errors
 ///
-/// Where the first generation cannot be started.
+/// If the first generation cannot be started.
 pub fn run(launch: &Launch, mut handlers: signals::Handlers) -> Result<ExitCode, Error> {
     handlers.watch_children().map_err(refused("a signal handler"))?;
     set_child_subreaper(Some(getpid())).map_err(refused("to let it reap orphans"))?;
@@ -96,9 +98,10 @@ pub fn run(launch: &Launch, mut handlers: signals::Handlers) -> Result<ExitCode,
     let mut anchor = Anchor { inbox, supervisor, current, ended: None, older: Vec::new() };
     loop {
         anchor.wait(&handlers);
-        // In this order: whose end is seen here has said all that it had to say, and is reaped where it is a child.
+        // In this order: a process whose end shows here has sent all its notifications. It is
+        // reaped if it is a child.
         anchor.note_ends();
-        anchor.hear();
+        anchor.read_notifications();
         anchor.reap();
         if let Some(status) = anchor.outcome() {
             return Ok(status.into());
@@ -113,11 +116,12 @@ fn refused<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::System { what, source: error.into() }
 }
 
-/// The socket on which generations speak, under a name of the kernel's choice, and what `NOTIFY_SOCKET` is for them.
+/// The socket on which generations report, at an abstract address that the kernel chooses, and its
+/// name for `NOTIFY_SOCKET`.
 fn inbox() -> io::Result<(UnixDatagram, OsString)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let inbox = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-    // Anybody may write to it; the kernel says who did.
+    // Any process may send to it; the kernel adds the credentials of the sender.
     setsockopt(&inbox, sockopt::PassCred, &true)?;
     bind(std::os::fd::AsRawFd::as_raw_fd(&inbox), &UnixAddr::new_unnamed())?;
     let inbox = UnixDatagram::from(inbox);
@@ -130,9 +134,11 @@ fn start(launch: &Launch, notify_socket: OsString) -> Result<Generation, Error> 
     let mut command = Command::new(&launch.program);
     command.args(&launch.arguments);
     command.env(ANCHORED_VARIABLE, getpid().as_raw_pid().to_string()).env("NOTIFY_SOCKET", notify_socket);
-    // A group of its own, so that what a terminal sends to the foreground group comes once, by way of the anchor.
+    // In a process group of its own. A signal from a terminal goes to the foreground group, so it
+    // arrives once, by way of the anchor.
     command.process_group(0);
-    // The child starts with these held back and lets them through when it has handlers; until then they would end it.
+    // The child starts with these signals blocked and unblocks them once it has handlers. Before
+    // that they would end it.
     let held_back = signals::meaningful();
     held_back.thread_block().map_err(refused("a signal mask"))?;
     let started = command.spawn();
@@ -142,8 +148,8 @@ fn start(launch: &Launch, notify_socket: OsString) -> Result<Generation, Error> 
     Generation::hold(pid.map_err(refused("a process id"))?).map_err(refused("a pidfd"))
 }
 
-/// Whether no process is left that this one would have to reap: no generation, and no orphan of one.
-fn nobody_is_left() -> bool {
+/// Whether no descendant is left to reap: no generation and no orphan of one.
+fn no_process_left() -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::All, look).is_err()
 }
@@ -152,19 +158,20 @@ struct Anchor {
     inbox: UnixDatagram,
     supervisor: Notifier,
     current: Generation,
-    /// When its end was seen.
+    /// When the anchor saw the current generation end.
     ended: Option<Instant>,
-    /// Those that were current and have not ended: they drain.
+    /// Generations that were current and still drain.
     older: Vec<Generation>,
 }
 
-/// A process that serves or has served, held so that no other is taken for it.
+/// A process that serves or has served, held by its pidfd so that its id cannot be reused.
 struct Generation {
     pid: Pid,
     pidfd: OwnedFd,
-    /// The exit status that it has announced. Only its parent learns the real one, and that may be an older generation.
+    /// The exit status that it has announced. Only its parent learns the real one, and its parent
+    /// may be an older generation.
     announced: Option<u8>,
-    /// Whether its end was seen.
+    /// Whether the anchor has seen it end.
     gone: bool,
     status: Option<u8>,
 }
@@ -180,25 +187,27 @@ impl Generation {
         pidfd_send_signal(&self.pidfd, signal).ok();
     }
 
-    /// Its exit status, once its end was seen. One that neither was our child nor announced its end was killed.
+    /// Its exit status, once it has ended. A process that is not a child and announced no status
+    /// was killed.
     fn status(&self) -> Option<u8> {
         self.status.or_else(|| self.gone.then(|| self.announced.unwrap_or(KILLED + 9)))
     }
 }
 
 impl Anchor {
-    /// Waits until a signal, a notification or an end has come.
+    /// Waits for a signal, a notification or the end of a process.
     fn wait(&self, handlers: &signals::Handlers) {
         let mut sources =
             vec![PollFd::new(handlers.as_fd(), PollFlags::POLLIN), PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN)];
         let alive = self.older.iter().chain([&self.current]).filter(|generation| !generation.gone);
         sources.extend(alive.map(|generation| PollFd::new(generation.pidfd.as_fd(), PollFlags::POLLIN)));
-        // Once the current one has ended, what is left is to wait for older ones, or for what they say.
+        // Once the current one has ended, only the ends and notifications of older ones are left to
+        // wait for.
         let patience = match self.current.status() {
-            Some(_) => PollTimeout::try_from(self.second_thoughts()).unwrap_or(PollTimeout::MAX),
+            Some(_) => PollTimeout::try_from(self.succession_grace()).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,
         };
-        // It fails only when a signal interrupts it, which is what it waits for.
+        // It fails only if a signal interrupts it, which it waits for.
         poll(&mut sources, patience).ok();
     }
 
@@ -213,7 +222,8 @@ impl Anchor {
         self.older.retain(|generation| !generation.gone);
     }
 
-    /// Reaps whatever has ended: generations, and orphans that have come to the anchor.
+    /// Reaps every child that has ended: generations, and orphans that were reparented to the
+    /// anchor.
     fn reap(&mut self) {
         loop {
             match wait(WaitOptions::NOHANG) {
@@ -225,7 +235,8 @@ impl Anchor {
         }
     }
 
-    /// Hands a signal on. A stop is for older generations too: they drain in any case, but the second one cuts them.
+    /// Forwards a signal. A stop goes to older generations as well: they drain anyway, but a second
+    /// stop ends them at once.
     fn forward(&self, number: i32) {
         let (signal, older): (_, &[Generation]) = match number {
             SIGTERM => (Signal::TERM, &self.older),
@@ -239,80 +250,81 @@ impl Anchor {
         }
     }
 
-    /// How long it is not certain that the end of the current generation is the end of the service.
-    fn second_thoughts(&self) -> Duration {
+    /// How long the end of the current generation may not be the end of the service yet.
+    fn succession_grace(&self) -> Duration {
         match (self.current.status(), self.ended) {
-            // Older ones end in their own time.
+            // Older generations end in their own time.
             (Some(0), _) if !self.older.is_empty() => Duration::MAX,
-            (Some(_), _) if nobody_is_left() => Duration::ZERO,
-            // Somebody lives, who may be a successor that has yet to say that it serves alone.
-            (Some(_), Some(ended)) => SECOND_THOUGHTS.saturating_sub(ended.elapsed()),
+            (Some(_), _) if no_process_left() => Duration::ZERO,
+            // A live process may be a successor that has not reported yet that it serves alone.
+            (Some(_), Some(ended)) => SUCCESSION_GRACE.saturating_sub(ended.elapsed()),
             _ => Duration::MAX,
         }
     }
 
-    /// How the service has ended, where it has: where the current generation has failed, as soon as nobody can be its heir, else
-    /// with the last.
+    /// The exit status of the service once it has ended. If the current generation failed, that is
+    /// as soon as no process can replace it; otherwise with the last process.
     fn outcome(&self) -> Option<u8> {
-        self.current.status().filter(|_| self.second_thoughts().is_zero())
+        self.current.status().filter(|_| self.succession_grace().is_zero())
     }
 
-    /// Reads what is in the inbox.
-    fn hear(&mut self) {
+    /// Reads the queued notifications.
+    fn read_notifications(&mut self) {
         let mut buffer = [0; LONGEST_NOTIFICATION];
         for _ in 0..NOTIFICATIONS_AT_ONCE {
             match kernel::receive(&self.inbox, &mut buffer, MOST_DESCRIPTORS) {
                 Ok(packet) => {
-                    // One that fills the buffer may have been longer.
+                    // A notification that fills the buffer may have been cut.
                     let text = buffer.get(..packet.length).filter(|text| text.len() < LONGEST_NOTIFICATION);
                     let text = text.and_then(|text| str::from_utf8(text).ok()).filter(|_| !packet.lost_descriptors);
-                    let sender = packet.sender.and_then(|sender| self.believed(&sender));
+                    let sender = packet.sender.and_then(|sender| self.trusted_sender(&sender));
                     if let (Some(text), Some(sender)) = (text, sender) {
-                        self.heard(sender, text, &packet.descriptors);
+                        self.handle(sender, text, &packet.descriptors);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nothing is left. There is nobody to tell of another error.
+                // The queue is empty. Another error has no recipient either.
                 Err(_) => return,
             }
         }
     }
 
-    /// Who has sent something, where it is one that the anchor believes.
-    fn believed(&self, sender: &UnixCredentials) -> Option<Pid> {
+    /// The process id of a sender that the anchor trusts.
+    fn trusted_sender(&self, sender: &UnixCredentials) -> Option<Pid> {
         let user = geteuid();
-        // Generations may have given up root.
+        // Generations may have dropped root.
         let trusted = user.is_root() || sender.uid() == user.as_raw();
         let pid = Some(sender.pid()).filter(|pid| trusted && *pid > 0).and_then(Pid::from_raw)?;
-        // A generation may have ended after it spoke, and then it has no parent any more.
+        // A generation may have ended since it sent this, and then it has no parent to check.
         let known = self.older.iter().chain([&self.current]).any(|generation| generation.pid == pid);
         (known || descends_from_anchor(pid)).then_some(pid)
     }
 
-    fn heard(&mut self, sender: Pid, text: &str, descriptors: &[OwnedFd]) {
+    fn handle(&mut self, sender: Pid, text: &str, descriptors: &[OwnedFd]) {
         let said = Notification::parse(text);
         if let Some(status) = said.exit_status {
             for generation in self.older.iter_mut().chain([&mut self.current]).filter(|known| known.pid == sender) {
                 generation.announced = Some(status);
             }
         }
-        // What others than the current one say of the service is not so, as for a supervisor that hears the main process alone.
+        // A status from any other process than the current one is ignored, as a supervisor with
+        // `NotifyAccess=main` does.
         let mut heeded = sender == self.current.pid;
         if let Some(main) = said.main.or_else(|| said.ready.then_some(sender)).filter(|main| *main != self.current.pid)
         {
             heeded |= self.name(main) && said.ready;
         }
-        // A barrier is from whoever waits for it, which may be a predecessor. Where no supervisor has taken its descriptor,
-        // closing it here answers it.
+        // A barrier may come from a predecessor that waits for it. If the supervisor has not taken
+        // its descriptor, closing it here answers it.
         if (heeded || said.barrier) && !said.to_relay.is_empty() {
             self.supervisor.relay(said.to_relay.as_bytes(), descriptors);
         }
     }
 
-    /// Makes another process the current generation, where it is a live descendant.
+    /// Makes another process the current generation, if it is a live descendant.
     fn name(&mut self, main: Pid) -> bool {
         let Ok(next) = Generation::hold(main) else { return false };
-        // Asked after it is held, so that the answer is about this very process.
+        // Checked after the process is held, so that its id cannot be reused in between.
         if !descends_from_anchor(main) {
             return false;
         }
@@ -340,11 +352,11 @@ fn descends_from_anchor(pid: Pid) -> bool {
 
 fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may contain anything; after it come the state and the parent.
+    // The name, in parentheses, may contain anything; the state and the parent come after it.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The exit status as a shell has it.
+/// The exit status in the way of shells.
 fn code(status: WaitStatus) -> u8 {
     let killed = status.terminating_signal().map(|signal| i32::from(KILLED) + signal);
     killed.or(status.exit_status()).and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
@@ -356,7 +368,7 @@ mod tests {
     use std::process;
 
     #[test]
-    fn only_descendants_are_believed() {
+    fn only_descendants_are_trusted() {
         let own = getpid();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 60 & echo $!; wait"]).stdout(process::Stdio::piped());

@@ -1,9 +1,10 @@
-//! The end of booting: listeners, bound or adopted, and the first accept. What comes before needs none of them.
+//! The end of booting: listeners, bound or adopted, and the first accept. The steps before need no
+//! listener.
 
 use super::{
     Lifecycle,
     error::Error,
-    listeners::{Given, Heir, Opening},
+    listeners::{ExistingSockets, Opening, StartKind},
     pidfile::{self, PidFile},
     reopen,
     serving::{Ready, Serving, Shared},
@@ -14,8 +15,8 @@ use crate::{
     connection::{drain::Connections, service::Services},
     handoff::{
         adopt::{Consent, Predecessor},
-        door::Door,
         draining::DrainingProcess,
+        handoff_socket::HandoffSocket,
         message::{Entry, Message},
     },
     net::{Activation, Bound, Claim, FileId, Key, Listener, ListenerAddress},
@@ -32,34 +33,34 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// What a process serves with, from nowhere or from a predecessor.
+/// The sockets that a process serves with, whether new or from a predecessor.
 pub(super) struct Opened {
     opening: Vec<Opening>,
     /// Once they listen.
     listeners: Vec<Ready>,
-    claimed_door: Option<Claim>,
-    door: Option<Door>,
+    claimed_handoff_socket: Option<Claim>,
+    handoff_socket: Option<HandoffSocket>,
     claimed_endpoint: Option<Bound>,
     /// Once it listens.
     endpoint: Option<(Listener, Address)>,
     /// Handoff sockets that the predecessor has and this process will not.
-    unclaimed_doors: Vec<Door>,
+    unclaimed_handoff_sockets: Vec<HandoffSocket>,
     draining: Vec<DrainingProcess>,
     pub(super) generation: Generation,
     pub(super) consent: Consent,
 }
 
 impl Lifecycle {
-    /// Opens everything anew.
+    /// Binds everything on a cold start.
     pub(super) fn start_cold(&mut self, services: &Services) -> Result<Serving, Error> {
-        let mut given = Given::passed(mem::take(&mut self.activation), Heir::OfNobody);
+        let mut existing = ExistingSockets::passed(mem::take(&mut self.activation), StartKind::Cold);
         let config = Arc::clone(&self.config);
         let config = &*config;
         let mut opened = Opened::new(Generation::FIRST, Vec::new());
         let mut open = || {
-            given.open(config, services, &mut opened.opening)?;
-            given.is_taken()?;
-            opened.open_door(config, None)?;
+            existing.open(config, services, &mut opened.opening)?;
+            existing.is_taken()?;
+            opened.open_handoff_socket(config, None)?;
             opened.open_endpoint(config, None)?;
             let pidfile = config.pidfile.as_deref().map(PidFile::claim).transpose()?;
             opened.give_away(config, pidfile.as_ref())?;
@@ -77,7 +78,7 @@ impl Lifecycle {
         Ok(serving)
     }
 
-    /// Begins to accept, and says so. What the `predecessor` has counted continues here.
+    /// Starts to accept, and reports that. The counters of the `predecessor` continue here.
     pub(super) fn accept(
         &mut self,
         mut opened: Opened,
@@ -93,21 +94,21 @@ impl Lifecycle {
         }
         if let Some(predecessor) = predecessor {
             let counted = predecessor.counted();
-            // Of those that are open, the ones that no earlier generation has are its own.
+            // The open connections that no earlier generation has are the predecessor's own.
             let connections = counted.open().saturating_sub(serving.open_elsewhere());
             predecessor.has(connections);
             let peer = predecessor.peer().ok_or(0);
             serving.before = Some(counters.drains(self.before(), false, peer, Some(connections), &counted));
         }
-        serving.door = opened.door.take();
+        serving.handoff_socket = opened.handoff_socket.take();
         if let Some((listener, address)) = opened.endpoint.take() {
             info!(%address, "admin endpoint listening");
-            serving.endpoint = Some(Endpoint::new(listener, address, self.desk.clone()));
-            // Before anybody asks; what fails now is tried again by and by.
+            serving.endpoint = Some(Endpoint::new(listener, address, self.queue.clone()));
+            // Before the first request. A write that fails now is retried later.
             self.show_serving(phase, &serving, None);
             serving.accept().ok();
         }
-        serving.unclaimed_doors = mem::take(&mut opened.unclaimed_doors);
+        serving.unclaimed_handoff_sockets = mem::take(&mut opened.unclaimed_handoff_sockets);
         let addresses = serving.addresses();
         for address in &addresses {
             info!(%address, "listening");
@@ -117,7 +118,7 @@ impl Lifecycle {
     }
 }
 
-/// The successor's part of the exchange, until it may accept.
+/// The successor's side of the handoff, until it may accept.
 pub(super) async fn adopt(
     config: &Config,
     services: &Services,
@@ -126,14 +127,14 @@ pub(super) async fn adopt(
     predecessor: &mut Predecessor,
 ) -> Result<Opened, Error> {
     let offered = predecessor.hello().await?;
-    let mut given = Given::passed(activation, Heir::OfPredecessor);
-    let mut doors = Vec::new();
+    let mut existing = ExistingSockets::passed(activation, StartKind::Restart);
+    let mut handoff_sockets = Vec::new();
     let mut endpoints = Vec::new();
     let mut draining: Vec<DrainingProcess> = Vec::new();
     for (entry, descriptor) in offered.things {
         match entry {
-            Entry::Listener { key, file } => given.offered(key, file, descriptor),
-            Entry::HandoffSocket { path, file } => doors.push((path, file, descriptor)),
+            Entry::Listener { key, file } => existing.offered(key, file, descriptor),
+            Entry::HandoffSocket { path, file } => handoff_sockets.push((path, file, descriptor)),
             Entry::Generation { generation, pid, rolled_back } => {
                 draining
                     .extend(DrainingProcess::offered(Generation::new(generation), rolled_back, pid, descriptor).ok());
@@ -146,24 +147,27 @@ pub(super) async fn adopt(
                 }
             }
             Entry::TicketKeys {} => {
-                // Without them sessions begin anew, which is no reason not to serve.
+                // Without them sessions do not resume, which does not justify failing the restart.
                 if let Err(error) = ticket_keys.take_over(descriptor) {
                     warn!(%error, "TLS ticket keys not adopted");
                 }
             }
             Entry::Admin { key, file } => endpoints.push((key, file, descriptor)),
-            // Of a later version; closed here.
+            // An entry that a later version added; its descriptor is closed here.
             Entry::Unknown => {}
         }
     }
     let mut opened = Opened::new(offered.generation.next(), draining);
-    let claimed = given.open(config, services, &mut opened.opening)?;
+    let claimed = existing.open(config, services, &mut opened.opening)?;
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
-        doors.into_iter().partition(|(path, ..)| config.handoff.socket.as_ref() == Some(path));
-    opened.open_door(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
-    opened.unclaimed_doors =
-        unwanted.into_iter().filter_map(|(path, file, descriptor)| Door::adopt(descriptor, &path, file).ok()).collect();
-    // Of another one the copy is closed here: the predecessor answers there until it lets go.
+        handoff_sockets.into_iter().partition(|(path, ..)| config.handoff.socket.as_ref() == Some(path));
+    opened.open_handoff_socket(config, wanted.into_iter().next().map(|(_, file, descriptor)| (file, descriptor)))?;
+    opened.unclaimed_handoff_sockets = unwanted
+        .into_iter()
+        .filter_map(|(path, file, descriptor)| HandoffSocket::adopt(descriptor, &path, file).ok())
+        .collect();
+    // If this process uses another endpoint, it closes its copy here. The predecessor answers there
+    // until it lets go.
     let wanted_endpoint = config.admin.as_ref().and_then(Address::key);
     let endpoint = endpoints.into_iter().find(|(key, ..)| Some(key) == wanted_endpoint.as_ref());
     let admin = endpoint.as_ref().map(|(key, ..)| key.clone());
@@ -175,7 +179,7 @@ pub(super) async fn adopt(
     }
     let prepared = Message::Prepared {
         claimed,
-        unclaimed: given.unclaimed(),
+        unclaimed: existing.unclaimed(),
         pidfile: config.pidfile.clone(),
         admin,
         hears_of_connections: true,
@@ -189,34 +193,40 @@ pub(super) async fn adopt(
 }
 
 impl Opened {
-    /// Nothing yet, for this generation.
+    /// An empty set for this generation.
     fn new(generation: Generation, draining: Vec<DrainingProcess>) -> Self {
         Self {
             opening: Vec::new(),
             listeners: Vec::new(),
-            claimed_door: None,
-            door: None,
+            claimed_handoff_socket: None,
+            handoff_socket: None,
             claimed_endpoint: None,
             endpoint: None,
-            unclaimed_doors: Vec::new(),
+            unclaimed_handoff_sockets: Vec::new(),
             draining,
             generation,
             consent: Consent::Commit,
         }
     }
 
-    /// Takes over the handoff socket that is offered, or claims its path.
-    fn open_door(&mut self, config: &Config, offered: Option<(Option<FileId>, OwnedFd)>) -> Result<(), Error> {
+    /// Adopts the offered handoff socket, or claims its path.
+    fn open_handoff_socket(
+        &mut self,
+        config: &Config,
+        offered: Option<(Option<FileId>, OwnedFd)>,
+    ) -> Result<(), Error> {
         let Some(path) = &config.handoff.socket else { return Ok(()) };
-        let refused = |obstacle| Error::Door { path: path.clone(), obstacle };
+        let refused = |obstacle| Error::HandoffSocket { path: path.clone(), obstacle };
         match offered {
-            Some((file, descriptor)) => self.door = Some(Door::adopt(descriptor, path, file).map_err(refused)?),
-            None => self.claimed_door = Some(Door::claim(path).map_err(refused)?),
+            Some((file, descriptor)) => {
+                self.handoff_socket = Some(HandoffSocket::adopt(descriptor, path, file).map_err(refused)?)
+            }
+            None => self.claimed_handoff_socket = Some(HandoffSocket::claim(path).map_err(refused)?),
         }
         Ok(())
     }
 
-    /// Takes over the admin endpoint that is offered, or binds it.
+    /// Adopts the offered admin endpoint, or binds it.
     fn open_endpoint(&mut self, config: &Config, offered: Option<(Key, Option<FileId>, OwnedFd)>) -> Result<(), Error> {
         let Some(address) = &config.admin else { return Ok(()) };
         match (offered, address.key()) {
@@ -232,14 +242,15 @@ impl Opened {
         Ok(())
     }
 
-    /// Listens on what was bound. From here on clients wait for this process.
+    /// Listens on the bound sockets. From here on connections queue for this process.
     fn listen(&mut self, config: &Config) -> Result<(), Error> {
         for opening in mem::take(&mut self.opening) {
             self.listeners.push(opening.listen(config.backlog)?);
         }
-        if let (Some(claim), Some(path)) = (self.claimed_door.take(), &config.handoff.socket) {
-            let opened = Door::open(claim, path);
-            self.door = Some(opened.map_err(|obstacle| Error::Door { path: path.clone(), obstacle })?);
+        if let (Some(claim), Some(path)) = (self.claimed_handoff_socket.take(), &config.handoff.socket) {
+            let opened = HandoffSocket::open(claim, path);
+            self.handoff_socket =
+                Some(opened.map_err(|obstacle| Error::HandoffSocket { path: path.clone(), obstacle })?);
         }
         if let (Some(bound), Some(address)) = (self.claimed_endpoint.take(), &config.admin) {
             let listener = bound.listen(Endpoint::BACKLOG);
@@ -249,50 +260,51 @@ impl Opened {
         Ok(())
     }
 
-    /// Once all is bound: what this process has made is given to whom it becomes, so that it and all that come after it can replace
-    /// and remove it.
+    /// Gives the created files to the user that this process becomes, once everything is bound, so
+    /// that it and later generations can replace and remove them.
     fn give_away(&self, config: &Config, pidfile: Option<&PidFile>) -> Result<(), Error> {
         let Some(owner) = config.identity.as_ref().and_then(Identity::owner) else { return Ok(()) };
         let bound = self.opening.iter().filter_map(|opening| match opening {
             Opening::Bound(bound, _) => Some((bound.address().to_string(), bound.give_to(owner))),
             Opening::Ready(_) => None,
         });
-        let door = self.claimed_door.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
+        let handoff_socket =
+            self.claimed_handoff_socket.iter().map(|claim| ("the handoff socket".to_owned(), claim.give_to(owner)));
         let endpoint = self.claimed_endpoint.iter().map(|bound| (bound.address().to_string(), bound.give_to(owner)));
-        for (what, given) in bound.chain(door).chain(endpoint) {
-            given.map_err(|source| Error::Ownership { what, source })?;
+        for (what, existing) in bound.chain(handoff_socket).chain(endpoint) {
+            existing.map_err(|source| Error::Ownership { what, source })?;
         }
         Ok(pidfile.map_or(Ok(()), |pidfile| pidfile.give_to(owner))?)
     }
 }
 
-/// Before anything is accepted.
+/// Drops privileges before the first accept.
 fn become_user(config: &Config) -> Result<(), Error> {
     if let Some(identity) = &config.identity
         && identity.assume()?
     {
         info!(%identity, "privileges dropped");
-        reopen::troubles(config).iter().for_each(|trouble| warn!(detail = %trouble, "next generation may fail"));
+        reopen::problems(config).iter().for_each(|problem| warn!(detail = %problem, "next generation may fail"));
     }
     Ok(())
 }
 
 impl Drop for Opened {
-    /// What was bound in vain leaves no trace. Whatever is served has been taken out by then.
+    /// Removes sockets that were bound but not served. Served ones have been taken out by then.
     fn drop(&mut self) {
         for Ready { listener, shared, .. } in &self.listeners {
             if *shared == Shared::No {
                 listener.unlink().ok();
             }
         }
-        self.door.iter().for_each(Door::remove);
-        // Where it is the predecessor's, its path is too.
+        self.handoff_socket.iter().for_each(HandoffSocket::remove);
+        // If the socket is the predecessor's, so is its path.
         self.endpoint.iter().for_each(|(listener, _)| drop(listener.unlink()));
     }
 }
 
-/// The ready lines, for whoever started the process: the only thing on standard output, ever. Written by a thread of their own,
-/// since a pipe that is full and that nobody reads would keep whoever writes to it for ever.
+/// Prints the ready lines, the only output on standard output. A separate thread writes them, since
+/// a full pipe without a reader would block forever.
 fn announce(addresses: Vec<ListenerAddress>) {
     let write = move || {
         let mut out = io::stdout().lock();

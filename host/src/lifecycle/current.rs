@@ -1,15 +1,15 @@
-//! This process while it is the service, until a successor is on its way.
+//! This process while it serves, until a successor starts.
 
 use super::{
     Lifecycle, State, bug,
-    end::Told,
+    end::StopCause,
     predecessor::Deferred,
     serving::{Busy, Event, Serving},
     watch::Saved,
 };
 use crate::{
-    admin::{self, Order, Outcome},
-    handoff::{door::Visitor, offer::Successor},
+    admin::{self, Command, Outcome},
+    handoff::{handoff_socket::Visitor, offer::Successor},
 };
 use std::{os::fd::OwnedFd, sync::Arc};
 use tracing::{error, info, warn};
@@ -18,24 +18,24 @@ impl Lifecycle {
     pub(super) async fn serving(&mut self, mut serving: Serving) -> State {
         tokio::select! {
             biased;
-            Order { verb, asker } = self.orders.next() => match verb {
+            Command { verb, caller } = self.commands.next() => match verb {
                 admin::Verb::Stop => {
-                    asker.done(stops(&serving));
-                    self.stop(serving, Told::BySignal).await
+                    caller.done(stops(&serving));
+                    self.stop(serving, StopCause::BySignal).await
                 }
                 admin::Verb::Restart(until) => {
-                    self.waiting.for_restart(until, asker);
+                    self.waiting.for_restart(until, caller);
                     self.restart(serving)
                 }
                 admin::Verb::Reload => {
                     serving.reopen_earlier_logs();
-                    self.waiting.for_reload(asker);
+                    self.waiting.for_reload(caller);
                     self.reload(&mut serving, None);
                     State::Serving(serving)
                 }
                 admin::Verb::Rollback => {
                     warn!(command = "rollback", detail = "no restart is under way or within its window", "command rejected");
-                    asker.refused("there is nothing to roll back: no restart is under way or within its window");
+                    caller.refused("there is nothing to roll back: no restart is under way or within its window");
                     State::Serving(serving)
                 }
             },
@@ -60,7 +60,7 @@ impl Lifecycle {
         }
     }
 
-    /// What goes on while a handoff does; the process ends where that is a bug.
+    /// Handles an event during a handoff. A bug ends the process.
     pub(super) fn noted(&mut self, serving: &Serving, event: Event) -> Option<State> {
         match event {
             Event::Reloaded(outcome) => self.reloaded(serving, outcome),
@@ -70,7 +70,7 @@ impl Lifecycle {
         None
     }
 
-    /// Tells those who wait for it what a reload has come to.
+    /// Reports the outcome of a reload to the requests that wait for it.
     pub(super) fn reloaded(&mut self, serving: &Serving, outcome: Result<(), String>) {
         serving.connections.counters().reloaded(outcome.is_ok());
         let (outcome, detail) = match outcome {
@@ -80,30 +80,32 @@ impl Lifecycle {
         self.waiting.reload_is(outcome, &detail);
     }
 
-    /// A restart has not come to be.
+    /// Logs and reports that a restart failed.
     pub(super) fn restart_failed(&mut self, serving: &Serving, why: &str) {
         serving.connections.counters().restarted(false);
         self.waiting.restart_is_over(Outcome::Failed, why);
     }
 
-    /// The same without an attempt.
+    /// The same for a restart that was rejected without an attempt.
     pub(super) fn restart_refused(&mut self, serving: &Serving, why: &str) {
         serving.connections.counters().restarted(false);
         self.waiting.restart_is_over(Outcome::Refused, why);
     }
 
-    /// Which process serves now, for whoever has asked for it.
+    /// Names the process that serves now, for the answer to a request.
     pub(super) fn successor_serves(&self, successor: &Successor) -> String {
         format!("generation {} serves (process {})", self.generation.next(), successor.pid())
     }
 
-    /// As the service. Within the window that is the predecessor for the service manager, which takes no word from this process.
+    /// Starts a reload as the current service. Within the window the service manager knows the
+    /// predecessor as the main process and ignores this one.
     pub(super) fn reload(&self, serving: &mut Serving, saved: Option<Saved>) {
         self.notifier.reloading(&self.status("serving, reloading its configuration"));
         serving.reload(&self.config, &self.ticket_keys, saved);
     }
 
-    /// What a successor needs to resume sessions. Without it they begin anew, which is no reason to refuse a restart.
+    /// The ticket keys for a successor. Without them sessions do not resume, which does not justify
+    /// failing a restart.
     pub(super) fn ticket_keys(&self, serving: &Serving) -> Option<Arc<OwnedFd>> {
         if !serving.speaks_tls() {
             return None;
@@ -118,7 +120,8 @@ impl Lifecycle {
     }
 
     pub(super) fn restart(&mut self, serving: Serving) -> State {
-        // Before anything can fail: a service manager that has sent the signal waits for both words.
+        // Before anything can fail: a service manager that sent the signal waits for both
+        // notifications.
         self.notifier.reloading(&self.status("serving, and starting a successor"));
         if let Some(reason) = self.ends_with_this_process().or_else(|| self.too_many(&serving)) {
             error!(command = "restart", detail = %reason, "command rejected");
@@ -126,8 +129,8 @@ impl Lifecycle {
             self.notifier.ready(&self.status("serves; its last restart was rejected"));
             return State::Serving(serving);
         }
-        let estate = serving.estate(self.generation, self.ticket_keys(&serving));
-        match Successor::start(&self.config.handoff.start, estate, self.config.handoff.ready_timeout) {
+        let inventory = serving.inventory(self.generation, self.ticket_keys(&serving));
+        match Successor::start(&self.config.handoff.start, inventory, self.config.handoff.ready_timeout) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: successor started");
                 State::Offering(serving, successor, Deferred::default())
@@ -148,7 +151,7 @@ impl Lifecycle {
             visitor.refuse(&reason).await;
             return State::Serving(serving);
         }
-        match Successor::came(visitor, serving.estate(self.generation, self.ticket_keys(&serving))) {
+        match Successor::came(visitor, serving.inventory(self.generation, self.ticket_keys(&serving))) {
             Ok(successor) => {
                 info!(successor = successor.pid(), "restarting: successor connected");
                 State::Offering(serving, successor, Deferred::default())
@@ -163,13 +166,13 @@ impl Lifecycle {
         }
     }
 
-    /// Why the service would not outlive this process, where it would not.
+    /// Why the service would end with this process, if it would.
     fn ends_with_this_process(&self) -> Option<String> {
         let supervision = self.config.supervision.as_ref()?;
         Some(format!("{supervision}; stop the host and start it with --anchor (or without --anchor=never), once"))
     }
 
-    /// Why one more generation cannot drain, where it cannot.
+    /// Why no further generation may drain, if the limit is reached.
     pub(super) fn too_many(&self, serving: &Serving) -> Option<String> {
         let draining = serving.draining();
         let most = self.config.handoff.max_draining.get();
@@ -183,7 +186,7 @@ impl Lifecycle {
     }
 }
 
-/// What is told to whoever has this process stop.
+/// The answer to a request that stops this process.
 pub(super) fn stops(serving: &Serving) -> String {
     format!("stopping: {} connections finish", serving.connections.open())
 }

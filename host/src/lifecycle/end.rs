@@ -1,12 +1,12 @@
-//! The end of a process: it has handed over, or nobody takes over.
+//! The end of a process: after a handoff, or without a successor.
 
 use super::{
     Lifecycle, State,
-    orders::name,
+    commands::name,
     serving::{Others, Serving},
 };
 use crate::{
-    admin::{Order, Outcome, Verb},
+    admin::{Command, Outcome, Verb},
     handoff::{adopt::Predecessor, draining::Reporter, offer::Successor},
     record::{exit::Exit, failure::Reason},
 };
@@ -14,17 +14,17 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
-/// How often a process that drains reports what is new to the one that serves.
+/// How often a draining process reports to the serving one.
 pub(super) const REPORT: Duration = Duration::from_secs(1);
 
-/// How long a process whose connections have finished waits for room to report the last of them. Nobody reads reports while a
-/// restart is under way.
+/// How long a process whose connections have finished waits for room in the channel for its last
+/// report. During a restart no process reads reports.
 const LAST_REPORT: Duration = Duration::from_secs(600);
 
-/// A process that somebody else serves in place of, and that finishes what it had accepted.
+/// A process that no longer accepts and finishes its open connections while another one serves.
 pub(super) struct Draining {
     pub(super) serving: Serving,
-    heir: Heir,
+    replacement: Replacement,
     deadline: Option<Instant>,
     told_to_stop: bool,
     /// Whether every connection has finished, so that only the last report is left.
@@ -32,16 +32,17 @@ pub(super) struct Draining {
     exit: Exit,
 }
 
-/// The process that serves in place of one that drains, and that gets its reports.
-pub(super) enum Heir {
+/// The process that serves in place of a draining one, and gets its reports.
+pub(super) enum Replacement {
     /// It took over.
     Successor(Successor),
     /// It took the service back.
     Predecessor(Predecessor, Reporter),
 }
 
-impl Heir {
-    /// Reports how many connections are open here, and the outcomes of the others. Returns whether nothing is left to report.
+impl Replacement {
+    /// Reports the number of open connections and the outcomes of the others. Returns whether
+    /// nothing is left to report.
     fn report(&mut self) -> bool {
         match self {
             Self::Successor(successor) => successor.report(),
@@ -49,7 +50,7 @@ impl Heir {
         }
     }
 
-    /// Waits until it has ended, where it is a child, and reaps it.
+    /// Waits for its end and reaps it, if it is a child.
     async fn reaped(&mut self) {
         match self {
             Self::Successor(successor) => successor.reaped().await,
@@ -58,55 +59,56 @@ impl Heir {
     }
 }
 
-/// By what a process has learned that it is to stop.
+/// How a process learned that it is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum StopCause {
     BySignal,
-    /// By the predecessor, which got the signal. Whoever signals every process of a service reaches this one as well.
+    /// The predecessor got the signal and forwarded it. A supervisor that signals every process
+    /// reaches this one as well.
     ByPredecessor,
 }
 
 impl Lifecycle {
-    /// Another process serves: what this one has accepted is finished, and reported to it.
-    pub(super) fn drain(&mut self, serving: Serving, heir: Heir, exit: Exit) -> State {
-        self.waiting.forgo(Outcome::Elsewhere, "this process has handed over; ask again");
+    /// Drains: finishes the open connections and reports them to the process that serves.
+    pub(super) fn drain(&mut self, serving: Serving, replacement: Replacement, exit: Exit) -> State {
+        self.waiting.fail_all(Outcome::Elsewhere, "this process has handed over; ask again");
         let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
-        State::Draining(Draining { serving, heir, deadline, told_to_stop: false, finished: false, exit })
+        State::Draining(Draining { serving, replacement, deadline, told_to_stop: false, finished: false, exit })
     }
 
-    pub(super) async fn stop(&mut self, mut serving: Serving, told: Told) -> State {
+    pub(super) async fn stop(&mut self, mut serving: Serving, cause: StopCause) -> State {
         info!(open = serving.connections.open(), "stopping, draining connections");
         self.notifier.stopping(&self.status("stops, and waits for connections to finish"));
-        self.waiting.forgo(Outcome::Failed, "this process stops");
+        self.waiting.fail_all(Outcome::Failed, "this process stops");
         let generations = serving.draining().join(", ");
         if self.others() == Others::EndWithThis && !generations.is_empty() {
             info!(generations, "waiting for draining generations");
         }
         serving.stop().await;
-        State::Stopping(serving, Instant::now() + self.config.drain_timeout, told)
+        State::Stopping(serving, Instant::now() + self.config.drain_timeout, cause)
     }
 
-    /// The fate of earlier generations when this process ends. An anchor waits for them itself.
+    /// What happens to earlier generations when this process ends. An anchor waits for them itself.
     fn others(&self) -> Others {
         let is_main = self.config.notify_socket.is_some() || std::process::id() == 1;
         if is_main && !self.config.anchored { Others::EndWithThis } else { Others::GoOn }
     }
 
     pub(super) async fn draining(&mut self, mut draining: Draining) -> State {
-        let is_reported = draining.heir.report();
+        let is_reported = draining.replacement.report();
         if draining.finished && is_reported {
             info!("all connections finished");
             return State::Ended(draining.exit);
         }
-        let Draining { serving, heir, deadline, told_to_stop, finished, exit } = &mut draining;
+        let Draining { serving, replacement, deadline, told_to_stop, finished, exit } = &mut draining;
         tokio::select! {
             biased;
-            order = self.orders.next() => {
-                let word = name(&order);
-                let Order { verb, asker } = order;
+            command = self.commands.next() => {
+                let word = name(&command);
+                let Command { verb, caller } = command;
                 match verb {
-                    // Who has asked at the endpoint has meant whoever serves.
-                    _ if !asker.is_nobody() => asker.elsewhere("this process has handed over; ask again"),
+                    // The request was meant for the process that serves.
+                    _ if !caller.is_signal() => caller.elsewhere("this process has handed over; ask again"),
                     Verb::Stop if *told_to_stop => {
                         warn!(open = serving.connections.open(), "stopped by a second signal");
                         draining.close_all();
@@ -130,38 +132,38 @@ impl Lifecycle {
                 draining.close_all();
                 return State::Ended(exit);
             }
-            () = heir.reaped() => {}
+            () = replacement.reaped() => {}
             () = time::sleep(REPORT) => {}
         }
         State::Draining(draining)
     }
 
-    pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut told: Told) -> State {
+    pub(super) async fn stopping(&mut self, mut serving: Serving, deadline: Instant, mut cause: StopCause) -> State {
         let others = self.others();
         tokio::select! {
             biased;
-            order = self.orders.next() => {
-                let word = name(&order);
-                let Order { verb, asker } = order;
+            command = self.commands.next() => {
+                let word = name(&command);
+                let Command { verb, caller } = command;
                 let open = serving.connections.open();
                 match verb {
-                    Verb::Stop if told == Told::ByPredecessor => {
+                    Verb::Stop if cause == StopCause::ByPredecessor => {
                         info!(open, "already stopping");
-                        asker.done(format!("already stopping; {open} connections are open, and a second stop closes them"));
-                        told = Told::BySignal;
+                        caller.done(format!("already stopping; {open} connections are open, and a second stop closes them"));
+                        cause = StopCause::BySignal;
                     }
                     Verb::Stop => {
                         warn!(open, "stopped by a second signal");
-                        asker.done(format!("stopped at once: {open} connections were cut"));
+                        caller.done(format!("stopped at once: {open} connections were cut"));
                         return State::Ended(Exit::CutShort);
                     }
                     Verb::Restart(_) | Verb::Rollback => {
                         warn!(command = word, detail = "this process is stopping", "command rejected");
-                        asker.refused("this process stops");
+                        caller.refused("this process stops");
                     }
                     Verb::Reload => {
                         info!(command = word, detail = "this process is stopping", "only the log reopens");
-                        asker.refused("this process is stopping; only its log file was reopened");
+                        caller.refused("this process is stopping; only its log file was reopened");
                     }
                 }
             }
@@ -173,19 +175,19 @@ impl Lifecycle {
                 return State::Ended(serving.out_of_time(Exit::Finished, others));
             }
         }
-        State::Stopping(serving, deadline, told)
+        State::Stopping(serving, deadline, cause)
     }
 }
 
 impl Draining {
-    /// The process ends before its connections do. They are closed with the runtime, when nobody reads reports any more, and
-    /// so they are counted and reported here.
+    /// Ends the process before its connections. The runtime closes them when no process reads
+    /// reports any more, so they are counted and reported here.
     fn close_all(&mut self) {
         let counters = self.serving.connections.counters();
         for _ in 0..counters.here().open() {
             counters.failed(Reason::Drain);
         }
-        self.heir.report();
+        self.replacement.report();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a process could not start, and how it ends then.
+//! Why a process could not start, and its exit code.
 
 use super::{anchor, pidfile};
 use crate::{
@@ -14,89 +14,89 @@ use std::{io, os::fd::RawFd};
 /// Why the process could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration cannot be served.
+    /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// What is configured cannot be served.
+    /// A plugin or TLS file cannot be served.
     #[error(transparent)]
     Service(#[from] LoadError),
     /// The system refused a listener.
     #[error(transparent)]
     Bind(#[from] net::Error),
-    /// The predecessor has a listener that stands in the way of one of this process's.
+    /// A listener of the predecessor conflicts with one of this process.
     #[error(
         "--bind {wanted}: the predecessor listens on {served}, and one port cannot change between a specific and the wildcard address while it \
          is served; bind it as before, or stop and start"
     )]
     Contradiction {
-        /// What was to be bound.
+        /// The listener to bind.
         wanted: Key,
-        /// What is.
+        /// The listener of the predecessor.
         served: Key,
     },
-    /// A listener that was offered is not what it is said to be.
+    /// An offered listener is not what its entry says.
     #[error("the predecessor's offer is rejected: {0}")]
     Offered(#[from] AdoptError),
-    /// What the service manager has passed cannot be served.
+    /// A socket from the service manager cannot be served.
     #[error("descriptor {number}: {problem}{remedy}", remedy = remedy(problem))]
     Passed {
-        /// Its number.
+        /// Its descriptor number.
         number: RawFd,
-        /// What is wrong with it.
+        /// The problem.
         problem: AdoptError,
     },
-    /// The service manager has not passed what is to be served.
+    /// The service manager has not passed a socket that the configuration names.
     #[error("--bind {bind}: {why}")]
     NotPassed {
-        /// What was asked for.
+        /// The configured bind.
         bind: Bind,
-        /// What there is instead, and what to do.
+        /// What was passed instead, and what to do.
         why: String,
     },
-    /// The service manager has passed what nobody would serve.
+    /// The service manager has passed a socket that the configuration does not name.
     #[error(
         "descriptor {number} was passed as {key}, and no --bind serves it, so its clients would wait forever: give --bind systemd: to serve all passed sockets, or remove it from the socket unit"
     )]
     Unserved {
-        /// Its number.
+        /// Its descriptor number.
         number: RawFd,
         /// Its name.
         key: Key,
     },
-    /// The socket for successors.
+    /// The handoff socket could not be opened.
     #[error("--handoff-socket {path}: {obstacle}")]
-    Door {
-        /// Where it was to be.
+    HandoffSocket {
+        /// Its path.
         path: SocketPath,
-        /// What is in the way.
+        /// The problem.
         obstacle: net::Obstacle,
     },
-    /// The endpoint for operators.
+    /// The admin endpoint could not be opened.
     #[error("--admin {address}: {obstacle}", obstacle = .error.obstacle())]
     Endpoint {
-        /// Where it was to be.
+        /// Its address.
         address: admin::Address,
-        /// What is in the way.
+        /// The problem.
         error: net::Error,
     },
-    /// There can be no anchor.
+    /// The anchor could not start.
     #[error(transparent)]
     Anchor(#[from] anchor::Error),
-    /// The file with the process id.
+    /// The pidfile could not be written.
     #[error(transparent)]
     PidFile(#[from] pidfile::Error),
-    /// The user to become.
+    /// The process could not change its user.
     #[error(transparent)]
     Privilege(#[from] privilege::Error),
-    /// A path cannot be given to that user.
+    /// A file cannot be given to that user.
     #[error("--user: cannot change the owner of {what}: {source}")]
     Ownership {
-        /// Which.
+        /// The file.
         what: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file of the log.
+    /// The log file could not be opened.
     #[error(transparent)]
     Log(#[from] log::Error),
     /// The predecessor does not hand over.
@@ -108,16 +108,16 @@ pub enum Error {
     /// The system refused threads or a reactor.
     #[error("--workers: cannot start threads or a reactor: {0}")]
     Runtime(io::Error),
-    /// The system refused what is needed to watch plugins.
+    /// The system refused a pipe or thread for watching plugins.
     #[error("--watch: {0}")]
     Watch(io::Error),
-    /// This program is wrong.
+    /// A bug in this program.
     #[error("a bug in uninterruptible-host: {0}")]
     Bug(String),
 }
 
 impl Error {
-    /// The exit code that says whose fault it is.
+    /// The exit code, by whose fault the error is.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_)
@@ -135,7 +135,7 @@ impl Error {
             Self::Anchor(_)
             | Self::Bind(_)
             | Self::Offered(_)
-            | Self::Door { .. }
+            | Self::HandoffSocket { .. }
             | Self::Endpoint { .. }
             | Self::Handoff(_)
             | Self::Privilege(_)

@@ -1,5 +1,5 @@
-//! The listeners of a process that is about to serve: taken from whoever has them already, a predecessor or the service manager,
-//! or else bound. Nothing is accepted here.
+//! The listeners of a process that is about to serve: taken from a predecessor or the service
+//! manager if they have them, otherwise bound. Nothing is accepted here.
 
 use super::{
     error::Error,
@@ -19,60 +19,63 @@ use std::{
 };
 use tracing::warn;
 
-/// Sockets that are there already, by the names under which a configuration asks for them.
-pub(super) struct Given {
-    sockets: HashMap<Key, (OwnedFd, Giver)>,
-    /// All that the service manager has passed, for an error that tells.
+/// Sockets that exist already, by the keys under which a configuration finds them.
+pub(super) struct ExistingSockets {
+    sockets: HashMap<Key, (OwnedFd, PassedBy)>,
+    /// All sockets that the service manager has passed, for error messages.
     passed: Vec<String>,
-    /// The process for which the service manager's are, where it is not this one.
+    /// The process for which the service manager passed them, if that is not this one.
     meant_for: Option<u32>,
-    heir: Heir,
+    start_kind: StartKind,
 }
 
 /// A listener on its way to be served.
 pub(super) enum Opening {
-    /// It was there already, and can be accepted on at once.
+    /// It existed already and can accept at once.
     Ready(Ready),
-    /// It is bound: nobody can connect before it is certain that this process will serve.
+    /// It is bound. Clients cannot connect until it is certain that this process will serve.
     Bound(Bound, Wanted),
 }
 
-/// Who has them.
-enum Giver {
-    /// And the file that it has bound.
+/// The process that an existing socket comes from.
+enum PassedBy {
+    /// With the socket file that it has bound.
     Predecessor(Option<FileId>),
-    /// And the number under which it has passed it.
+    /// With the descriptor number under which it was passed.
     ServiceManager(RawFd),
 }
 
-/// Whether there is a predecessor.
+/// Whether this process has a predecessor.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heir {
-    OfPredecessor,
-    OfNobody,
+pub(super) enum StartKind {
+    Restart,
+    Cold,
 }
 
-impl Given {
-    /// What the service manager has passed.
-    pub(super) fn passed(activation: Activation, heir: Heir) -> Self {
+impl ExistingSockets {
+    /// The sockets that the service manager has passed.
+    pub(super) fn passed(activation: Activation, start_kind: StartKind) -> Self {
         let Activation { sockets, meant_for } = activation;
         let passed = sockets.iter().map(|passed| passed.key.to_string()).collect();
-        let sockets =
-            sockets.into_iter().map(|passed| (passed.key, (passed.descriptor, Giver::ServiceManager(passed.number))));
-        Self { sockets: sockets.collect(), passed, meant_for, heir }
+        let sockets = sockets
+            .into_iter()
+            .map(|passed| (passed.key, (passed.descriptor, PassedBy::ServiceManager(passed.number))));
+        Self { sockets: sockets.collect(), passed, meant_for, start_kind }
     }
 
-    /// Adds what a predecessor offers. That comes before what was passed under the same name, since connections are queued there.
+    /// Adds a socket that a predecessor offers. It wins over a passed one of the same key, since
+    /// connections are queued there.
     pub(super) fn offered(&mut self, key: Key, file: Option<FileId>, socket: OwnedFd) {
         if let Some((passed, _)) = self.sockets.get(&key)
             && !is_same(passed, &socket)
         {
             warn!(listener = %key, detail = "the predecessor's listener is served instead; stop and start the host to change it", "passed socket ignored");
         }
-        self.sockets.insert(key, (socket, Giver::Predecessor(file)));
+        self.sockets.insert(key, (socket, PassedBy::Predecessor(file)));
     }
 
-    /// Takes what is there, and binds the rest. Returns what was taken from the predecessor.
+    /// Takes the existing sockets and binds the others. Returns the keys of those from the
+    /// predecessor.
     pub(super) fn open(
         &mut self,
         config: &Config,
@@ -91,13 +94,13 @@ impl Given {
                 listeners.push(Opening::Bound(self.bind(&wanted)?, wanted.clone()));
             }
             for key in there {
-                let Some((socket, giver)) = self.sockets.remove(&key) else { continue };
-                let (listener, shared) = match giver {
-                    Giver::Predecessor(file) => {
+                let Some((socket, passed_by)) = self.sockets.remove(&key) else { continue };
+                let (listener, shared) = match passed_by {
+                    PassedBy::Predecessor(file) => {
                         claimed.push(key.clone());
                         (Listener::adopt(socket, key, file)?, Shared::WithPredecessor)
                     }
-                    Giver::ServiceManager(number) => {
+                    PassedBy::ServiceManager(number) => {
                         let passed = Listener::passed(socket, key);
                         (passed.map_err(|problem| Error::Passed { number, problem })?, Shared::No)
                     }
@@ -122,8 +125,8 @@ impl Given {
     }
 
     fn why_not_passed(&self) -> String {
-        match (&*self.passed, self.meant_for, self.heir) {
-            (_, _, Heir::OfPredecessor) => {
+        match (&*self.passed, self.meant_for, self.start_kind) {
+            (_, _, StartKind::Restart) => {
                 "the predecessor has no such socket, and a service manager passes new ones at a cold start \
                 only: stop and start"
                     .into()
@@ -143,11 +146,11 @@ impl Given {
         }
     }
 
-    /// On a cold start: whatever was passed is served.
+    /// On a cold start: checks that every passed socket is served.
     pub(super) fn is_taken(&self) -> Result<(), Error> {
-        let left = self.sockets.iter().filter_map(|(key, (_, giver))| match giver {
-            Giver::ServiceManager(number) => Some((*number, key)),
-            Giver::Predecessor(_) => None,
+        let left = self.sockets.iter().filter_map(|(key, (_, passed_by))| match passed_by {
+            PassedBy::ServiceManager(number) => Some((*number, key)),
+            PassedBy::Predecessor(_) => None,
         });
         match left.min() {
             Some((number, key)) => Err(Error::Unserved { number, key: key.clone() }),
@@ -155,18 +158,19 @@ impl Given {
         }
     }
 
-    /// On a restart: what the predecessor offers and nobody takes.
+    /// On a restart: the offered listeners that this configuration does not use.
     pub(super) fn unclaimed(self) -> Vec<Key> {
         for key in self.sockets.keys().filter(|key| key.is_passed()) {
             warn!(listener = %key, detail = "no --bind serves it; connections to it wait until the service manager closes it", "passed socket not served");
         }
-        let offered = self.sockets.into_iter().filter(|(_, (_, giver))| matches!(giver, Giver::Predecessor(_)));
+        let offered =
+            self.sockets.into_iter().filter(|(_, (_, passed_by))| matches!(passed_by, PassedBy::Predecessor(_)));
         offered.map(|(key, _closed)| key).collect()
     }
 }
 
 impl Opening {
-    /// Listens, where it does not yet.
+    /// Listens, unless the socket does already.
     pub(super) fn listen(self, backlog: u32) -> Result<Ready, Error> {
         match self {
             Self::Ready(there) => Ok(there),
@@ -175,7 +179,7 @@ impl Opening {
     }
 }
 
-/// All that can fail is done here, and nobody accepts yet.
+/// Does everything that can fail, before the first accept.
 fn ready(listener: Listener, wanted: Wanted, shared: Shared) -> Result<Ready, Error> {
     match listener.incoming() {
         Ok(incoming) => Ok(Ready { listener, incoming, wanted, shared }),

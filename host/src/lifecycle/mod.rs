@@ -10,29 +10,33 @@
 //!
 //! | State              | TERM, INT                        | USR1                          | HUP                     |
 //! |--------------------|----------------------------------|-------------------------------|-------------------------|
-//! | Starting, Adopting | `failed` is sent, exit           | refused                       | ignored: all is fresh   |
+//! | Starting, Adopting | sends `failed`, exit             | rejected                      | ignored: all is fresh   |
 //! | Serving            | Stopping                         | Offering                      | reload                  |
 //! | Offering           | `abort`, the child is reaped, Stopping | part of the one under way | after the outcome       |
 //! | Committed          | after the outcome                | part of the one under way     | after the outcome       |
 //! | Watching           | `forward` stop, settle, Draining | `forward` restart, settle, Draining | `forward` reload  |
 //! | Probation          | `leaving`, then Stopping         | `leaving`, then Offering      | reload                  |
-//! | Draining           | first: goes on; second: exit 1   | refused                       | the log alone           |
-//! | Stopping           | exit 1 at once                   | refused                       | the log alone           |
+//! | Draining           | first: goes on; second: exit 1   | rejected                      | the log alone           |
+//! | Stopping           | exit 1 at once                   | rejected                      | the log alone           |
 //!
-//! `restart`, `reload` and `stop` at the admin endpoint are the signals, with an answer. `rollback` has none: in Probation it sends `yield`, in Offering it calls the restart off; elsewhere it is refused.
-//! The endpoint is with whoever serves: a predecessor that watches takes no orders there.
+//! The commands `restart`, `reload` and `stop` at the admin endpoint act like the signals and get
+//! an answer. `rollback` has no signal: in Probation it sends `yield`, in Offering it aborts the
+//! restart, elsewhere it is rejected. The process that serves has the endpoint: a predecessor that
+//! watches takes no commands there.
 //!
-//! In every state HUP has the log file opened anew, at once, by this process and by earlier generations that drain. A stop that was forwarded is the signal that the predecessor got: only the second one after it cuts.
+//! In every state HUP reopens the log file at once, in this process and in earlier generations that
+//! drain. A forwarded stop is the signal that the predecessor got: only a second one after it closes
+//! open connections.
 //!
-//! It runs on the main thread, apart from the workers: no load on these delays it.
+//! It runs on the main thread, apart from the workers, so that load on these does not delay it.
 pub mod anchor;
 mod boot;
+mod commands;
 mod current;
 mod end;
 mod error;
 mod listeners;
 pub mod notify;
-mod orders;
 pub mod pidfile;
 mod predecessor;
 pub mod reopen;
@@ -43,9 +47,9 @@ pub mod watch;
 pub use error::Error;
 
 use self::{
-    end::{Draining, Told},
+    commands::{Commands, Waiting},
+    end::{Draining, StopCause},
     notify::Notifier,
-    orders::{Orders, Waiting},
     predecessor::Deferred,
     serving::{Event, Serving},
     watch::Watch,
@@ -72,41 +76,43 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-/// How long the workers may take to let go of what is left, when the process ends before its connections do.
+/// How long the workers may take to close the open connections, when the process ends before them.
 const LET_GO: Duration = Duration::from_millis(500);
 
-/// How often the runtime's clock has something to do, at least. Whoever begins to wait for longer than that need not wake whichever worker
-/// watches the clock: of deadlines that almost never come, each connection has several.
+/// How often the runtime's clock has a timer, at least. A task that starts a longer wait then need
+/// not wake the worker that watches the clock. Each connection has several deadlines that almost
+/// never pass.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How many events a worker takes from the reactor at once. Those that it has taken wait while the system runs something else on its
-/// processor; the others go to whichever worker asks next (docs/internals/costs.md).
+/// How many events a worker takes from the reactor at once. Those that it has taken wait while the
+/// kernel runs something else on its processor; other workers take the rest
+/// (docs/internals/costs.md).
 const EVENTS_AT_ONCE: usize = 16;
 
-/// Threads that wait for disks and resolvers, for guests that were granted files or names. With more of them, guests that do
-/// nothing else would leave the workers too little of the processors.
+/// Threads that wait for disks and resolvers, for guests with grants of files or names. With more
+/// of them, such guests would leave the workers too little processor time.
 const WAITING_THREADS: usize = 64;
 
-/// Runs the process until it has served what it binds, adopts or was passed: as the successor of whoever has left an
-/// `inheritance`, where anybody has.
+/// Runs the process until it has served its listeners. With an `inheritance` it runs as the
+/// successor of the process that left it.
 ///
 /// # Errors
 ///
-/// Where it cannot start.
+/// If it cannot start.
 pub fn run(
     config: Config,
     activation: Activation,
     signals: Signals,
     inheritance: Option<Inheritance>,
 ) -> Result<Exit, Error> {
-    for (found, meant) in config::slips() {
+    for (found, meant) in config::unread_variables() {
         warn!(variable = found, suggestion = meant, "unknown environment variable");
     }
     if let Some(supervision) = &config.supervision {
         warn!(detail = %supervision, remedy = "start the host with --anchor, or without --anchor=never", "hot restarts disabled");
     }
-    if let Some(lowered) = &config.lowered {
-        info!(detail = %lowered, "max-connections lowered");
+    if let Some(reduced_default) = &config.reduced_default {
+        info!(detail = %reduced_default, "max-connections lowered");
     }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(config.workers.get() as usize)
@@ -125,13 +131,13 @@ pub fn run(
         let predecessor = inheritance.map(Inheritance::predecessor).transpose()?;
         let notifier = Notifier::new(config.notify_socket.as_deref());
         let (config, ticket_keys) = (Arc::new(config), Arc::default());
-        let (desk, inbox) = admin::open();
+        let (queue, inbox) = admin::open();
         let lifecycle = Lifecycle {
             config,
             activation,
             ticket_keys,
-            orders: Orders::new(signals, inbox),
-            desk,
+            commands: Commands::new(signals, inbox),
+            queue,
             waiting: Waiting::default(),
             started: admin::Moment::now(),
             notifier,
@@ -140,18 +146,18 @@ pub fn run(
         };
         lifecycle.run(predecessor).await
     });
-    // Connections that are left are closed here, each with its record in the log.
+    // The remaining connections are closed here, each with its log record.
     runtime.shutdown_timeout(LET_GO);
     exit
 }
 
 struct Lifecycle {
     config: Arc<Config>,
-    /// What the service manager has passed, until it is served.
+    /// The sockets from the service manager, until they are served.
     activation: Activation,
-    orders: Orders,
-    /// Where the endpoint leaves orders, and finds what to show.
-    desk: admin::Desk,
+    commands: Commands,
+    /// The admin endpoint's side of the queue: it sends commands and reads the status.
+    queue: admin::Queue,
     waiting: Waiting,
     started: admin::Moment,
     notifier: Notifier,
@@ -161,7 +167,7 @@ struct Lifecycle {
     generation: Generation,
 }
 
-/// What is served, who watches its files, and the one that hands over though it did not start this process.
+/// The services, the watcher of their files, and a predecessor that did not start this process.
 type Loaded = (Services, Option<Watch>, Option<Predecessor>);
 
 enum State {
@@ -173,7 +179,7 @@ enum State {
     Committed(Serving, Successor, Vec<Key>, Deferred),
     Watching(Serving, Successor, Vec<Key>, Instant),
     Draining(Draining),
-    Stopping(Serving, Instant, Told),
+    Stopping(Serving, Instant, StopCause),
     Ended(Exit),
 }
 
@@ -190,7 +196,7 @@ impl Lifecycle {
         let loading = tokio::task::spawn_blocking(move || {
             let watch = Watch::over(&config).map_err(Error::Watch)?;
             let services = Services::load(&config.plans(), config.max_connections, &ticket_keys)?;
-            // Last, since whoever hands over waits for what follows for a few seconds only.
+            // Last, since a predecessor waits only a few seconds for the next message.
             let stranger = config.handoff.take_over.as_ref().filter(|_| !child).map(Predecessor::at).transpose()?;
             Ok((services, watch, stranger.flatten()))
         });
@@ -211,19 +217,19 @@ impl Lifecycle {
                     self.watching(serving, successor, claimed, until).await
                 }
                 State::Draining(draining) => self.draining(draining).await,
-                State::Stopping(serving, deadline, told) => self.stopping(serving, deadline, told).await,
+                State::Stopping(serving, deadline, cause) => self.stopping(serving, deadline, cause).await,
                 State::Ended(exit) => {
-                    self.waiting.forgo(Outcome::Failed, "the process has ended");
+                    self.waiting.fail_all(Outcome::Failed, "the process has ended");
                     self.waiting.deliver();
-                    // Whoever was told something is to hear it, too.
-                    drop(time::timeout(LET_GO, self.orders.admin.finished()).await);
+                    // Waits until every answer was sent.
+                    drop(time::timeout(LET_GO, self.commands.admin.finished()).await);
                     return Ok(exit);
                 }
             };
         }
     }
 
-    /// Shows an operator how the process is now.
+    /// Publishes the status of the process.
     fn show(&self, state: &State) {
         let (phase, serving, successor) = match state {
             State::Starting(..) | State::Adopting(..) | State::Ended(_) => return,
@@ -242,7 +248,7 @@ impl Lifecycle {
         if self.config.admin.is_none() {
             return;
         }
-        self.orders.admin.publish(Snapshot {
+        self.commands.admin.publish(Snapshot {
             generation: self.generation,
             phase,
             started: self.started,
@@ -255,7 +261,7 @@ impl Lifecycle {
         });
     }
 
-    /// A sentence for the service manager.
+    /// A status line for the service manager.
     fn status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation)
     }

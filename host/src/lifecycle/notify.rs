@@ -1,7 +1,8 @@
-//! What the host tells its supervisor, in systemd's notification protocol (sd_notify(3)).
+//! Notifications to the supervisor, in systemd's protocol (sd_notify(3)).
 //!
-//! One datagram for each thing said. Nothing here waits for the supervisor but [`Notifier::barrier`], and nothing fails the
-//! host: without a supervisor each call does nothing, and one that does not listen costs a record at debug level.
+//! Each notification is one datagram. Only [`Notifier::barrier`] waits for the supervisor, and no
+//! failure here fails the host. Without a supervisor each call does nothing, and a supervisor that
+//! does not listen costs a debug record.
 
 use nix::time::{ClockId, clock_gettime};
 use sendfd::SendWithFd;
@@ -23,15 +24,15 @@ use std::{
 use tokio::{net::unix::pipe, time};
 use tracing::debug;
 
-/// How long after a full queue it is tried again.
+/// How long after a full queue a send is retried.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// The way to the supervisor, where there is one.
+/// The connection to the supervisor, if there is one.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier {
     socket: Option<OsString>,
-    /// Who serves, where the supervisor's queue had no room for it. Losing it would make the supervisor watch a process that
-    /// ends, so that the next barrier sends it first.
+    /// A notification of the main process for which the supervisor's queue had no room. Without it
+    /// the supervisor would follow a process that ends, so the next barrier sends it first.
     unsent: Arc<Mutex<Option<String>>>,
 }
 
@@ -41,75 +42,76 @@ pub enum Error {
     /// It cannot be reached.
     #[error("NOTIFY_SOCKET {}: {source}", socket.display())]
     Unreachable {
-        /// Where it should be.
+        /// Its address.
         socket: OsString,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It is there, and has not answered in time.
+    /// It exists and has not answered in time.
     #[error("NOTIFY_SOCKET {}: the supervisor did not read the notification in time", socket.display())]
     Silent {
-        /// Where it is.
+        /// Its address.
         socket: OsString,
     },
 }
 
 impl Notifier {
-    /// `socket` is what the supervisor calls `NOTIFY_SOCKET`: an absolute path, or an abstract name after `@`.
+    /// `socket` is the supervisor's `NOTIFY_SOCKET`: an absolute path, or an abstract name after
+    /// `@`.
     pub fn new(socket: Option<&OsStr>) -> Self {
         let socket = socket.filter(|socket| !socket.is_empty()).map(OsStr::to_owned);
         Self { socket, unsent: Arc::default() }
     }
 
-    /// This process serves. Said on a cold start, and when a reload is over.
+    /// This process serves. Sent on a cold start and after a reload.
     pub fn ready(&self, status: &str) {
         self.say(&message("READY=1", status));
     }
 
-    /// The process `main` serves from here on, and is the one to watch and to signal.
+    /// The process `main` serves from here on; the supervisor is to follow and signal that one.
     pub fn ready_as(&self, main: u32, status: &str) {
         let message = message(&format!("READY=1\nMAINPID={main}"), status);
         let unsent = if self.say(&message) { None } else { Some(message) };
         *self.unsent.lock().unwrap_or_else(PoisonError::into_inner) = unsent;
     }
 
-    /// What this process serves is being replaced, by a reload or a successor; `ready` or `ready_as` follows.
+    /// A reload or a restart is under way; `ready` or `ready_as` follows.
     pub fn reloading(&self, status: &str) {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         let microseconds = now.as_micros();
         self.say(&message(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"), status));
     }
 
-    /// This process serves what it has and ends.
+    /// This process finishes its connections and ends.
     pub fn stopping(&self, status: &str) {
         self.say(&message("STOPPING=1", status));
     }
 
-    /// A sentence for people that is true until the next one.
+    /// A status line for people, valid until the next one.
     pub fn status(&self, text: &str) {
         self.say(&format!("STATUS={}\n", one_line(text)));
     }
 
-    /// This process is about to end with this code. An anchor needs it where it is not the parent.
+    /// This process is about to end with this code. An anchor that is not the parent needs it.
     pub fn ending(&self, code: i32) {
         self.say(&format!("EXIT_STATUS={code}\n"));
     }
 
-    /// Hands on what another process said, with the descriptors that came with it.
+    /// Relays a notification of another process, with its descriptors.
     pub(crate) fn relay(&self, message: &[u8], descriptors: &[OwnedFd]) {
         if self.socket.is_none() {
             return;
         }
         let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        // The anchor, which this is for, has no log.
+        // Only the anchor calls this, and it has no log.
         self.connected().and_then(|supervisor| supervisor.send_with_fd(message, &descriptors)).ok();
     }
 
-    /// Waits until the supervisor has read all that was said before.
+    /// Waits until the supervisor has read every earlier notification.
     ///
     /// # Errors
     ///
-    /// Where it cannot be reached, or has not read it within `patience`.
+    /// If it cannot be reached, or has not read them within `patience`.
     pub async fn barrier(&self, patience: Duration) -> Result<(), Error> {
         let Some(socket) = &self.socket else { return Ok(()) };
         match time::timeout(patience, self.confirmed()).await {
@@ -126,10 +128,12 @@ impl Notifier {
             self.unsent.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
         let (reader, writer) = io::pipe()?;
-        // Alone in its datagram, and with one descriptor, or the supervisor would not take it for a barrier.
+        // Alone in its datagram and with one descriptor, or the supervisor would not recognise a
+        // barrier.
         retried(|| self.connected()?.send_with_fd(b"BARRIER=1", &[writer.as_raw_fd()])).await?;
         drop(writer);
-        // The supervisor has the only other end. It closes that when it comes to the barrier, after all that was queued.
+        // Only the supervisor has the other end. It closes that when it reaches the barrier, after
+        // everything queued before.
         let hung_up = pipe::Receiver::from_owned_fd(reader.into())?;
         loop {
             hung_up.readable().await?;
@@ -141,7 +145,7 @@ impl Notifier {
         }
     }
 
-    /// Whether there is nobody to tell, or it was told.
+    /// Whether the notification was sent, or there is no supervisor.
     fn say(&self, message: &str) -> bool {
         let Some(socket) = &self.socket else { return true };
         match self.connected().and_then(|supervisor| supervisor.send(message.as_bytes())) {
@@ -153,7 +157,7 @@ impl Notifier {
         }
     }
 
-    /// Anew for each datagram: a supervisor may have replaced its socket since.
+    /// Connects for each datagram: a supervisor may have replaced its socket since.
     fn connected(&self) -> io::Result<UnixDatagram> {
         let name = self.socket.as_ref().map(|socket| socket.as_bytes()).unwrap_or_default();
         let address = match name {
@@ -168,7 +172,7 @@ impl Notifier {
     }
 }
 
-/// Until the queue has room.
+/// Retries until the queue has room.
 async fn retried(mut send: impl FnMut() -> io::Result<usize>) -> io::Result<()> {
     loop {
         match send() {
@@ -186,7 +190,7 @@ fn message(state: &str, status: &str) -> String {
     message
 }
 
-/// A line break would end the status, and let what follows pass for another assignment.
+/// A line break would end the status and start another assignment.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
@@ -222,7 +226,7 @@ mod tests {
             String::from_utf8(buffer[..length].to_vec()).unwrap()
         }
 
-        /// Fills the queue, and says with how many.
+        /// Fills the queue, and returns the number of datagrams.
         fn fill(&self) -> usize {
             let notifier = self.notifier();
             (0..100_000).take_while(|_| notifier.say("X=1\n")).count()
@@ -232,7 +236,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[test]
-    fn each_thing_said_is_one_datagram() {
+    fn each_notification_is_one_datagram() {
         let supervisor = Supervisor::new();
         let notifier = supervisor.notifier();
         notifier.ready("generation 1 serves 1 listener");
@@ -247,7 +251,7 @@ mod tests {
         let reloading = supervisor.next();
         let lines: Vec<&str> = reloading.lines().collect();
         assert_eq!((lines[0], lines[2]), ("RELOADING=1", "STATUS=anew"));
-        // The kernel's own account of the same clock, in seconds.
+        // The kernel's own value of the same clock, in seconds.
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
         let said: f64 = lines[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abstract_socket_will_do() {
+    fn an_abstract_socket_works() {
         let name = format!("uninterruptible-notify-test-{}", std::process::id());
         let socket = UnixDatagram::bind_addr(&Address::from_abstract_name(&name).unwrap()).unwrap();
         Notifier::new(Some(OsStr::new(&format!("@{name}")))).status("well");
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_supervisor_nothing_happens_and_nothing_waits() {
+    async fn without_a_supervisor_notifications_do_nothing() {
         for socket in [None, Some(OsStr::new(""))] {
             let notifier = Notifier::new(socket);
             notifier.ready("unheard");
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_serves_is_not_lost_in_a_full_queue() {
+    async fn a_full_queue_does_not_lose_the_main_pid() {
         let supervisor = Supervisor::new();
         let notifier = supervisor.notifier();
         let queued = supervisor.fill();

@@ -1,8 +1,9 @@
-//! The pidfile: the number of the process that serves, for scripts that signal it.
+//! The pidfile: the id of the serving process, for scripts that signal it.
 //!
-//! At any instant a reader finds the file of one process or that of the next, whole. Alive is whoever holds the lock
-//! (flock(2)) on the very file that the path names: a number alone may have become another program's. What is no pidfile is
-//! never replaced on a cold start, and what another process wrote is never removed.
+//! At any instant a reader finds the complete file of one process or of the next. The process that
+//! holds the lock (flock(2)) on the file at the path owns it; its id alone proves nothing, since
+//! the kernel reuses ids. A cold start never replaces a file that is not a pidfile, and no process
+//! removes a file that another process wrote.
 
 use crate::system::privilege::Owner;
 use rustix::{
@@ -19,18 +20,18 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// More than the longest number and its end.
+/// More than the longest number and its line end, in bytes.
 const LONGEST_CONTENT: usize = 16;
 
-/// How often a claim begins anew because another process replaced the file meanwhile. Each time one of them has won.
+/// Most attempts to claim the file while other processes replace it. Each time one of them has won.
 const ATTEMPTS: u32 = 64;
 
-/// The pidfile that this process has written. Removed when this is dropped, where the path still names that file and the file
-/// this process.
+/// The pidfile that this process has written. Dropping this removes it, if the path still names
+/// that file and the file names this process.
 #[derive(Debug)]
 pub struct PidFile {
     place: Place,
-    /// Open and locked for as long as this process answers for the path.
+    /// Open and locked for as long as this process owns the path.
     file: File,
     ownership: Ownership,
 }
@@ -41,7 +42,7 @@ enum Ownership {
     Released,
 }
 
-/// Why there can be no pidfile.
+/// Why the pidfile could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("--pidfile {}: {problem}", crate::record::secret::Shown::bare(path))]
 pub struct Error {
@@ -68,7 +69,7 @@ enum Problem {
 }
 
 impl Error {
-    /// Whether the path itself may be fine.
+    /// Whether the system refused, so that the path itself may be right.
     pub fn is_refusal_of_the_system(&self) -> bool {
         matches!(self.problem, Problem::Owner | Problem::Held(_) | Problem::System(_))
     }
@@ -83,12 +84,12 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// Proves that the pidfile can be written, by writing one under another name and removing it. What is at the path stays as it
-/// is, whoever holds it.
+/// Checks that the pidfile could be written, by writing and removing one under a temporary name.
+/// The file at the path stays unchanged, whichever process holds it.
 ///
 /// # Errors
 ///
-/// Where it could not be written, or would replace something that is no pidfile.
+/// If it could not be written, or would replace a file that is not a pidfile.
 pub fn check(path: &Path) -> Result<(), Error> {
     let prove = |place: Place| {
         place.existing()?;
@@ -99,20 +100,21 @@ pub fn check(path: &Path) -> Result<(), Error> {
 }
 
 impl PidFile {
-    /// Writes it on a cold start. A file whose process is gone is replaced, with a record in the log.
+    /// Writes it on a cold start. It replaces the file of a dead process, and logs that.
     ///
     /// # Errors
     ///
-    /// Where a live process holds it, where the path names something that is no pidfile, or where the system refuses.
+    /// If a live process holds it, the path names a file that is not a pidfile, or the system
+    /// refuses.
     pub fn claim(path: &Path) -> Result<Self, Error> {
         Place::of(path).and_then(Place::claim).map_err(|problem| Error { path: path.to_owned(), problem })
     }
 
-    /// Writes it in the place of a predecessor, whether that still holds it or is gone.
+    /// Replaces the file of a predecessor, whether that still holds it or is gone.
     ///
     /// # Errors
     ///
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn take_over(path: &Path) -> Result<Self, Error> {
         let replace = |place: Place| {
             let draft = place.draft()?;
@@ -122,17 +124,18 @@ impl PidFile {
         Place::of(path).and_then(replace).map_err(|problem| Error { path: path.to_owned(), problem })
     }
 
-    /// Gives it to whom this process becomes, so that those that come after it may replace it.
+    /// Gives the file to the user that this process becomes, so that later generations may replace
+    /// it.
     ///
     /// # Errors
     ///
-    /// Where the system does not allow it.
+    /// If the system does not allow it.
     pub fn give_to(&self, owner: Owner) -> Result<(), Error> {
         let given = fchown(&self.file, owner.user, owner.group);
         given.map_err(|error| Error { path: self.place.path.clone(), problem: error.into() })
     }
 
-    /// Leaves the file to a successor, who will replace it: from here on nobody holds it, and it is not removed.
+    /// Leaves the file for a successor to replace: releases the lock and does not remove it.
     pub fn release(mut self) {
         self.ownership = Ownership::Released;
     }
@@ -140,7 +143,8 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Between these questions and the removal no other host replaces the file: it would need the lock, or our release.
+        // Between these checks and the removal no other host replaces the file: it would need the
+        // lock, or this process to release it.
         let ours = self.ownership == Ownership::Ours
             && self.place.names(&self.file)
             && content(&self.file).is_ok_and(|holder| holder == Holder::this_process());
@@ -150,13 +154,13 @@ impl Drop for PidFile {
     }
 }
 
-/// Where the pidfile is, and where it is written before it gets there.
+/// The path of the pidfile, and its temporary path.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
     directory: PathBuf,
-    /// In the same directory. The same for each attempt of a process, so that a killed one leaves one file at most, which the
-    /// next process of that number replaces.
+    /// In the same directory. Each attempt of a process uses the same name, so a killed process
+    /// leaves one file at most. The next process with that id replaces it.
     draft: PathBuf,
 }
 
@@ -178,13 +182,14 @@ impl Place {
         }
     }
 
-    /// What is there: nothing, or a pidfile.
+    /// The pidfile at the path, if there is one.
     fn existing(&self) -> Result<Option<(File, Holder)>, Problem> {
         let absent_is_none = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
             _ => Err(error.into()),
         };
-        // Opening a device or a pipe could do something, so that the kind is asked for first; and again of what was opened.
+        // Opening a device or a pipe could have effects, so its kind is checked first; and again on
+        // the opened file.
         let found = match fs::symlink_metadata(&self.path) {
             Ok(found) => found,
             Err(error) => return absent_is_none(error),
@@ -213,7 +218,7 @@ impl Place {
         let mut last = Holder::Nobody;
         for _ in 0..ATTEMPTS {
             let Some((old, holder)) = self.existing()? else {
-                // A link, unlike a rename, fails where another process was faster.
+                // link(2), unlike rename(2), fails if another process was faster.
                 match fs::hard_link(&draft.name.0, &self.path) {
                     Ok(()) => return Ok(draft.publish(self)),
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -226,7 +231,8 @@ impl Place {
                 Err(error) => return Err(error.into()),
             }
             if self.names(&old) {
-                // Whoever else finds it stale waits for this lock, and then finds that the path names another file.
+                // Another process that finds it stale waits for this lock, and then sees that the
+                // path names another file.
                 fs::rename(&draft.name.0, &self.path)?;
                 info!(path = %self.path.display(), stale = %holder, "stale pidfile replaced");
                 return Ok(draft.publish(self));
@@ -243,7 +249,7 @@ impl Place {
         matches!((there, file.metadata().map(identity)), (Ok(there), Ok(ours)) if there == ours)
     }
 
-    /// The whole file under its other name, already locked.
+    /// The complete file under its temporary name, already locked.
     fn draft(&self) -> io::Result<Draft> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
@@ -256,27 +262,27 @@ impl Place {
         };
         let mut draft = Draft { file, name: Temporary(self.draft.clone()) };
         flock(&draft.file, FlockOperation::NonBlockingLockExclusive)?;
-        // Whatever the umask is: everyone may know whom to signal.
+        // Whatever the umask is: every user may read the id.
         draft.file.set_permissions(Permissions::from_mode(0o644))?;
         writeln!(draft.file, "{}", process::id())?;
         Ok(draft)
     }
 }
 
-/// A pidfile under its other name.
+/// A pidfile under its temporary name.
 struct Draft {
     file: File,
     name: Temporary,
 }
 
 impl Draft {
-    /// What it is once it has the right name.
+    /// The pidfile, once it has its final name.
     fn publish(self, place: Place) -> PidFile {
         PidFile { place, file: self.file, ownership: Ownership::Ours }
     }
 }
 
-/// A name that is removed when this is dropped; after a rename it is gone already.
+/// A path that is removed on drop; after a rename it is already gone.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
@@ -290,10 +296,10 @@ impl Drop for Temporary {
     }
 }
 
-/// Whom a pidfile names.
+/// The process that a pidfile names.
 #[derive(Debug, PartialEq, Eq)]
 enum Holder {
-    /// It is empty, as what other programs write may be for an instant, or for ever after a crash.
+    /// The file is empty. Files of other programs are for an instant, or forever after a crash.
     Nobody,
     Process(u32),
 }
@@ -319,7 +325,7 @@ fn content(file: &File) -> Result<Holder, Problem> {
     let text = bytes.get(..length).and_then(|bytes| str::from_utf8(bytes).ok()).ok_or(Problem::Foreign)?;
     match text.trim() {
         "" if length < LONGEST_CONTENT => Ok(Holder::Nobody),
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
             digits.parse().map(Holder::Process).map_err(|_number| Problem::Foreign)
         }

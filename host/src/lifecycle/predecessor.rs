@@ -2,13 +2,13 @@
 
 use super::{
     Lifecycle, State,
+    commands::name,
     current::stops,
-    end::{Heir, REPORT, Told},
-    orders::name,
+    end::{REPORT, Replacement, StopCause},
     serving::{Busy, Serving},
 };
 use crate::{
-    admin::{self, Order, Outcome, Until},
+    admin::{self, Command, Outcome, Until},
     handoff::{
         draining::DrainingProcess,
         message::{Message, Verb},
@@ -21,29 +21,29 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 use tracing::{error, field, info, warn};
 
-/// How long the service manager may take to take notice of its new main process.
+/// How long the service manager may take to notice its new main process.
 ///
-/// Less than a successor that was told to stop waits for this process to let go.
+/// Shorter than a successor that was told to stop waits for this process to let go.
 const NOTICE: Duration = Duration::from_millis(300);
 
-/// How long a successor may take to read that the handoff is off, and to end by itself.
+/// How long a successor may take to read that the handoff was aborted, and to exit.
 const ABORT: Duration = Duration::from_millis(200);
 
-/// What was asked for while a restart is under way, to be done when its outcome is known.
+/// Commands that arrived during a restart, to be run when its outcome is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Deferred {
     stop: bool,
     reload: bool,
 }
 
-/// What ends a window before its time.
+/// What ends a window early.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
-    /// Nothing: it is over.
+pub(super) enum EarlyEnd {
+    /// Nothing: the window is over.
     Nothing,
-    /// This process was told, and the successor will be.
+    /// This process got a stop; the successor will get it.
     OfThis(Verb),
-    /// The successor was told.
+    /// The successor got a command.
     OfSuccessor(Verb),
 }
 
@@ -56,23 +56,23 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            order = self.orders.next() => match order.verb {
+            command = self.commands.next() => match command.verb {
                 admin::Verb::Stop => {
-                    order.asker.done(stops(&serving));
+                    command.caller.done(stops(&serving));
                     info!(successor = successor.pid(), "restart aborted by a stop");
                     successor.discard("the service was told to stop", ABORT).await;
                     self.restart_failed(&serving, "aborted: the service was told to stop");
-                    return self.stop(serving, Told::BySignal).await;
+                    return self.stop(serving, StopCause::BySignal).await;
                 }
                 admin::Verb::Rollback => {
-                    self.waiting.for_rollback(order.asker);
+                    self.waiting.for_rollback(command.caller);
                     let state = self.failed(serving, successor, &offer::Error::CalledOff, deferred).await;
                     let done = format!("the restart was aborted; generation {} continues", self.generation);
                     self.waiting.rollback_is(Outcome::Done, &done);
                     return state;
                 }
-                admin::Verb::Restart(_) => self.join_restart(order),
-                admin::Verb::Reload => self.defer_reload(&mut serving, order, &mut deferred),
+                admin::Verb::Restart(_) => self.join_restart(command),
+                admin::Verb::Reload => self.defer_reload(&mut serving, command, &mut deferred),
             },
             prepared = successor.prepared() => {
                 let committed = match prepared {
@@ -102,16 +102,16 @@ impl Lifecycle {
     ) -> State {
         tokio::select! {
             biased;
-            order = self.orders.next() => match order.verb {
+            command = self.commands.next() => match command.verb {
                 admin::Verb::Stop => {
                     info!("stop deferred until the restart ends");
-                    order.asker.done("the stop is deferred until the restart ends");
+                    command.caller.done("the stop is deferred until the restart ends");
                     deferred.stop = true;
                 }
-                // In a moment it is the successor's to ask for it.
-                admin::Verb::Rollback => order.asker.elsewhere("the successor is about to serve; ask again"),
-                admin::Verb::Restart(_) => self.join_restart(order),
-                admin::Verb::Reload => self.defer_reload(&mut serving, order, &mut deferred),
+                // In a moment the successor has to request it.
+                admin::Verb::Rollback => command.caller.elsewhere("the successor is about to serve; ask again"),
+                admin::Verb::Restart(_) => self.join_restart(command),
+                admin::Verb::Reload => self.defer_reload(&mut serving, command, &mut deferred),
             },
             serves = successor.serving() => {
                 if let Err(failure) = serves {
@@ -122,19 +122,19 @@ impl Lifecycle {
                     endpoint.pause();
                 }
                 info!(successor = successor.pid(), "successor serving");
-                let told = self.successor_serves(&successor);
-                self.waiting.restart_is(Until::Serving, Outcome::Done, &told);
-                self.waiting.later_reload_is(Outcome::Elsewhere, &format!("{told}; ask again"));
+                let detail = self.successor_serves(&successor);
+                self.waiting.restart_is(Until::Serving, Outcome::Done, &detail);
+                self.waiting.later_reload_is(Outcome::Elsewhere, &format!("{detail}; ask again"));
                 if deferred.reload {
                     serving.reload_with_successor = true;
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                 }
                 let window = self.config.handoff.rollback_window;
                 if deferred.stop {
-                    return self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await;
+                    return self.settle(serving, successor, claimed, EarlyEnd::OfThis(Verb::Stop)).await;
                 }
                 if window.is_zero() || !successor.can_be_watched() {
-                    return self.settle(serving, successor, claimed, Asked::Nothing).await;
+                    return self.settle(serving, successor, claimed, EarlyEnd::Nothing).await;
                 }
                 return State::Watching(serving, successor, claimed, Instant::now() + window);
             }
@@ -147,7 +147,7 @@ impl Lifecycle {
         State::Committed(serving, successor, claimed, deferred)
     }
 
-    /// The successor does not take over: it is ended, and this process serves on.
+    /// The successor failed: this process ends it and continues to serve.
     pub(super) async fn failed(
         &mut self,
         mut serving: Serving,
@@ -158,12 +158,12 @@ impl Lifecycle {
         let pid = successor.pid();
         let status = successor.discard(&failure.to_string(), failure.grace()).await;
         let status = status.map_or_else(String::new, |status| format!(" ({status})"));
-        let told = format!("{failure}{status}");
-        error!(successor = pid, error = %told, "restart failed, still serving");
+        let detail = format!("{failure}{status}");
+        error!(successor = pid, error = %detail, "restart failed, still serving");
         self.restart_failed(&serving, &format!("generation {} continues: {failure}{status}", self.generation));
         self.notifier.ready(&self.status("serves; its last restart failed"));
         if deferred.stop {
-            return self.stop(serving, Told::BySignal).await;
+            return self.stop(serving, StopCause::BySignal).await;
         }
         if self.waiting.reload_now() || deferred.reload {
             self.reload(&mut serving, None);
@@ -181,18 +181,19 @@ impl Lifecycle {
         successor.report_in_window();
         tokio::select! {
             biased;
-            Order { verb, asker } = self.orders.next() => match verb {
-                // Whoever has asked at the endpoint has meant the process that serves, which answers there by now.
-                _ if !asker.is_nobody() => {
-                    let told = self.successor_serves(&successor);
+            Command { verb, caller } = self.commands.next() => match verb {
+                // The request was meant for the serving process, which answers at the endpoint by
+                // now.
+                _ if !caller.is_signal() => {
+                    let detail = self.successor_serves(&successor);
                     match successor.takes_admin() {
-                        true => asker.elsewhere(format!("{told}; ask again")),
-                        false => asker.refused(format!("{told}, and has another admin endpoint, if any; ask there")),
+                        true => caller.elsewhere(format!("{detail}; ask again")),
+                        false => caller.refused(format!("{detail}, and has another admin endpoint, if any; ask there")),
                     }
                     State::Watching(serving, successor, claimed, until)
                 }
-                admin::Verb::Stop => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Stop)).await,
-                admin::Verb::Restart(_) => self.settle(serving, successor, claimed, Asked::OfThis(Verb::Restart)).await,
+                admin::Verb::Stop => self.settle(serving, successor, claimed, EarlyEnd::OfThis(Verb::Stop)).await,
+                admin::Verb::Restart(_) => self.settle(serving, successor, claimed, EarlyEnd::OfThis(Verb::Restart)).await,
                 admin::Verb::Reload => {
                     info!("HUP forwarded to the successor");
                     serving.reopen_earlier_logs();
@@ -200,13 +201,13 @@ impl Lifecycle {
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
                     State::Watching(serving, successor, claimed, until)
                 }
-                // There is no signal for it.
+                // No signal exists for it.
                 admin::Verb::Rollback => State::Watching(serving, successor, claimed, until),
             },
             event = successor.event() => match event {
                 offer::Event::Leaving(verb) => {
                     info!(successor = successor.pid(), command = %verb, "command forwarded to the successor");
-                    self.settle(serving, successor, claimed, Asked::OfSuccessor(verb)).await
+                    self.settle(serving, successor, claimed, EarlyEnd::OfSuccessor(verb)).await
                 }
                 offer::Event::Yield(counted) => self.resume(serving, successor, counted).await,
                 offer::Event::Reloading => {
@@ -218,30 +219,30 @@ impl Lifecycle {
                     self.notifier.ready(&self.successors_status(does));
                     State::Watching(serving, successor, claimed, until)
                 }
-                offer::Event::Died => self.bereaved(serving, successor).await,
+                offer::Event::Died => self.successor_died(serving, successor).await,
             },
             event = serving.event(Busy::HandingOver("a successor serves already")) => {
                 self.noted(&serving, event).unwrap_or(State::Watching(serving, successor, claimed, until))
             }
-            () = time::sleep_until(until) => self.settle(serving, successor, claimed, Asked::Nothing).await,
+            () = time::sleep_until(until) => self.settle(serving, successor, claimed, EarlyEnd::Nothing).await,
             () = time::sleep(REPORT) => State::Watching(serving, successor, claimed, until),
         }
     }
 
-    /// A sentence about the successor for the service manager.
+    /// A status line about the successor, for the service manager.
     fn successors_status(&self, does: &str) -> String {
         format!("generation {} {does}", self.generation.next())
     }
 
-    /// What was asked of the service while a successor was that.
+    /// Runs the commands that the service got while the successor served.
     fn catch_up(&self, serving: &mut Serving) {
         if std::mem::take(&mut serving.reload_with_successor) {
             self.reload(serving, None);
         }
     }
 
-    /// The successor is dead: this process accepts again.
-    pub(super) async fn bereaved(&mut self, mut serving: Serving, successor: Successor) -> State {
+    /// The successor died: this process accepts again.
+    pub(super) async fn successor_died(&mut self, mut serving: Serving, successor: Successor) -> State {
         self.accept_again(&mut serving);
         let pid = successor.pid();
         let status = successor.discard("", Duration::ZERO).await;
@@ -276,35 +277,37 @@ impl Lifecycle {
         }
     }
 
-    /// The window is over, or is ended: there is no way back.
+    /// Settles the restart, when the window is over or ends early. After this no rollback is
+    /// possible.
     pub(super) async fn settle(
         &mut self,
         mut serving: Serving,
         mut successor: Successor,
         claimed: Vec<Key>,
-        asked: Asked,
+        asked: EarlyEnd,
     ) -> State {
         if successor.is_child() {
-            // A service manager gives time to end to its own children only.
+            // A service manager gives only its own children time to end.
             successor.let_go().await;
-            // Before the successor may act as the service, the service manager must know it as that.
+            // Before the successor may act as the service, the service manager must know it as the
+            // main process.
             let status = format!("generation {} serves", self.generation.next());
             self.notifier.ready_as(successor.pid().unsigned_abs(), &status);
             if let Err(error) = self.notifier.barrier(NOTICE).await {
                 warn!(%error, "main process not confirmed");
             }
         }
-        // The last look: after this there is no way back.
+        // The last check: after this no rollback is possible.
         if successor.has_ended() {
             if successor.is_child() {
                 self.notifier.ready_as(std::process::id(), &self.status("serves"));
             }
             let verb = match asked {
-                Asked::Nothing => None,
-                Asked::OfThis(verb) | Asked::OfSuccessor(verb) => Some(verb),
+                EarlyEnd::Nothing => None,
+                EarlyEnd::OfThis(verb) | EarlyEnd::OfSuccessor(verb) => Some(verb),
             };
-            return match self.bereaved(serving, successor).await {
-                State::Serving(serving) => self.obey(serving, verb, Told::BySignal).await,
+            return match self.successor_died(serving, successor).await {
+                State::Serving(serving) => self.obey(serving, verb, StopCause::BySignal).await,
                 state => state,
             };
         }
@@ -320,33 +323,34 @@ impl Lifecycle {
         {
             pidfile.release();
         }
-        if let Asked::OfThis(verb) = asked {
+        if let EarlyEnd::OfThis(verb) = asked {
             successor.tell(Message::Forward { verb }).await;
         }
         successor.tell(Message::Settled {}).await;
         info!(successor = successor.pid(), open = serving.connections.open(), "handed over, draining connections");
-        let told = format!("{}, and the rollback window is over", self.successor_serves(&successor));
-        self.waiting.restart_is(Until::Settled, Outcome::Done, &told);
-        self.drain(serving, Heir::Successor(successor), Exit::Finished)
+        let detail = format!("{}, and the rollback window is over", self.successor_serves(&successor));
+        self.waiting.restart_is(Until::Settled, Outcome::Done, &detail);
+        self.drain(serving, Replacement::Successor(successor), Exit::Finished)
     }
 }
 
 impl Lifecycle {
-    fn join_restart(&mut self, order: Order) {
-        info!(command = name(&order), "command joins the restart");
-        if let admin::Verb::Restart(until) = order.verb {
-            self.waiting.for_restart(until, order.asker);
+    fn join_restart(&mut self, command: Command) {
+        info!(command = name(&command), "command joins the restart");
+        if let admin::Verb::Restart(until) = command.verb {
+            self.waiting.for_restart(until, command.caller);
         }
     }
 
-    /// Whoever has asked at the endpoint is told whom to ask, should the restart come to be: that one tells what comes of it.
-    fn defer_reload(&mut self, serving: &mut Serving, order: Order, deferred: &mut Deferred) {
+    /// A waiting request is told to ask the successor, if the restart succeeds; that process
+    /// reports the outcome.
+    fn defer_reload(&mut self, serving: &mut Serving, command: Command, deferred: &mut Deferred) {
         serving.reopen_earlier_logs();
-        info!(command = name(&order), "command deferred until the restart ends");
-        if order.asker.is_nobody() {
+        info!(command = name(&command), "command deferred until the restart ends");
+        if command.caller.is_signal() {
             deferred.reload = true;
         } else {
-            self.waiting.for_later_reload(order.asker);
+            self.waiting.for_later_reload(command.caller);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What the next generation will open again: asked after this process has become `--user`, since whoever starts it will be that.
+//! Which files the next generation can reopen. It is checked after this process has changed to
+//! `--user`, since the successor runs as that user.
 
 use super::pidfile;
 use crate::{
@@ -15,16 +16,16 @@ use std::{
     path::Path,
 };
 
-/// Something that this user cannot open, which root could.
+/// A file that this user cannot open and root could.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum ReopenProblem {
     /// A hot restart will fail.
     Restart(String),
-    /// It is only left behind when the host stops.
+    /// The file stays behind when the host stops.
     LeftBehind(SocketPath, io::Error),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ReopenProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Restart(what) => write!(f, "a hot restart will fail: this user cannot open {what}"),
@@ -38,8 +39,8 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// All of it.
-pub fn troubles(config: &Config) -> Vec<Trouble> {
+/// All files with such a problem.
+pub fn problems(config: &Config) -> Vec<ReopenProblem> {
     let start = &config.handoff.start;
     let needed = [
         ("--config", config.file(), config.file().map_or(Ok(()), readable)),
@@ -53,7 +54,7 @@ pub fn troubles(config: &Config) -> Vec<Trouble> {
         .flat_map(config::Listener::files)
         .map(|(option, path)| (option, Some(path), readable(path)));
     let refused = needed.into_iter().chain(files).filter_map(|(option, path, opened)| {
-        Some(Trouble::Restart(format!("{option} {}: {}", path?.display(), opened.err()?)))
+        Some(ReopenProblem::Restart(format!("{option} {}: {}", path?.display(), opened.err()?)))
     });
     let pidfile = config.pidfile.as_deref().and_then(|path| pidfile::check(path).err());
     let binds =
@@ -64,9 +65,9 @@ pub fn troubles(config: &Config) -> Vec<Trouble> {
     });
     let left_behind = paths.chain(&config.handoff.socket).filter_map(|path| {
         let directory = path.as_ref().parent().unwrap_or(Path::new("/"));
-        Some(Trouble::LeftBehind(path.clone(), accessible(directory, AccessFlags::W_OK).err()?))
+        Some(ReopenProblem::LeftBehind(path.clone(), accessible(directory, AccessFlags::W_OK).err()?))
     });
-    refused.chain(pidfile.map(|error| Trouble::Restart(error.to_string()))).chain(left_behind).collect()
+    refused.chain(pidfile.map(|error| ReopenProblem::Restart(error.to_string()))).chain(left_behind).collect()
 }
 
 fn readable(path: &Path) -> io::Result<()> {
@@ -77,7 +78,7 @@ fn accessible(path: &Path, how: AccessFlags) -> io::Result<()> {
     Ok(eaccess(path, how)?)
 }
 
-/// A pipe without a reader is not waited for.
+/// Does not block on a pipe without a reader.
 fn append(path: &Path) -> io::Result<()> {
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
     OpenOptions::new().append(true).custom_flags(flags).open(path).map(drop)

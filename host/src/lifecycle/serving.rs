@@ -1,4 +1,4 @@
-//! What a process that serves consists of, and what goes on in it whatever its state.
+//! The parts of a serving process, and the events that it handles in every state.
 
 mod event;
 mod generations;
@@ -12,7 +12,7 @@ use crate::{
     admin::{Endpoint, Listening},
     connection::{accept, drain::Connections, service::Service},
     guest::About,
-    handoff::{door::Door, draining::DrainingProcess, message::Entry, offer::estate::Estate},
+    handoff::{draining::DrainingProcess, handoff_socket::HandoffSocket, message::Entry, offer::inventory::Inventory},
     net::{Bind, Incoming, Key, Listener, ListenerAddress},
     record::{counters::DrainingId, exit::Exit, generation::Generation},
 };
@@ -24,36 +24,37 @@ use std::{
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 
-/// Everything that a process has once it serves.
+/// Everything that a serving process has.
 pub(super) struct Serving {
     open: Vec<Open>,
     acceptors: JoinSet<()>,
-    /// Listeners that take no more arrivals and are emptied.
+    /// Retired listeners that are being emptied.
     retiring: JoinSet<()>,
-    /// Of those, for the count of what they leave behind.
+    /// Retired listeners, to count the connections that they leave.
     retired: Vec<Weak<Listener>>,
     pub(super) connections: Connections,
     reload: Option<Reload>,
-    /// Who says when the files of plugins have changed, where that is wanted.
+    /// The watcher of plugin files, with `--watch`.
     pub(super) watch: Option<Watch>,
-    pub(super) door: Option<Door>,
+    pub(super) handoff_socket: Option<HandoffSocket>,
     pub(super) endpoint: Option<Endpoint>,
-    /// Handoff sockets of the predecessor that nobody will have when it has let go.
-    pub(super) unclaimed_doors: Vec<Door>,
+    /// Handoff sockets of the predecessor that this process does not serve, until the predecessor
+    /// lets go.
+    pub(super) unclaimed_handoff_sockets: Vec<HandoffSocket>,
     pub(super) pidfile: Option<PidFile>,
     /// A pidfile that could not be written yet.
     pub(super) unwritten: Option<PathBuf>,
-    /// Other processes of the service that finish what they have accepted.
+    /// Other processes of the service that drain.
     draining: Vec<DrainingProcess>,
-    /// Within the window, under which the predecessor's connections are counted.
+    /// Within the window: the id under which the predecessor's connections are counted.
     pub(super) before: Option<DrainingId>,
-    /// Whether there are listeners on which nobody accepts for want of a descriptor.
+    /// Whether some listeners do not accept because descriptors ran out.
     incomplete: bool,
-    /// A reload that its successor was told to do, and that is this process's should it serve again.
+    /// A reload that its successor was told to do. This process does it as well if it serves again.
     pub(super) reload_with_successor: bool,
 }
 
-/// A listener on which it can be accepted at once.
+/// A listener that can accept at once.
 pub(super) struct Ready {
     pub(super) listener: Listener,
     pub(super) incoming: Incoming,
@@ -61,16 +62,16 @@ pub(super) struct Ready {
     pub(super) shared: Shared,
 }
 
-/// What a configuration asks for: a listener, or all that are passed under a name.
+/// A listener of the configuration, or all passed sockets of one name.
 #[derive(Clone)]
 pub(super) struct Wanted {
     pub(super) bind: Bind,
     pub(super) key: Key,
-    /// What connections get there.
+    /// The service of its connections.
     pub(super) service: Arc<Service>,
 }
 
-/// A listener, and who accepts on it, where anybody does.
+/// A listener, and the task that accepts on it, if any.
 struct Open {
     listener: Arc<Listener>,
     wanted: Wanted,
@@ -78,27 +79,27 @@ struct Open {
     acceptor: Option<AbortHandle>,
 }
 
-/// Whether a listener is a predecessor's as well.
+/// Whether a listener also belongs to a predecessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shared {
-    /// It is, and its options and its path are for that to decide.
+    /// It does, and the predecessor decides about its options and path.
     WithPredecessor,
-    /// It is this process's own.
+    /// Only this process owns it.
     No,
 }
 
-/// The fate of earlier generations that still drain when this process ends.
+/// What happens to earlier generations that still drain when this process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Others {
     /// They go on until their connections have finished.
     GoOn,
-    /// They are killed: by the service manager, whose main process this is, or by the kernel, as this is the first process of
-    /// its pid namespace.
+    /// They are killed. Either this is the service manager's main process, or it is the first
+    /// process of its pid namespace, and the kernel kills the rest.
     EndWithThis,
 }
 
 impl Serving {
-    /// Begins to accept. Nothing here can fail: a predecessor relies on it.
+    /// Starts to accept. Nothing here can fail: a predecessor relies on it.
     pub(super) fn new(listeners: Vec<Ready>, connections: Connections) -> Self {
         let mut serving = Self {
             open: Vec::new(),
@@ -108,9 +109,9 @@ impl Serving {
             connections,
             reload: None,
             watch: None,
-            door: None,
+            handoff_socket: None,
             endpoint: None,
-            unclaimed_doors: Vec::new(),
+            unclaimed_handoff_sockets: Vec::new(),
             pidfile: None,
             unwritten: None,
             draining: Vec::new(),
@@ -126,11 +127,12 @@ impl Serving {
         serving
     }
 
-    /// Accepts on every listener on which nobody does. Where that fails for one, it is tried again by and by.
+    /// Accepts on every listener without an accept loop. A listener for which that fails is retried
+    /// later.
     ///
     /// # Errors
     ///
-    /// The first, where descriptors have run out.
+    /// The first failure, if descriptors have run out.
     pub(super) fn accept(&mut self) -> std::io::Result<()> {
         let mut outcome = Ok(());
         for Open { listener, acceptor, wanted, .. } in self.open.iter_mut().filter(|open| open.acceptor.is_none()) {
@@ -149,7 +151,7 @@ impl Serving {
         outcome
     }
 
-    /// Stops accepting on these listeners, which stay open, and out of the reactor's sight.
+    /// Stops accepting on these listeners, which stay open and leave the reactor.
     pub(super) fn pause(&mut self, keys: &[Key]) {
         for Open { listener, acceptor, .. } in &mut self.open {
             if keys.contains(listener.key())
@@ -160,20 +162,20 @@ impl Serving {
         }
     }
 
-    /// Lets go of the listeners that a successor serves, and retires those that nobody will serve.
+    /// Lets go of the listeners that a successor serves, and retires the others.
     pub(super) async fn hand_over(&mut self, claimed: &[Key]) {
         self.pause(claimed);
         self.watch = None;
         self.open.retain(|open| !claimed.contains(open.listener.key()));
-        // Whoever asks for the service from here on must not wait for a process that no longer has it.
-        self.door = None;
+        // A new request for the service must not wait for a process that no longer serves.
+        self.handoff_socket = None;
         self.retire().await;
     }
 
-    /// Retires every listener: serves what is queued there, and closes it.
+    /// Retires every listener: serves its queued connections and closes it.
     async fn retire(&mut self) {
         self.connections.begin_draining();
-        // Each has a copy of its socket: only when that is closed can the listener be.
+        // Each accept loop has a copy of the socket. The listener closes only after the copy.
         self.acceptors.shutdown().await;
         for Open { listener, wanted, .. } in self.open.drain(..) {
             if listener.key().is_passed() {
@@ -185,13 +187,15 @@ impl Serving {
         }
     }
 
-    /// Waits until every retired listener is closed and every connection has finished. May be dropped and called again.
+    /// Waits until every retired listener is closed and every connection has finished. May be
+    /// dropped and called again.
     pub(super) async fn finished(&mut self) {
         while self.retiring.join_next().await.is_some() {}
         self.connections.finished().await;
     }
 
-    /// The same, and adds up what other generations report meanwhile; waits for these `others` too, where they end with this process.
+    /// The same, and adds the reports of other generations meanwhile. It also waits for these
+    /// `others` if they end with this process.
     pub(super) async fn all_finished(&mut self, others: Others) {
         loop {
             let Self { retiring, connections, draining, .. } = self;
@@ -212,8 +216,8 @@ impl Serving {
         self.retired.iter().filter_map(|listener| Some(listener.upgrade()?.queue()?.waiting)).sum()
     }
 
-    /// The drain timeout has passed: how this process ends, which would have ended `well`. A listener that is only being listened to
-    /// for the last time leaves nobody behind.
+    /// The exit code after the drain timeout, which would have been `well`. A listener that only
+    /// waits for late arrivals leaves no connection behind.
     pub(super) fn out_of_time(&self, well: Exit, others: Others) -> Exit {
         let elsewhere = match others {
             Others::EndWithThis => self.open_elsewhere(),
@@ -236,7 +240,7 @@ impl Serving {
         }
     }
 
-    /// Where it listens.
+    /// The addresses of its listeners.
     pub(super) fn addresses(&self) -> Vec<ListenerAddress> {
         self.open.iter().map(|open| open.listener.address().clone()).collect()
     }
@@ -246,27 +250,27 @@ impl Serving {
         self.open.iter().any(|open| open.wanted.service.tls.is_some())
     }
 
-    /// What a successor is offered.
-    pub(super) fn estate(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Estate {
-        let mut estate = Estate { generation, things: Vec::new(), counters: self.connections.counters() };
+    /// Everything that a successor is offered.
+    pub(super) fn inventory(&self, generation: Generation, ticket_keys: Option<Arc<OwnedFd>>) -> Inventory {
+        let mut inventory = Inventory { generation, things: Vec::new(), counters: self.connections.counters() };
         for Open { listener, .. } in &self.open {
             let entry = Entry::Listener { key: listener.key().clone(), file: listener.file() };
-            estate.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
+            inventory.things.push((entry, Arc::clone(listener) as Arc<dyn AsFd + Send + Sync>));
         }
-        if let Some(door) = &self.door {
-            let entry = Entry::HandoffSocket { path: door.path().to_owned(), file: door.file() };
-            estate.things.push((entry, door.socket()));
+        if let Some(handoff_socket) = &self.handoff_socket {
+            let entry = Entry::HandoffSocket { path: handoff_socket.path().to_owned(), file: handoff_socket.file() };
+            inventory.things.push((entry, handoff_socket.socket()));
         }
         if let Some(endpoint) = &self.endpoint {
             let entry = Entry::Admin { key: endpoint.key().clone(), file: endpoint.file() };
-            estate.things.push((entry, endpoint.socket()));
+            inventory.things.push((entry, endpoint.socket()));
         }
-        estate.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
-        estate.things.extend(self.draining.iter().flat_map(DrainingProcess::entries));
-        estate
+        inventory.things.extend(ticket_keys.map(|file| (Entry::TicketKeys {}, file as _)));
+        inventory.things.extend(self.draining.iter().flat_map(DrainingProcess::entries));
+        inventory
     }
 
-    /// What was shared with a predecessor is this process's own from now on.
+    /// Makes the listeners that were shared with a predecessor this process's own.
     pub(super) fn own(&mut self, backlog: u32) {
         for Open { listener, wanted, shared, .. } in &mut self.open {
             if *shared == Shared::WithPredecessor
@@ -276,19 +280,20 @@ impl Serving {
             }
             *shared = Shared::No;
         }
-        if let Some(door) = &mut self.door {
-            door.settled();
+        if let Some(handoff_socket) = &mut self.handoff_socket {
+            handoff_socket.settled();
         }
         if let Some(Err(error)) = self.endpoint.as_ref().map(Endpoint::settled) {
             warn!(%error, "admin socket mode not applied");
         }
-        for mut door in self.unclaimed_doors.drain(..) {
-            door.settled();
-            door.remove();
+        for mut handoff_socket in self.unclaimed_handoff_sockets.drain(..) {
+            handoff_socket.settled();
+            handoff_socket.remove();
         }
     }
 
-    /// Stops serving in favour of the predecessor: what is shared with it is its own again, and what is not is retired.
+    /// Stops serving in favour of the predecessor. Shared listeners go back to it; this process
+    /// retires the others.
     pub(super) async fn hand_back(&mut self) {
         let shared: Vec<_> = self
             .open
@@ -296,22 +301,22 @@ impl Serving {
             .filter(|open| open.shared == Shared::WithPredecessor)
             .map(|open| open.listener.key().clone())
             .collect();
-        self.door.iter().for_each(Door::remove);
+        self.handoff_socket.iter().for_each(HandoffSocket::remove);
         self.endpoint = None;
-        self.unclaimed_doors.clear();
+        self.unclaimed_handoff_sockets.clear();
         self.hand_over(&shared).await;
     }
 
-    /// Ends serving for good: nobody takes over.
+    /// Stops serving for good, without a successor.
     pub(super) async fn stop(&mut self) {
         self.watch = None;
         self.retire().await;
-        if let Some(door) = self.door.take() {
-            door.remove();
+        if let Some(handoff_socket) = self.handoff_socket.take() {
+            handoff_socket.remove();
         }
     }
 
-    /// Its listeners, as an operator is shown them.
+    /// Its listeners, for the status.
     pub(super) fn listening(&self) -> Vec<Listening> {
         let shown = self.open.iter().map(|Open { listener, wanted, acceptor, .. }| Listening {
             address: listener.address().to_string(),
@@ -322,7 +327,7 @@ impl Serving {
         shown.collect()
     }
 
-    /// What serves connections there, each plugin once.
+    /// The plugins that it serves, each once.
     pub(super) fn plugins(&self) -> Vec<Arc<About>> {
         let mut plugins: Vec<Arc<About>> = Vec::new();
         for about in self.open.iter().flat_map(|open| open.wanted.service.plugins()).map(|plugin| plugin.about()) {

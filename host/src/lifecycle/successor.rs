@@ -1,17 +1,17 @@
-//! This process on its way to serve: from nowhere, or as the successor of one that serves.
+//! This process until it serves: on a cold start, or as the successor of a serving process.
 
 use super::{
     Lifecycle, Loaded, State, boot,
+    commands::name,
     current::stops,
-    end::{Heir, Told, expired},
+    end::{Replacement, StopCause, expired},
     error::Error,
-    orders::name,
     pidfile::PidFile,
     serving::{Busy, Event, Serving},
     watch::Saved,
 };
 use crate::{
-    admin::{self, Order, Outcome, Past, Phase},
+    admin::{self, Command, Outcome, Past, Phase},
     connection::service::Services,
     handoff::{
         adopt::{self, Origin, Predecessor},
@@ -29,17 +29,18 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-/// How long a successor that was told to stop or restart within the window waits for its predecessor to let go.
+/// How long a successor that was told to stop or restart within the window waits for its
+/// predecessor to let go.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// How a predecessor has ceased to be the service.
+/// How a predecessor stopped being the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LetGo {
-    /// It has said so.
+    /// It said so.
     Said,
-    /// It says nothing, and could not be waited for.
+    /// It stopped responding, and could not be waited for.
     Silent,
-    /// It is dead.
+    /// It died.
     Dead,
 }
 
@@ -61,7 +62,7 @@ impl Lifecycle {
     ) -> Result<State, Error> {
         tokio::select! {
             biased;
-            order = self.orders.next() => if is_stop_while_starting(&order) {
+            command = self.commands.next() => if is_stop_while_starting(&command) {
                 info!("stopped before serving");
                 if let Some(predecessor) = predecessor {
                     predecessor.fail(Stage::Loading, "it was told to stop").await;
@@ -95,7 +96,7 @@ impl Lifecycle {
             loop {
                 tokio::select! {
                     biased;
-                    order = self.orders.next() => if is_stop_while_starting(&order) {
+                    command = self.commands.next() => if is_stop_while_starting(&command) {
                         break None;
                     },
                     adopted = &mut exchange => break Some(adopted),
@@ -140,23 +141,23 @@ impl Lifecycle {
             self.waiting.deliver();
             tokio::select! {
                 biased;
-                Order { verb, asker } = self.orders.next() => match verb {
+                Command { verb, caller } = self.commands.next() => match verb {
                     admin::Verb::Stop => {
-                        asker.done(stops(&serving));
-                        return self.leave(serving, predecessor, yielded, Verb::Stop, Told::BySignal).await;
+                        caller.done(stops(&serving));
+                        return self.leave(serving, predecessor, yielded, Verb::Stop, StopCause::BySignal).await;
                     }
-                    // A stop that was forwarded comes first, whatever the order.
+                    // A forwarded stop comes first, in any order of arrival.
                     admin::Verb::Restart(until) => {
-                        self.waiting.for_restart(until, asker);
+                        self.waiting.for_restart(until, caller);
                         let asked = forwarded.unwrap_or(Verb::Restart);
-                        return self.leave(serving, predecessor, yielded, asked, Told::ByPredecessor).await;
+                        return self.leave(serving, predecessor, yielded, asked, StopCause::ByPredecessor).await;
                     }
                     admin::Verb::Reload => {
-                        self.waiting.for_reload(asker);
+                        self.waiting.for_reload(caller);
                         self.reload_in_window(&mut serving, &predecessor, None).await;
                     }
                     admin::Verb::Rollback => {
-                        self.waiting.for_rollback(asker);
+                        self.waiting.for_rollback(caller);
                         if yielded.is_none() {
                             yielded = Some(roll_back(&serving, &predecessor).await);
                         }
@@ -166,13 +167,14 @@ impl Lifecycle {
                 event = predecessor.event() => match event {
                     adopt::Event::Settled | adopt::Event::Gone | adopt::Event::Silent => {
                         let serving = self.settled(serving, predecessor, event.into());
-                        return self.obey(serving, forwarded, Told::ByPredecessor).await;
+                        return self.obey(serving, forwarded, StopCause::ByPredecessor).await;
                     }
                     adopt::Event::Forward(Verb::Reload) => {
                         log::reopen();
                         self.reload_in_window(&mut serving, &predecessor, None).await;
                     }
-                    // The predecessor lets go next, and this process must be on its own for what was asked of it.
+                    // The predecessor lets go next. This process must be the service before it runs
+                    // the command.
                     adopt::Event::Forward(verb) => forwarded = Some(verb),
                     adopt::Event::Resumed => return self.hand_back(serving, predecessor, yielded).await,
                     adopt::Event::Reported => reported(&serving, &mut predecessor),
@@ -202,14 +204,14 @@ impl Lifecycle {
         }
     }
 
-    /// Says to the predecessor that it must let go now, waits until it has, and does what was asked.
+    /// Tells the predecessor to let go now, waits until it has, and runs the command.
     async fn leave(
         &mut self,
         serving: Serving,
         mut predecessor: Predecessor,
         yielded: Option<Totals>,
         mut asked: Verb,
-        told: Told,
+        cause: StopCause,
     ) -> State {
         predecessor.tell(Message::Leaving { to: asked }).await;
         let until = Instant::now() + LEAVE;
@@ -224,19 +226,19 @@ impl Lifecycle {
             }
         };
         let serving = self.settled(serving, predecessor, how);
-        self.obey(serving, Some(asked), told).await
+        self.obey(serving, Some(asked), cause).await
     }
 
-    /// As the service, does what was asked of it before it was.
-    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>, told: Told) -> State {
+    /// Runs, as the service, the command that arrived before.
+    pub(super) async fn obey(&mut self, serving: Serving, asked: Option<Verb>, cause: StopCause) -> State {
         match asked {
-            Some(Verb::Stop) => self.stop(serving, told).await,
+            Some(Verb::Stop) => self.stop(serving, cause).await,
             Some(Verb::Restart) => self.restart(serving),
             Some(Verb::Reload) | None => State::Serving(serving),
         }
     }
 
-    /// This process is the service from now on: what names it is made to name this one.
+    /// Makes this process the service: pidfile, paths and the service manager name it from now on.
     fn settled(&mut self, mut serving: Serving, mut predecessor: Predecessor, how: LetGo) -> Serving {
         serving.own(self.config.backlog);
         if let Some(path) = &self.config.pidfile {
@@ -248,7 +250,8 @@ impl Lifecycle {
                 }
             }
         }
-        // A predecessor that let go has told the service manager who comes next, if they have the same.
+        // A predecessor that let go has told the service manager about its successor, if both have
+        // the same one.
         if how != LetGo::Said || predecessor.origin() == Origin::Stranger {
             self.notifier.ready_as(std::process::id(), &self.status("serves"));
         }
@@ -268,7 +271,7 @@ impl Lifecycle {
         serving
     }
 
-    /// The predecessor serves again: this process finishes what it has accepted, and reports what it has not reported yet.
+    /// The predecessor serves again: this process drains and reports the rest of its counts.
     pub(super) async fn hand_back(
         &mut self,
         mut serving: Serving,
@@ -279,10 +282,11 @@ impl Lifecycle {
         self.waiting.rollback_is(Outcome::Done, &format!("rolled back: generation {} serves again", self.before()));
         serving.hand_back().await;
         let reporter = Reporter::new(serving.connections.counters(), yielded.unwrap_or_default());
-        self.drain(serving, Heir::Predecessor(predecessor, reporter), Exit::HandedBack)
+        self.drain(serving, Replacement::Predecessor(predecessor, reporter), Exit::HandedBack)
     }
 
-    /// A reload within the window. The service manager takes notice of the predecessor alone, which passes it on.
+    /// A reload within the window. The service manager listens to the predecessor alone, which
+    /// relays it.
     async fn reload_in_window(&self, serving: &mut Serving, predecessor: &Predecessor, saved: Option<Saved>) {
         if predecessor.hears_of_reloads() {
             predecessor.tell(Message::Reloading {}).await;
@@ -296,15 +300,15 @@ impl Lifecycle {
     }
 }
 
-/// Whether it is one to stop; nothing else can be done.
-fn is_stop_while_starting(order: &Order) -> bool {
-    match order.verb {
+/// Whether it is a stop; no other command is possible while starting.
+fn is_stop_while_starting(command: &Command) -> bool {
+    match command.verb {
         admin::Verb::Stop => return true,
         admin::Verb::Restart(_) | admin::Verb::Rollback => {
-            warn!(command = name(order), detail = "this process is starting", "command rejected")
+            warn!(command = name(command), detail = "this process is starting", "command rejected")
         }
         admin::Verb::Reload => info!(
-            command = name(order),
+            command = name(command),
             detail = "this process is starting, with a fresh configuration",
             "command ignored"
         ),
@@ -312,7 +316,7 @@ fn is_stop_while_starting(order: &Order) -> bool {
     false
 }
 
-/// The predecessor has reported within the window, or before it let go.
+/// Takes a report of the predecessor, within the window or before it let go.
 fn reported(serving: &Serving, predecessor: &mut Predecessor) {
     if let Some(before) = serving.before {
         let counted = predecessor.counted();
@@ -320,7 +324,7 @@ fn reported(serving: &Serving, predecessor: &mut Predecessor) {
     }
 }
 
-/// Asks the predecessor to serve again. Done once. Returns the counters that were sent to it.
+/// Asks the predecessor to serve again, once. Returns the counters that were sent to it.
 async fn roll_back(serving: &Serving, predecessor: &Predecessor) -> Totals {
     warn!("rolling back");
     let counters = serving.connections.counters().here();

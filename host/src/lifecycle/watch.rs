@@ -1,9 +1,11 @@
-//! `--watch`: looks after the files of plugins, and says when a change of one of them is over. What a change leads to is not known here.
+//! `--watch`: watches the files of plugins and reports finished changes. It does not know what a
+//! change leads to.
 //!
-//! It is over when nobody writes to the file any more and nothing has happened for a moment, however it was made: in place, by a
-//! rename, by a link that was flipped anywhere on the way to it. A thread of its own waits for that, since it has to look at
-//! disks. Whoever is told answers with what went wrong: that is said when nothing has changed for a while, and not
-//! at all where something has, since a file that is replaced in several steps is bound to be wrong in between.
+//! A change is finished when no process has the file open for writing and nothing has happened for
+//! a moment. It may be made in place, by a rename, or by a link that was flipped anywhere on the
+//! path. A separate thread waits for that, since it blocks on disks. The receiver of a change
+//! answers with the error, if it failed. That error is logged after a quiet time, and not at all if
+//! the file has changed again: a file that is replaced in several steps is often broken in between.
 
 mod places;
 
@@ -21,22 +23,25 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, field, info, warn};
 
-/// How long nothing may happen for a change to be over. A linker, a copy or a flip of two links is done sooner.
+/// How long nothing may happen for a change to be finished. A linker, a copy or a flip of two links
+/// takes less.
 const QUIET: Duration = Duration::from_millis(25);
 
-/// A file that is replaced again and again without a pause is read this often all the same.
+/// A file that is replaced again and again without a pause is read this often anyway.
 const LONGEST_UNREST: Duration = Duration::from_secs(1);
 
-/// A file that somebody has kept open for writing for so long may have been forgotten: it is told why nothing happens.
+/// A file that a process keeps open for writing this long gets a log record, since the process may
+/// have forgotten it.
 const LONG_WRITE: Duration = Duration::from_secs(10);
 
-/// For how long what was wrong may be mended before it is told.
+/// How long a failure may be corrected before it is logged.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// How often files are looked at that cannot be watched. More than once while something wrong may be mended.
+/// How often files that cannot be watched are polled. More than once in the time in which a failure
+/// may be corrected.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Looks after the plugins of a configuration until it is dropped.
+/// Watches the plugins of a configuration until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     changes: mpsc::Receiver<Saved>,
@@ -44,31 +49,31 @@ pub struct Watch {
     _alive: PipeWriter,
 }
 
-/// A change that is over.
+/// A finished change.
 #[derive(Debug)]
 pub struct Saved {
-    /// The plugin.
+    /// The plugin's path.
     pub path: PathBuf,
-    /// When it was noticed last.
+    /// When it was last noticed.
     pub at: Instant,
     failure: oneshot::Sender<String>,
 }
 
 impl Saved {
-    /// What was saved cannot be served. Where it is served, this is just dropped.
+    /// Reports that the new content cannot be served. If it is served, the value is just dropped.
     pub fn failed(self, reason: String) {
-        // Nobody waits for it where other files are watched by now.
+        // The receiver is gone if other files are watched by now.
         self.failure.send(reason).ok();
     }
 }
 
 impl Watch {
-    /// Looks after all plugins that a configuration names, if it says so; from here on, so that what is loaded afterwards is either
-    /// the last content or told of later. To be called where blocking is allowed.
+    /// Watches all plugins that a configuration names, if it says so. What is loaded afterwards is
+    /// either the last content or reported later. Call this where blocking is allowed.
     ///
     /// # Errors
     ///
-    /// Where the system refuses a pipe or a thread.
+    /// If the system refuses a pipe or a thread.
     pub fn over(config: &Config) -> io::Result<Option<Self>> {
         if !config.watch {
             return Ok(None);
@@ -88,7 +93,7 @@ impl Watch {
         Ok(Some(Self { changes, _alive: alive }))
     }
 
-    /// The next change. May be dropped and called again; what nobody asks for waits.
+    /// The next change. May be dropped and called again; changes wait until they are received.
     pub async fn saved(&mut self) -> Saved {
         match self.changes.recv().await {
             Some(saved) => saved,
@@ -99,21 +104,21 @@ impl Watch {
 
 struct Watcher {
     paths: Vec<PathBuf>,
-    /// `None` where the system has no more of them.
+    /// `None` if the system has no more inotify instances.
     places: Option<Places>,
-    /// What the files were when they were looked at last, where they cannot all be watched.
+    /// The metadata of the files at the last poll, if they cannot all be watched.
     looked: Option<Vec<Stamp>>,
     ended: PipeReader,
     changes: mpsc::Sender<Saved>,
 }
 
-/// What the wait for a change has come to.
+/// The result of a wait.
 enum Woken {
-    /// Something has happened to the plugin of this index.
+    /// The plugin of this index has changed.
     Changed(usize),
-    /// Nothing has, for as long as was asked.
+    /// The wait timed out.
     Quiet,
-    /// Nobody asks any more.
+    /// The receiver is gone.
     Ended,
 }
 
@@ -140,7 +145,7 @@ impl Watcher {
                     if self.changes.blocking_send(Saved { path, at, failure }).is_err() {
                         return;
                     }
-                    // What happens meanwhile is in the kernel's queue.
+                    // Events that happen meanwhile are in the kernel's queue.
                     wrong = outcome.blocking_recv().ok();
                 }
                 Woken::Quiet => {
@@ -153,16 +158,17 @@ impl Watcher {
         }
     }
 
-    /// Waits until a change is over: what has changed last, and when. `None` where nobody asks any more.
+    /// Waits until a change is finished: which file changed last, and when. `None` if the receiver
+    /// is gone.
     fn settle(&mut self, mut index: usize) -> Option<(usize, Instant)> {
         let began = Instant::now();
         let mut last = began;
-        let mut told = false;
+        let mut logged = false;
         loop {
             let writing = self.places.as_ref().is_some_and(Places::are_written);
             let until = match writing {
                 false => Some((last + QUIET).min(began + LONGEST_UNREST)),
-                true => Some(began + LONG_WRITE).filter(|_| !told),
+                true => Some(began + LONG_WRITE).filter(|_| !logged),
             };
             if !writing && until.is_some_and(|until| until <= Instant::now()) {
                 return Some((index, last));
@@ -170,7 +176,7 @@ impl Watcher {
             match self.next(until) {
                 Woken::Changed(latest) => (index, last) = (latest, Instant::now()),
                 Woken::Quiet if writing => {
-                    told = true;
+                    logged = true;
                     let path = self.paths.get(index).map(|path| path.display());
                     info!(path = path.map(field::display), "plugin file still open, waiting");
                 }
@@ -180,20 +186,20 @@ impl Watcher {
         }
     }
 
-    /// Waits for something to happen.
+    /// Waits for an event.
     fn next(&mut self, until: Option<Instant>) -> Woken {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let pause = self.looked.as_ref().map(|_| LOOK_AGAIN);
             let timeout = left.into_iter().chain(pause).min();
-            // Rounded up, or it would be asked again and again for the last millisecond.
+            // Rounded up, or the last millisecond would be a busy loop.
             let timeout = timeout.map(|timeout| timeout.as_millis().saturating_add(1));
             let timeout = timeout.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
             let mut awaited = vec![PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
             awaited.extend(self.places.iter().map(|places| PollFd::new(places.as_fd(), PollFlags::POLLIN)));
-            // It fails only when a signal interrupts it.
+            // It fails only if a signal interrupts it.
             poll(&mut awaited, timeout).ok();
-            // Nothing is ever written there.
+            // The pipe is never written to.
             if awaited.first().is_some_and(|ended| ended.any().unwrap_or_default()) {
                 return Woken::Ended;
             }
@@ -211,7 +217,7 @@ impl Watcher {
         }
     }
 
-    /// Watches what leads to the files by now.
+    /// Watches everything that leads to the files now.
     fn arm(&mut self) {
         let refused = self.places.as_mut().and_then(|places| places.arm(&self.paths).err());
         if let Some(obstacle) = refused {
@@ -226,7 +232,7 @@ impl Watcher {
         }
     }
 
-    /// Which of those that have to be looked at has changed since.
+    /// The file that has changed since the last poll.
     fn look(&mut self) -> Option<usize> {
         let before = self.looked.as_mut()?;
         let now: Vec<_> = self.paths.iter().map(|path| Stamp::of(path)).collect();

@@ -20,7 +20,7 @@ def stand_in(name, **contents):
     return module
 
 
-# What componentize-py generates from wit/ when it builds, as far as the handler needs it here.
+# The part of the modules which componentize-py generates from wit/ that the handler needs here.
 stand_in("componentize_py_types", Err=Err)
 exports = stand_in("wit_world.exports", Handler=object)
 stand_in("wit_world", exports=exports)

@@ -1,27 +1,27 @@
-//! What projects consist of, in each language.
+//! The files of projects, for each language.
 
 use crate::config::project::Language;
 
 /// A file of a project.
 pub(super) struct File {
-    /// Within it.
+    /// Its path within the project.
     pub(super) path: &'static str,
     pub(super) content: Content,
     pub(super) executable: bool,
 }
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Clone, Copy)]
 pub(super) enum Content {
-    /// As it is.
+    /// Text, unchanged.
     Text(&'static str),
-    /// As it is, and no text.
+    /// Bytes, unchanged.
     Bytes(&'static [u8]),
-    /// With words that are filled in.
+    /// A template whose words are filled in.
     Template(&'static str),
 }
 
-/// From this repository, by its path there.
+/// A file of this repository, by its path there.
 macro_rules! ours {
     ($path:literal) => {
         include_str!(concat!("../../../../", $path))
@@ -48,12 +48,12 @@ pub(super) fn of(language: Language) -> impl Iterator<Item = &'static File> {
         Language::JavaScript => JAVASCRIPT,
         Language::Python => PYTHON,
     };
-    // A plugin in Rust has the contract as part of its SDK.
+    // For a Rust plugin the contract is part of the SDK.
     let shared = if language == Language::Rust { SDK } else { CONTRACT };
     own.iter().chain(shared).chain(COMMON)
 }
 
-/// The words of templates that depend on the language.
+/// The template words that depend on the language.
 pub(super) fn words(language: Language) -> [(&'static str, &'static str); 5] {
     let [name, handler, test, tools, ignored] = match language {
         Language::Rust => [

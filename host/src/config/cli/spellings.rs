@@ -1,6 +1,7 @@
-//! Names that other programs have for options of this one, so that an error can name the right option.
+//! Names that other programs use for options of this one, so that an error can name the right
+//! option.
 
-/// An option's name in this program, with a value as it is written, and the names that others have for it.
+/// An option's name in this program with an example value, and its names elsewhere.
 const SPELLINGS: [(&str, &[&str]); 27] = [
     (
         "bind tcp://127.0.0.1:7000",
@@ -77,7 +78,7 @@ const SPELLINGS: [(&str, &[&str]); 27] = [
     ("proxy-protocol CIDR", &["proxy", "accept-proxy", "proxy-header", "set-real-ip-from", "trusted-proxies"]),
 ];
 
-/// The option that a name of another program means, with its value and without dashes.
+/// The option that another program's name means, with its value and without dashes.
 pub fn meant(name: &str) -> Option<&'static str> {
     let name = name.trim_start_matches('-').replace('_', "-").to_ascii_lowercase();
     SPELLINGS.iter().find(|(_, others)| others.contains(&name.as_str())).map(|(option, _)| *option)
@@ -90,7 +91,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn each_spelling_leads_to_an_option_and_is_none_itself() {
+    fn each_spelling_maps_to_an_option_and_is_not_one_itself() {
         let command = CommandLine::command();
         let options: Vec<&str> = command.get_arguments().filter_map(|option| option.get_long()).collect();
         let mut seen = Vec::new();

@@ -15,19 +15,19 @@ use std::{
 use tokio::{sync::oneshot, task::AbortHandle};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// The most that a guest may write of a body that nobody gets.
+/// The most that a guest may write of a discarded body, in bytes.
 const MOST_DISCARDED: usize = 1 << 20;
 
-/// What a client sends.
-pub(super) struct Question {
+/// The body of a request.
+pub(super) struct RequestBody {
     body: Incoming,
     movement: Arc<Movement>,
     verdict: Arc<Verdict>,
-    /// Answered when it does not come as it should.
+    /// Resolved if the body breaks off.
     is_broken: Option<oneshot::Sender<()>>,
 }
 
-impl Question {
+impl RequestBody {
     pub(super) fn new(
         body: Incoming,
         movement: &Arc<Movement>,
@@ -38,7 +38,7 @@ impl Question {
     }
 }
 
-impl Body for Question {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -49,7 +49,7 @@ impl Body for Question {
             Some(Err(error)) => {
                 self.verdict.abandon();
                 if let Some(is_broken) = self.is_broken.take() {
-                    // Nobody waits where the response has begun.
+                    // The receiver is gone if the response has begun.
                     is_broken.send(()).ok();
                 }
                 Some(Err(Error::Hyper(error)))
@@ -68,25 +68,25 @@ impl Body for Question {
     }
 }
 
-/// A guest, which ends with this.
+/// The task of a guest, which is aborted on drop.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(super) struct GuestTask {
     task: Option<AbortHandle>,
     verdict: Arc<Verdict>,
 }
 
-impl Answering {
+impl GuestTask {
     pub(super) fn new(task: AbortHandle, verdict: Arc<Verdict>) -> Self {
         Self { task: Some(task), verdict }
     }
 
-    /// It may go on to its own end.
+    /// Lets the guest run to its own end.
     fn let_go(&mut self) {
         self.task = None;
     }
 }
 
-impl Drop for Answering {
+impl Drop for GuestTask {
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
             self.verdict.abandon();
@@ -96,50 +96,52 @@ impl Drop for Answering {
 }
 
 /// The body of a response.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     content: Content,
-    /// Dropped when the library has queued the response's end, and not before: a connection that looks quiet may be closed.
+    /// Dropped once the library has queued the end of the response, not before: an idle connection
+    /// may be closed.
     _underway: Underway,
 }
 
-/// What a client gets.
+/// The content of a response.
 pub(super) enum Content {
-    /// Nothing, by this host's own word.
+    /// Empty, from this host.
     Empty,
-    /// What a guest writes.
+    /// Written by a guest.
     Written(Box<Written>),
 }
 
-impl Answer {
+impl ResponseBody {
     pub(super) fn new(content: Content, underway: Underway) -> Self {
         Self { content, _underway: underway }
     }
 }
 
-/// The body of a guest's response. It ends well only if the guest has finished it; otherwise it breaks off, so that no client takes a
-/// part for the whole.
+/// The body of a guest's response. It ends cleanly only if the guest has finished it. Otherwise it
+/// breaks off, so that no client mistakes a part for the whole.
 pub(super) struct Written {
     body: WasiBody,
     stage: Stage,
-    guest: Answering,
+    guest: GuestTask,
     movement: Arc<Movement>,
-    /// Bytes of it in all, where the response's head says so.
+    /// Its total length in bytes, if the response head has one.
     length: Option<u64>,
-    /// Those of them that are still to come.
+    /// The bytes still to come.
     left: Option<u64>,
-    /// The piece that completes a response of known length. The client gets it when the guest has finished the body: from then on
-    /// nothing could tell the client that the response is not whole.
+    /// The piece that completes a response of known length. The client gets it only when the guest
+    /// has finished the body: after it, nothing could tell the client that the response is
+    /// incomplete.
     held: Option<Bytes>,
     /// Dropped with the rest.
     _taken: oneshot::Sender<()>,
 }
 
-/// How far a body is.
+/// The progress of a body.
 enum Stage {
     Open,
     /// The guest has finished it; these trailers are left.
     Finished(Option<HeaderMap>),
-    /// It is not whole. What was written before is sent first, and then the error.
+    /// It is incomplete. The bytes before the failure are sent first, and then the error.
     Flushing,
     BrokenOff,
 }
@@ -150,10 +152,10 @@ enum Stage {
 pub(super) struct BrokenOff;
 
 impl Written {
-    /// `length` is how many bytes will come, where that is known.
+    /// `length` is the number of bytes that will come, if known.
     pub(super) fn new(
         body: WasiBody,
-        guest: Answering,
+        guest: GuestTask,
         movement: Arc<Movement>,
         length: Option<u64>,
         taken: oneshot::Sender<()>,
@@ -161,8 +163,8 @@ impl Written {
         Self { body, stage: Stage::Open, guest, movement, length, left: length, held: None, _taken: taken }
     }
 
-    /// Has the guest write what its client does not get, as in a response to HEAD: it may not know. Only so much, after which it is
-    /// ended. Dropping this ends it too.
+    /// Reads a body that the client does not get, as in a response to HEAD: the guest may not know
+    /// that. It ends the guest after a limit, and when dropped.
     pub(super) async fn discard(mut self) {
         let mut discarded = 0;
         while let Some(Ok(frame)) = poll_fn(|context| self.poll_frame(context)).await {
@@ -206,13 +208,13 @@ impl Written {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
                 }
-                // There are no other kinds of frames.
+                // HTTP has no other kinds of frames.
                 Err(trailers) => self.finish(trailers.into_trailers().ok()),
             }
         }
     }
 
-    /// What of a piece the client gets now.
+    /// The part of a piece that the client gets now.
     fn pass(&mut self, data: Bytes) -> Option<Bytes> {
         let Some(left) = &mut self.left else { return Some(data) };
         let length = data.len() as u64;
@@ -234,12 +236,12 @@ impl Written {
         }
     }
 
-    /// The guest has ended the body.
+    /// The guest has finished the body.
     fn finish(&mut self, trailers: Option<HeaderMap>) {
         if self.left.is_some_and(|left| left > 0) {
             self.misses_length(self.written());
         } else if self.guest.verdict.is_cut_off() {
-            // Its failure has a record.
+            // Its failure has its own record.
             self.stage = Stage::Flushing;
         } else {
             self.guest.let_go();
@@ -247,7 +249,7 @@ impl Written {
         }
     }
 
-    /// The guest has ended the body as one that is not whole.
+    /// The guest has ended the body as incomplete.
     fn break_off(&mut self, error: &Error) {
         match (self.left, error) {
             (Some(1..), Error::HttpProtocolError) => self.misses_length(self.written()),
@@ -261,7 +263,7 @@ impl Written {
         }
     }
 
-    /// Bytes of a body of known length that have come.
+    /// Bytes of a body of known length that have been written.
     fn written(&self) -> u64 {
         self.length.unwrap_or(0) - self.left.unwrap_or(0)
     }
@@ -277,7 +279,7 @@ impl Written {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BrokenOff;
 
@@ -291,7 +293,7 @@ impl Body for Answer {
         }
     }
 
-    /// That of a guest is not known before it was asked for: it may have failed.
+    /// The end of a guest's body is unknown until polled: it may have failed.
     fn is_end_stream(&self) -> bool {
         matches!(self.content, Content::Empty)
     }

@@ -1,25 +1,27 @@
-//! Where the messages of HTTP/1 end, among the bytes of a connection: what the library does not see of line ends.
+//! Where HTTP/1 messages end within the bytes of a connection: the library is stricter about line
+//! ends than this host.
 //!
-//! The library takes a trailer section for one that goes on where a line ends in LF alone, and swallows the next request with it.
-//! RFC 9112 (section 2.2) lets a recipient take that LF for the end of the line. So bytes go through here first, a message at a time:
-//! the library gets no byte behind a head before it has said what follows that head, and an LF of the trailer section gets its CR.
-//! What is not framed well is passed on as it is: the library refuses it.
+//! The library takes a trailer section for unfinished if a line ends in LF alone, and swallows the
+//! next request with it. RFC 9112 (section 2.2) lets a recipient accept that LF as a line end. So
+//! bytes pass through here first, one message at a time. The library gets no byte after a head
+//! until it has reported the length of the body, and an LF in the trailer section gets its CR. Bad
+//! framing passes unchanged: the library rejects it.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
-/// What follows a head.
+/// The body that follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
-    /// So many bytes.
+    /// This many bytes.
     Known(u64),
     /// Chunks, the last of which is empty, and a trailer section.
     Chunked,
 }
 
-/// What is known of the head that was passed on last.
+/// The state of the head that was passed on last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head(Arc<HeadState>);
 
@@ -30,7 +32,7 @@ struct HeadState {
 }
 
 impl Head {
-    /// The library has read it: this follows.
+    /// The library has parsed the head: this body follows.
     pub(crate) fn is_followed_by(&self, length: Length) {
         *self.0.length.lock().unwrap_or_else(PoisonError::into_inner) = Some(length);
     }
@@ -39,7 +41,8 @@ impl Head {
         self.0.length.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether its target has a fragment, which no request has (RFC 9112, section 3.2), and which the library leaves out.
+    /// Whether its target has a fragment. No request may have one (RFC 9112, section 3.2), and the
+    /// library drops it.
     pub(crate) fn has_fragment(&self) -> bool {
         self.0.has_fragment.load(Ordering::Relaxed)
     }
@@ -52,33 +55,34 @@ pub(crate) struct Framing {
     place: Place,
 }
 
-/// Where in a message the next byte is.
+/// The position of the next byte within a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// In the head, in a line that has had something else than its end or not. Empty lines before it do not count.
+    /// In the head; whether the current line is empty so far. Empty lines before the head do not
+    /// count.
     Head { lines: u32, empty: bool },
-    /// Behind the head.
+    /// After the head.
     Behind,
-    /// In so many bytes of a body, or of a chunk where more of them follow.
+    /// In this many bytes of a body, or of a chunk if more chunks follow.
     Data { left: u64, chunked: bool },
-    /// In the line end behind a chunk's data.
+    /// In the line end after a chunk's data.
     DataEnd,
-    /// In the digits of a chunk's size.
+    /// In the digits of a chunk size.
     Size(u64),
-    /// In what follows the digits, in their line.
+    /// In the chunk extension after the size.
     Extension(u64),
     /// In the trailer section.
     Trailers { empty: bool, after_cr: bool },
-    /// Where the library refuses what comes.
+    /// Where the library rejects the bytes.
     Lost,
 }
 
-/// What may be passed on of some bytes.
+/// How much of some bytes may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
-    /// So many.
+    /// This many.
     pub(crate) count: usize,
-    /// Then a CR, which is missing before the next.
+    /// Then a CR, which the next byte lacks.
     pub(crate) lacks_cr: bool,
 }
 
@@ -87,7 +91,8 @@ impl Framing {
         Self { head: head.clone(), place: Place::Head { lines: 0, empty: true } }
     }
 
-    /// What the library may have now of bytes of which it has none yet. To be asked about the rest again when it wants more.
+    /// How much of some new bytes the library may have now. The caller passes the rest again when
+    /// the library wants more.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Passed {
         let mut count = 0;
         while let Some(byte) = bytes.get(count).copied() {
@@ -117,13 +122,13 @@ impl Framing {
         Passed { count, lacks_cr: false }
     }
 
-    /// Whether the head that was passed on last is whole, and what follows it is not known yet.
+    /// Whether the last passed head is complete, and its body length is not known yet.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_behind_head(&self) -> bool {
         self.place == Place::Behind
     }
 
-    /// Where the byte after this one is.
+    /// The position after this byte.
     fn after(&mut self, place: Place, byte: u8) -> Place {
         match (place, byte) {
             (Place::Head { lines: 0, empty: true }, b'\n') => place,
@@ -160,7 +165,8 @@ impl Framing {
 mod tests {
     use super::*;
 
-    /// What the library gets of a connection's bytes, in pieces of this size; at the end of each head it is told what follows.
+    /// The pieces that the library gets of a connection's bytes, which arrive in pieces of this
+    /// size. It reports the next length at the end of each head.
     fn passed(bytes: &str, piece: usize, lengths: &[Length]) -> Vec<String> {
         let head = Head::default();
         let mut framing = Framing::new(&head);
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_gets_a_head_and_then_what_follows_it() {
+    fn the_library_gets_a_head_and_then_its_body() {
         use Length::{Chunked, Known};
         for piece in [1, 2, 3, 1000] {
             let all =
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_trailer_section_end_in_two_bytes() {
+    fn lines_of_the_trailer_section_end_in_crlf() {
         for piece in [1, 2, 3, 1000] {
             for trailers in ["\n", "\r\n", "a: b\n\n", "a: b\r\n\n", "a: b\n\r\n"] {
                 let all = format!("POST /\r\n\r\n00\r\n{trailers}GET /\r\n\r\n");
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_framed_badly_is_passed_on() {
+    fn bad_framing_passes_unchanged() {
         for body in ["fffffffffffffffff\r\n\n\n\n", "1\r\nab\n\n\n\n"] {
             let got = passed(&format!("POST /\r\n\r\n{body}"), 1, &[Length::Chunked]);
             assert_eq!(got[1], body);
@@ -225,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_seen_in_the_target_alone() {
+    fn fragments_are_found_only_in_the_target() {
         let has_fragment = |text: &str| {
             let head = Head::default();
             Framing::new(&head).pass(text.as_bytes());

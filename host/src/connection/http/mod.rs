@@ -1,31 +1,32 @@
-//! HTTP on a connection: versions 1.1 and 1.0, and 2 by what was agreed upon or by its first bytes. Each request is answered by a
-//! fresh guest.
+//! HTTP on a connection: versions 1.1 and 1.0, and 2 by ALPN or by its preface. A fresh guest
+//! answers each request.
 //!
 //! ```text
-//! wire ─► socket ─► version ─► (library) ─► request ─► turn ─► guest
-//!                      └► traffic: when it has been quiet for too long      └► body ─► (library) ─► socket ─► wire
+//! wire ─► socket ─► version ─► (library) ─► request ─► slot ─► guest
+//!                      └► traffic: when it has been idle for too long      └► body ─► (library) ─► socket ─► wire
 //! ```
 //!
-//! The protocol itself is a library's (hyper), which knows no socket: it reads and writes the wire as a guest does whose kind has
-//! the connection for itself, so that TLS, half-close, deadlines and the end are what they are there.
+//! A library (hyper) implements the protocol itself. It has no socket: it reads and writes the wire
+//! as a guest with its own connection does, so TLS, half-close, deadlines and the end work as
+//! there.
 
 mod body;
-mod farewell;
 pub(crate) mod framing;
+mod goaway;
+mod guest_slot;
 mod request;
 pub(crate) mod syntax;
 mod traffic;
 mod transport;
-mod turn;
 mod version;
 
 use self::{
-    farewell::{Frames, Way},
     framing::{Framing, Head},
-    request::{Asked, Client, Responder},
+    goaway::{Frames, Way},
+    guest_slot::GuestSlots,
+    request::{Client, RequestService, Responder},
     traffic::Traffic,
     transport::Transport,
-    turn::Turns,
     version::Version,
 };
 use super::{drain::Slot, service::Service};
@@ -55,24 +56,26 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// The most that the head of a request may have, in bytes: what nginx takes.
+/// The largest request head, in bytes, as in nginx.
 const LONGEST_HEAD: usize = 32 << 10;
 
-/// Requests of one connection that are answered at once, in HTTP/2.
+/// Concurrent requests of one HTTP/2 connection.
 const MOST_STREAMS: u32 = 100;
 
-/// What a client may send on one connection beyond what guests have taken: over all requests of HTTP/2.
+/// Bytes that a client may send on one HTTP/2 connection ahead of the guests, over all requests.
 const WINDOW: u32 = 1 << 20;
 
-/// A client of HTTP/1 can only be told to go by a response. One that has asked for nothing for so long when told to go is closed:
-/// a request that it sends at that moment would be lost, so that those who ask often are told first.
+/// An HTTP/1 client learns only from a response that the connection ends. When the host drains, it
+/// closes a connection that has been idle for this long. A request that is sent at that moment
+/// would be lost, so clients that send often are told first.
 const LAST_REQUEST: Duration = Duration::from_secs(3);
 
-/// How long a client of HTTP/2 may take to acknowledge the first GOAWAY while it has no request open. After the acknowledgement a
-/// second GOAWAY names the client's last request, and the connection ends after its response.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long an HTTP/2 client without an open request may take to acknowledge the first GOAWAY.
+/// After the acknowledgement a second GOAWAY names the client's last request, and the connection
+/// ends after its response.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tasks of the library, one for each request of HTTP/2.
+/// Tasks of the library, one for each HTTP/2 request.
 #[derive(Clone, Copy)]
 struct Tasks;
 
@@ -82,8 +85,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     }
 }
 
-/// Waits until a connection that was never used for a request is not kept any longer, as browsers make some: when the process
-/// ends, and not before.
+/// Waits until a connection that has never carried a request is to be closed: when the process
+/// drains, and not before. Browsers open some of these.
 pub(crate) async fn unasked(notice: Option<Draining>) {
     match notice {
         Some(draining) => {
@@ -94,18 +97,19 @@ pub(crate) async fn unasked(notice: Option<Draining>) {
     }
 }
 
-/// Serves one connection, whose client has sent something, until either side ends it. From `told_at` on its client is told to go.
+/// Serves one connection, whose client has sent something, until either side ends it. From
+/// `notice_at` on the host tells its client that it ends.
 ///
 /// # Errors
 ///
-/// Where the client broke the protocol or the connection, or was silent for too long. What becomes of each request has a record of
-/// its own.
+/// If the client broke the protocol or the connection, or was silent for too long. The outcome of
+/// each request has its own record.
 pub(crate) async fn serve(
     facts: Facts,
     service: &Arc<Service>,
     plugin: &Arc<Plugin>,
     slot: &Arc<Slot>,
-    told_at: Option<Instant>,
+    notice_at: Option<Instant>,
 ) -> Result<(), Failure> {
     let wire = &facts.wire;
     let traffic = Traffic::new(wire, service.timeouts.idle);
@@ -119,16 +123,16 @@ pub(crate) async fn serve(
         scheme: if wire.session(|_| ()).is_some() { Scheme::HTTPS } else { Scheme::HTTP },
         authority: authority.unwrap_or(HeaderValue::from_static("localhost")),
         traffic: Arc::clone(&traffic),
-        turns: Turns::new(slot),
+        guest_slots: GuestSlots::new(slot),
         client: Client::default(),
         head: Head::default(),
         last: AtomicBool::new(false),
         ends_by_close: AtomicBool::new(false),
     });
-    let told = async {
+    let ending = async {
         let over = async {
-            match told_at {
-                Some(told_at) => time::sleep_until(told_at).await,
+            match notice_at {
+                Some(notice_at) => time::sleep_until(notice_at).await,
                 None => std::future::pending().await,
             }
         };
@@ -141,18 +145,19 @@ pub(crate) async fn serve(
         let (version, begun) = version::of(wire).await;
         let socket = Transport::new(wire, &traffic, begun);
         match version {
-            Version::One => one(socket.framed(Framing::new(&responder.head)), &responder, told).await,
-            Version::Two => two(socket, wire, &responder, told).await,
+            Version::One => one(socket.framed(Framing::new(&responder.head)), &responder, ending).await,
+            Version::Two => two(socket, wire, &responder, ending).await,
         }
     };
     let ended = tokio::select! {
         biased;
         ended = served => ended,
-        // A client that is always ready must not use up the budget with which the runtime lets timers be looked at.
+        // A client that is always ready must not use up the budget with which the runtime checks
+        // timers.
         reason = unconstrained(traffic.expired()) => return Err(service.timeouts.failure(reason)),
     };
     let Err(error) = ended else { return Ok(()) };
-    // What is there is a part of something.
+    // The bytes read so far are a part of a request.
     wire.cut_output();
     if error.is_user() {
         if responder.ends_by_close.load(Ordering::Relaxed) {
@@ -171,20 +176,20 @@ fn described(error: &hyper::Error) -> String {
     }
 }
 
-async fn one(socket: Transport, responder: &Arc<Responder>, told: impl Future<Output = ()>) -> hyper::Result<()> {
+async fn one(socket: Transport, responder: &Arc<Responder>, ending: impl Future<Output = ()>) -> hyper::Result<()> {
     let connection = http1::Builder::new()
-        // A client may be done with asking, and wait for its answer.
+        // A client may close its side after the request, and wait for the answer.
         .half_close(true)
         .max_buf_size(CHUNK)
         .max_header_size(LONGEST_HEAD)
         // `traffic` has that deadline.
         .header_read_timeout(None)
-        .serve_connection(socket, Asked(Arc::clone(responder)));
+        .serve_connection(socket, RequestService(Arc::clone(responder)));
     let mut connection = pin!(connection);
     tokio::select! {
         biased;
         ended = &mut connection => return ended,
-        () = told => responder.last.store(true, Ordering::Relaxed),
+        () = ending => responder.last.store(true, Ordering::Relaxed),
     }
     tokio::select! {
         biased;
@@ -199,7 +204,7 @@ async fn two(
     socket: Transport,
     wire: &Wire,
     responder: &Arc<Responder>,
-    told: impl Future<Output = ()>,
+    ending: impl Future<Output = ()>,
 ) -> hyper::Result<()> {
     let traffic = &responder.traffic;
     traffic.is_multiplexed();
@@ -210,10 +215,10 @@ async fn two(
         .initial_stream_window_size(CHUNK as u32)
         .initial_connection_window_size(WINDOW)
         .max_send_buf_size(CHUNK)
-        .serve_connection(socket.followed(&frames), Asked(Arc::clone(responder)));
+        .serve_connection(socket.followed(&frames), RequestService(Arc::clone(responder)));
     let mut connection = pin!(connection);
     let way = async {
-        told.await;
+        ending.await;
         frames.way(wire, traffic).await
     };
     let way = tokio::select! {
@@ -224,7 +229,7 @@ async fn two(
     match way {
         Way::RoundTrip => connection.as_mut().graceful_shutdown(),
         Way::AtOnce => {
-            frames.say_goodbye(wire);
+            frames.send_goaway(wire);
             return Ok(());
         }
     }
@@ -232,7 +237,7 @@ async fn two(
     tokio::select! {
         biased;
         ended = &mut connection => ended,
-        // It does not acknowledge anything, and has nothing open.
-        () = traffic.quiet_for(FAREWELL) => Ok(()),
+        // It does not acknowledge anything, and has no request open.
+        () = traffic.quiet_for(GOAWAY_TIMEOUT) => Ok(()),
     }
 }

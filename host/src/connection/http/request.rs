@@ -1,12 +1,12 @@
-//! One request, from its head to its answer: what this host refuses by itself, the guest's place, the guest, and the one log
-//! record of one that failed.
+//! One request, from its head to its answer: the requests that this host rejects, the guest's slot,
+//! the guest, and the log record of a failed request.
 
 use super::{
-    body::{Answer, Answering, Content, Question, Written},
+    body::{Content, GuestTask, RequestBody, ResponseBody, Written},
     framing::{Head, Length},
+    guest_slot::GuestSlots,
     syntax,
     traffic::Traffic,
-    turn::Turns,
 };
 use crate::{
     connection::{service::Service, timeouts::Timeouts},
@@ -43,7 +43,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-/// What all requests of a connection have in common.
+/// The shared state of all requests of a connection.
 pub(super) struct Responder {
     pub(super) service: Arc<Service>,
     pub(super) plugin: Arc<Plugin>,
@@ -51,44 +51,44 @@ pub(super) struct Responder {
     pub(super) peer: PeerAddress,
     pub(super) draining: Draining,
     pub(super) scheme: Scheme,
-    /// What a client that names no host means.
+    /// The host name for a client that names none.
     pub(super) authority: HeaderValue,
     pub(super) traffic: Arc<Traffic>,
-    pub(super) turns: Turns,
+    pub(super) guest_slots: GuestSlots,
     pub(super) client: Client,
-    /// What was read of HTTP/1 last.
+    /// The state of the last HTTP/1 head.
     pub(super) head: Head,
     /// Whether each response is to say that it is the last.
     pub(super) last: AtomicBool,
-    /// Whether the end of the connection is that of the response.
+    /// Whether the end of the connection marks the end of the response.
     pub(super) ends_by_close: AtomicBool,
 }
 
-/// The client of a connection, which is there until this is dropped.
+/// The client of a connection, present until this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Client(watch::Sender<()>);
 
 impl Client {
-    /// Resolves when the client is gone, so that a response would reach no one.
+    /// Resolves when the client is gone, so that a response would be lost.
     fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut gone = self.0.subscribe();
-        // Nothing is ever sent: this ends with the sender.
+        // No value is ever sent: this ends with the sender.
         async move { while gone.changed().await.is_ok() {} }
     }
 }
 
-/// The library asks this.
+/// The service that the library calls.
 #[derive(Clone)]
-pub(super) struct Asked(pub(super) Arc<Responder>);
+pub(super) struct RequestService(pub(super) Arc<Responder>);
 
-impl hyper::service::Service<Request<Incoming>> for Asked {
-    type Response = Response<Answer>;
+impl hyper::service::Service<Request<Incoming>> for RequestService {
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let responder = Arc::clone(&self.0);
-        // From here on, so that whoever watches the connection sees no gap.
+        // Counted from here on, so that the idle check sees no gap.
         let (ordinal, underway) = responder.traffic.begin();
         responder.head.is_followed_by(if request.headers().contains_key(TRANSFER_ENCODING) {
             Length::Chunked
@@ -100,14 +100,14 @@ impl hyper::service::Service<Request<Incoming>> for Asked {
         Box::pin(async move {
             let version = request.version();
             let (mut response, is_last) = match refusal {
-                // What follows may not be what it looks like.
+                // Bytes after this request may be misread.
                 Some(refused) => (empty(refused), true),
                 None => (responder.respond(request, ordinal).await, responder.last.load(Ordering::Relaxed)),
             };
             if is_last && version <= Version::HTTP_11 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|content| Answer::new(content, underway)))
+            Ok(response.map(|content| ResponseBody::new(content, underway)))
         })
     }
 }
@@ -122,7 +122,7 @@ impl Responder {
     async fn respond(&self, mut request: Request<Incoming>, ordinal: u64) -> Response<Content> {
         syntax::join_cookies(request.headers_mut());
         match request.uri().authority() {
-            // What a whole URI names counts, whatever the field says (RFC 9112, section 3.2.2).
+            // The authority in a full URI wins over the field (RFC 9112, section 3.2.2).
             Some(authority) if request.headers().contains_key(HOST) => {
                 if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
                     request.headers_mut().insert(HOST, host);
@@ -137,9 +137,9 @@ impl Responder {
         let deadlines = Deadlines::new(&movement, &self.service.timeouts);
         let verdict = Arc::<Verdict>::default();
         let mut record = Record::new(self, &request, ordinal, &verdict);
-        let turn = tokio::select! {
+        let guest_slot = tokio::select! {
             biased;
-            turn = self.turns.next() => turn,
+            guest_slot = self.guest_slots.next() => guest_slot,
             reason = deadlines.expired() => {
                 record.end(Err(Failure { reason, message: "no place for a guest became free".to_owned() }));
                 return empty(StatusCode::SERVICE_UNAVAILABLE);
@@ -155,7 +155,7 @@ impl Responder {
         let exchange = Exchange {
             connection: self.connection,
             draining: self.draining.clone(),
-            request: request.map(|body| Question::new(body, &movement, &verdict, is_broken).boxed_unsync()),
+            request: request.map(|body| RequestBody::new(body, &movement, &verdict, is_broken).boxed_unsync()),
             scheme: self.scheme.clone(),
             respond,
             taken: taken.clone(),
@@ -164,29 +164,30 @@ impl Responder {
         };
         let guest = {
             let plugin = Arc::clone(&self.plugin);
-            // A task of its own: the guest works whether or not its client takes what it writes, and may go on after that.
+            // A task of its own: the guest runs whether or not its client reads the response, and
+            // may run on after it.
             tokio::spawn(async move {
                 let ended = tokio::select! {
                     biased;
-                    ended = plugin.answer(exchange, turn) => ended,
+                    ended = plugin.answer(exchange, guest_slot) => ended,
                     reason = unconstrained(deadlines.expired()) => Err(deadlines.timeouts.failure(reason)),
                 };
                 if ended.is_ok() {
-                    // Only then is it known whether the response is whole.
+                    // Only now is it known whether the response is complete.
                     drop(taken.await);
                 }
                 record.end(ended);
             })
         };
-        let guest = Answering::new(guest.abort_handle(), Arc::clone(&verdict));
+        let guest = GuestTask::new(guest.abort_handle(), Arc::clone(&verdict));
         let response = tokio::select! {
             biased;
-            // Whatever the guest makes of it: the client did not send what it said.
+            // Whatever the guest does: the client did not send the announced body.
             Ok(()) = broken => return empty(StatusCode::BAD_REQUEST),
             response = response => response,
         };
         let Ok(response) = response else {
-            // Said before the sender was dropped.
+            // Set before the sender was dropped.
             return empty(if verdict.is_hosts_fault() {
                 StatusCode::SERVICE_UNAVAILABLE
             } else {
@@ -200,7 +201,7 @@ impl Responder {
         let bodiless = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if bodiless || length == Some(0) {
             let length = length.filter(|_| !bodiless);
-            // What it writes moves nothing: nobody gets it.
+            // The guest's writes count as no movement: the client does not get them.
             let unread = Written::new(body, guest, Arc::default(), length, taken_from_it);
             let gone = self.client.gone();
             tokio::spawn(async move {
@@ -217,7 +218,7 @@ impl Responder {
     }
 }
 
-/// When a request has to be answered in full.
+/// The deadlines of one request.
 struct Deadlines {
     movement: Arc<Movement>,
     timeouts: Timeouts,
@@ -248,7 +249,7 @@ impl Deadlines {
     }
 }
 
-/// The log record of a request, where there is something to say.
+/// The log record of a request, if it needs one.
 struct Record {
     verdict: Arc<Verdict>,
     service: Arc<Service>,
@@ -272,7 +273,7 @@ impl Record {
             peer: responder.peer.clone(),
             ordinal,
             method: request.method().clone(),
-            // Without what follows the path, which may be nobody else's business.
+            // Without the query, which may be private.
             path: request.uri().path().to_owned(),
             begun: Instant::now(),
             ended: false,
@@ -295,7 +296,7 @@ impl Record {
                 $level!(%plugin, %connection, %peer, request, method, path, ms, %reason, error, $($more,)* "request failed")
             };
         }
-        match (reason.fault(), self.service.to_be_told(reason)) {
+        match (reason.fault(), self.service.should_log(reason)) {
             (Fault::Plugin, Some(suppressed)) => tell!(warn, suppressed),
             (Fault::Host, Some(suppressed)) => tell!(error, suppressed),
             _ => tell!(debug),
@@ -306,7 +307,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.ended {
-            // Dropped by the runtime: because its client is gone or its response broke off, or because of a panic.
+            // Dropped by the runtime: the client is gone, the response broke off, or a panic
+            // occurred.
             let reason = if std::thread::panicking() { Reason::Host } else { Reason::PeerReset };
             self.end(Err(self.verdict.unfinished().unwrap_or(Failure::plain(reason))));
         }

@@ -1,5 +1,5 @@
-//! What a request must be like beyond what the library checks: the form of its target, the host that it names, its transfer codings
-//! and the number of its fields.
+//! The checks of a request beyond the library's: the form of its target, its host, its transfer
+//! codings and its number of fields.
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Version,
@@ -8,16 +8,16 @@ use http::{
 };
 use std::net::Ipv6Addr;
 
-/// The most fields of a request: as many as the library takes of HTTP/1.
+/// The most fields of a request, as the library limits HTTP/1.
 const MOST_FIELDS: usize = 100;
 
-/// How a request is refused that is not what it must be.
+/// The status with which an invalid request is rejected.
 pub(crate) fn refusal<B>(request: &Request<B>) -> Option<StatusCode> {
     if request.method() == Method::CONNECT {
-        // No proxy, and no tunnel.
+        // This host is neither a proxy nor a tunnel.
         return Some(StatusCode::NOT_IMPLEMENTED);
     }
-    // Those of HTTP/2 may have one cookie each.
+    // HTTP/2 requests may have one field for each cookie.
     let cookies = request.headers().get_all(COOKIE).iter().count();
     if request.headers().len() - cookies.saturating_sub(1) > MOST_FIELDS {
         return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
@@ -28,7 +28,8 @@ pub(crate) fn refusal<B>(request: &Request<B>) -> Option<StatusCode> {
     codings_refusal(request.headers())
 }
 
-/// One field of all cookies, which clients of HTTP/2 may send in several (RFC 9113, section 8.2.3).
+/// Joins all cookies into one field. HTTP/2 clients may send them in several (RFC 9113, section
+/// 8.2.3).
 pub(super) fn join_cookies(headers: &mut HeaderMap) {
     let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if cookies.len() > 1
@@ -38,7 +39,8 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// A path, all of a URI, or the asterisk of OPTIONS (RFC 9112, section 3.2). HTTP/2 has the parts of a URI apart.
+/// A path, a full URI, or the asterisk of OPTIONS (RFC 9112, section 3.2). HTTP/2 sends the parts
+/// of a URI separately.
 fn has_valid_target<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     let path = uri.path();
@@ -48,13 +50,13 @@ fn has_valid_target<B>(request: &Request<B>) -> bool {
         (Some(scheme), Some(authority)) => {
             (*scheme == Scheme::HTTP || *scheme == Scheme::HTTPS) && is_path && is_host(authority.as_str())
         }
-        // An authority alone is that of CONNECT.
+        // Only CONNECT has a target of an authority alone.
         (None, Some(_)) | (Some(_), None) => false,
     }
 }
 
-/// One field in HTTP/1.1, at most one elsewhere (RFC 9112, section 3.2). In HTTP/2 the URI says it too, and no other
-/// (RFC 9113, section 8.3.1).
+/// Exactly one field in HTTP/1.1, at most one elsewhere (RFC 9112, section 3.2). In HTTP/2 it must
+/// match the URI (RFC 9113, section 8.3.1).
 fn has_valid_host<B>(request: &Request<B>) -> bool {
     let authority = request.uri().authority();
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -70,7 +72,8 @@ fn has_valid_host<B>(request: &Request<B>) -> bool {
     }
 }
 
-/// `uri-host [":" port]` (RFC 9110, section 7.2), where the host is not empty and no label of it is, except for the root's.
+/// `uri-host [":" port]` (RFC 9110, section 7.2). The host is not empty, and none of its labels is,
+/// except for the root's.
 fn is_host(text: &str) -> bool {
     let port = if let Some(rest) = text.strip_prefix('[') {
         match rest.split_once(']') {
@@ -88,13 +91,13 @@ fn is_host(text: &str) -> bool {
         None => port.is_empty(),
         Some(digits) => {
             let value = digits.trim_start_matches('0');
-            // An empty one is that of the scheme.
+            // An empty port is the default of the scheme.
             digits.bytes().all(|byte| byte.is_ascii_digit()) && (value.is_empty() || value.parse::<u16>().is_ok())
         }
     }
 }
 
-/// A registered name (RFC 3986, section 3.2.2), an IPv4 address among them.
+/// A registered name (RFC 3986, section 3.2.2), which includes IPv4 addresses.
 fn is_name(host: &str) -> bool {
     let labels = host.strip_suffix('.').unwrap_or(host);
     !labels.is_empty() && labels.split('.').all(|label| !label.is_empty() && is_label(label))
@@ -116,8 +119,8 @@ fn is_label(label: &str) -> bool {
     true
 }
 
-/// Of transfer codings there is `chunked` alone, once (RFC 9112, sections 6.1 and 7). The library has refused those that do not end
-/// with it.
+/// Accepts the transfer coding `chunked` alone, once (RFC 9112, sections 6.1 and 7). The library
+/// has rejected codings that do not end with it.
 fn codings_refusal(headers: &HeaderMap) -> Option<StatusCode> {
     let mut chunked = 0;
     for line in headers.get_all(TRANSFER_ENCODING) {

@@ -1,5 +1,5 @@
-//! What goes on on a connection that carries requests: how many are being answered, since when none is, since when a head is
-//! being waited for. From this follows when it has been quiet for too long.
+//! The activity of a connection that carries requests: how many are open, since when none is, and
+//! since when a head is awaited. From this follows when it has been idle for too long.
 
 use crate::{
     record::failure::Reason,
@@ -14,7 +14,8 @@ use std::{
 };
 use tokio::{sync::Notify, time};
 
-/// How long a client may take to send the head of a request, from its first byte on; `--idle-timeout`, where that is shorter.
+/// How long a client may take to send the head of a request, from its first byte on.
+/// `--idle-timeout` applies if it is shorter.
 const LONGEST_HEAD: Duration = Duration::from_secs(30);
 
 /// One connection's requests.
@@ -22,18 +23,19 @@ const LONGEST_HEAD: Duration = Duration::from_secs(30);
 pub(super) struct Traffic {
     wire: Arc<Wire>,
     idle_timeout: Option<Duration>,
-    /// How many are being answered.
+    /// Requests that are being answered.
     open: AtomicUsize,
-    /// How many have been.
+    /// Requests so far.
     requests: AtomicU64,
-    /// When one last began or ended.
+    /// When a request last began or ended.
     change: Movement,
-    /// Whether the first bytes of a head have come, and when.
+    /// Whether the first bytes of a head have arrived, and when.
     in_head: AtomicBool,
     head: Movement,
-    /// Whether several requests share the connection, so that bytes which move say nothing of any.
+    /// Whether several requests share the connection, so that moving bytes cannot be attributed to
+    /// one.
     multiplexed: AtomicBool,
-    /// Told when a request has been answered.
+    /// Notified when a request has been answered.
     ended: Notify,
 }
 
@@ -56,7 +58,7 @@ impl Traffic {
         })
     }
 
-    /// A request has come, the how manieth on its connection.
+    /// Counts a new request. Returns its number on the connection, from 1, and its guard.
     pub(super) fn begin(self: &Arc<Self>) -> (u64, Underway) {
         self.in_head.store(false, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -64,19 +66,19 @@ impl Traffic {
         (self.requests.fetch_add(1, Ordering::Relaxed) + 1, Underway(Arc::clone(self)))
     }
 
-    /// Bytes have come: those of a body, or the first of the next head.
-    pub(super) fn heard(&self) {
+    /// Bytes have arrived: those of a body, or the first of the next head.
+    pub(super) fn received(&self) {
         if self.is_quiet() && !self.in_head.swap(true, Ordering::Relaxed) {
             self.head.note();
         }
     }
 
-    /// From here on it is HTTP/2.
+    /// The connection is HTTP/2 from here on.
     pub(super) fn is_multiplexed(&self) {
         self.multiplexed.store(true, Ordering::Relaxed);
     }
 
-    /// It is to be quiet from here on.
+    /// Restarts the idle time.
     pub(super) fn note_change(&self) {
         self.change.note();
     }
@@ -92,12 +94,12 @@ impl Traffic {
         }
     }
 
-    /// Whether none is being answered.
+    /// Whether no request is being answered.
     pub(super) fn is_quiet(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Waits until no request has been answered, and none has come, for so long.
+    /// Waits until no request has been answered and none has arrived for this long.
     pub(super) async fn quiet_for(&self, span: Duration) {
         loop {
             let since = if self.is_quiet() { self.change.last() } else { Instant::now() };
@@ -109,12 +111,13 @@ impl Traffic {
         }
     }
 
-    /// Waits until a peer that has no request has been silent, or has taken to send one, for too long; or takes nothing of responses
-    /// whose requests have ended. A request that is being answered has deadlines of its own.
+    /// Waits until a client without a request has been silent or has taken too long to send one, or
+    /// until it does not read the responses of finished requests. A request that is being answered
+    /// has its own deadlines.
     pub(super) async fn expired(&self) -> Reason {
         let longest_head = self.idle_timeout.map_or(LONGEST_HEAD, |idle| idle.min(LONGEST_HEAD));
         loop {
-            // Nothing that begins meanwhile is due before.
+            // No deadline that begins meanwhile is due earlier.
             let mut due = Instant::now() + longest_head;
             if self.is_quiet() {
                 let multiplexed = self.multiplexed.load(Ordering::Relaxed);
@@ -127,7 +130,8 @@ impl Traffic {
                     due = due.min(last + timeout);
                 }
             } else if let Some(timeout) = self.idle_timeout {
-                // Requests have ended by then, and their responses would move bytes: the client takes none.
+                // Requests have ended by then and their responses would move bytes, so the client
+                // does not read.
                 due = due.min(self.change.last().max(self.wire.last_byte()) + 2 * timeout);
             }
             if due <= Instant::now() {

@@ -1,8 +1,9 @@
-//! The wire as the HTTP library reads and writes it: tried first, awaited only where that would block, never closed from here.
+//! The wire as the HTTP library reads and writes it: it tries first, waits only if that would
+//! block, and never closes the wire.
 
 use super::{
-    farewell::Frames,
     framing::{Framing, Passed},
+    goaway::Frames,
     traffic::Traffic,
 };
 use crate::wire::Wire;
@@ -15,7 +16,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// What is read at a time. The library has room for half of it at first, and asks for more where more comes.
+/// Bytes that are read at a time. The library has room for half of it at first, and asks for more
+/// as more arrives.
 const PIECE: usize = 16 << 10;
 
 /// One connection's wire, for the library.
@@ -23,11 +25,11 @@ const PIECE: usize = 16 << 10;
 pub(super) struct Transport {
     wire: Arc<Wire>,
     traffic: Arc<Traffic>,
-    /// Was read already: to find out which version is spoken, or together with what comes before it.
+    /// Bytes that were read already: to find out the version, or together with earlier bytes.
     ahead: BytesMut,
-    /// Of HTTP/1.
+    /// HTTP/1 only.
     framing: Option<Framing>,
-    /// Of HTTP/2.
+    /// HTTP/2 only.
     frames: Option<Arc<Frames>>,
 }
 
@@ -36,17 +38,17 @@ impl Transport {
         Self { wire: Arc::clone(wire), traffic: Arc::clone(traffic), ahead: begun.into(), framing: None, frames: None }
     }
 
-    /// Has the library get one message at a time.
+    /// Passes one message at a time to the library.
     pub(super) fn framed(self, framing: Framing) -> Self {
         Self { framing: Some(framing), ..self }
     }
 
-    /// Has the frames of HTTP/2 followed.
+    /// Follows the frames of HTTP/2.
     pub(super) fn followed(self, frames: &Arc<Frames>) -> Self {
         Self { frames: Some(Arc::clone(frames)), ..self }
     }
 
-    /// How much of some bytes the library may have now. The rest is kept.
+    /// How many of some bytes the library may have now. The rest is kept.
     fn pass(&mut self, bytes: &[u8]) -> usize {
         if let Some(frames) = &self.frames {
             frames.received(bytes);
@@ -79,7 +81,7 @@ impl Read for Transport {
         while self.ahead.has_remaining() {
             let count = self.ahead.len().min(room);
             let piece = self.ahead.split_to(count);
-            // Of what lacks a CR nothing is passed on, and then all of it.
+            // Bytes before a missing CR wait until the CR is added.
             let count = self.pass(&piece);
             if count > 0 {
                 buffer.put_slice(piece.get(..count).unwrap_or_default());
@@ -93,10 +95,10 @@ impl Read for Transport {
             match self.wire.try_read_into(piece)? {
                 Some(0) => return Poll::Ready(Ok(())),
                 Some(count) => {
-                    self.traffic.heard();
+                    self.traffic.received();
                     let count = self.pass(piece.get(..count).unwrap_or_default());
                     if count == 0 {
-                        // It lacks a CR, with which it is ahead now.
+                        // A CR is missing, which is now in `ahead`.
                         return self.poll_read(context, buffer);
                     }
                     buffer.put_slice(piece.get(..count).unwrap_or_default());
@@ -129,7 +131,7 @@ impl Write for Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// The connection is concluded by whoever has made the wire, when this is gone.
+    /// The creator of the wire concludes the connection after this is gone.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(context)
     }

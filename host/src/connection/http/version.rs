@@ -1,12 +1,12 @@
-//! Which version of HTTP a peer speaks: the one that was agreed upon under TLS, or the one whose first bytes it sends.
+//! The HTTP version of a peer: the one from ALPN, or the one that its first bytes show.
 
 use crate::wire::Wire;
 use bytes::{Bytes, BytesMut};
 
-/// What a client of HTTP/2 begins with, whatever it was told (RFC 9113, section 3.4). No request of HTTP/1 begins so.
+/// The preface of every HTTP/2 client (RFC 9113, section 3.4). No HTTP/1 request begins like this.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A version that is spoken here.
+/// A supported version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     /// 1.1, and 1.0.
@@ -15,7 +15,7 @@ pub(super) enum Version {
     Two,
 }
 
-/// Waits until it is certain. What was read for it comes back.
+/// Waits until the version is certain. Returns it with the bytes that were read.
 pub(super) async fn of(wire: &Wire) -> (Version, Bytes) {
     let agreed = wire.session(|session| session.alpn().map(<[u8]>::to_vec)).flatten();
     match agreed.as_deref() {
@@ -30,7 +30,7 @@ pub(super) async fn of(wire: &Wire) -> (Version, Bytes) {
             return (Version::Two, begun.freeze());
         }
         match wire.try_read(missing) {
-            // An end, which whoever reads next is told again.
+            // The end of the input, which the next reader sees again.
             Ok(Some(bytes)) if bytes.is_empty() => break,
             Err(_) => break,
             Ok(Some(bytes)) => begun.extend_from_slice(&bytes),

@@ -1,10 +1,10 @@
-//! Every kind of header, everything that is wrong with one, and a million inputs that nobody would send.
+//! Every kind of header, every kind of fault, and a million random inputs.
 
 use super::*;
 use crate::system::{kernel, random::Random};
 use std::{io::Write, os::unix::net::UnixStream, panic, thread};
 
-/// Each input is made from this and its number alone, so that a failure can be made again.
+/// Each input derives from this seed and its number alone, so that a failure can be reproduced.
 const SEED: u64 = 0x0070_726f_7879;
 
 const INPUTS: u64 = 1_000_000;
@@ -40,7 +40,7 @@ fn ipv6() -> Vec<u8> {
     binary(0x21, 0x21, &addresses)
 }
 
-/// With an extension before and one behind the checksum.
+/// A header with one extension before the checksum and one after it.
 fn with_checksum() -> Vec<u8> {
     let mut header = ipv4(&[extension(0x04, b"padding"), extension(0x03, &[0; 4]), extension(0x20, b"\x01tls")]);
     let at = 16 + 12 + 10 + 3;
@@ -79,7 +79,7 @@ fn valid() -> Vec<(Vec<u8>, Header)> {
 }
 
 #[test]
-fn every_header_is_read_and_what_follows_is_not_part_of_it() {
+fn every_header_parses_and_excludes_the_bytes_after_it() {
     for (bytes, header) in valid() {
         assert_eq!(decode(&bytes), Ok(Some((header, bytes.len()))), "{}", String::from_utf8_lossy(&bytes));
         let followed = [&bytes[..], b"\r\nPROXY and more"].concat();
@@ -91,7 +91,7 @@ fn every_header_is_read_and_what_follows_is_not_part_of_it() {
 }
 
 #[test]
-fn what_is_no_header_is_told_as_soon_as_it_is_certain() {
+fn invalid_headers_are_rejected_as_early_as_possible() {
     let changed = |at: usize| {
         let mut header = with_checksum();
         header[at] ^= 1;
@@ -138,7 +138,7 @@ fn what_is_no_header_is_told_as_soon_as_it_is_certain() {
         (changed(20), Malformed::Checksum),
         (changed(16 + 12 + 10 + 3), Malformed::Checksum),
         (changed(16 + 12 + 10 + 3 + 4 + 3), Malformed::Checksum),
-        // As soon as the length is known, which is before the rest has come.
+        // The error shows as soon as the length is known, before the rest arrives.
         (ipv4(&[extension(0x04, &[0; LONGEST])])[..16].to_vec(), Malformed::TooLong(16 + 12 + 3 + LONGEST)),
     ] {
         assert_eq!(decode(&bytes), Err(malformed), "{}", String::from_utf8_lossy(&bytes));
@@ -146,11 +146,11 @@ fn what_is_no_header_is_told_as_soon_as_it_is_certain() {
 }
 
 #[test]
-fn the_checksum_is_the_one_that_is_meant() {
+fn the_checksum_is_crc32c() {
     assert_eq!(v2::crc32c(b"123456789".iter().copied()), 0xe306_9283);
 }
 
-/// Both ends of a connection, one as the host has it.
+/// Both ends of a connection, the accepted one as the host holds it.
 fn connection() -> (UnixStream, AsyncFd<OwnedFd>) {
     let (peer, host) = UnixStream::pair().unwrap();
     host.set_nonblocking(true).unwrap();
@@ -158,7 +158,7 @@ fn connection() -> (UnixStream, AsyncFd<OwnedFd>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exactly_the_header_is_taken_however_it_arrives() {
+async fn only_the_header_is_read_however_it_arrives() {
     for (bytes, header) in valid() {
         for step in [1, 7, bytes.len(), usize::MAX] {
             let (mut peer, socket) = connection();
@@ -178,16 +178,16 @@ async fn exactly_the_header_is_taken_however_it_arrives() {
 }
 
 #[tokio::test]
-async fn an_end_before_and_in_a_header_are_told_apart() {
-    for (sent, told) in [(&b""[..], "it sent nothing"), (b"PROXY TCP4 ", "the header is cut off after 11 bytes")] {
+async fn an_end_before_and_within_a_header_are_different_errors() {
+    for (sent, expected) in [(&b""[..], "it sent nothing"), (b"PROXY TCP4 ", "the header is cut off after 11 bytes")] {
         let (mut peer, socket) = connection();
         peer.write_all(sent).unwrap();
         drop(peer);
-        assert_eq!(read(&socket).await.unwrap_err().to_string(), told);
+        assert_eq!(read(&socket).await.unwrap_err().to_string(), expected);
     }
 }
 
-/// One input, made from its number.
+/// One input, derived from its number.
 fn input(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
     let mut dice = Random::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut bytes = valid[dice.below(valid.len())].clone();
@@ -216,7 +216,7 @@ fn input(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
             format!("PROXY {words}\r\n").into_bytes()
         }
         2 => {
-            // Extensions that may or may not add up.
+            // Extensions whose lengths may or may not match.
             let mut after = IPV4.to_vec();
             for _ in 0..dice.below(8) {
                 let value = vec![dice.next_u64().to_le_bytes()[0]; dice.below(40)];
@@ -248,8 +248,8 @@ fn mutate(dice: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Fails where the decoder does not hold what it promises. Whether there was a header.
-fn hold_to_its_promise(bytes: &[u8], dice: &mut Random) -> bool {
+/// Fails if the decoder breaks its guarantees. Returns whether the input was a header.
+fn check_guarantees(bytes: &[u8], dice: &mut Random) -> bool {
     let sooner = &bytes[..dice.below(bytes.len() + 1)];
     match decode(bytes) {
         Ok(None) => {
@@ -280,7 +280,7 @@ fn no_input_panics_the_decoder() {
         let numbers = (worker..INPUTS).step_by(usize::try_from(workers).unwrap());
         let is_header = |number: &u64| {
             let bytes = input(*number, &valid);
-            panic::catch_unwind(|| hold_to_its_promise(&bytes, &mut Random::new(*number)))
+            panic::catch_unwind(|| check_guarantees(&bytes, &mut Random::new(*number)))
                 .unwrap_or_else(|_| panic!("input {number} of seed {SEED:#x}: {:?}", String::from_utf8_lossy(&bytes)))
         };
         numbers.filter(is_header).count()
@@ -290,6 +290,6 @@ fn no_input_panics_the_decoder() {
         let readers: Vec<_> = (0..workers).map(|worker| scope.spawn(move || read(worker))).collect();
         readers.into_iter().map(|reader| reader.join().unwrap()).sum()
     });
-    // Neither all nor nothing: otherwise one half of the promise would not have been tried.
+    // Neither all nor none: otherwise one half of the guarantee would be untested.
     assert!((10_000..900_000).contains(&headers), "{headers} of {INPUTS} were headers");
 }

@@ -8,7 +8,7 @@ use std::{
 
 pub(super) const START: &[u8] = b"PROXY ";
 
-/// With its end; the specification counts what two IPv6 addresses may need.
+/// With its line end. The specification derives it from the longest two IPv6 addresses.
 const LONGEST: usize = 107;
 
 /// As [`super::decode`], for bytes that begin as [`START`] does.
@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Header, usize)>, Malformed>
 }
 
 fn header(says: &[u8]) -> Option<Header> {
-    // Whatever follows the word is to be ignored, be it text or not.
+    // After UNKNOWN the rest of the line is ignored, text or not.
     if says == b"UNKNOWN" || says.starts_with(b"UNKNOWN ") {
         return Some(Header::ProxyItself);
     }
@@ -42,7 +42,7 @@ fn header(says: &[u8]) -> Option<Header> {
     })
 }
 
-/// In decimal digits and without leading zeros.
+/// Decimal digits without leading zeros.
 fn port(digits: &str) -> Option<u16> {
     let plain = digits == "0" || !digits.starts_with(['0', '+']);
     digits.parse().ok().filter(|_| plain)

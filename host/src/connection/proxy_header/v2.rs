@@ -20,7 +20,7 @@ const UNIX_STREAM: u8 = 0x31;
 /// The two paths of a unix connection, padded.
 const UNIX_ADDRESSES: usize = 2 * 108;
 
-/// The extension that holds the header's CRC32c. No other one means anything to this host.
+/// The extension with the header's CRC32c. This host ignores all others.
 const CHECKSUM: u8 = 0x03;
 
 /// As [`super::decode`], for bytes that begin as [`START`] does.
@@ -34,7 +34,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Header, usize)>, Malformed>
         return Err(Malformed::TooLong(length));
     }
     let Some(whole) = bytes.get(..length) else { return Ok(None) };
-    // Of a connection of the proxy's own the rest says nothing, whatever it is.
+    // For a connection of the proxy itself the rest is ignored.
     if command == LOCAL || family == UNSPECIFIED {
         return Ok(Some((Header::ProxyItself, length)));
     }
@@ -73,15 +73,15 @@ fn ports(bytes: &[u8]) -> Option<(u16, u16, &[u8])> {
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]), rest))
 }
 
-/// Walks through the extensions, and checks the checksum where one of them is that.
+/// Walks through the extensions, and verifies the checksum if one of them has it.
 fn judge(mut extensions: &[u8], whole: &[u8]) -> Result<(), Malformed> {
     let mut judged = false;
     while let [kind, high, low, after @ ..] = extensions {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         let (value, rest) = after.split_at_checked(length).ok_or(Malformed::Extension)?;
-        // One is enough: a header full of them would take long.
+        // Checks one only: a header full of checksums would take long.
         if *kind == CHECKSUM && !mem::replace(&mut judged, true) {
-            // It was made with zeros in its own place.
+            // The checksum was computed with zeros in its own place.
             let (before, behind) = (whole.len() - after.len(), rest.len());
             let bytes = whole.iter().take(before).copied();
             let bytes = bytes.chain(iter::repeat_n(0, length)).chain(whole.iter().skip(whole.len() - behind).copied());
@@ -94,7 +94,8 @@ fn judge(mut extensions: &[u8], whole: &[u8]) -> Result<(), Malformed> {
     if extensions.is_empty() { Ok(()) } else { Err(Malformed::Extension) }
 }
 
-/// CRC-32C, as RFC 4960 has it in its appendix B. A header is short and seldom has one: a bit at a time is fast enough.
+/// CRC-32C, as in appendix B of RFC 4960. A header is short and seldom has one: a bit at a time is
+/// fast enough.
 pub(super) fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     let bit = |crc: u32, _| (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg());

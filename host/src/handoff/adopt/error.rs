@@ -9,7 +9,7 @@ use std::{io, os::fd::RawFd};
 /// Why this process does not take over.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was to be inherited is not there.
+    /// The inherited descriptor is not there.
     #[error(
         "the channel to the predecessor, descriptor {descriptor}, is not open here: something between the two (sudo, an interpreter) \
          closes descriptors that it does not know. Start the successor without it, or use --handoff-socket and --take-over"
@@ -18,37 +18,37 @@ pub enum Error {
         /// Its number.
         descriptor: RawFd,
     },
-    /// Nobody hands over there, but not for want of a process.
+    /// Another cause than a missing process prevents connecting.
     #[error("--take-over {path}: {source}; name the --handoff-socket of the host that serves")]
     Unreachable {
         /// The socket.
         path: SocketPath,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The predecessor does not want.
+    /// The predecessor rejected it.
     #[error("the predecessor refuses: {0}")]
     Refused(String),
-    /// The predecessor has called it off.
+    /// The predecessor aborted the handoff.
     #[error("the predecessor aborted the handoff: {0}")]
     Aborted(String),
-    /// The predecessor is gone, and had not offered all.
+    /// The predecessor is gone, and had not offered everything.
     #[error("the predecessor ended before its offer was complete")]
     Orphaned,
     /// The predecessor lives and has closed the channel.
     #[error("the predecessor closed the channel without a reason")]
     Abandoned,
-    /// It speaks another version.
+    /// It speaks another protocol version.
     #[error("the predecessor speaks version {0} of the handoff, this program {VERSION}")]
     Version(u32),
-    /// Its offer does not add up.
+    /// The parts of its offer are not complete or in order.
     #[error("received part {part} of {parts} of the offer, expected part {expected}")]
     Parts {
-        /// What came.
+        /// The number of the part that came.
         part: usize,
-        /// Of how many.
+        /// The announced number of parts.
         parts: usize,
-        /// What was due.
+        /// The number that was due.
         expected: usize,
     },
     /// The channel failed.
@@ -60,7 +60,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether this process might have served, had its predecessor wanted.
+    /// Whether only the refusal of the predecessor kept this process from serving.
     pub fn is_refusal_of_the_predecessor(&self) -> bool {
         !matches!(self, Self::NotInherited { .. } | Self::Unreachable { .. } | Self::System(_))
     }

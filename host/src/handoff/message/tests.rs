@@ -1,11 +1,11 @@
-//! A million packets that nobody would send, and some that one might: none may panic the decoder, and what it reads must be the
-//! same when it is written and read again.
+//! A million packets, most of them invalid: none may panic the decoder, and each decoded message
+//! must survive encoding and decoding.
 
 use super::*;
 use crate::{record::counters::Failed, system::random::Random};
 use std::{panic, thread};
 
-/// Each input is made from this and its number alone, so that a failure can be made again.
+/// Each input derives from this seed and its number alone, so that a failure can be reproduced.
 const SEED: u64 = 0x0068_616e_646f_6666;
 
 const INPUTS: u64 = 1_000_000;
@@ -14,7 +14,7 @@ fn key(text: &str) -> Key {
     text.parse().unwrap()
 }
 
-/// Every message, and every variant of what is in one.
+/// Every message, with every variant of its fields.
 fn messages() -> Vec<Message> {
     let reason = || "tcp://127.0.0.1:80: \"Address in use\"\n\u{1f980}\0".to_owned();
     let listeners = || vec![key("tcp://[::1]:80"), key("tcp://127.0.0.1:0#7"), key("unix:///run/a\"b\\é.sock")];
@@ -81,7 +81,7 @@ fn messages() -> Vec<Message> {
 }
 
 #[test]
-fn every_message_is_read_as_it_is_written() {
+fn every_message_survives_encoding_and_decoding() {
     for message in messages() {
         let packet = message.encode();
         assert!(!packet.is_empty() && packet.len() <= LONGEST, "{message:?}");
@@ -92,13 +92,13 @@ fn every_message_is_read_as_it_is_written() {
 }
 
 #[test]
-fn what_is_no_message_is_told_in_one_short_line() {
+fn decoding_errors_are_one_short_line() {
     let noisy = format!("{{\"message\":\"{}\\n\"}}", "\\u001b".repeat(4000));
-    let told = Message::decode(noisy.as_bytes()).unwrap_err().to_string();
-    assert!(told.len() < LONGEST / 6 && !told.contains(char::is_control), "{} bytes", told.len());
+    let error = Message::decode(noisy.as_bytes()).unwrap_err().to_string();
+    assert!(error.len() < LONGEST / 6 && !error.contains(char::is_control), "{} bytes", error.len());
 }
 
-/// One packet, made from its number.
+/// One packet, derived from its number.
 fn packet(number: u64, valid: &[Vec<u8>]) -> Vec<u8> {
     let mut dice = Random::new(SEED ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut packet = valid[dice.below(valid.len())].clone();
@@ -131,7 +131,7 @@ fn noise(dice: &mut Random) -> Vec<u8> {
     noise
 }
 
-/// What the grammar is made of, in an order that it is not.
+/// Tokens of the grammar in random order.
 fn tokens(dice: &mut Random) -> Vec<u8> {
     const TOKENS: [&str; 32] = [
         "{",
@@ -170,7 +170,8 @@ fn tokens(dice: &mut Random) -> Vec<u8> {
     (0..dice.below(24)).flat_map(|_| dice.one_of(&TOKENS).bytes()).collect()
 }
 
-/// A message with something very deep in it, or deep inside something else. Now and then as long as a packet may be.
+/// A message with a deeply nested value, or at the bottom of one. Sometimes as long as a packet may
+/// be.
 fn nested(dice: &mut Random, packet: &[u8], number: u64) -> Vec<u8> {
     let depth = if number % 5000 == 2 { LONGEST / 8 } else { dice.one_of(&[1, 2, 126, 127, 128, 129, 300]) };
     let (open, close) = dice.one_of(&[("[", "]"), ("{\"a\":", "}"), ("{\"message\":", "}"), ("[", "")]);
@@ -193,7 +194,7 @@ fn nested(dice: &mut Random, packet: &[u8], number: u64) -> Vec<u8> {
     }
 }
 
-/// A message whose fields have values that are too large, or of another kind.
+/// A message with values that are too large or of another type.
 fn with_values_replaced(dice: &mut Random, packet: &[u8]) -> Vec<u8> {
     const VALUES: [&str; 16] = [
         "18446744073709551615",
@@ -213,7 +214,7 @@ fn with_values_replaced(dice: &mut Random, packet: &[u8]) -> Vec<u8> {
         "[[[]]]",
         "{\"role\":\"listener\",\"key\":7}",
     ];
-    // From a colon to the next comma or end: where that is within a string, it is a mutation of another kind.
+    // From a colon to the next comma or end. Within a string that is another kind of mutation.
     let colons: Vec<_> = (0..packet.len()).filter(|at| packet[*at] == b':').collect();
     let start = dice.one_of(&colons) + 1;
     let length = packet[start..].iter().position(|byte| b",}]".contains(byte)).unwrap_or_default();
@@ -222,7 +223,7 @@ fn with_values_replaced(dice: &mut Random, packet: &[u8]) -> Vec<u8> {
     replaced
 }
 
-/// The fields of two messages in one, or of one twice.
+/// The fields of two messages in one, or of one message twice.
 fn with_keys_repeated(dice: &mut Random, packet: &[u8], valid: &[Vec<u8>]) -> Vec<u8> {
     let other = if dice.below(2) == 0 { packet } else { &valid[dice.below(valid.len())] };
     let mut both = packet[..packet.len() - 1].to_vec();
@@ -251,8 +252,8 @@ fn mutate(dice: &mut Random, packet: &mut Vec<u8>) {
     }
 }
 
-/// Fails where the decoder does not hold what it promises. Whether the packet was a message.
-fn hold_to_its_promise(packet: &[u8]) -> bool {
+/// Fails if the decoder breaks its guarantees. Returns whether the packet was a message.
+fn check_guarantees(packet: &[u8]) -> bool {
     let Ok(message) = Message::decode(packet) else { return false };
     let again = Message::decode(&message.encode());
     assert_eq!(again.as_ref().ok(), Some(&message), "read, written and read again");
@@ -261,14 +262,14 @@ fn hold_to_its_promise(packet: &[u8]) -> bool {
 }
 
 #[test]
-fn no_packet_panics_the_decoder_and_what_is_read_can_be_written_again() {
+fn no_packet_panics_the_decoder_and_decoded_messages_encode_again() {
     let valid: Vec<_> = messages().iter().map(Message::encode).collect();
     let workers = thread::available_parallelism().map_or(1, |workers| u64::try_from(workers.get()).unwrap());
     let read = |worker: u64| {
         let numbers = (worker..INPUTS).step_by(usize::try_from(workers).unwrap());
         let is_message = |number: &u64| {
             let packet = packet(*number, &valid);
-            panic::catch_unwind(|| hold_to_its_promise(&packet)).unwrap_or_else(|_| {
+            panic::catch_unwind(|| check_guarantees(&packet)).unwrap_or_else(|_| {
                 panic!("input {number} of seed {SEED:#x}: {:?}", String::from_utf8_lossy(&packet));
             })
         };
@@ -285,6 +286,6 @@ fn no_packet_panics_the_decoder_and_what_is_read_can_be_written_again() {
             .collect();
         readers.into_iter().map(|reader| reader.join().unwrap()).sum()
     });
-    // Neither all nor nothing: otherwise one half of the promise would not have been tried.
+    // Neither all nor none: otherwise one half of the guarantee would be untested.
     assert!((10_000..900_000).contains(&messages), "{messages} of {INPUTS} were messages");
 }

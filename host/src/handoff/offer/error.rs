@@ -7,8 +7,9 @@ use crate::handoff::{
 };
 use std::time::Duration;
 
-/// How long a successor that has failed may take to end by itself, so that its own exit status can be told.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a successor that has failed may take to exit, so that its own exit status can be
+/// reported.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// Why a successor does not take over.
 #[derive(Debug, thiserror::Error)]
@@ -16,44 +17,44 @@ pub enum Error {
     /// It could not be started.
     #[error(transparent)]
     Start(#[from] start::Error),
-    /// It said so.
+    /// It reported a failure.
     #[error("{stage}: {reason}")]
     Failed {
-        /// What it was doing.
+        /// The stage in which it failed.
         stage: Stage,
-        /// What went wrong.
+        /// The error.
         reason: String,
     },
-    /// The operator has thought better of it.
+    /// The operator aborted the restart.
     #[error("aborted by a rollback")]
     CalledOff,
-    /// It ended without a word.
+    /// It ended before the awaited message.
     #[error("it ended before its {awaited:?}")]
     Ended {
-        /// What it still had to say.
+        /// The awaited message.
         awaited: &'static str,
     },
-    /// It ended, or closed what it was left, before it had said anything.
+    /// It ended, or closed its channel, before its first message.
     #[error(
         "it ended before its \"hello\"; its last message says why. If its start command (sudo, env -i) drops the environment or the descriptor, use --handoff-socket and --take-over"
     )]
     EndedUnheard,
-    /// It says nothing.
+    /// It timed out.
     #[error(
         "no hello within {}; raise --ready-timeout if it was still compiling plugins", humantime::format_duration(*.0)
     )]
     Unready(Duration),
-    /// It claims what was not offered, or not all of what was.
+    /// It claims listeners that were not offered, or leaves some out.
     #[error(
         "it claims listeners that it was not offered, which is a bug in one of the two processes: stop and start the host instead, and report it"
     )]
     Claims,
-    /// It speaks another protocol.
+    /// It speaks another protocol version.
     #[error(
         "it speaks versions {theirs:?} of the handoff, this program {VERSION}: upgrade by way of a release that speaks both, or stop and start"
     )]
     Version {
-        /// Those of the successor.
+        /// The versions of the successor.
         theirs: Vec<u32>,
     },
     /// The channel failed.
@@ -62,11 +63,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// How long a successor that fails so may take to end by itself, so that its own exit status can be told.
+    /// How long a successor that failed in this way may take to exit, so that its own exit status
+    /// can be reported.
     pub fn grace(&self) -> Duration {
         match self {
             Self::CalledOff | Self::Unready(_) | Self::Channel(channel::Error::Late { .. }) => Duration::ZERO,
-            _ => LAST_WORDS,
+            _ => EXIT_GRACE,
         }
     }
 }

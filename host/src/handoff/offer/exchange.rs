@@ -1,4 +1,4 @@
-//! The messages that come from a successor, and why none comes.
+//! The messages from a successor, and why one does not arrive.
 
 use super::{Error, MOST_VERSIONS_TOLD, Progress, Successor};
 use crate::{
@@ -13,7 +13,7 @@ use tokio::time;
 use tracing::debug;
 
 impl Successor {
-    /// Answers its `hello`.
+    /// Answers its `hello` with the offer.
     pub(super) fn greeted(&mut self, hello: &Received) -> Result<(), Error> {
         let Message::Hello { versions, release } = &hello.message else { return Err(self.unexpected(&hello.message)) };
         if !versions.contains(&VERSION) {
@@ -22,21 +22,21 @@ impl Successor {
         debug!(?hello.sender, release = log::escaped(release), "successor ready for the offer");
         self.greeter = hello.sender.pid;
         self.peer = hello.sender.pid.and_then(|pid| Process::hold(pid).ok()).filter(Process::can_be_signalled);
-        if let Progress::Starting(estate) = &self.progress {
-            let offered = estate.things.iter().filter_map(|(entry, _)| match entry {
+        if let Progress::Starting(inventory) = &self.progress {
+            let offered = inventory.things.iter().filter_map(|(entry, _)| match entry {
                 Entry::Listener { key, .. } => Some(key.clone()),
                 _ => None,
             });
-            // Both of one moment: what is counted from here on comes with `commit`, and with reports after it.
-            let here = estate.counters.here();
-            let totals = here.plus(&estate.counters.reported());
+            // Both of the same moment: later counts come with `commit`, and with reports after it.
+            let here = inventory.counters.here();
+            let totals = here.plus(&inventory.counters.reported());
             self.reporter.sent(here);
-            self.progress = Progress::Offering { offered: offered.collect(), parts: estate.parts(&totals) };
+            self.progress = Progress::Offering { offered: offered.collect(), parts: inventory.parts(&totals) };
         }
         Ok(())
     }
 
-    /// The next message, or why none comes.
+    /// The next message, or why it does not arrive.
     pub(super) async fn next(&self) -> Result<Received, Error> {
         tokio::select! {
             biased;
@@ -45,7 +45,7 @@ impl Successor {
                 received => Ok(received?),
             },
             () = self.ended() => match self.channel.receive_queued() {
-                // What it said before comes first.
+                // Queued messages come first.
                 Ok(Some(received)) => Ok(received),
                 _ => Err(self.gone()),
             },
@@ -56,12 +56,13 @@ impl Successor {
         }
     }
 
-    /// Waits until nobody is left who could answer.
+    /// Waits until no process is left that could answer.
     pub(super) async fn ended(&self) {
         match (&self.progress, &self.child) {
             (Progress::Starting(_), Some(child)) => {
                 child.ended().await;
-                // A wrapper may go early, and well, while what it started gets ready.
+                // A wrapper may exit early with success while the process that it started gets
+                // ready.
                 if !child.has_failed() {
                     std::future::pending::<()>().await;
                 }

@@ -2,19 +2,19 @@
 
 use rustix::process::Pid;
 
-/// What matters of a notification.
+/// The fields of a notification that matter here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Notification {
     pub(super) ready: bool,
     pub(super) barrier: bool,
     pub(super) main: Option<Pid>,
     pub(super) exit_status: Option<u8>,
-    /// All but what is for the anchor alone.
+    /// The lines for the supervisor: all but those for the anchor alone.
     pub(super) to_relay: String,
 }
 
 impl Notification {
-    /// Reads its lines; those that mean nothing here are relayed.
+    /// Parses the lines; it relays those that mean nothing to the anchor.
     pub(super) fn parse(text: &str) -> Self {
         let mut parsed = Self::default();
         for line in text.lines() {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_for_the_anchor_is_not_relayed() {
+    fn fields_for_the_anchor_are_not_relayed() {
         let parsed = Notification::parse("READY=1\nMAINPID=77\nSTATUS=generation 2 serves\n");
         let expected = Notification {
             ready: true,

@@ -25,7 +25,7 @@ fn own() -> String {
 }
 
 #[test]
-fn it_names_this_process_until_it_is_dropped() {
+fn it_names_this_process_until_dropped() {
     let (directory, path) = place();
     let pidfile = PidFile::claim(&path).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), own());
@@ -36,7 +36,7 @@ fn it_names_this_process_until_it_is_dropped() {
 }
 
 #[test]
-fn a_held_one_is_refused_and_a_stale_one_replaced() {
+fn a_locked_pidfile_is_rejected_and_a_stale_one_replaced() {
     let (directory, path) = place();
     let held = PidFile::claim(&path).unwrap();
     let refusal = PidFile::claim(&path).unwrap_err();
@@ -45,7 +45,7 @@ fn a_held_one_is_refused_and_a_stale_one_replaced() {
     check(&path).unwrap();
     assert!(held.place.names(&held.file), "neither has touched it");
     drop(held);
-    // The number of a process that lives says nothing; nobody holds the lock.
+    // The file names a live process but is not locked: the id alone proves nothing.
     for stale in ["1\n", "4000000", ""] {
         fs::write(&path, stale).unwrap();
         drop(PidFile::claim(&path).unwrap());
@@ -54,7 +54,7 @@ fn a_held_one_is_refused_and_a_stale_one_replaced() {
 }
 
 #[test]
-fn check_leaves_everything_as_it_was() {
+fn check_changes_no_file() {
     let (directory, path) = place();
     check(&path).unwrap();
     assert!(files(&directory).is_empty());
@@ -67,7 +67,7 @@ fn check_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn what_is_no_pidfile_is_refused_and_untouched() {
+fn other_files_are_rejected_and_unchanged() {
     let (directory, path) = place();
     let at = |name: &str| directory.path().join(name);
     fs::write(&path, "1\n").unwrap();
@@ -102,15 +102,15 @@ fn what_is_no_pidfile_is_refused_and_untouched() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_the_systems_refusal() {
-    // Nobody may create a file there, not even root.
+fn an_unwritable_directory_is_a_system_refusal() {
+    // No user may create a file there, not even root.
     let path = Path::new("/proc/host.pid");
     let refusal = check(path).unwrap_err();
     assert!(refusal.is_refusal_of_the_system(), "{refusal}");
 }
 
 #[test]
-fn a_reader_never_finds_it_missing_or_torn() {
+fn a_reader_always_finds_a_complete_pidfile() {
     let (directory, path) = place();
     let first = PidFile::claim(&path).unwrap();
     let over = AtomicBool::new(false);
@@ -132,7 +132,7 @@ fn a_reader_never_finds_it_missing_or_torn() {
 }
 
 #[test]
-fn what_others_wrote_is_not_removed() {
+fn pidfiles_of_other_processes_are_not_removed() {
     let (directory, path) = place();
     let predecessor = PidFile::claim(&path).unwrap();
     let successor = PidFile::take_over(&path).unwrap();
@@ -148,7 +148,7 @@ fn what_others_wrote_is_not_removed() {
 }
 
 #[test]
-fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() {
+fn leftovers_of_a_killed_process_with_the_same_id_are_replaced() {
     let (directory, path) = place();
     fs::write(directory.path().join(format!(".host.pid.{}", process::id())), "torn").unwrap();
     check(&path).unwrap();

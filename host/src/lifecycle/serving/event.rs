@@ -1,8 +1,8 @@
-//! What goes on in a process that serves, besides orders and handoffs.
+//! The events of a serving process, besides commands and handoffs.
 
 use super::{Serving, generations::next_event, reload::loaded};
 use crate::{
-    handoff::door::{Door, Visitor},
+    handoff::handoff_socket::{HandoffSocket, Visitor},
     lifecycle::{
         pidfile::PidFile,
         watch::{Saved, Watch},
@@ -12,25 +12,25 @@ use std::{future::pending, time::Duration};
 use tokio::time;
 use tracing::info;
 
-/// How often it is tried to accept where descriptors had run out.
+/// How often accepting is retried after descriptors ran out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often it is tried to write a pidfile that could not be written.
+/// How often writing the pidfile is retried.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
-/// What else a process is at, which keeps it from other things.
+/// A handoff under way, which excludes other work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::lifecycle) enum Busy {
-    /// Nothing.
+    /// None.
     Not,
     /// It has taken over, and its predecessor could still serve again.
     TakingOver,
-    /// It hands over, or has. What is asked of the service meanwhile is put off, or done by the successor.
+    /// It hands over, or has. Commands are deferred meanwhile, or the successor runs them.
     HandingOver(&'static str),
 }
 
 impl Busy {
-    /// Why visitors are refused.
+    /// Why other successors are rejected.
     fn refusal(self) -> Option<&'static str> {
         match self {
             Self::Not => None,
@@ -40,29 +40,29 @@ impl Busy {
     }
 }
 
-/// What goes on besides signals and handoffs.
+/// An event besides signals and handoffs.
 pub(in crate::lifecycle) enum Event {
-    /// A successor that nobody here started asks for the service.
+    /// A successor that this process did not start asks for the service.
     Visitor(Box<Visitor>),
-    /// The file of a plugin has changed.
+    /// A plugin file has changed.
     Saved(Saved),
-    /// A reload is over: it took effect, or why it did not.
+    /// A reload has ended, with why it failed if it did.
     Reloaded(Result<(), String>),
-    /// Something that an operator is shown has changed.
+    /// A value of the status has changed.
     Changed,
-    /// Something that cannot happen: a listener is no longer served.
+    /// A bug: a listener is no longer served.
     Bug(String),
 }
 
 impl Serving {
-    /// Waits for what goes on besides orders and handoffs, and does what needs no decision. While it is busy, visitors are
-    /// refused. May be dropped and called again.
+    /// Waits for the next event, and handles those that need no decision. While it is busy, it
+    /// rejects other successors. May be dropped and called again.
     pub(in crate::lifecycle) async fn event(&mut self, busy: Busy) -> Event {
         loop {
             tokio::select! {
                 Some(ended) = self.acceptors.join_next() => match ended {
                     Err(ended) if ended.is_cancelled() => {}
-                    // An accept loop ends only when it is told to.
+                    // An accept loop ends only if it is aborted.
                     ended => return Event::Bug(format!("a listener is no longer served ({ended:?})")),
                 },
                 () = time::sleep(ACCEPT_AGAIN), if self.incomplete => {
@@ -74,14 +74,16 @@ impl Serving {
                 loaded = loaded(&mut self.reload) => if let Some(outcome) = self.reloaded(loaded) {
                     return Event::Reloaded(outcome);
                 },
-                // While a restart is under way their reports wait: one process reads them, this one or its successor.
+                // During a restart the reports wait in the channel: one process reads them, this
+                // one or its successor.
                 reported = next_event(&mut self.draining), if busy == Busy::Not => {
                     self.reported(reported);
                     return Event::Changed;
                 }
-                // A process that hands over leaves it to its successor, which watches too, and catches up should it serve again.
+                // A process that hands over leaves it to its successor, which watches too. It
+                // catches up if it serves again.
                 saved = saved(&mut self.watch), if !matches!(busy, Busy::HandingOver(_)) => return Event::Saved(saved),
-                visitor = visitor(&mut self.door) => match busy.refusal() {
+                visitor = visitor(&mut self.handoff_socket) => match busy.refusal() {
                     None => return Event::Visitor(Box::new(visitor)),
                     Some(reason) => visitor.refuse(reason).await,
                 },
@@ -105,9 +107,9 @@ async fn saved(watch: &mut Option<Watch>) -> Saved {
     }
 }
 
-async fn visitor(door: &mut Option<Door>) -> Visitor {
-    match door {
-        Some(door) => door.visitor().await,
+async fn visitor(handoff_socket: &mut Option<HandoffSocket>) -> Visitor {
+    match handoff_socket {
+        Some(handoff_socket) => handoff_socket.visitor().await,
         None => pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! The other generations of the service that still drain, and what they report.
+//! The other generations of the service that still drain, and their reports.
 
 use super::Serving;
 use crate::{
@@ -10,7 +10,7 @@ use std::{future::pending, sync::Arc};
 use tracing::{info, warn};
 
 impl Serving {
-    /// A process that drains from now on, or did when it was last heard of; `counted` was not added before.
+    /// Adds a draining process; `counted` was not added before.
     pub(in crate::lifecycle) fn remember(&mut self, mut process: DrainingProcess, counted: &Totals) {
         let peer = process.peer().map(Arc::clone).ok_or(process.pid());
         let DrainingProcess { generation, rolled_back, .. } = process;
@@ -20,7 +20,7 @@ impl Serving {
         self.draining.push(process);
     }
 
-    /// The processes that drain, as they are named to an operator.
+    /// The draining processes, as the log and status name them.
     pub(in crate::lifecycle) fn draining(&self) -> Vec<String> {
         let named = self.alive().map(|process| match process.rolled_back {
             true => format!("one that was rolled back (pid {})", process.pid()),
@@ -33,19 +33,19 @@ impl Serving {
         self.draining.iter().filter(|process| process.peer().is_none_or(|peer| !peer.has_ended()))
     }
 
-    /// Connections that are open in other processes, as far as they have reported.
+    /// Connections that are open in other processes, by their last reports.
     pub(in crate::lifecycle) fn open_elsewhere(&self) -> u64 {
         self.draining.iter().filter_map(DrainingProcess::connections).fold(0, u64::saturating_add)
     }
 
-    /// Has other generations reopen the log: the pidfile does not name them any more.
+    /// Makes other generations reopen the log: the pidfile no longer names them.
     pub(in crate::lifecycle) fn reopen_earlier_logs(&self) {
         self.draining.iter().filter_map(DrainingProcess::peer).for_each(|peer| peer.hang_up());
     }
 
     pub(super) fn reported(&mut self, (index, event): (usize, Event)) {
         let counters = self.connections.counters();
-        // Each has had one since it was remembered.
+        // Each has an id since it was added.
         let Some(id) = self.draining[index].id else { return };
         let connections = self.draining[index].connections();
         let last = match event {

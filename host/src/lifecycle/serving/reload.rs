@@ -1,4 +1,4 @@
-//! Reading anew what the listeners get while they serve: it takes effect wholly or not at all.
+//! Reloading what the listeners serve: it takes effect completely or not at all.
 
 use super::{Open, Serving};
 use crate::{
@@ -12,29 +12,29 @@ use std::{collections::HashMap, future::pending, sync::Arc};
 use tokio::task::JoinHandle;
 use tracing::{error, field, info, warn};
 
-/// What is being read to replace what is served.
+/// A reload under way.
 pub(super) struct Reload {
     loading: JoinHandle<Result<Fresh, String>>,
     config: Arc<Config>,
     ticket_keys: Arc<TicketKeys>,
-    /// The change of a plugin because of which it is done, where nobody has asked.
+    /// The change of a plugin that caused it, if no operator did.
     saved: Option<Saved>,
-    /// It was asked for once more meanwhile: what is being read may be out of date.
+    /// Another reload was requested meanwhile, so the loaded files may be out of date.
     again: bool,
 }
 
-/// What a reload has read.
+/// The result of a reload, before it takes effect.
 pub(super) struct Fresh {
     services: Services,
     watch: Option<Watch>,
     binds: HashMap<Key, Bind>,
-    /// The options that stay as they are until the next restart.
+    /// Options that change only with the next restart.
     differing: Vec<String>,
 }
 
 impl Serving {
-    /// Reads anew what the listeners of `config` get, since a plugin was `saved` or somebody has asked. Nothing changes before it is
-    /// certain that all of it can be served.
+    /// Starts to reload what the listeners of `config` serve, because a plugin was `saved` or an
+    /// operator asked. Nothing changes until all of it is known to be servable.
     pub(in crate::lifecycle) fn reload(
         &mut self,
         config: &Arc<Config>,
@@ -44,7 +44,7 @@ impl Serving {
         match &mut self.reload {
             Some(reload) => {
                 reload.again = true;
-                // Whoever has asked is told at once what came of it.
+                // An operator's request gets the outcome at once.
                 reload.saved = reload.saved.take().and(saved);
             }
             None => {
@@ -58,7 +58,7 @@ impl Serving {
         }
     }
 
-    /// What came of it, where that is certain.
+    /// The outcome of the reload, unless it has to run once more.
     pub(super) fn reloaded(&mut self, loaded: Result<Fresh, String>) -> Option<Result<(), String>> {
         let Reload { config, ticket_keys, saved, again, .. } = self.reload.take()?;
         if again {
@@ -84,7 +84,7 @@ impl Serving {
         }
     }
 
-    /// From here on, connections get what was read.
+    /// From here on connections get the new services.
     fn replace(&mut self, Fresh { services, binds, differing, .. }: &Fresh) {
         let mut incomplete = Vec::new();
         for Open { listener, wanted, acceptor, .. } in &mut self.open {
@@ -97,14 +97,15 @@ impl Serving {
                 continue;
             };
             wanted.service = Arc::clone(fresh);
-            // Those on which nobody accepts now are served by somebody else.
+            // Listeners without an accept loop are served by another process now.
             if let Some(acceptor) = acceptor {
                 match listener.incoming() {
                     Ok(incoming) => {
                         let accepting = accept::serve(incoming, self.connections.clone(), Arc::clone(&wanted.service));
                         std::mem::replace(acceptor, self.acceptors.spawn(accepting)).abort();
                     }
-                    // Nobody is let in by what no longer holds: whoever comes waits in the kernel's queue.
+                    // The old rules must not admit peers any more, so new connections wait in the
+                    // kernel's queue.
                     Err(error) => {
                         error!(%address, %error, "accept failed, retrying");
                         acceptor.abort();
@@ -137,7 +138,7 @@ impl Fresh {
     }
 }
 
-/// Waits for what is being read, if anything is.
+/// Waits for the load under way, if any.
 pub(super) async fn loaded(reload: &mut Option<Reload>) -> Result<Fresh, String> {
     match reload {
         Some(Reload { loading, .. }) => match loading.await {

@@ -1,4 +1,5 @@
-//! Where a change of a file can be noticed: the file itself, and every directory in which a name or a link leads to it.
+//! Where a change of a file can be noticed: in the file itself and in every directory whose names
+//! or links lead to it.
 
 use nix::{
     errno::Errno,
@@ -16,7 +17,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// What is asked for, of files and directories alike: the kernel keeps one answer for each of them.
+/// The events that are requested. The kernel keeps one mask for each inode, so files and
+/// directories share it.
 const ASKED: AddWatchFlags = AddWatchFlags::IN_MODIFY
     .union(AddWatchFlags::IN_CLOSE_WRITE)
     .union(AddWatchFlags::IN_ATTRIB)
@@ -25,10 +27,10 @@ const ASKED: AddWatchFlags = AddWatchFlags::IN_MODIFY
     .union(AddWatchFlags::IN_MOVED_FROM)
     .union(AddWatchFlags::IN_MOVED_TO);
 
-/// Links on one way, as in the kernel.
+/// Most symbolic links on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// File systems whose files others change without this kernel's knowledge.
+/// File systems whose files other machines change without this kernel noticing.
 const SHARED: [(u32, &str); 8] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),
@@ -40,7 +42,7 @@ const SHARED: [(u32, &str); 8] = [
     (0x5346_414f, "AFS"),
 ];
 
-/// Why changes of a file cannot be noticed.
+/// Why changes of a file cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Obstacle {
     #[error("{}: {}", .0.display(), said(*.1))]
@@ -56,15 +58,16 @@ fn said(refusal: Errno) -> String {
     }
 }
 
-/// All such places of some files.
+/// The watched places of a set of files.
 pub(super) struct Places {
     inotify: Inotify,
     watched: HashMap<WatchDescriptor, Names>,
-    /// Where somebody has begun to write, and has not closed the file.
+    /// Files that another process has opened for writing and has not closed.
     written: HashSet<(WatchDescriptor, Option<OsString>)>,
 }
 
-/// What matters of a place, and to which file: names in a directory, `None` for the file itself.
+/// The names that matter in a watched place, each with the index of its file; `None` is the file
+/// itself.
 type Names = HashMap<Option<OsString>, usize>;
 
 impl Places {
@@ -73,7 +76,7 @@ impl Places {
         Ok(Self { inotify, watched: HashMap::new(), written: HashSet::new() })
     }
 
-    /// Watches whatever leads to these files by now, and nothing else.
+    /// Watches everything that leads to these files now, and nothing else.
     pub(super) fn arm(&mut self, paths: &[PathBuf]) -> Result<(), Obstacle> {
         let mut watched = HashMap::new();
         let mut outcome = Ok(());
@@ -81,7 +84,7 @@ impl Places {
             outcome = outcome.and(self.follow(path, index, &mut watched));
         }
         for gone in self.watched.keys().filter(|place| !watched.contains_key(place)) {
-            // It is gone already where what it watched is.
+            // This fails if the watched inode was removed; the kernel has then dropped the watch.
             self.inotify.rm_watch(*gone).ok();
         }
         self.watched = watched;
@@ -89,7 +92,8 @@ impl Places {
         outcome
     }
 
-    /// Goes the way to a file as the kernel does. Each directory is watched before its entry is read, so that no change is missed.
+    /// Resolves a path as the kernel does. It watches each directory before it reads the entry, so
+    /// that it misses no change.
     fn follow(&self, path: &Path, index: usize, watched: &mut HashMap<WatchDescriptor, Names>) -> Result<(), Obstacle> {
         let mut directory = PathBuf::from("/");
         let mut rest = steps(path);
@@ -101,7 +105,7 @@ impl Places {
             }
             let place = match self.inotify.add_watch(&directory, ASKED) {
                 Ok(place) => place,
-                // What was there a moment ago is not, which whoever watches its own directory is told.
+                // The entry has just disappeared. The watch on its directory reports that.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
                 Err(refusal) => return Err(Obstacle::Refused(directory, refusal)),
             };
@@ -116,7 +120,8 @@ impl Places {
                     rest.extend(steps(&target));
                 }
                 _ if rest.is_empty() => {
-                    // By other names than this too. It need not exist, or be one that can be read.
+                    // The inode may also be reached by other names. It need not exist or be
+                    // readable.
                     if let Ok(file) = self.inotify.add_watch(&next, ASKED) {
                         watched.entry(file).or_default().insert(None, index);
                     }
@@ -129,14 +134,15 @@ impl Places {
         Ok(())
     }
 
-    /// Takes what has happened since it was asked last: the file that it concerned, where it did one.
+    /// Reads the events since the last call. Returns the index of the last file that they concern,
+    /// if any.
     pub(super) fn happened(&mut self) -> Option<usize> {
         let mut concerned = None;
-        // It fails when there is no more.
+        // Reading fails when the queue is empty.
         while let Ok(events) = self.inotify.read_events() {
             for event in events {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                    // Anything may have happened.
+                    // The queue overflowed: any file may have changed.
                     self.written.clear();
                     concerned = Some(concerned.unwrap_or_default());
                 }
@@ -148,7 +154,7 @@ impl Places {
                 if event.mask.contains(AddWatchFlags::IN_MODIFY) {
                     self.written.insert(file);
                 } else if !event.mask.contains(AddWatchFlags::IN_ATTRIB) {
-                    // Closed, or another file by now.
+                    // The file was closed or replaced.
                     self.written.remove(&file);
                 }
             }
@@ -156,20 +162,20 @@ impl Places {
         concerned
     }
 
-    /// Whether anybody is in the middle of writing one of the files.
+    /// Whether a process currently writes to one of the files.
     pub(super) fn are_written(&self) -> bool {
         !self.written.is_empty()
     }
 }
 
 impl AsFd for Places {
-    /// Readable when something has happened.
+    /// Readable when an event is queued.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
 }
 
-/// The names on a way, the first one last.
+/// The components of a path in reverse order, so that `pop` returns the first.
 fn steps(path: &Path) -> Vec<OsString> {
     let steps = path.components().rev().filter_map(|component| match component {
         Component::Normal(name) => Some(name),
@@ -179,14 +185,14 @@ fn steps(path: &Path) -> Vec<OsString> {
     steps.map(OsStr::to_owned).collect()
 }
 
-/// What others may change unnoticed.
+/// The kind of file system, if other machines can change its files unnoticed.
 fn shared(directory: &Path) -> Option<&'static str> {
-    // The type is a number of 32 bits wherever it is kept in more.
+    // The type is a 32-bit number, in a wider field on some platforms.
     let kind = statfs(directory).ok()?.f_type as u32;
     SHARED.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
 
-/// By what a file is known to have changed, where nobody tells.
+/// The metadata that shows a change of a file, for polling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(Option<[i64; 7]>);
 

@@ -1,11 +1,12 @@
-//! The fault in a line that is not valid TOML, found by its form alone: nothing of the line is repeated, since it may have a secret.
+//! Finds the mistake in a line that is not valid TOML, by its form alone. It repeats nothing of the
+//! line, which may contain a secret.
 
 use std::fmt;
 
-/// A slip that people make, as far as the line shows which.
+/// A common mistake, as far as the line shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slip {
-    /// The key was there before.
+pub(super) enum Mistake {
+    /// The key occurred before.
     Duplicate,
     /// `key = word`.
     Unquoted,
@@ -13,7 +14,7 @@ pub(super) enum Slip {
     UnquotedNumber,
     /// `key = "text`.
     OpenQuote,
-    /// `key = [` and something wrong within.
+    /// A list with a mistake in it.
     List,
     /// `[table`.
     OpenTable,
@@ -25,12 +26,12 @@ pub(super) enum Slip {
     NoSign,
     /// Lines of a certificate or key.
     Pem,
-    /// Something else.
+    /// Another mistake.
     Other,
 }
 
-impl Slip {
-    /// That of a line.
+impl Mistake {
+    /// The mistake in a line.
     pub(super) fn of(line: &str) -> Self {
         let line = line.trim();
         if line.starts_with("-----BEGIN") || line.starts_with("-----END") {
@@ -43,7 +44,7 @@ impl Slip {
             return if line.contains(": ") || line.ends_with(':') { Self::Colon } else { Self::NoSign };
         };
         let value = value.trim();
-        // Quotes that are escaped count twice, or not at all.
+        // Escaped quotes count twice, or not at all.
         let quotes = |quote: char| value.matches(quote).count() % 2 == 1;
         match value.chars().next() {
             None => Self::NoValue,
@@ -58,7 +59,7 @@ impl Slip {
     }
 }
 
-impl fmt::Display for Slip {
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Duplicate => "duplicate key: it is given a second time; give it once",
@@ -83,24 +84,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_recognised_by_their_form() {
-        for (line, slip) in [
-            ("idle-timeout = none", Slip::Unquoted),
-            ("plugin = ~/x.wasm", Slip::Unquoted),
-            ("bind = tcp://127.0.0.1:7000", Slip::Unquoted),
-            ("drain-timeout = 30s", Slip::UnquotedNumber),
-            ("plugin = \"x.wasm", Slip::OpenQuote),
-            ("guest-env = [TOKEN=secret]", Slip::List),
-            ("[[listener", Slip::OpenTable),
-            ("plugin: x.wasm", Slip::Colon),
-            ("plugin =", Slip::NoValue),
-            ("plugin = # none", Slip::NoValue),
-            ("plugin", Slip::NoSign),
-            ("-----BEGIN PRIVATE KEY-----", Slip::Pem),
-            ("a b = 1", Slip::UnquotedNumber),
-            ("x = }", Slip::Other),
+    fn mistakes_are_recognised_by_their_form() {
+        for (line, mistake) in [
+            ("idle-timeout = none", Mistake::Unquoted),
+            ("plugin = ~/x.wasm", Mistake::Unquoted),
+            ("bind = tcp://127.0.0.1:7000", Mistake::Unquoted),
+            ("drain-timeout = 30s", Mistake::UnquotedNumber),
+            ("plugin = \"x.wasm", Mistake::OpenQuote),
+            ("guest-env = [TOKEN=secret]", Mistake::List),
+            ("[[listener", Mistake::OpenTable),
+            ("plugin: x.wasm", Mistake::Colon),
+            ("plugin =", Mistake::NoValue),
+            ("plugin = # none", Mistake::NoValue),
+            ("plugin", Mistake::NoSign),
+            ("-----BEGIN PRIVATE KEY-----", Mistake::Pem),
+            ("a b = 1", Mistake::UnquotedNumber),
+            ("x = }", Mistake::Other),
         ] {
-            assert_eq!(Slip::of(line), slip, "{line}");
+            assert_eq!(Mistake::of(line), mistake, "{line}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is handed over, and the messages that offer it.
+//! The inventory of a handoff, and the messages that offer it.
 
 use crate::{
     handoff::message::{Entry, MOST_DESCRIPTORS, Message, VERSION},
@@ -9,13 +9,13 @@ use crate::{
 };
 use std::{collections::VecDeque, os::fd::AsFd, sync::Arc};
 
-/// What is handed over.
-pub struct Estate {
-    /// Who hands over.
+/// Everything that a predecessor hands over.
+pub struct Inventory {
+    /// The generation of the predecessor.
     pub generation: Generation,
-    /// What for, and the descriptor.
+    /// Each entry with its descriptor.
     pub things: Vec<(Entry, Arc<dyn AsFd + Send + Sync>)>,
-    /// What was counted, and goes on being counted until the successor serves.
+    /// The counts of the service, which continue until the successor serves.
     pub counters: &'static Counters,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Part {
     pub(super) descriptors: Vec<Arc<dyn AsFd + Send + Sync>>,
 }
 
-impl Estate {
+impl Inventory {
     /// The offer, in as many messages as its descriptors need.
     pub(super) fn parts(&self, totals: &Totals) -> VecDeque<Part> {
         let chunks: Vec<_> = self.things.chunks(MOST_DESCRIPTORS).collect();

@@ -1,14 +1,17 @@
 //! How a connection of HTTP/2 ends without the loss of a request.
 //!
-//! RFC 9113 (section 6.8) has two GOAWAY frames, a round trip apart: one that rules out no request, so that the client stops, and one
-//! with the last request that came. The library does that. But there are clients that take the first one for the end, and fail the
-//! request that they send when they find it: those that read only while they wait for a response. So the host asks with a PING first.
+//! RFC 9113 (section 6.8) has two GOAWAY frames, a round trip apart: one that rules out no request,
+//! so that the client stops, and one that names the last request. The library does that. Some
+//! clients take the first one for the end, and fail the request that they send when they read it:
+//! those that read only while they wait for a response. So the host sends a PING first.
 //!
 //! * A client that answers before it sends a request reads all the time, and gets the two frames.
-//! * One that sends a request before it answers gets its response, and then another PING.
-//! * One that is silent reads nothing. It gets both frames at once, and then the end: whatever it finds these by, it sends again.
+//! * A client that sends a request before it answers gets its response, and then another PING.
+//! * A silent client reads nothing. It gets both frames at once, and then the end: a request that
+//!   meets these it sends again.
 //!
-//! The library has no such PING, and so its bytes are followed here, in both directions, as far as the ends of frames.
+//! The library has no such PING, so this module follows the bytes in both directions, up to the
+//! ends of frames.
 
 use super::traffic::Traffic;
 use crate::wire::Wire;
@@ -20,10 +23,12 @@ use std::{
 };
 use tokio::{sync::Notify, time};
 
-/// How long a client may take to answer, and then to have no request open. Those that read all the time answer within a round trip.
+/// How long a client may take to answer, and then to have no request open. A client that reads all
+/// the time answers within a round trip.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// After a response, so that a client that reads only that does not find the PING at its end.
+/// The pause after a response, so that a client that reads only its response does not find the PING
+/// behind it.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The length of the preface that each client begins with, which is not a frame.
@@ -38,18 +43,18 @@ const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Not the library's own, which has answers of its own.
+/// Not the library's own payload, whose answers the library handles.
 const PAYLOAD: [u8; 8] = *b"farewell";
 
-/// What the first GOAWAY names as the last stream: no request is ruled out.
+/// The last stream in the first GOAWAY: it rules out no request.
 const ANY_STREAM: u32 = u32::MAX >> 1;
 
-/// How a client learns that its connection ends.
+/// How the host tells a client that its connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By the library, with a round trip in between.
+    /// By the library, with a round trip between the frames.
     RoundTrip,
-    /// At once: it has no request open.
+    /// At once: the client has no request open.
     AtOnce,
 }
 
@@ -64,22 +69,23 @@ pub(super) struct Frames {
 struct State {
     incoming: Cursor,
     outgoing: Cursor,
-    /// Whether the head of a response has gone in part: its frames must follow each other (RFC 9113, section 6.10).
+    /// Whether a response head has been sent in part: its frames must follow each other (RFC 9113,
+    /// section 6.10).
     in_outgoing_head: bool,
-    /// The last one whose head has come in full.
+    /// The last stream whose head has arrived completely.
     last_stream: u32,
-    /// Frames of this host's own, to be sent between two of the library's.
+    /// Frames of this host, to be sent between two of the library's.
     own: BytesMut,
-    /// Whether the library has something that the wire does not take.
+    /// Whether the library has bytes that the wire does not accept.
     is_blocked: bool,
 }
 
-/// Where in a frame the next byte is.
+/// The position of the next byte within a frame.
 #[derive(Debug, Default)]
 struct Cursor {
     /// Before the first frame.
     skipped: usize,
-    /// The frame's head, and then as much of its payload as a PING has.
+    /// The frame's head, and as much of its payload as a PING has.
     start: Vec<u8>,
     /// Bytes of its payload that are still to come.
     left: usize,
@@ -90,12 +96,13 @@ impl Cursor {
         self.start.is_empty()
     }
 
-    /// How many bytes are certain to be of this frame.
+    /// How many bytes are certain to belong to this frame.
     fn certain(&self) -> usize {
         if self.start.len() < FRAME_HEAD { FRAME_HEAD - self.start.len() } else { self.left }
     }
 
-    /// Goes on by these bytes, and tells of each frame at its end: its kind, its flags, its stream, and what a PING has.
+    /// Advances over these bytes, and reports each frame at its end: kind, flags, stream, and the
+    /// payload of a PING.
     fn advance(&mut self, mut bytes: &[u8], mut tell: impl FnMut(u8, u8, u32, &[u8])) {
         while !bytes.is_empty() {
             let most = if self.skipped > 0 { self.skipped } else { self.certain() };
@@ -138,7 +145,7 @@ impl Frames {
         Arc::new(Self { state: Mutex::new(state), answered: Notify::new() })
     }
 
-    /// The client has sent these.
+    /// The client has sent these bytes.
     pub(super) fn received(&self, bytes: &[u8]) {
         let State { incoming, last_stream, .. } = &mut *self.state();
         incoming.advance(bytes, |kind, flags, stream, payload| match kind {
@@ -148,14 +155,14 @@ impl Frames {
         });
     }
 
-    /// Writes what the library wants to write, and this host's own frames between its.
+    /// Writes the library's bytes, with this host's own frames between its frames.
     pub(super) fn try_write(&self, wire: &Wire, bytes: &[u8]) -> io::Result<Option<usize>> {
         let mut state = self.state();
         state.is_blocked = true;
         if !state.try_flush(wire)? {
             return Ok(None);
         }
-        // Where there are own frames left, this one ends first.
+        // If own frames are queued, this frame ends first.
         let most = if state.own.is_empty() { bytes.len() } else { bytes.len().min(state.outgoing.certain()) };
         let bytes = bytes.get(..most).unwrap_or(bytes);
         let written = wire.try_write(bytes)?;
@@ -166,20 +173,21 @@ impl Frames {
         Ok(written)
     }
 
-    /// Sends a frame of this host's own: now, where the library is between two of its and the wire takes it, or else with its next.
+    /// Sends a frame of this host: now, if the library is between two frames and the wire accepts
+    /// it, otherwise with its next write.
     fn send(&self, wire: &Wire, kind: u8, payload: &[u8]) {
         let mut state = self.state();
         // The payloads are a few bytes long.
         let length = u8::try_from(payload.len()).unwrap_or(u8::MAX);
         state.own.extend_from_slice(&[0, 0, length, kind, 0, 0, 0, 0, 0]);
         state.own.extend_from_slice(payload);
-        // Where the wire is broken the library learns it.
+        // If the wire is broken, the library notices.
         state.try_flush(wire).ok();
     }
 
-    /// Finds out which way suits the client. The library's future has to be polled meanwhile.
+    /// Finds out which way suits the client. The library's future must be polled meanwhile.
     pub(super) async fn way(&self, wire: &Wire, traffic: &Traffic) -> Way {
-        // One that reads a response answers a PING whether or not it reads at other times.
+        // A client that reads a response answers a PING whether or not it reads at other times.
         let asked = async {
             loop {
                 traffic.quiet_for(PAUSE).await;
@@ -199,8 +207,8 @@ impl Frames {
         tokio::select! {
             biased;
             () = traffic.quiet() => {
-                // The end of the last response is queued, perhaps just now by another thread. The library sends it in its next turn,
-                // which comes before this goes on.
+                // The end of the last response is queued, perhaps just now by another thread. The
+                // library sends it in its next poll, before this task goes on.
                 tokio::task::yield_now().await;
                 let is_free = traffic.is_quiet() && !self.state().is_blocked;
                 if is_free { Way::AtOnce } else { Way::RoundTrip }
@@ -209,8 +217,8 @@ impl Frames {
         }
     }
 
-    /// Tells the client to go, and which request was the last one.
-    pub(super) fn say_goodbye(&self, wire: &Wire) {
+    /// Tells the client that the connection ends, and which request was the last.
+    pub(super) fn send_goaway(&self, wire: &Wire) {
         for last in [ANY_STREAM, self.last_stream()] {
             let no_error = 0_u32;
             self.send(wire, GOAWAY, &[last.to_be_bytes(), no_error.to_be_bytes()].concat());
@@ -222,13 +230,13 @@ impl Frames {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock can leave it half changed.
+        // No code that holds the lock can leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// The library has sent these.
+    /// The library has sent these bytes.
     fn sent(&mut self, bytes: &[u8]) {
         let in_head = &mut self.in_outgoing_head;
         self.outgoing.advance(bytes, |kind, flags, _, _| {
@@ -236,7 +244,7 @@ impl State {
         });
     }
 
-    /// Whether a frame of this host's own may go now.
+    /// Whether a frame of this host may go now.
     fn has_gap(&self) -> bool {
         self.outgoing.is_between() && !self.in_outgoing_head
     }
@@ -260,7 +268,7 @@ mod tests {
     const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
 
     #[test]
-    fn frames_are_followed_however_they_come() {
+    fn frames_are_followed_in_pieces_of_any_size() {
         let preface = [0; PREFACE_LENGTH];
         let ping = [&b"\0\0\x08\x06\x01\0\0\0\0"[..], &PAYLOAD].concat();
         let request = |flags, stream| [0, 0, 3, HEADERS, flags, 0, 0, 0, stream, 0x82, 0x84, 0x86];
@@ -282,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_frame_of_our_own_goes_into_a_response_head() {
+    fn no_own_frame_interrupts_a_response_head() {
         let frames = Frames::new();
         let mut state = frames.state();
         let head = |kind, flags| [0, 0, 1, kind, flags, 0, 0, 0, 1, 0x88];

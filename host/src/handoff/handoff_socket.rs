@@ -1,6 +1,7 @@
-//! `--handoff-socket`: where a successor that nobody here started asks for the service.
+//! `--handoff-socket`: where a successor that this process did not start asks for the service.
 //!
-//! Whoever connects has got nothing yet: other users are turned away unheard, and only a valid `hello` in time is told of.
+//! A connection has no rights yet. Those of other users are closed unread, and only a valid `hello`
+//! in time is reported.
 
 use super::{
     channel::{self, Channel, MESSAGE_TIMEOUT, Received, Side, in_time},
@@ -32,62 +33,63 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// How many may be listened to at once. A further one takes the place of the oldest: a successor speaks at once, so that those who
-/// say nothing cannot keep it waiting.
+/// Most connections that are read at once. A further one replaces the oldest: a successor sends at
+/// once, so silent connections cannot keep it waiting.
 const MOST_VISITORS: usize = 16;
 
 /// As many again may wait in the kernel's queue.
 const BACKLOG: i32 = 16;
 
-/// After an error of accept, such as a lack of descriptors.
+/// After a failed accept, for example without free descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A socket at which successors ask.
-pub struct Door {
+/// The listening socket for successors.
+pub struct HandoffSocket {
     socket: Arc<AsyncFd<OwnedFd>>,
     path: SocketPath,
     file: Option<SocketFile>,
-    /// Whether the path is this process's to remove: between two generations it is always one's only.
+    /// Whether this process has to remove the path: of two generations exactly one does.
     owns_path: bool,
-    /// The oldest first.
+    /// Oldest first.
     visitors: VecDeque<BoxFuture<'static, Result<Visitor, channel::Error>>>,
 }
 
-/// Somebody who has said `hello`.
+/// A successor that has sent `hello`.
 pub struct Visitor {
-    /// Where the answer goes.
+    /// The channel for the answer.
     pub channel: Channel,
-    /// What was said.
+    /// Its `hello`.
     pub hello: Received,
 }
 
-impl Door {
-    /// Takes a path where there is none.
+impl HandoffSocket {
+    /// Claims a path that no socket has.
     ///
     /// # Errors
     ///
-    /// Where the path is somebody else's, or the system refuses.
+    /// If another program has the path, or the system refuses.
     pub fn claim(path: &SocketPath) -> Result<Claim, Obstacle> {
         Claim::new(Type::SEQPACKET, path, Some(Mode::OWNER))
     }
 
-    /// Opens it there.
+    /// Listens there.
     ///
     /// # Errors
     ///
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn open(claim: Claim, path: &SocketPath) -> Result<Self, Obstacle> {
         let (socket, file) = claim.listen(BACKLOG)?;
-        // What a visitor says before it is accepted must tell who said it, too.
+        // A message that arrives before the accept must carry its sender, too.
         sockopt::set_socket_passcred(&socket, true)?;
         Ok(Self::on(socket, path, Some(file), true)?)
     }
 
-    /// Takes over the one of a predecessor. Its path stays the predecessor's until [`Self::settled`].
+    /// Adopts the socket of a predecessor. Its path stays the predecessor's until
+    /// [`Self::settled`].
     ///
     /// # Errors
     ///
-    /// Where it is no such socket.
+    /// If it is not such a socket.
     pub fn adopt(socket: OwnedFd, path: &SocketPath, file: Option<FileId>) -> Result<Self, Obstacle> {
         let listens = sockopt::socket_acceptconn(&socket)? && sockopt::socket_type(&socket)? == SocketType::SEQPACKET;
         let there = SockRef::from(&socket).local_addr()?.as_pathname() == Some(path.as_ref());
@@ -102,40 +104,41 @@ impl Door {
         Ok(Self { socket, path: path.clone(), file, owns_path, visitors: VecDeque::new() })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &SocketPath {
         &self.path
     }
 
-    /// Which file its path has to lead to, for a successor.
+    /// The file that the path has to lead to, for a successor.
     pub fn file(&self) -> Option<FileId> {
         self.file.as_ref().map(SocketFile::id)
     }
 
-    /// The socket, to be handed on.
+    /// The socket, to hand it over.
     pub fn socket(&self) -> Arc<dyn AsFd + Send + Sync> {
         Arc::clone(&self.socket) as _
     }
 
-    /// The predecessor has let go of it: the path is owned from here on.
+    /// The predecessor has let go of it: this process owns the path from here on.
     pub fn settled(&mut self) {
         self.owns_path = true;
     }
 
-    /// Removes it from the file system, where it is this process's to remove and still this one.
+    /// Removes it from the file system, if this process owns the path and the path still leads to
+    /// this socket.
     pub fn remove(&self) {
         if let Some(Err(error)) = self.file.as_ref().filter(|_| self.owns_path).map(SocketFile::remove) {
             warn!(path = %self.path, %error, "handoff socket removal failed");
         }
     }
 
-    /// The next that says `hello`. May be dropped and called again.
+    /// The next successor that sends `hello`. May be dropped and called again.
     pub async fn visitor(&mut self) -> Visitor {
         loop {
             tokio::select! {
-                // Whoever has spoken is heard before anybody else may push it out.
+                // A complete `hello` is returned before a new connection may replace its sender.
                 biased;
-                heard = heard(&mut self.visitors) => match heard {
+                first_hello = first_hello(&mut self.visitors) => match first_hello {
                     Ok(visitor) => return visitor,
                     Err(error) => debug!(%error, "handoff socket: connection failed"),
                 },
@@ -160,15 +163,15 @@ impl Door {
     }
 }
 
-/// What the first that speaks has said, or why it does not.
-async fn heard(
+/// The result of the first connection that sends something or fails.
+async fn first_hello(
     visitors: &mut VecDeque<BoxFuture<'static, Result<Visitor, channel::Error>>>,
 ) -> Result<Visitor, channel::Error> {
     poll_fn(|context| {
         for index in 0..visitors.len() {
-            if let Poll::Ready(heard) = visitors[index].as_mut().poll(context) {
+            if let Poll::Ready(first_hello) = visitors[index].as_mut().poll(context) {
                 drop(visitors.remove(index));
-                return Poll::Ready(heard);
+                return Poll::Ready(first_hello);
             }
         }
         Poll::Pending
@@ -176,7 +179,7 @@ async fn heard(
     .await
 }
 
-/// A channel to whoever may hand over at all: the same user, and root.
+/// A channel, if the peer may take over: only the same user and root may.
 fn admit(socket: OwnedFd) -> io::Result<Option<Channel>> {
     let peer = getsockopt(&socket, PeerCredentials)?;
     if peer.uid() != geteuid().as_raw() && peer.uid() != 0 {
@@ -195,7 +198,7 @@ async fn listen(channel: Channel) -> Result<Visitor, channel::Error> {
 }
 
 impl Visitor {
-    /// Sends it away.
+    /// Rejects it.
     pub async fn refuse(self, reason: &str) {
         let refused = Message::Refused { reason: reason.to_owned() };
         match self.channel.send(&refused, &[]).await {
