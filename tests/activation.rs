@@ -173,9 +173,9 @@ fn what_is_passed_and_not_asked_for_is_named() {
 #[test]
 fn what_is_asked_for_and_not_passed_is_explained() {
     let asked = || serving("hello", &["systemd:web"]);
-    refused(&asked(), &["--bind systemd:web: nothing was passed to this process (LISTEN_FDS)", "socket unit"]);
-    refused(&serving("hello", &["systemd:"]), &["--bind systemd:: nothing was passed"]);
-    refused(&asked().passed(tcp(), "admin"), &["--bind systemd:web: what was passed is systemd:admin#0"]);
+    refused(&asked(), &["--bind systemd:web: no socket was passed to this process (LISTEN_FDS)", "socket unit"]);
+    refused(&serving("hello", &["systemd:"]), &["--bind systemd:: no socket was passed"]);
+    refused(&asked().passed(tcp(), "admin"), &["--bind systemd:web: the passed sockets are systemd:admin#0"]);
     let others = asked().environment("LISTEN_PID", "1").environment("LISTEN_FDS", "1");
     refused(&others, &["--bind systemd:web: what was passed is for process 1 (LISTEN_PID)"]);
     refused(&serving("hello", &["systemd:web", "systemd:web"]), &["--bind \"systemd:web\"", "is given twice"]);
