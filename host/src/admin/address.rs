@@ -61,10 +61,10 @@ mod tests {
             assert_eq!(right.parse::<Address>().unwrap().to_string(), right);
         }
         for (wrong, why) in [
-            ("tcp://0.0.0.0:9000", "is no loopback address"),
-            ("tcp://[::]:9000", "is no loopback address"),
-            ("tcp://192.0.2.1:9000", "is no loopback address"),
-            ("tcp://127.0.0.1:0", "leaves the port to the system"),
+            ("tcp://0.0.0.0:9000", "is not a loopback address"),
+            ("tcp://[::]:9000", "is not a loopback address"),
+            ("tcp://192.0.2.1:9000", "is not a loopback address"),
+            ("tcp://127.0.0.1:0", "has port 0"),
             ("tcp://127.0.0.1", "needs a port"),
             ("unix://admin.sock", "needs an absolute path"),
             ("unix:///run/admin.sock?mode=0666", "has a mode"),

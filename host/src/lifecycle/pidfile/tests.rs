@@ -89,7 +89,7 @@ fn other_files_are_rejected_and_unchanged() {
         (at("blank"), "other than a process id"),
         (at("absent/host.pid"), "does not exist"),
         (at("text/host.pid"), "does not exist"),
-        (PathBuf::from("/"), "names no file"),
+        (PathBuf::from("/"), "is not the name of a file"),
     ] {
         for refusal in [check(&bad).unwrap_err(), PidFile::claim(&bad).unwrap_err()] {
             let text = refusal.to_string();
