@@ -78,7 +78,7 @@ fn what_cannot_be_written_is_refused_before_anything_is_bound() {
         (dir.path().to_str().unwrap(), 2, "is a directory"),
         (text.to_str().unwrap(), 2, "holds something other than a process id"),
         (absent.to_str().unwrap(), 2, "its directory does not exist"),
-        ("/", 2, "names no file"),
+        ("/", 2, "is not the name of a file"),
         ("/proc/host.pid", 3, "--pidfile /proc/host.pid"),
     ] {
         // A plugin that is not one either: the pidfile is looked at first, and no listener would come before the plugin.
