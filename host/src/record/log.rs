@@ -131,7 +131,9 @@ pub fn start(options: &Options) -> Result<Flush, Error> {
     let queue = Queue::start(sink);
     drop(WRITER.set(queue.clone()));
     let own = own(options.level);
-    let text = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_ansi(false).with_writer(queue.clone());
+    let Verbosity(level) = options.level;
+    // The level twice: as a maximum it keeps the macros from asking the filter at all.
+    let text = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(queue.clone());
     // A subscriber can be in place only in a test that starts twice.
     match options.format {
         Shape::Text => {
