@@ -69,7 +69,7 @@ pub enum Malformed {
     /// An unknown family, or datagrams, which a stream cannot carry.
     #[error("a header of version 2 has address family {0:#04x}, which is not one of TCP and unix streams")]
     Family(u8),
-    /// It is longer than [`LONGEST`].
+    /// It is longer than `LONGEST`.
     #[error("a header of version 2 is {0} bytes long; at most {LONGEST} are taken")]
     TooLong(usize),
     /// Its length is too short for its addresses.

@@ -34,7 +34,7 @@ use std::{
     process::{Child, Command, ExitCode},
 };
 
-/// The name (argv[0]) under which this program runs as the starter.
+/// The name (`argv[0]`) under which this program runs as the starter.
 pub const NAME: &str = "uninterruptible-host: starts a successor";
 
 /// The predecessor sends this to have the successor and its process group killed.
