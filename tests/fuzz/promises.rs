@@ -225,7 +225,7 @@ pub fn admin_request(bytes: &[u8]) {
     assert!(commands <= usize::from(reached), "{commands} commands of one request");
     assert!(commands == 0 || find(bytes, b"POST").is_some(), "a command without a POST");
     let lower = bytes.to_ascii_lowercase();
-    let ends = [b"\r\n\r\n".as_slice(), b"\n\n"].map(|end| find(&lower, end).unwrap_or(lower.len()));
+    let ends = [b"\n\r\n".as_slice(), b"\n\n"].map(|end| find(&lower, end).unwrap_or(lower.len()));
     let head = lower.get(..ends[0].min(ends[1])).unwrap_or_default();
     assert!(commands == 0 || find(head, b"\norigin:").is_none(), "a command from a page");
 }
