@@ -4,7 +4,7 @@ use crate::harness::{Address, Host, Setup, Stream, Transport, directory, read_to
 use std::{
     fs,
     io::{Read, Write},
-    process::Command,
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ pub const KEPT: [(Transport, &str); 2] = [(Transport::Tcp, "--http1.1"), (Transp
 
 /// What came of curl.
 #[derive(Debug)]
-#[expect(dead_code, reason = "for whoever reads why a test has failed")]
+#[expect(dead_code, reason = "shown by a test that fails")]
 pub struct Curl {
     pub code: i32,
     pub out: String,
@@ -37,6 +37,15 @@ pub fn curl(host: &Host, flags: &[&str], paths: &[&str]) -> Curl {
 }
 
 pub fn curl_at(address: Address, flags: &[&str], paths: &[&str]) -> Curl {
+    let output = command(address, flags, paths).output().unwrap();
+    Curl {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn command(address: Address, flags: &[&str], paths: &[&str]) -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--insecure", "--max-time", "60"]).args(flags);
     let base = match address {
@@ -48,11 +57,28 @@ pub fn curl_at(address: Address, flags: &[&str], paths: &[&str]) -> Curl {
         }
     };
     command.args(paths.iter().map(|path| format!("{base}{path}")));
-    let output = command.output().unwrap();
-    Curl {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    command
+}
+
+/// A curl that waits for a response, and leaves when it is dropped. A time limit of curl's own may pass before it has connected.
+pub struct Waiting(Child);
+
+impl Waiting {
+    pub fn new(host: &Host, flags: &[&str], path: &str) -> Self {
+        let mut command = command(host.addresses[0], flags, &[path]);
+        Self(command.arg("--no-buffer").stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Waits for the beginning of the response's body.
+    pub fn read_some(&mut self) {
+        assert_ne!(self.0.stdout.as_mut().unwrap().read(&mut [0; 64]).unwrap(), 0);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

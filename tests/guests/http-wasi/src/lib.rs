@@ -70,6 +70,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
                 }
             }
             "/never" => loop {
+                eprintln!("no response will come");
                 std::thread::sleep(std::time::Duration::from_secs(3600));
             },
             "/fetch" => fetch(out, query),
