@@ -1,0 +1,99 @@
+//! What all tests of a run share: the list of skipped tests, seeds, and the command that repeats a
+//! failing test.
+
+use std::{
+    cell::Cell,
+    fmt::Display,
+    fs,
+    io::Write,
+    panic,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Once,
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+pub fn root() -> PathBuf {
+    begin();
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The list of the tests that did not run, one line each. Each run of the black-box tests starts a new one.
+pub fn list_of_skips() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped")
+}
+
+/// Lists the test as skipped, with the reason. `SKIPS=fail .ci/run` fails by such a line.
+pub fn skip(reason: impl Display) {
+    list("skipped", &reason);
+}
+
+/// The same where nothing that can be installed would let the test run: the kernel, a limit or a user refuses it. `.ci/run`
+/// lists these and does not fail.
+pub fn cannot(reason: impl Display) {
+    list("impossible here", &reason);
+}
+
+/// Whether the program is missing. If so, lists the test as skipped.
+#[must_use]
+pub fn skip_unless(program: &str) -> bool {
+    // Debian keeps servers where only root looks.
+    let find = "PATH=$PATH:/usr/sbin:/sbin command -v \"$0\"";
+    let missing = !Command::new("sh").args(["-c", find, program]).output().unwrap().status.success();
+    if missing {
+        skip(format!("{program} is not installed"));
+    }
+    missing
+}
+
+fn list(how: &str, reason: &impl Display) {
+    begin();
+    let reason = reason.to_string().replace('\n', " ");
+    let line = format!("{how}: {}: {reason}\n", test_name().as_deref().unwrap_or("a test"));
+    eprint!("{line}");
+    // One write, as tests append to it side by side.
+    let mut list = fs::OpenOptions::new().create(true).append(true).open(list_of_skips()).unwrap();
+    list.write_all(line.as_bytes()).unwrap();
+}
+
+/// The name of the test that this thread runs. Other threads have none, nor has the main thread, which runs the tests under
+/// `--test-threads=1`.
+fn test_name() -> Option<String> {
+    thread::current().name().filter(|name| name.contains("::")).map(str::to_owned)
+}
+
+/// The seed for what this test chooses at random: that of the variable `SEED`, else a new one. A failure prints it.
+pub fn seed() -> u64 {
+    begin();
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let new = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() ^ std::process::id();
+    let seed = given.unwrap_or_else(|| u64::from(new()));
+    SEED.set(Some(seed));
+    seed
+}
+
+thread_local! {
+    /// What [`seed`] gave the test of this thread.
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Prepares the process once, before the first test uses it: a failing test prints the command that repeats it.
+pub(super) fn begin() {
+    static BEGIN: Once = Once::new();
+    // A thread that panics may not set a hook. It has used something of this file before, or has no test.
+    if env!("CARGO_CRATE_NAME") != "black_box" || thread::panicking() {
+        return;
+    }
+    BEGIN.call_once(|| {
+        fs::remove_file(list_of_skips()).ok();
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            usual(panic);
+            if let Some(name) = test_name() {
+                let seed = SEED.get().map(|seed| format!("SEED={seed} ")).unwrap_or_default();
+                eprintln!("to repeat: {seed}cargo test --workspace --test black-box -- --exact {name}");
+            }
+        }));
+    });
+}
