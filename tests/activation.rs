@@ -1,4 +1,5 @@
-//! Sockets that a service manager passes: which are served, which are refused and in which words, and that none is ever harmed.
+//! Sockets that a service manager passes: which the host serves, and which it rejects with which
+//! message. The host harms none of them.
 
 use crate::{
     harness::{Address, Host, Setup, connect, directory, plugin, read_to_end, shared_cache, unix_uri, wait_for},
@@ -33,7 +34,8 @@ fn ask(address: impl Into<Address>) -> String {
     String::from_utf8(read_to_end(&mut stream)).unwrap()
 }
 
-/// Runs a host that must refuse to start, with exit code 2, one line that has all `needles`, and nothing bound.
+/// Runs a host that must refuse to start, with exit code 2, one line that has all `needles`, and
+/// nothing bound.
 fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
@@ -87,7 +89,7 @@ fn a_passed_socket_goes_from_generation_to_generation() {
         let environment = fs::read(format!("/proc/{}/environ", successor.pid)).unwrap();
         assert!(!String::from_utf8_lossy(&environment).contains("LISTEN_"), "what was passed once is passed no more");
     }
-    // Nobody has filtered or shut it down meanwhile.
+    // No generation has filtered it or shut it down meanwhile.
     drop(service);
     TcpStream::connect(address).unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -118,7 +120,8 @@ fn a_socket_that_a_restart_drops_is_left_to_the_service_manager() {
     TcpStream::connect(address).unwrap();
 }
 
-/// One unit for the first start and for upgrades: systemd passes what the predecessor has, to a process that takes over.
+/// One unit serves for the first start and for upgrades: systemd passes the predecessor's sockets
+/// to a process that takes over.
 #[test]
 fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
     let directory = directory();
@@ -207,7 +210,7 @@ fn an_anchor_passes_sockets_on_and_keeps_none() {
     assert_eq!(ask(address), "Hello bob!\n");
 }
 
-/// systemd's own launcher, which starts what it is told at the first connection.
+/// systemd's own launcher, which starts its command at the first connection.
 fn by_systemd(setup: Setup, names: &str, paths: &[&Path]) -> Option<Host> {
     const LAUNCHER: &str = "systemd-socket-activate";
     if crate::harness::skip_unless(LAUNCHER) {

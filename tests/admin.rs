@@ -1,4 +1,5 @@
-//! The admin endpoint: what it tells, whom it answers, and what strangers can do there, which is nothing.
+//! The admin endpoint: the pages and commands, the clients that it accepts, and the strangers that
+//! it rejects.
 
 use crate::{
     boot::refused,
@@ -14,9 +15,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A loopback address that is this test's alone.
-/// The system may not choose the port of `--admin`. This one is outside the range from which it chooses for others, and the IP
-/// address is the test's own.
+/// A loopback address that only this test uses. The system may not choose the port of `--admin`.
+/// The port is outside the range of ports that the system chooses.
 fn address(test: u8) -> String {
     format!("127.{}.{}.{test}:9901", 1 + std::process::id() % 250, 1 + (std::process::id() / 250) % 250)
 }
@@ -154,7 +154,7 @@ fn another_user_is_not_heard() {
     }
     let operated = Operated::start(Setup::serving("hello"));
     let path = operated.operator.uri.strip_prefix("unix://").unwrap();
-    // Even where the file lets everybody connect.
+    // Even where the file mode lets every user connect.
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     let directory = std::path::Path::new(path).parent().unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
@@ -211,7 +211,7 @@ fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
     let Operated { service, operator, .. } = &Operated::start(Setup::serving("hello"));
     let path = operator.uri.strip_prefix("unix://").unwrap();
     let before = descriptors(service.host.pid());
-    // More than are heard at once, and one byte of each.
+    // More connections than the endpoint serves at once, and one byte on each.
     let mut silent: Vec<_> = (0..100)
         .map(|_| {
             let mut socket = UnixStream::connect(path).unwrap();
@@ -222,7 +222,7 @@ fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
         .collect();
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
     assert!(descriptors(service.host.pid()) <= before + 33, "32 are heard at once");
-    // Nobody is waited for.
+    // The stop does not wait for any of them.
     for socket in &mut silent {
         let mut rest = Vec::new();
         socket.read_to_end(&mut rest).ok();
@@ -239,20 +239,20 @@ fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
         let answer = String::from_utf8(read_to_end(&mut socket)).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
     }
-    // A body is not looked at.
+    // The endpoint does not look at a body.
     let large = "x".repeat(100 << 10);
     let (code, body) = operator.ask(&["-d", &large, "-H", "Expect:"], "/rollback");
     assert!(code == 409, "{code}: {body}");
     wait_for_descriptors(service.host.pid(), before);
 }
 
-/// Once, each request beyond a connection's first was shown as a further connection.
+/// A regression: each request beyond a connection's first was counted as a further connection.
 #[test]
 fn requests_of_one_connection_are_counted_as_requests() {
     let setup = Setup::serving_over(Transport::Tls, "http-wasi");
     let Operated { service, operator, .. } = &Operated::start(setup);
     let number = |name: &str| operator.metric(&format!("uninterruptible_{name}"));
-    // Two that are never answered, on the connection of one that is.
+    // Two requests without an answer, on a connection after one with an answer.
     let uri = |path: &str| format!("https://localhost:{}{path}", service.host.addresses[0].tcp().port());
     let uris = [uri("/"), uri("/never"), uri("/never")];
     let flags = ["--no-progress-meter", "--insecure", "--http2", "--parallel"];

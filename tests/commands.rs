@@ -1,18 +1,18 @@
-//! Programs that know nothing of this host: their standard input and output are the connection, what they are told of it is in
-//! their environment, and how they end is in the log.
+//! Programs that know nothing of this host: their standard input and output are the connection, the
+//! environment describes it, and the log has their exit status.
 
 use crate::harness::{
     Address, Host, Setup, Transport, connect, connect_from, plugin, read_line, read_to_end, wait_for,
 };
 use std::{collections::BTreeMap, io::Write, net::Shutdown};
 
-/// What a program is told in its environment.
+/// The variables of a program's environment that describe its connection.
 fn variables(host: &Host) -> BTreeMap<String, String> {
     let answer = String::from_utf8(host.ask("variables\n")).unwrap();
     answer.lines().map(|line| line.split_once('=').unwrap()).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// Those of which the value is known beforehand.
+/// The variables whose value is known beforehand.
 fn assert_told(told: &BTreeMap<String, String>, expected: &[(&str, &str)]) {
     for (name, value) in expected {
         assert_eq!(told.get(*name).map(String::as_str), Some(*value), "{name} in {told:?}");
@@ -105,9 +105,9 @@ fn how_a_program_ends_is_in_the_log() {
         let host = Host::serving_over(transport, "program");
         assert_eq!(host.ask("leave 0\n"), b"leaving\n");
         host.logged(&["connection finished", "plugin=program"]);
-        // Under TLS this ends with close_notify, or reading would fail: what was written is whole.
+        // Under TLS this read ends with close_notify or fails, so the answer is complete.
         assert_eq!(host.ask("leave 3\n"), b"leaving\n");
-        // WASI 0.2 tells that it was no success, and not which.
+        // WASI 0.2 tells only success from failure, not the exit status.
         let line = host.logged(&["WARN", "connection failed", "reason=error", "the guest exited with status 1"]);
         assert_eq!(host.log().matches("connection failed").count(), 1, "{line}");
         assert_eq!(host.ask("fail\n"), b"");
@@ -182,7 +182,8 @@ fn a_reset_is_no_end_for_a_program() {
     }
 }
 
-/// What the first of them did, the others need not do: they are told of another connection.
+/// A program that has learned of its connection early, and another that learns of a different
+/// connection.
 #[test]
 fn a_program_that_looks_whom_it_serves_starts_at_accept() {
     let host = Host::serving("choosy");

@@ -1,4 +1,4 @@
-//! The contract, with guests of both versions. (`examples.rs` has those of every other language.)
+//! The contract, with guests of both versions. `examples.rs` tests the handlers in other languages.
 
 use crate::harness::{Host, Setup, Transport, connect, directory, plugin, read_line, read_to_end};
 use std::{
@@ -8,7 +8,8 @@ use std::{
     net::{Shutdown, SocketAddr},
 };
 
-/// Plugins that were built when the contract was frozen. They run on every later host of the same minor version.
+/// Plugins that were built when the contract was frozen. Every later host of the same minor version
+/// runs them.
 const FROZEN: [&str; 2] = ["tests/fixtures/server-0.2.0.wasm", "tests/fixtures/server-0.3.0.wasm"];
 
 fn greets(name: &str) {

@@ -1,4 +1,5 @@
-//! The handler of `examples/` in every other language, and the programs, as far as they were built: `examples/build-all` makes them.
+//! The handlers of `examples/` in every other language, and the programs, where
+//! `examples/build-all` has built them.
 
 use crate::harness::{Host, read_to_end, root, wait_for};
 use socket2::SockRef;
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// One test for each, so that they run side by side: the large ones take a while to compile.
+/// A test for each, so that they run in parallel: the large ones take a while to compile.
 macro_rules! examples {
     ($names:ident, $greets:ident: $($test:ident: $name:literal,)*) => {
         const $names: &[&str] = &[$($name),*];
@@ -44,7 +45,7 @@ examples! {
     zig_program: "zig-command",
 }
 
-/// A host that serves an example, where that was built.
+/// A host that serves an example, where that has been built.
 fn serving(name: &str) -> Option<Host> {
     let path = format!("target/examples/{name}.wasm");
     if !root().join(&path).exists() {
@@ -54,7 +55,7 @@ fn serving(name: &str) -> Option<Host> {
     Some(Host::serving(&path))
 }
 
-/// In pieces, and peers that do not end their side, after so many others.
+/// In pieces, from peers that do not close their side, after many connections.
 fn greets_many_at_once(name: &str, host: &Host, others: usize) {
     let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
     streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
@@ -67,7 +68,7 @@ fn greets_many_at_once(name: &str, host: &Host, others: usize) {
     assert!(!host.log().contains("connection failed"), "{name}");
 }
 
-/// What every handler promises, with the options that a host has by default.
+/// Every handler keeps these promises, with the default options of a host.
 fn greets(name: &str) {
     let Some(host) = serving(name) else { return };
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
@@ -77,8 +78,8 @@ fn greets(name: &str) {
     assert_eq!(host.ask(" böb\r\nand more\n"), "Hello böb!\n".as_bytes(), "{name}: UTF-8");
     assert_eq!(host.ask(b"b\xffb\n"), b"Hello b\xffb!\n", "{name}: what is not UTF-8");
 
-    // A line of 4097 bytes is cut, and its greeting takes more than one write: the streams of WASI 0.2 end a guest that
-    // writes more than 4096 bytes at once.
+    // A line of 4097 bytes is cut, and its greeting takes more than one write: the streams of WASI
+    // 0.2 end a guest that writes more than 4096 bytes at once.
     let mut greeting = b"Hello ".to_vec();
     greeting.extend([b'a'; 4096]);
     greeting.extend(b"!\n");
@@ -87,7 +88,7 @@ fn greets(name: &str) {
 
     greets_many_at_once(name, &host, 8);
 
-    // A connection that breaks is no end of a line, and no trap either.
+    // A broken connection is not the end of a line, and causes no trap.
     let mut stream = host.connect();
     stream.write_all(b"bo").unwrap();
     SockRef::from(stream.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
@@ -95,7 +96,7 @@ fn greets(name: &str) {
     host.logged(&["connection failed", "reason=peer-reset"]);
 }
 
-/// What every program promises, which knows nothing of connections.
+/// Every program, which knows nothing of connections, keeps these promises.
 fn greets_as_a_program(name: &str) {
     let Some(host) = serving(name) else { return };
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
@@ -118,7 +119,7 @@ fn every_example_that_was_built_is_tested_and_every_folder_in_the_documentation(
     }
     let Ok(built) = fs::read_dir(root().join("target/examples")) else { return };
     for file in built.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
-        // Those for HTTP have tests of their own.
+        // HTTP handlers have tests of their own.
         if let Some(name) = file.strip_suffix(".wasm").filter(|name| !name.ends_with("-http")) {
             assert!(HANDLERS.contains(&name) || PROGRAMS.contains(&name), "{name} is not tested");
         }

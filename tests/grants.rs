@@ -1,5 +1,5 @@
-//! What a guest gets: nothing that was not granted, and of what was granted nothing beyond. The guests `reach` and `reach-async`
-//! try to get more, from the inside.
+//! A guest gets what was granted and nothing beyond. The guests `reach` and `reach-async` try to
+//! get more from the inside.
 
 use crate::{
     harness::{Host, Setup, directory, plugin, read_to_end, wait_for},
@@ -50,7 +50,7 @@ fn environment_and_arguments_are_what_was_given_and_no_more() {
     ]);
     assert!(!host.settled_log().contains("s3cret"), "secrets are not for the log");
 
-    // As it is by the next load, for new guests.
+    // The next load reads the file again, for new guests.
     let mut old = Guest::of(&host);
     assert_eq!(old.tell("environment"), given);
     fs::write(&secret, "changed").unwrap();
@@ -148,7 +148,8 @@ fn grants_alone_keep_no_guest_from_starting_late() {
         .option("--guest-connect", "127.0.0.1:1")
         .start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
-    // The guest that was asked has shown that it waits; from here on nobody has one before its first byte.
+    // The first guest has shown that it waits for input; from here on no connection has a guest
+    // before its first byte.
     let before = host.status_kib("VmRSS");
     let idle: Vec<_> = (0..200).map(|_| host.connect()).collect();
     wait_for("every connection to be accepted", || (descriptors(&host) > 200).then_some(()));
@@ -156,7 +157,7 @@ fn grants_alone_keep_no_guest_from_starting_late() {
     drop(idle);
 }
 
-/// A host that does not start, for one reason that is told in one line.
+/// A host that does not start, for one reason, in one line.
 fn refused(setup: &Setup, code: i32, needles: &[&str]) {
     let (exit, out, err) = setup.run();
     assert_eq!(exit, code, "{err}");
@@ -226,7 +227,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
         setup.option("--guest-env", format!("A{number}=@{}", at("secret")))
     });
     refused(&much, 2, &["--guest-env \"A3\"", "longer than 256 KiB"]);
-    // A resolver that is down is no mistake of the operator's: a supervisor is to try again.
+    // A resolver that is down is not a mistake in the configuration: a supervisor should try again.
     refused(
         &Setup::serving("hello").option("--guest-connect", "no.such.name.invalid:80"),
         3,

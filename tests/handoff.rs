@@ -1,4 +1,4 @@
-//! Hot restarts that nobody sees, with clients that ask all the time and must all be answered.
+//! Hot restarts under clients that ask all the time. Every request must be answered.
 
 use crate::{
     harness::{Load, Setup, read_line, read_to_end, wait_for},
@@ -52,7 +52,7 @@ fn a_predecessor_that_drains_listens_no_more() {
     assert_eq!(read_line(&mut old), "ready\n");
     service.restart();
     service.host.logged(&["handed over"]);
-    // A descriptor that is left open would make peers wait for ever, should the successor go.
+    // With a leaked descriptor peers would wait for ever after the successor ends.
     assert_eq!(listening(service.host.pid()), 0, "{}", service.host.log());
     assert_eq!(listening(service.current().pid), 1);
     old.write_all(b"x\n").unwrap();
@@ -64,13 +64,13 @@ fn a_predecessor_that_drains_listens_no_more() {
     });
 }
 
-/// How many listening tcp sockets a process has open.
+/// How many listening TCP sockets a process has open.
 fn listening(pid: i32) -> usize {
     let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
     let rows = table.lines().map(|row| row.split_ascii_whitespace().collect::<Vec<_>>());
     let inodes: Vec<u64> = rows.filter(|row| row.get(3) == Some(&"0A")).map(|row| row[9].parse().unwrap()).collect();
     let mut open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|fd| fs::metadata(fd.ok()?.path()).ok());
-    // A copy for the accept loop is the same socket.
+    // A duplicate for the accept loop is the same socket.
     let mut found: Vec<_> = open.by_ref().map(|file| file.ino()).filter(|inode| inodes.contains(inode)).collect();
     found.sort_unstable();
     found.dedup();
@@ -85,14 +85,15 @@ fn a_link_that_is_flipped_starts_the_new_release() {
         for release in ["r1", "r2"] {
             fs::create_dir(place(release)).unwrap();
             let host = place(release).join("host");
-            // A copy where the file systems differ.
+            // Copies where the file systems differ.
             if fs::hard_link(env!("CARGO_BIN_EXE_uninterruptible-host"), &host).is_err() {
                 fs::copy(env!("CARGO_BIN_EXE_uninterruptible-host"), &host).unwrap();
             }
         }
         symlink("r1", place("current")).unwrap();
         let host = if named == "absolute" { place("current/host") } else { "./host".into() };
-        // The shell enters the link as a user does, and drops the name of the program that the harness would start.
+        // The shell enters the link as a user does, and drops the program name that the harness
+        // passes.
         let script = r#"cd "$1" && name=$2 && shift 3 && exec "$name" "$@""#;
         let by_way =
             ["sh", "-c", script, "sh", place("current").to_str().unwrap(), host.to_str().unwrap()].map(str::to_owned);
@@ -113,7 +114,7 @@ fn a_predecessor_that_wakes_late_obeys_the_stop_that_its_successor_was_told() {
     let successor = generation(&service.host.logged(&["serving, predecessor watching"]));
     service.host.signal(Signal::SIGSTOP);
     kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
-    // It goes without a word from the predecessor, and has retired what both have.
+    // It stops without a message from the predecessor, and has removed the paths of both.
     service.host.logged(&["restart settled, predecessor timed out"]);
     service.host.logged(&[&format!("[{}/2]", successor.pid), "all connections finished"]);
     service.host.signal(Signal::SIGCONT);
@@ -148,7 +149,7 @@ fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
         socket.display()
     );
     let service = Service::start(setup().option("--start-command", command));
-    // The predecessor hangs before it commits; its successor has bound by then.
+    // The predecessor hangs before it commits; its successor has bound its sockets by then.
     service.order("predecessor before-sending commit stop");
     service.signal(Signal::SIGUSR1);
     let successor = generation(&service.host.logged(&["handoff offer received", "predecessor=1"]));

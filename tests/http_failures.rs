@@ -1,4 +1,4 @@
-//! What a client sees of a guest that fails to answer its request, and what the log says.
+//! Guests that fail to answer a request: the client's view, and the log record.
 
 use crate::{
     harness::{Host, Setup},
@@ -43,7 +43,7 @@ fn a_response_that_its_guest_does_not_finish_is_broken_off() {
     for path in ["/part", "/part-of-length"] {
         let answer = curl(&host, &["--http1.1"], &[path]);
         assert_eq!((answer.code, answer.out.as_str()), (18, "a part\n"), "{path}: {answer:?}");
-        // A stream that is reset may lose what was written just before.
+        // A stream that is reset may lose the bytes written just before.
         let answer = curl(&host, &["--http2-prior-knowledge"], &[path]);
         assert!(answer.code == 92 && "a part\n".starts_with(&answer.out), "{path}: {answer:?}");
     }
@@ -58,7 +58,7 @@ fn a_guest_may_go_on_after_its_response() {
     let mut stream = host.connect();
     stream.write_all(b"GET /after-loop HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert!(response(&mut stream).1.contains("done\n"));
-    // While the first guest is at work.
+    // While the first guest is still at work.
     stream.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert_eq!(response(&mut stream).1, "x");
     drop(stream);
@@ -72,7 +72,7 @@ fn a_client_that_leaves_ends_its_guest() {
     host.logged(&["no response will come"]);
     drop(client);
     host.logged(&["request failed", "reason=peer-reset", "path=\"/never\""]);
-    // A connection that is closed on one side could be one that waits; what is reset is not.
+    // A half-closed connection may still wait for its response; a reset one does not.
     let mut stream = host.connect();
     stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     drop(stream);

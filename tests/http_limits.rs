@@ -39,13 +39,14 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     host.logged(&["request failed", "reason=idle"]);
 }
 
-/// The guest ended, and its connection stayed for as long as its client did.
+/// A regression: the guest ended, and its connection stayed as long as its client did.
 #[test]
 fn a_client_that_takes_nothing_of_a_response_is_closed() {
     let host = Setup::serving("http-wasi").option("--idle-timeout", "300ms").start();
     let mut stream = host.connect();
     stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    // On a busy machine the guest may still fill buffers when the connection's time is over: the request then ends with that.
+    // On a busy machine the guest may still fill buffers when the connection's time is over: that
+    // limit then ends the request.
     host.logged(&["request failed", "path=\"/big\""]);
     host.logged(&["connection failed", "reason=idle"]);
 }
@@ -73,7 +74,7 @@ fn a_connection_that_is_kept_without_a_request_is_closed() {
     stream.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert_eq!(response(&mut stream).1, "x");
     assert_eq!(read_to_end(&mut stream), b"");
-    // One that pings has no request either.
+    // A connection that only pings has no request either.
     let mut stream = host.connect();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -109,7 +110,8 @@ fn requests_of_one_connection_share_the_places_of_all() {
     }
 }
 
-/// The limit was one of connections alone, and two of them took all places by their streams.
+/// A regression: the limit counted connections alone, and two of them took all places with their
+/// streams.
 #[test]
 fn the_limit_of_an_address_counts_its_streams() {
     let host =
@@ -125,7 +127,7 @@ fn the_limit_of_an_address_counts_its_streams() {
         }
         await_frame(stream, DATA);
     }
-    // The others wait for the four that it may have, and not for places.
+    // The others wait for the address's four places, and not for the host's.
     for _ in 0..5 {
         let mut other = connect_from("127.0.0.2", host.addresses[0].tcp());
         other.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
@@ -161,7 +163,8 @@ fn a_request_has_as_many_fields_in_each_version() {
     }
 }
 
-/// StarlingMonkey keeps a pollable for each piece of a body that it reads, and trapped at the 250th.
+/// A regression: StarlingMonkey keeps a pollable for each piece of a body that it reads, and
+/// trapped at the 250th.
 #[test]
 fn a_guest_may_keep_what_it_has_waited_for() {
     for grants in [&[][..], &["127.0.0.1:1"]] {

@@ -1,24 +1,25 @@
-//! Responses that are not whole: their clients must see that.
+//! Incomplete responses: their clients must notice.
 
 use crate::{
     harness::Host,
     http::{VERSIONS, curl},
 };
 
-/// How curl ends where a body breaks off, by version.
+/// The exit code of curl where a body breaks off, by version.
 const BROKEN_OFF: [i32; 2] = [18, 92];
 
 fn breaks_off(host: &Host, how: &str, record: &str) {
     for ((version, _), code) in VERSIONS.into_iter().zip(BROKEN_OFF) {
         let answer = curl(host, &[version], &[&format!("/unfinished?{how}")]);
-        // A stream that is reset may lose what was written just before.
+        // A stream that is reset may lose the bytes written just before.
         assert!(answer.code == code && "a part\n".starts_with(&answer.out), "{how} {version}: {answer:?}");
     }
     let line = host.logged(&["request failed", "reason=error", record]);
     assert!(line.contains("WARN"), "{line}");
 }
 
-/// A body that was dropped, or left when its guest returned, used to end like a complete one.
+/// A regression: a body that was dropped, or left when its guest returned, ended like a complete
+/// one.
 #[test]
 fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_breaks_off() {
     for (how, record) in [
@@ -49,7 +50,7 @@ fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_breaks_off() {
     }
 }
 
-/// The end of the connection is that of the body there, so that only a reset tells the difference.
+/// There the end of the connection is the end of the body, so only a reset tells the difference.
 #[test]
 fn a_body_of_http_1_0_that_is_not_finished_ends_in_a_reset() {
     let host = Host::serving("http-wasi");

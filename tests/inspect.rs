@@ -1,4 +1,4 @@
-//! `inspect` and `compile`: what is said of a file, and what is kept of it.
+//! `inspect` and `compile`: the description of a file, and the entry in the cache.
 
 use crate::harness::{Host, Setup, directory, plugin};
 use std::{fs, path::Path, process::Command};
@@ -43,8 +43,8 @@ fn a_plugin_is_described() {
     assert_eq!(inspect(&path, &[]).1, page, "the same each time");
 }
 
-/// What `uninterruptible-guest-minimal` is for. It takes nothing from what is built for `wasm32-wasip1`, as on machines that have no
-/// other target.
+/// The purpose of `uninterruptible-guest-minimal`. It uses no build for `wasm32-wasip1`, as on
+/// machines that have no other target.
 #[test]
 fn a_minimal_plugin_imports_what_it_uses() {
     let libraries =
@@ -107,7 +107,7 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
     }
 }
 
-/// What a file is taken for where it is several things.
+/// The kind of a file that matches several kinds.
 #[test]
 fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
     let files = directory();
@@ -171,7 +171,7 @@ fn a_plugin_is_compiled_ahead_of_time() {
         let (_, page, _) =
             Setup::bare().argument("inspect").argument(plugin(name)).option("--cache-dir", cache.path()).run();
         assert_eq!(value(&page, "compiled"), entry);
-        // A host finds it.
+        // A host finds the entry.
         let host: Host = Setup::bare()
             .option("--plugin", plugin(name))
             .option("--cache-dir", cache.path())

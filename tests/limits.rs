@@ -1,4 +1,4 @@
-//! The limits of a connection and of what a guest may hold and say.
+//! The limits of a connection, and the limits of a guest's resources and log.
 
 use crate::harness::{Host, Setup, Transport, directory, read_line, read_to_end, wait_for};
 use nix::sys::signal::Signal;
@@ -110,7 +110,8 @@ fn what_a_guest_says_is_escaped_cut_and_limited() {
     assert_eq!(host.ask("x"), b"said\n");
     host.logged(&["connection finished"]);
     let log = host.log();
-    // With the first line that is logged again, as the last one may be where the machine is slow, or else at the end.
+    // The next record carries the count; on a slow machine that may be the last line, or else the
+    // end of the connection reports it.
     let suppressed = log.split("suppressed=").skip(1).filter_map(|rest| rest.split_whitespace().next());
     assert!(
         suppressed.filter_map(|count| count.parse::<u32>().ok()).any(|count| count > 1000),
@@ -126,7 +127,7 @@ fn what_a_guest_says_is_escaped_cut_and_limited() {
 
 #[test]
 fn descriptors_that_run_out_stop_nothing_for_good() {
-    // The limit is lowered under the host's feet, as another process of the user might.
+    // Another process of the user lowers the limit while the host runs.
     let host = Setup::serving("speaks-first").start();
     let open = fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count();
     let limit = format!("{}", open + 3);
@@ -142,7 +143,7 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
         &["WARN", "accept failed", "EMFILE"].map(|needle| if needle == "EMFILE" { "os error 24" } else { needle }),
     );
     for stream in &mut streams {
-        // As the first ones end, the others are served.
+        // As the first ones end, the host serves the others.
         assert_eq!(read_line(stream), "ready\n");
         stream.write_all(b"bye\n").unwrap();
         assert_eq!(read_to_end(stream), b"you said: bye\n");
@@ -157,7 +158,7 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
     assert_eq!(host.settled_log().matches("accept failed").count(), 1, "one line a burst");
 }
 
-/// Once, each read of an end counted as a byte that moved.
+/// A regression: each read of an end counted as a byte that moved.
 #[test]
 fn an_end_that_is_read_again_and_again_is_no_progress() {
     let host = Setup::serving("eof-spin").option("--guest-cpu-time", "300ms").start();
@@ -165,7 +166,8 @@ fn an_end_that_is_read_again_and_again_is_no_progress() {
     host.logged(&["connection failed", "reason=cpu-time"]);
 }
 
-/// What is charged is the time that a guest runs, not the time that passes on the clock while nothing runs at all.
+/// A guest is charged for the time that it runs, not for wall-clock time in which nothing runs at
+/// all.
 #[test]
 fn a_guest_is_not_charged_for_the_time_in_which_the_host_is_stopped() {
     let host = Setup::serving("moody").option("--guest-cpu-time", "1s").start();
@@ -186,7 +188,8 @@ fn a_guest_is_not_charged_for_the_time_in_which_the_host_is_stopped() {
     assert_eq!(read_to_end(&mut waiting), b"good\n");
     assert_eq!(read_to_end(&mut computing), b"");
     host.logged(&["connection failed", "reason=cpu-time"]);
-    // It was charged at most four times what it used, where others kept the processor busy, and ran for little before.
+    // With others on the CPU, a guest was charged up to four times its use, and had little time
+    // before.
     let used = host.cpu_ticks() - stopped;
     assert!(used >= 10, "it was ended {used}0 ms of CPU time after it went on");
 }
@@ -238,7 +241,8 @@ fn large(memories: usize) -> Vec<u8> {
     .unwrap()
 }
 
-/// The bound is for each guest, however many memories it has. Once, each of its memories had that much.
+/// The bound is for each guest, however many memories it has. A regression: each of its memories
+/// had that much.
 #[test]
 fn the_memory_of_guests_that_are_gone_is_given_back_but_for_a_bounded_part() {
     const GUESTS: u64 = 24;
@@ -257,7 +261,7 @@ fn the_memory_of_guests_that_are_gone_is_given_back_but_for_a_bounded_part() {
         let before = host.status_kib("VmRSS");
         let grown = || host.status_kib("VmRSS").saturating_sub(before);
         let open: Vec<_> = (0..GUESTS).map(|_| host.connect()).collect();
-        // Less what the first instance, at boot, has left in the pool.
+        // Less the part that the first instance, at boot, has left in the pool.
         let filled = (GUESTS - 1) * memories as u64 * (15 << 10);
         wait_for("guests with their memory filled", || (grown() >= filled).then_some(()));
         for mut stream in open {

@@ -1,4 +1,5 @@
-//! The log in a file: what is in it, that it can be rotated in every state, and that nothing which happens to it harms anyone.
+//! The log in a file: its records, its rotation in every state, and failures of the file, which do
+//! no harm.
 
 use crate::harness::{Host, Setup, directory, plugin, read_line, read_to_end, shared_cache, wait_for};
 use nix::{
@@ -25,7 +26,7 @@ fn logged(path: &Path, needles: &[&str]) -> String {
     })
 }
 
-/// Moves a log away, as whoever rotates it does.
+/// Moves a log away, as a rotation does.
 fn rotate(path: &Path, count: u32) -> PathBuf {
     let old = path.with_extension(format!("log.{count}"));
     fs::rename(path, &old).unwrap();
@@ -138,7 +139,7 @@ fn a_log_that_cannot_be_written_is_named_before_anything_is_bound() {
     }
 }
 
-/// What has been served while nothing could be written is told when something can be.
+/// Records of a time without a writable log appear once the log is writable again.
 #[test]
 fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
     let directory = directory();
@@ -160,7 +161,7 @@ fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
     assert!(log.lines().skip(1).all(|line| line.starts_with('[')), "each line is whole:\n{log}");
 }
 
-/// A reader that takes nothing fills its pipe, and then the queue.
+/// A reader that does not read fills its pipe, and then the queue.
 #[test]
 fn a_pipe_that_nobody_empties_harms_nobody() {
     let directory = directory();

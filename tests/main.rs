@@ -1,4 +1,5 @@
-//! Black-box tests: the real binary, real plugins, real sockets. `plugins/build` makes the plugins first.
+//! Black-box tests: the real binary, real plugins, real sockets. `plugins/build` makes the plugins
+//! first.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

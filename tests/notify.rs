@@ -1,4 +1,4 @@
-//! What a supervisor is told, and when.
+//! The messages that a supervisor receives, and their time.
 
 use crate::{
     harness::{Setup, directory, plugin, read_line, read_to_end, wait_for},
@@ -36,8 +36,8 @@ fn ready_when_it_listens_and_stopping_when_it_is_told_to() {
     assert_eq!(supervisor.said().len(), 2);
 }
 
-/// systemd gives time to end to its own children only: what it is told is the main process must be left to it by then, though
-/// whoever has started it lives.
+/// systemd waits for the end of its own children only. By then the process that it takes for the
+/// main process must be its child, though the starter still lives.
 #[test]
 fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);
@@ -68,7 +68,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     service.forgo_window();
 }
 
-/// It only stands between the two.
+/// This process only stands between the two.
 #[test]
 fn a_starter_that_is_killed_ends_nothing() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "60s"));
@@ -109,7 +109,7 @@ fn a_supervisor_that_does_not_listen_harms_nothing() {
     host.logged(&["supervisor notification failed", "READY=1"]);
 }
 
-/// The supervisor that these tests have is what systemd's own tool takes it for.
+/// systemd's own tool accepts the supervisor of these tests.
 #[test]
 fn a_barrier_holds_systemds_own_tool_until_it_is_answered() {
     let supervisor = Supervisor::new(Barriers::Held);
@@ -126,8 +126,8 @@ fn a_barrier_holds_systemds_own_tool_until_it_is_answered() {
     assert!(wait_for("its end", || tool.try_wait().unwrap()).success());
 }
 
-/// The order matters to a supervisor that hears the main process alone: whoever is main names the next, and lets go of the
-/// service only when that was read.
+/// The order matters to a supervisor with NotifyAccess=main: the main process names the next one,
+/// and leaves only after the supervisor has read that.
 #[test]
 fn each_generation_names_the_next_as_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);
@@ -156,14 +156,14 @@ fn each_generation_names_the_next_as_the_main_process() {
     service.order("");
 }
 
-/// How often the process has announced a reload, and whether it has been ready since.
+/// How often the process has announced a reload, and whether it was ready after the last.
 fn reloads(supervisor: &Supervisor, sender: i32) -> (usize, bool) {
     let said: Vec<_> = supervisor.said().into_iter().filter(|said| said.sender == sender).collect();
     let last = |line: &str| said.iter().rposition(|said| said.has(line));
     (said.iter().filter(|said| said.has("RELOADING=1")).count(), last("READY=1") > last("RELOADING=1"))
 }
 
-/// The service manager accepts messages from the predecessor alone, which is still its main process.
+/// The service manager accepts messages from the predecessor only, which is still its main process.
 #[test]
 fn a_reload_within_the_window_is_announced_by_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);
@@ -190,7 +190,7 @@ fn a_reload_within_the_window_is_announced_by_the_main_process() {
     service.forgo_window();
 }
 
-/// A service manager kills what is left of a service when its main process ends.
+/// A service manager kills the rest of a service when its main process ends.
 #[test]
 fn a_main_process_that_stops_waits_for_earlier_generations() {
     let supervisor = Supervisor::new(Barriers::Answered);

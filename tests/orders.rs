@@ -1,4 +1,5 @@
-//! The verbs, at the endpoint and as subcommands, in each state where they differ; with clients that must all be answered.
+//! The commands, at the endpoint and as subcommands, in each state where they differ. Clients ask
+//! all the time, and each must be answered.
 
 use crate::{
     harness::{Load, Setup, directory, plugin, read_line, read_to_end, wait_for},
@@ -162,7 +163,7 @@ fn a_predecessor_that_does_not_answer_a_rollback_is_not_waited_for() {
     assert_eq!((code, &*outcome), (500, "failed"), "{detail}");
     assert!(detail.contains("did not answer; this process continues"), "{detail}");
     assert_eq!(operated.service.host.ask("bob\n"), b"Hello bob!\n");
-    // It does as it was asked when it wakes.
+    // It runs the command when it continues.
     operated.service.host.signal(Signal::SIGCONT);
     assert_eq!(operated.operator.reaches("serving")["generation"], 1);
 }
@@ -260,7 +261,8 @@ fn a_stop_in_the_window_is_the_successors_and_its_predecessor_goes_first() {
     operated.service.ends(pid);
 }
 
-/// A predecessor that is killed takes the answer with it, and the subcommand finds out by itself.
+/// The answer is lost with a predecessor that is killed, and the subcommand finds out the outcome
+/// by itself.
 #[test]
 fn a_restart_survives_the_process_that_was_asked() {
     let mut operated = Operated::start(watched());

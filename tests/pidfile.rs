@@ -1,4 +1,4 @@
-//! The pidfile: there before the host says that it listens, one host's at a time, gone with the host.
+//! The pidfile: written before the ready line, held by one host at a time, removed with the host.
 
 use crate::{
     harness::{Setup, directory, wait_for},
@@ -54,7 +54,7 @@ fn a_live_hosts_is_refused_and_a_dead_ones_replaced() {
 fn of_hosts_that_start_at_once_one_serves() {
     let dir = directory();
     let path = dir.path().join("host.pid");
-    // Each of them finds it stale.
+    // Each host finds it stale.
     fs::write(&path, "1\n").unwrap();
     let setup = Setup::serving("hello").option("--pidfile", &path);
     let mut hosts: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
@@ -81,7 +81,8 @@ fn what_cannot_be_written_is_refused_before_anything_is_bound() {
         ("/", 2, "is not the name of a file"),
         ("/proc/host.pid", 3, "--pidfile /proc/host.pid"),
     ] {
-        // A plugin that is not one either: the pidfile is looked at first, and no listener would come before the plugin.
+        // The plugin is not valid either: the host checks the pidfile first, and binds no listener
+        // before it has loaded the plugin.
         let (exit, out, err) = Setup::bare().option("--plugin", &text).option("--pidfile", path).run();
         assert_eq!((exit, out.as_str()), (code, ""), "{err}");
         assert!(err.contains("--pidfile") && err.contains(needle), "{err}");
@@ -117,7 +118,7 @@ fn a_reader_finds_it_whole_at_any_instant_of_two_hundred_restarts() {
         }
         over.store(true, Ordering::Relaxed);
         let named = reading.join().unwrap();
-        // It may have missed some, but has seen them in their order, and nobody else.
+        // It may have missed some, but saw them in order, and no other process.
         let mut rest = expected.iter();
         assert!(named.iter().all(|pid| rest.any(|expected| expected == pid)), "{named:?} in {expected:?}");
         named

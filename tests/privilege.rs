@@ -1,4 +1,5 @@
-//! `--user` and `--group`: what is left of root, what the next generation can do without it, and what the operator is told of the rest.
+//! `--user` and `--group`: no root privilege is left, the next generation works without it, and the
+//! operator hears of every exception.
 
 use crate::{
     harness::{Host, Setup, directory, plugin, unix_uri, wait_for},
@@ -15,17 +16,17 @@ use std::{
     process::Command,
 };
 
-/// Somebody without any right, on every system.
+/// A user without any privilege, on every system.
 const NOBODY: &str = "nobody";
 
-/// A directory in which a host that becomes `nobody` finds what it needs.
+/// A directory with the files that a host needs after it has become `nobody`.
 struct Home {
     directory: tempfile::TempDir,
     user: User,
 }
 
 impl Home {
-    /// `None` where the test cannot be done, with the reason.
+    /// `None`, with a listed reason, where the test cannot run.
     fn new() -> Option<Self> {
         if !Uid::effective().is_root() {
             crate::harness::cannot("only root can change its user or group");
@@ -63,7 +64,7 @@ impl Home {
             .option("--cache-dir", "none")
             .option("--log-level", "debug")
             .option("--rollback-window", "50ms")
-            // Where a successor starts.
+            // The working directory of a successor.
             .environment("APP_ROOT", self.directory.path().to_str().unwrap())
     }
 }
@@ -192,7 +193,7 @@ fn a_group_can_be_changed_alone_or_with_the_user() {
     assert_is(both.start().pid(), user, 7);
 }
 
-/// Started as `nobody`, with groups of its own.
+/// Started as `nobody`, with supplementary groups.
 fn as_nobody(home: &Home, setup: Setup) -> Option<Setup> {
     if Command::new("setpriv").arg("--version").output().is_err() {
         crate::harness::skip("setpriv is not installed");
@@ -231,7 +232,7 @@ fn a_port_below_1024_that_is_new_to_a_restart_is_refused() {
         crate::harness::cannot("this system lets every user bind any port");
         return;
     }
-    // An address of its own, so that tests do not meet.
+    // An address of its own, so that tests do not collide.
     let [.., high, low] = std::process::id().to_be_bytes();
     let (first, second) = (format!("tcp://127.77.{high}.{low}:80"), format!("tcp://127.77.{high}.{low}:81"));
     let options = format!("--plugin {} --cache-dir none --user {NOBODY}", home.path("plugin.wasm").display());
@@ -257,7 +258,7 @@ fn an_anchor_keeps_leading_generations_that_are_somebody_else() {
     assert_eq!(host.terminate(), 0);
 }
 
-/// As a supervisor would do that starts every generation itself, as root.
+/// Like a supervisor that starts every generation itself, as root.
 #[test]
 fn root_takes_over_from_one_that_is_somebody_else_and_becomes_it_too() {
     let Some(home) = Home::new() else { return };
@@ -269,7 +270,7 @@ fn root_takes_over_from_one_that_is_somebody_else_and_becomes_it_too() {
     let mut first = setup().start();
     let second = setup().option("--take-over", &door).start();
     second.logged(&["restart settled"]);
-    // Though it cannot be signalled, and so not be watched, it has a name.
+    // The predecessor cannot signal it, and so cannot watch it, but knows its pid.
     first.logged(&["successor connected", &format!("successor={}", second.pid())]);
     assert_eq!(first.exit_code(), 0);
     assert_is(second.pid(), home.user.uid.as_raw(), home.user.gid.as_raw());
@@ -292,7 +293,7 @@ fn nobody_that_is_unknown_is_named_with_a_remedy() {
         assert!(err.contains(&format!("{option} {value:?}: ")) && err.contains(remedy), "{err}");
         assert_eq!(err.lines().count(), 1, "{err}");
     }
-    // Naming oneself changes nothing, whoever one is.
+    // Naming the current user changes nothing, for root and others alike.
     let setup = Setup::serving("hello").option("--user", Uid::current().to_string());
     assert_eq!(setup.option("--group", Gid::current().to_string()).start().ask("bob\n"), b"Hello bob!\n");
 }

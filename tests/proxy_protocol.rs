@@ -1,4 +1,5 @@
-//! Behind a proxy: whom a connection is from is what the proxy's header says, in the log, to the guest, and to the rules.
+//! Behind a proxy, the proxy's header gives a connection's peer: to the log, the guest, and the
+//! rules.
 
 use crate::{
     boot::refused,
@@ -18,7 +19,7 @@ use std::{
 
 const CLIENT: &str = "203.0.113.7";
 
-/// A host whose peers at 127.0.0.1 are proxies, and no others.
+/// A host that accepts headers from 127.0.0.1 only.
 fn behind_a_proxy(plugin: &str) -> Setup {
     Setup::serving(plugin).option("--proxy-protocol", "127.0.0.1")
 }
@@ -41,10 +42,10 @@ fn binary(command: u8, family: u8, after: &[u8]) -> Vec<u8> {
 /// From 203.0.113.7:54321 to 192.0.2.1:443.
 const ADDRESSES: [u8; 12] = [203, 0, 113, 7, 192, 0, 2, 1, 0xd4, 0x31, 0x01, 0xbb];
 
-/// What the host answers to a header and a request in one piece.
+/// The host's answer to a header and a request in one piece.
 fn introduced(host: &Host, header: &[u8], request: &[u8]) -> Vec<u8> {
     let mut stream = host.connect();
-    // A header that is refused may be answered by an end before all is written.
+    // The host may reject a header, and close, before all is written.
     stream.write_all(&[header, request].concat()).ok();
     stream.shutdown(Shutdown::Write).ok();
     read_to_end(&mut stream)
@@ -213,7 +214,7 @@ fn a_header_that_does_not_come_is_not_waited_for() {
     host.logged(&["connection refused", "because=no PROXY header within 200ms"]);
 }
 
-/// It is a connection like any other from the moment that it is accepted.
+/// It counts as a connection from the moment that it is accepted.
 #[test]
 fn a_shutdown_waits_for_a_header_that_is_under_way() {
     let mut host = behind_a_proxy("hello").start();
@@ -251,10 +252,10 @@ fn the_rules_concern_whom_the_header_names() {
         "peer=tcp://203.0.113.66:54321 proxy=tcp://127.0.0.1:",
         "because=in --deny-network",
     ]);
-    // The proxy itself is not on the list, and gets in only to speak for others.
+    // The proxy's own address is not allowed, so it can connect only for others.
     assert_eq!(introduced(&host, b"PROXY UNKNOWN\r\n", b"bob\n"), b"");
     host.logged(&["connection refused", "peer=tcp://127.0.0.1:", "because=not in --allow-network"]);
-    // Whoever is no proxy is judged by its own address.
+    // A peer that is not a proxy is judged by its own address.
     assert_eq!(read_to_end(&mut connect_from("127.0.0.2", host.addresses[0].tcp())), b"");
 }
 
@@ -267,7 +268,7 @@ fn a_proxy_that_is_denied_is_not_listened_to() {
     assert!(!host.whole_log().contains(CLIENT));
 }
 
-/// A connection of `client` to `speaks-first`, where it is served.
+/// A connection of `client` to `speaks-first`, if the host serves it.
 fn served(host: &Host, header: &[u8]) -> Option<Stream> {
     let mut stream = host.connect();
     stream.write_all(header).unwrap();
@@ -284,7 +285,7 @@ fn connections_are_counted_for_whom_the_header_names() {
     for client in ["203.0.113.1", "::ffff:203.0.113.2", "2001:db8:0:1:ffff::2"] {
         assert!(served(&host, &line(client)).is_none(), "{client} has one already");
     }
-    // The proxy itself may have as many as it likes, and so may those of whom nothing is known.
+    // The proxy itself has no limit, and neither do clients without a known address.
     let own: Vec<_> = (0..3).map(|_| served(&host, b"PROXY UNKNOWN\r\n").unwrap()).collect();
     let unix: Vec<_> = (0..3).map(|_| served(&host, &binary(0x21, 0x31, &[0; 216])).unwrap()).collect();
     let mut stranger = connect_from("127.0.0.2", host.addresses[0].tcp());
@@ -302,7 +303,7 @@ fn a_proxy_may_be_at_a_unix_listener() {
     assert_eq!(fact(&facts, "peer-address"), "tcp://203.0.113.7:54321");
     assert_eq!(introduced(&host, &line("203.0.113.66"), b""), b"");
     assert_eq!(fact(&introduced(&host, b"PROXY UNKNOWN\r\n", b""), "peer-address"), "unix://");
-    // Without the word, nobody there is one.
+    // Without the option's value, no peer there is a proxy.
     let host = Setup::serving_over(Transport::Unix, "echo").option("--proxy-protocol", "0.0.0.0/0,::/0").start();
     assert_eq!(introduced(&host, &line(CLIENT), b"x"), [&line(CLIENT)[..], b"x"].concat());
 }
@@ -342,7 +343,7 @@ fn curl_speaks_it() {
     assert_eq!(fact(&output.stdout, "local-address"), format!("tcp://{}", host.addresses[0].tcp()), "{record}");
 }
 
-/// A process that does not outlive its test.
+/// A process that ends with its test.
 struct UntilDropped(Child);
 
 impl Drop for UntilDropped {
@@ -352,7 +353,8 @@ impl Drop for UntilDropped {
     }
 }
 
-/// HAProxy between a client and the host, with either version, a checksum, and health checks of its own.
+/// HAProxy between a client and the host, with either version, a checksum, and health checks of its
+/// own.
 #[test]
 fn haproxy_speaks_it() {
     let host = behind_a_proxy("facts").start();

@@ -1,4 +1,5 @@
-//! Records as machines read them: unique keys, and the fields that docs/monitoring.md promises. And what they say of failures.
+//! Log records as machines read them: unique keys, and the fields that docs/monitoring.md promises.
+//! Also the records of failures.
 
 use crate::{
     harness::{Host, Setup, root},
@@ -11,7 +12,7 @@ use serde::{
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt, fs, io::Write};
 
-/// A record with all of its keys, however often each comes.
+/// A record with all of its keys, including duplicates.
 struct Keys(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Keys {
@@ -34,7 +35,7 @@ impl<'de> Deserialize<'de> for Keys {
     }
 }
 
-/// The records of a log, checked for keys that come twice.
+/// The records of a log, checked for duplicate keys.
 fn records(log: &str) -> Vec<BTreeMap<String, Value>> {
     let parsed = log.lines().map(|line| {
         let Keys(pairs) = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -45,7 +46,8 @@ fn records(log: &str) -> Vec<BTreeMap<String, Value>> {
     parsed.collect()
 }
 
-/// The rows of the documents' tables whose first cell has a name in backticks: each name with its other cells.
+/// The rows of the documents' tables whose first cell has a name in backticks: each name with its
+/// other cells.
 fn documented(heading: &str) -> BTreeMap<String, Vec<String>> {
     let text = fs::read_to_string(root().join("docs/monitoring.md")).unwrap();
     let table = text.split(&format!("\n| {heading} |")).nth(1).unwrap_or_else(|| panic!("no table {heading}"));

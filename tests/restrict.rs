@@ -1,4 +1,4 @@
-//! Who may connect: networks, and how many connections an address may have.
+//! Restrictions on clients: networks, and the number of connections of an address.
 
 use crate::{
     boot::refused,
@@ -12,10 +12,11 @@ use std::{
     thread,
 };
 
-/// What a client gets that connects from `source` and asks `hello`; nothing where it is refused. A reset fails the test.
+/// The answer to a client that connects from `source` and asks `hello`; empty if it is rejected. A
+/// reset fails the test.
 fn ask_from(source: &str, host: &Host) -> Vec<u8> {
     let mut stream = connect_from(source, host.addresses[0].tcp());
-    // One that is refused may be gone before it has asked.
+    // The host may have closed a rejected connection before it asks.
     stream.write_all(b"bob\n").ok();
     read_to_end(&mut stream)
 }
@@ -59,20 +60,20 @@ fn a_peer_is_refused_before_any_guest_exists() {
 #[test]
 fn a_peer_that_is_refused_sees_an_end_and_no_reset() {
     let host = Setup::serving("hello").option("--deny-network", "127.0.0.2").start();
-    // What they send is there before the host sees them.
+    // Their requests are queued before the host accepts them.
     host.signal(Signal::SIGSTOP);
     wait_for("a host that is stopped", || host.is_stopped().then_some(()));
     let early: Vec<_> = (1..=8)
         .map(|count| {
             let mut stream = connect_from("127.0.0.2", host.addresses[0].tcp());
-            // More than is discarded, at last: then there is a reset, but after the end.
+            // More than the host discards, at last: then a reset follows, but after the end.
             stream.write_all(&vec![b'x'; count * 10_000]).unwrap();
             stream
         })
         .collect();
     host.signal(Signal::SIGCONT);
     early.into_iter().for_each(|mut stream| assert_eq!(read_to_end(&mut stream), b""));
-    // And while it does.
+    // And while it drains.
     (0..50).for_each(|_| assert_eq!(ask_from("127.0.0.2", &host), b""));
 }
 
@@ -128,14 +129,14 @@ fn what_is_no_network_and_no_count_is_refused_at_boot() {
         let needles = [option, &format!("{value:?}"), remedy];
         refused(&Setup::serving("hello").argument(format!("{option}={value}")), &needles);
     }
-    // An environment variable that is set to nothing allows nobody, rather than all.
+    // A variable that is set to nothing allows no client, rather than all.
     for value in ["", ",", "10.0.0.1/8"] {
         let setup = Setup::serving("hello").environment("ALLOWED_NETWORKS", value);
         refused(&setup, &["--allow-network", &format!("{value:?}")]);
     }
 }
 
-/// A connection to `speaks-first`, where it is served.
+/// A connection to `speaks-first`, if the host serves it.
 fn served_from(source: &str, host: &Host) -> Option<Stream> {
     let mut stream = connect_from(source, host.addresses[0].tcp());
     (read_line(&mut stream) == "ready\n").then_some(stream)
@@ -144,7 +145,7 @@ fn served_from(source: &str, host: &Host) -> Option<Stream> {
 #[test]
 fn an_address_has_only_so_many_connections() {
     let host = Setup::serving("speaks-first").option("--max-connections-per-ip", "2").start();
-    // All at once, so that they meet on different workers.
+    // All at once, so that different workers accept them.
     let all: Vec<_> = (0..40).map(|_| connect_from("127.0.0.1", host.addresses[0].tcp())).collect();
     let mut open: Vec<_> =
         all.into_iter().filter_map(|mut stream| (read_line(&mut stream) == "ready\n").then_some(stream)).collect();
@@ -152,7 +153,7 @@ fn an_address_has_only_so_many_connections() {
     assert!(served_from("127.0.0.1", &host).is_none());
     assert!(served_from("127.0.0.2", &host).is_some(), "others have their own");
 
-    // A reload forgets nobody.
+    // A reload keeps the counts.
     host.signal(Signal::SIGHUP);
     host.logged(&["reloaded"]);
     assert!(served_from("127.0.0.1", &host).is_none());
@@ -163,7 +164,7 @@ fn an_address_has_only_so_many_connections() {
     drop(first);
     open.push(wait_for("a place that was given back", || served_from("127.0.0.1", &host)));
 
-    // One is told to whoever reads the log, all are in the records of connections.
+    // The log warns once, and every rejected connection has a record.
     let because = "because=it has 2 connections already, which is --max-connections-per-ip";
     host.logged(&[" INFO ", "connection refused", "peer=tcp://127.0.0.1:", because]);
     wait_for("a record of each", || (host.log().matches(because).count() >= 40).then_some(()));
@@ -171,7 +172,7 @@ fn an_address_has_only_so_many_connections() {
     assert!((1..=2).contains(&told), "one in this minute, and one since the reload: {told}");
 }
 
-/// Connections that are broken in every way give their places back as well.
+/// Connections that break in any way free their places as well.
 #[test]
 fn no_connection_keeps_its_place() {
     let host =
@@ -185,7 +186,7 @@ fn no_connection_keeps_its_place() {
                 socket2::SockRef::from(stream.tcp()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
                 drop(stream);
             }
-            // It says nothing, and is ended.
+            // It sends nothing, and times out.
             2 => assert_eq!(read_to_end(&mut stream), b""),
             _ => {
                 stream.write_all(b"bo").unwrap();

@@ -1,4 +1,5 @@
-//! The order of the rooms of `host/src`: each uses those above it in the table of ARCHITECTURE.md, and no other.
+//! The order of the rooms of `host/src`: each uses those above it in the table of ARCHITECTURE.md,
+//! and no other.
 
 use crate::sources;
 use std::{
@@ -23,7 +24,7 @@ const ROOMS: [&str; 12] = [
     "command",
 ];
 
-/// Lines of a file that needs no reason for its length.
+/// The longest file that needs no reason for its length, in lines.
 const LONGEST: usize = 400;
 
 /// The files that are longer, and why.
@@ -54,13 +55,13 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A file without its comments. A string with two slashes loses its rest, which names no room.
+/// A file without its comments. A string with two slashes loses its rest, which has no room's name.
 fn code(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// The first names of all paths from the root of the crate: `guest` and `wire` of `use crate::{guest::Plugin, wire}`. From a module
-/// at this depth as many `super` lead to the root.
+/// The first names of all paths from the root of the crate: `guest` and `wire` of `use
+/// crate::{guest::Plugin, wire}`. In a module at this depth that many `super` lead to the root.
 fn used(code: &str, depth: usize) -> BTreeSet<String> {
     let to_root = vec!["super::"; depth].concat();
     let mut found = BTreeSet::new();
@@ -83,7 +84,7 @@ fn name(path: &str) -> Option<String> {
     (end > 0).then(|| path[..end].to_owned())
 }
 
-/// The names at the beginning of each branch of a group, whose brace is open.
+/// The names at the beginning of each branch of a group, after its opening brace.
 fn branches(group: &str) -> Vec<String> {
     let mut names: Vec<String> = name(group).into_iter().collect();
     let mut depth = 1;

@@ -1,4 +1,4 @@
-//! What the sources of the tests must not contain.
+//! Patterns that the sources of the tests must not contain.
 
 use crate::harness::root;
 use std::{
@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The path below `tests/` and the text of each file of these tests, without test guests and fuzzing.
+/// The path below `tests/` and the text of each file of these tests, without test guests and
+/// fuzzing.
 pub fn tests() -> Vec<(PathBuf, String)> {
     let tests = root().join("tests");
     let is_module = |path: &Path| path.is_file() || path.join("mod.rs").exists();
@@ -54,7 +55,7 @@ fn no_test_asks_for_a_port_and_releases_it() {
     assert_eq!(uses(concat!(":0\").unwrap()", ".local_addr()")), [], "use harness::own_addresses");
 }
 
-/// `harness::skip` and `harness::cannot` list what did not run.
+/// `harness::skip` and `harness::cannot` list the skipped tests.
 #[test]
 fn only_the_harness_says_that_a_test_is_skipped() {
     assert_eq!(uses(concat!("print", "ln!(\"skipped")), [], "use harness::skip or harness::cannot");

@@ -1,9 +1,10 @@
-//! When guests start: at the first byte where they could not tell, at accept where they could.
+//! The start of a guest: at the first byte where it could not tell the difference, at accept
+//! otherwise.
 
 use crate::harness::{Host, Setup, Transport, read_line, read_to_end};
 use std::io::Write;
 
-/// Memory that a hundred idle connections take, in KiB each.
+/// The memory that each of a hundred idle connections takes, in KiB.
 fn idle_cost(host: &Host) -> u64 {
     let before = host.status_kib("VmRSS");
     let streams: Vec<_> = (0..200).map(|_| host.connect()).collect();
@@ -25,7 +26,8 @@ fn a_guest_that_only_waits_for_input_starts_with_it() {
         [("hello", "Hello bob!\n"), ("hello-async", "Hello bob!\n"), ("program", "bob\n"), (module, "bob\n")]
     {
         let host = Host::serving(name);
-        // The first guest is watched; it waits for its input, and so all others may start late.
+        // The host watches the first guest. It waits for its input, and so all others may start
+        // late.
         let mut first = host.connect();
         first.write_all(b"bob\n").unwrap();
         assert_eq!(read_to_end(&mut first), answer.as_bytes());

@@ -1,4 +1,4 @@
-//! Bytes: all of them, in order, held back where the other side does not keep up, and never a reset instead of a reply.
+//! Bytes: all of them, in order, held back for a slow peer, and never a reset instead of a reply.
 
 use crate::{
     connections::drop_ends_without_bytes,
@@ -41,7 +41,7 @@ fn twenty_mebibytes_come_back_as_they_were() {
     }
 }
 
-/// They are one packet, but where the guest was interrupted between the two.
+/// They are one packet, except where the guest was interrupted between the two.
 #[test]
 fn the_last_bytes_of_a_guest_and_the_end_come_together() {
     for name in ["hello", "hello-async"] {
@@ -130,7 +130,7 @@ fn a_reset_is_not_an_end() {
     assert_eq!(host.ask("all"), b"ok\n");
 }
 
-/// On unix a reset is what a peer leaves behind that closes with something unread.
+/// On Unix sockets, a peer that closes with unread bytes causes a reset.
 #[test]
 fn a_reset_of_a_unix_connection_is_not_an_end() {
     // It greets, waits for a line, and takes an end for an empty one.
@@ -150,7 +150,7 @@ fn a_reset_of_a_unix_connection_is_not_an_end() {
     assert_eq!(host.ask("all"), b"ok\n");
 }
 
-/// Closes so that the peer gets a reset: on unix, where something is left unread.
+/// Closes so that the peer gets a reset: on Unix sockets, with unread bytes.
 fn reset(stream: Stream) {
     if !matches!(stream, Stream::Unix(_)) {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -158,7 +158,7 @@ fn reset(stream: Stream) {
     drop(stream);
 }
 
-/// Writes until the connection takes no more, and returns how much it took.
+/// Writes until the connection takes no more, and returns the number of bytes.
 fn fill(stream: &mut Stream) -> usize {
     stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let block = pattern(1 << 20);
@@ -253,7 +253,8 @@ fn a_slow_peer_gets_everything() {
     assert_eq!(total, 100_000);
 }
 
-/// Once, what the kernel had not taken at once was sent only when the guest came back to its output.
+/// A regression: bytes that the kernel had not taken at once were sent only when the guest came
+/// back to its output.
 #[test]
 fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
     let host = Host::serving("patient");
@@ -268,7 +269,7 @@ fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
     assert_eq!(read_to_end(&mut stream), b"you said: thanks\n");
 }
 
-/// A peer that goes on sending after its reply is given up after half a minute, whatever it does.
+/// The host closes a connection half a minute after its reply, even if the peer keeps sending.
 #[test]
 fn a_peer_that_floods_after_its_reply_is_given_up() {
     let host = Host::serving("hello");
@@ -292,8 +293,9 @@ fn a_conversation_goes_back_and_forth() {
     }
 }
 
-/// A guest of WASI 0.3 may wait for input without taking it, think better of it, and hand the stream on. The peer is silent
-/// until it has: a wait that could not be given up would hold the guest until a byte comes.
+/// A guest of WASI 0.3 may wait for input without reading it, cancel the wait, and pass the stream
+/// on. The peer is silent until then: a wait that could not be cancelled would hold the guest until
+/// a byte comes.
 #[test]
 fn a_wait_for_input_that_is_given_up_holds_nobody_and_loses_nothing() {
     let host = Host::serving("peek-async");

@@ -1,4 +1,4 @@
-//! The plugin `tcp-proxy`: what passes through it, in both directions and at its ends, and what becomes of failures.
+//! The plugin `tcp-proxy`: bytes and ends in both directions, and failures of either side.
 
 use crate::harness::{Host, PATIENCE, Setup, Stream, read_line, read_to_end, wait_for};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -10,20 +10,21 @@ use std::{
     time::Duration,
 };
 
-/// A proxy to an address that it was granted.
+/// A proxy to a granted address.
 fn proxy(target: &str, more: &[&str]) -> Host {
     let setup = Setup::serving("tcp-proxy").option("--guest-connect", target).option("--guest-arg", target);
     more.iter().fold(setup, |setup, word| setup.option("--guest-arg", *word)).start()
 }
 
-/// A server of the test's, and a proxy to it.
+/// A server in the test, and a proxy to it.
 fn server() -> (TcpListener, Host) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = proxy(&listener.local_addr().unwrap().to_string(), &[]);
     (listener, host)
 }
 
-/// The two ends of one connection through a proxy, in the order that they are needed: what is dropped first comes last.
+/// The two ends of one connection through a proxy. Fields drop in this order, so the proxy comes
+/// last.
 fn connected() -> (Host, Stream, TcpStream) {
     let (listener, host) = server();
     let client = host.connect();
@@ -53,7 +54,7 @@ fn an_end_is_passed_on_while_the_other_direction_goes_on() {
     drop(server);
     assert_eq!(read_to_end(&mut client), b"answer");
 
-    // The server first, before anybody asked.
+    // The server speaks first.
     let (_host, mut client, mut server) = connected();
     server.write_all(b"greeting").unwrap();
     server.shutdown(Shutdown::Write).unwrap();
@@ -84,7 +85,7 @@ fn socat_talks_through_it_to_another_host_in_front_of_a_plugin() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Without the end of a line: it is the end of the input that `hello` waits for.
+    // Without a line ending: `hello` waits for the end of its input.
     socat.stdin.take().unwrap().write_all(b"bob").unwrap();
     assert_eq!(socat.wait_with_output().unwrap().stdout, b"Hello bob!\n");
 }
@@ -119,7 +120,7 @@ fn who_does_not_read_holds_the_other_side_back_and_nobody_else() {
     }
     let grown = host.status_kib("VmRSS").saturating_sub(before);
     assert!(grown < 16 * 1024, "the host holds {grown} KiB for a client that does not read");
-    // The other direction is as open as it was.
+    // The other direction is still open.
     client.write_all(b"still here\n").unwrap();
     assert_eq!(read_line(&mut server), "still here\n");
     drop(server);
@@ -149,7 +150,7 @@ fn an_upstream_that_cannot_be_reached_is_an_end_to_the_client_and_named_in_the_l
     assert_eq!(no_target.ask("question"), b"");
     no_target.logged(&["no target"]);
 
-    // A queue that is full answers nothing at all.
+    // A listener with a full queue does not answer at all.
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     full.listen(0).unwrap();
@@ -163,7 +164,7 @@ fn an_upstream_that_cannot_be_reached_is_an_end_to_the_client_and_named_in_the_l
 
 #[test]
 fn a_reset_ends_the_other_side() {
-    // By the server: what it had said arrives, then an end.
+    // By the server: the bytes that it had sent arrive, then an end.
     let (host, mut client, mut server) = connected();
     server.write_all(b"half\n").unwrap();
     assert_eq!(read_line(&mut client), "half\n");
@@ -203,7 +204,7 @@ fn the_upstream_is_told_whom_it_serves_and_found_by_its_name() {
     assert_eq!(read_line(&mut server), header);
     assert_eq!(read_line(&mut server), "question\n");
 
-    // Another host believes it.
+    // Another host accepts its header.
     let facts = Setup::serving("facts").option("--proxy-protocol", "127.0.0.1").start();
     let host = proxy(&address(&facts), &["--proxy-header"]);
     let mut client = host.connect();

@@ -1,4 +1,4 @@
-//! TLS as clients meet it: versions, keys, names, protocols; its beginning and its end.
+//! TLS from the client's side: versions, keys, names, protocols, the handshake, and the end.
 
 use crate::{
     certificates::{self, Validity, trusted},
@@ -64,7 +64,8 @@ fn curl_is_answered_and_believes_the_certificate() {
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "Hello GET / HTTP/1.1!\n", "{answer:?}");
 }
 
-/// Every kind of key that is in use, and the certificate that fits the name, the client's algorithms, or neither.
+/// Every usual kind of key. The host chooses a certificate that fits the name and the client's
+/// algorithms, or the name, or neither.
 #[test]
 fn certificates_are_chosen_by_name_and_by_what_the_client_can_check() {
     let files = directory();
@@ -105,7 +106,8 @@ fn certificates_are_chosen_by_name_and_by_what_the_client_can_check() {
     }
     assert_eq!(shown("both.test", "ecdsa_secp384r1_sha384").1, "ECDSA");
     assert_eq!(shown("both.test", "rsa_pss_rsae_sha256").1, "RSA-PSS");
-    // Nothing that fits the name can be checked: better another certificate than none.
+    // The client supports no algorithm of the certificates for the name: another certificate is
+    // better than none.
     assert_eq!(shown("first.test", "rsa_pss_rsae_sha256").0, "CN=both.test");
     Client::to(&host)
         .option("-servername", "rsa.test")
@@ -145,7 +147,8 @@ fn a_unix_listener_speaks_tls_too() {
     Client::to(&host).ask("bob\n").shows("Hello bob!").shows("New, TLSv1.3");
 }
 
-/// A certificate that no client accepts may be all that an operator has: it is served, with a warning.
+/// A certificate that no client accepts may be the operator's only one: the host serves it, with a
+/// warning.
 #[test]
 fn an_expired_certificate_is_a_warning() {
     let files = directory();
@@ -165,7 +168,7 @@ fn whoever_speaks_something_else_gets_an_alert_and_no_guest() {
     {
         let mut stream = TcpStream::connect(host.addresses[0].tcp()).unwrap();
         stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
-        // It may be told to stop before it has sent all.
+        // The host may have closed before all is sent.
         stream.write_all(garbage).ok();
         let answer = read_to_end(&mut stream);
         assert!(answer.is_empty() || answer[0] == 21, "an alert, if anything: {answer:?}");
@@ -184,7 +187,7 @@ fn a_handshake_has_its_own_deadline() {
     let mut silent = TcpStream::connect(address).unwrap();
     let mut slow = TcpStream::connect(address).unwrap();
     slow.write_all(&client_hello()[..20]).unwrap();
-    // One that sends rubbish and does not go away.
+    // A peer that sends garbage and stays.
     let mut stubborn = TcpStream::connect(address).unwrap();
     stubborn.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let began = Instant::now();
@@ -231,7 +234,7 @@ impl Halfway {
     }
 }
 
-/// Once, in the gem, handshakes were counted nowhere, and a restart cut them.
+/// A regression: handshakes were not counted, and a restart cut them.
 #[test]
 fn a_handshake_under_way_survives_a_restart_and_a_stop() {
     let patient = setup("hello").option("--rollback-window", "0s").option("--handshake-timeout", "1m");
@@ -239,7 +242,7 @@ fn a_handshake_under_way_survives_a_restart_and_a_stop() {
     let connections = |count: usize| {
         let mut kept = Vec::new();
         kept.resize_with(count, || Halfway::to(&service.host));
-        // A whole one after them: so those before it were accepted.
+        // A complete connection after them shows that the host has accepted those before it.
         assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
         kept
     };
@@ -274,7 +277,7 @@ fn an_end_that_was_not_announced_is_an_error_for_the_guest() {
     for (name, announced, expected) in [
         ("input-end", true, "ok\n"),
         ("input-end", false, "err: "),
-        // It greets with what it has read, and is never asked for a greeting that was cut off.
+        // It greets with its input, and must not greet with a truncated name.
         ("hello", true, "Hello bo!\n"),
         ("hello", false, ""),
     ] {
@@ -309,7 +312,7 @@ fn records_that_were_changed_on_the_way_end_the_connection_with_an_alert() {
     host.logged(&["DEBUG", "connection failed", "reason=peer-reset"]);
 }
 
-/// What a guest that failed had written must not be taken for all of it.
+/// A client must not take the output of a guest that failed for a complete reply.
 #[test]
 fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
     for (name, announced) in [("fail", true), ("fail-async", true), ("trap", false)] {
@@ -322,7 +325,7 @@ fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
     }
 }
 
-/// They are one packet, as the last bytes and the end are without TLS.
+/// They are one packet, like the last bytes and the end without TLS.
 #[test]
 fn the_announcement_of_the_end_and_the_end_come_together() {
     let host = setup("hello").start();
@@ -342,7 +345,7 @@ fn the_announcement_of_the_end_and_the_end_come_together() {
 #[test]
 fn what_a_guest_writes_piece_by_piece_is_one_record() {
     let host = setup("moody").start();
-    // In TLS 1.2 only the application's records have this type.
+    // In TLS 1.2 only records of the application have this type.
     let said = Client::to(&host).flag("-tls1_2").flag("-msg").ask("pieces\n");
     assert_eq!(said.0.matches("piece\n").count(), 100, "{}", said.0);
     let received = said
@@ -355,13 +358,14 @@ fn what_a_guest_writes_piece_by_piece_is_one_record() {
     assert!((1..20).contains(&received), "{received} records of 100 pieces: {}", said.0);
 }
 
-/// After its reply the host announces the end, takes what the client still sends, and resets nothing.
+/// After its reply the host sends close_notify, reads what the client still sends, and resets
+/// nothing.
 #[test]
 fn the_end_is_announced_before_the_socket_is_closed() {
     let host = setup("hello").start();
     let Stream::Tls(mut client) = host.connect() else { panic!("tls") };
     client.write_all(b"bob\n").unwrap();
-    // Fails without the announcement.
+    // Fails without close_notify.
     assert_eq!(read_to_end(&mut client), b"Hello bob!\n");
     client.write_all(b"more that nobody reads").unwrap();
     client.shutdown(Shutdown::Write).unwrap();

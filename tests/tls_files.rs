@@ -1,4 +1,4 @@
-//! The files of TLS: what is wrong with one is told at boot, and at a reload changes nothing.
+//! TLS files: a bad one is an error at boot, and at a reload it changes nothing.
 
 use crate::{
     certificates::{self, Authority, Validity, trusted},
@@ -12,7 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Runs a host that must refuse to start: code 2, nothing on standard output, one line that has all `needles`.
+/// Runs a host that must not start: code 2, nothing on standard output, one line that has all
+/// `needles`.
 fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
@@ -81,7 +82,7 @@ fn malformed_values_are_named_with_a_remedy() {
     refused(&bare().environment("TLS_CERTIFICATE", ""), &["--tls-certificate"]);
 }
 
-/// Good files, and a place for others.
+/// Valid files, and a directory for others.
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
@@ -242,7 +243,7 @@ fn a_reload_and_a_restart_with_bad_files_change_nothing() {
     answered();
 }
 
-/// What was written to the log at any level, and what `--help` shows, has no part of any key.
+/// The log at any level, and the output of `--help`, contain no part of any key.
 #[test]
 fn no_key_reaches_the_log() {
     let files = Files::new();

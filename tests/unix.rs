@@ -1,4 +1,4 @@
-//! Unix listeners: their paths, who may connect, what stands in the way of one, and clients that people really use.
+//! Unix listeners: their paths, their modes, conflicts at a path, and real clients.
 
 use crate::harness::{Address, Host, Setup, Transport, connect, directory, plugin, read_to_end, unix_uri, wait_for};
 use nix::sys::signal::Signal;
@@ -14,13 +14,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Serves hello at `path`, with more of a URI after it.
+/// Serves `hello` at `path`, with a query appended to the URI.
 fn at(path: &Path, rest: &str) -> Setup {
     let setup = Setup::bare().option("--plugin", plugin("hello")).option("--log-level", "debug");
     setup.option("--bind", unix_uri(path) + rest)
 }
 
-/// Runs a host that the system must refuse, with one line that names the URI and has `needle`.
+/// Runs a host that the system must reject, with one line that names the URI and has `needle`.
 fn refused(path: &Path, needle: &str) {
     let (code, out, err) = at(path, "").run();
     assert_eq!((code, out.as_str()), (3, ""), "{err}");
@@ -154,7 +154,7 @@ fn of_hosts_that_start_at_once_one_gets_the_path() {
     let path = directory.path().join("host.sock");
     drop(UnixListener::bind(&path).unwrap());
     let mut hosts: Vec<_> = (0..4).map(|_| at(&path, "").spawn()).collect();
-    // The others find a socket that is served.
+    // The others find a live socket.
     wait_for("one that serves", || {
         (hosts.iter().filter(|host| host.log().contains("another process listens there")).count() == 3).then_some(())
     });
@@ -186,7 +186,7 @@ fn a_path_that_leads_elsewhere_is_not_removed() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
-/// Sends nothing, and returns what the guest knows of it.
+/// Sends nothing, and returns the guest's facts about it.
 fn facts_of(mut stream: UnixStream) -> String {
     stream.shutdown(Shutdown::Write).unwrap();
     String::from_utf8(read_to_end(&mut stream)).unwrap()
@@ -209,7 +209,7 @@ fn a_guest_learns_who_it_talks_to() {
         let client = path.with_file_name("client");
         for (address, shown) in [
             (socket2::SockAddr::unix(&client).unwrap(), unix_uri(&client)),
-            // Escaped, so that it is one line.
+            // Escaped, to keep it on one line.
             (
                 socket2::SockAddr::unix(format!("\0{name}\n{}", host.pid())).unwrap(),
                 format!("unix://@{name}\\n{}", host.pid()),
@@ -225,7 +225,7 @@ fn a_guest_learns_who_it_talks_to() {
     }
 }
 
-/// Runs a client that is there to be run, with `input`, and returns its output.
+/// Runs an installed client with `input`, and returns its output.
 fn client(program: &str, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(program)
         .args(arguments)

@@ -59,12 +59,13 @@ fn port_is_for_all_of_ipv4_where_nothing_else_says_where_to_listen() {
     }
 }
 
-/// Runs a host that must refuse to start, with exit code 2, nothing on standard output and one line that has all `needles`.
+/// Runs a host that must not start: exit code 2, nothing on standard output, and one line that has
+/// all `needles`.
 pub fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!(code, 2, "{err}");
     assert_eq!(out, "", "nothing was bound, nothing is ready");
-    // The log may have said how far it came.
+    // Log records of an earlier stage may precede the error.
     let complaints: Vec<&str> = err.lines().filter(|line| !line.starts_with('[')).collect();
     assert_eq!(complaints.len(), 1, "one line: {err}");
     for needle in needles {
@@ -90,7 +91,7 @@ fn a_port_in_use_is_the_systems_refusal() {
 fn help_and_version_are_no_errors() {
     let (code, out, err) = Setup::bare().argument("--help").run();
     assert_eq!((code, err.as_str()), (0, ""));
-    // Lines are broken wherever the widest option leaves room.
+    // The widest option decides where lines break.
     let out = out.split_whitespace().collect::<Vec<_>>().join(" ");
     for option in
         ["--plugin", "--bind", "--max-connections", "--drain-timeout", "[env: UNINTERRUPTIBLE_PLUGIN=]", "Exit codes"]
@@ -128,7 +129,7 @@ fn a_closed_standard_output_and_error_harm_nothing() {
 
 #[test]
 fn a_full_standard_output_and_error_harm_nothing() {
-    // Two pipes that are full already and that nobody reads.
+    // Two pipes that are full and have no reader.
     let script = r#"exec 3<>"$1"; dd if=/dev/zero of="$1" bs=65536 count=1 2>/dev/null; exec "$2" --plugin "$3" --bind "tcp://$4" --log-level debug >&3 2>&3"#;
     let dir = directory();
     let pipe = dir.path().join("pipe");

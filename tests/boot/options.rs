@@ -61,7 +61,7 @@ fn every_malformed_value_is_named_with_a_remedy() {
 fn unknown_and_incomplete_options_are_named() {
     refused(&Setup::serving("hello").argument("--plugins"), &["--plugins", "--plugin"]);
     refused(&Setup::bare().argument("--plugin"), &["--plugin"]);
-    // As other programs name them.
+    // The names that other programs use.
     for (word, option) in [
         ("--listen", "--bind tcp://127.0.0.1:7000"),
         ("--listen=0.0.0.0:80", "--bind tcp://127.0.0.1:7000"),
@@ -128,7 +128,7 @@ fn unknown_and_incomplete_options_are_named() {
         &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://[::]:7001"),
         &["--bind \"tcp://[::]:7001\"", "beside tcp://127.0.0.1:7001"],
     );
-    // As they are handed over, each quote takes two bytes.
+    // Each quote takes two bytes in the handoff message.
     let many: Vec<String> = (100..250).map(|number| format!("unix:///tmp/{}{number}", "\"".repeat(90))).collect();
     refused(
         &Setup::bare().option("--plugin", plugin("hello")).option("--bind", many.join(",")),
@@ -136,14 +136,14 @@ fn unknown_and_incomplete_options_are_named() {
     );
 }
 
-/// A variable with a slip would be no option at all, and nobody would know.
+/// A variable with a typo has no effect, and only a warning tells the operator.
 #[test]
 fn a_variable_that_was_probably_meant_for_an_option_is_told() {
     let with_slips = |setup: Setup| {
         setup
             .environment("UNINTERRUPTIBLE_BACKLGO", "5")
             .environment("UNINTERRUPTIBLE_PIDFILE", "/run/host.pid")
-            // As an orchestrator makes them of a service's name.
+            // As an orchestrator derives them from a service's name.
             .environment("UNINTERRUPTIBLE_HOST_SERVICE_HOST", "10.0.0.1")
             .environment("UNINTERRUPTIBLE_HOST_PORT_7000_TCP", "tcp://10.0.0.1:7000")
     };

@@ -89,7 +89,7 @@ fn wasi_0_3_can_be_disabled() {
     refused(&Setup::serving("hello-async").argument("--disable-wasi-0-3"), &["hello-async.wasm", "--disable-wasi-0-3"]);
 }
 
-/// Its contract alone does not show what a plugin needs.
+/// The contract alone does not show which features a plugin needs.
 #[test]
 fn wasi_0_3_is_disabled_for_plugins_of_the_older_contract_that_use_it_too() {
     let dir = directory();
@@ -128,7 +128,8 @@ pub fn spinning(turns: u64) -> Vec<u8> {
     )
 }
 
-/// A plugin of the 0.2 contract whose handler returns at once, with what else is to be in its component and its module.
+/// A plugin of the 0.2 contract whose handler returns at once, with additions to its component and
+/// its module.
 fn returning(in_component: &str, in_module: &str) -> Vec<u8> {
     component(&format!(
         r#"(component
@@ -155,7 +156,8 @@ fn returning(in_component: &str, in_module: &str) -> Vec<u8> {
     ))
 }
 
-/// Once, a first instance that computed for some milliseconds waited for ever for a permit that it held itself.
+/// A regression: a first instance that computed for some milliseconds waited for ever for a permit
+/// that it held itself.
 #[test]
 fn a_plugin_that_computes_while_it_starts_is_served_and_one_that_never_starts_is_refused() {
     let dir = directory();

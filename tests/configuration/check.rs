@@ -40,7 +40,7 @@ fn check_prints_a_file_that_says_the_same() {
     assert_eq!(said, said_again);
 }
 
-/// What a listener or a route has cleared is not inherited when it is read again.
+/// A listener or route that clears an option still clears it when its printed form is read again.
 #[test]
 fn check_prints_what_was_cleared() {
     let files = directory();
@@ -75,7 +75,7 @@ fn check_finds_what_booting_would_find_and_disturbs_nobody() {
     let host = Setup::serving("hello").option("--bind", &live).start();
     let port = format!("tcp://{}", host.addresses[0].tcp());
     let check = || Setup::bare().argument("check").option("--plugin", plugin("hello"));
-    // What a live host holds is what its successor will be given.
+    // A live host holds these sockets, and its successor will inherit them.
     for served in [&live, &port] {
         let (code, _, err) = check().option("--bind", served).run();
         assert_eq!(code, 0, "{err}");

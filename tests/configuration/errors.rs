@@ -84,7 +84,8 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
     }
 }
 
-/// The error of a slip in TOML, or of another program's name for an option or table, has the right form and nothing of the line.
+/// The error of a slip in TOML, or of another program's name for an option or table, shows the
+/// right form and nothing of the line.
 #[test]
 fn the_error_of_a_slip_has_its_line_and_the_right_form() {
     for (text, line) in [
@@ -125,7 +126,8 @@ fn the_error_of_a_slip_has_its_line_and_the_right_form() {
     }
 }
 
-/// The host does not expand paths as a shell does, and the error of a relative path names the directory it is relative to.
+/// The host does not expand paths as a shell does, and the error of a relative path names the
+/// directory it is relative to.
 #[test]
 fn the_error_of_a_missing_path_has_its_line_and_the_reason() {
     let here = std::env::current_dir().unwrap();
@@ -158,7 +160,7 @@ fn the_error_of_a_missing_path_has_its_line_and_the_reason() {
     ] {
         refused(&text, &line);
     }
-    // Where it was thought to be.
+    // The error names the file of that name beside the configuration.
     let file = File::saying("plugin = \"host.toml\"\n");
     let (code, _, err) = file.setup().run();
     assert_eq!(code, 2, "{err}");

@@ -48,7 +48,7 @@ fn ask(host: &Host, listener: usize) -> String {
     String::from_utf8(read_to_end(&mut stream)).unwrap()
 }
 
-/// Refused with code 2 and this one line, whose `FILE` stands for the file.
+/// The host rejects the text with code 2 and this one line, whose `FILE` stands for the file.
 fn refused(text: &str, line: &str) {
     let file = File::saying(text);
     for setup in [file.setup(), Setup::bare().argument("check").option("--config", &file.path)] {

@@ -75,7 +75,7 @@ fn a_reload_reads_the_file_anew_and_says_what_waits_for_a_restart() {
     assert_eq!(ask(&host, 0), "bob\n");
 }
 
-/// The listener's own plugin where no route is for a connection; else the first that is.
+/// The first matching route decides; without one, the listener's own plugin serves.
 #[test]
 fn routes_choose_a_plugin_by_name_and_by_protocol() {
     let files = directory();
@@ -106,7 +106,7 @@ fn routes_choose_a_plugin_by_name_and_by_protocol() {
     for served in ["plugin=speaks-first", "plugin=hello", "plugin=fail"] {
         wait_for(served, || host.log().contains(served).then_some(()));
     }
-    // What is printed says the same.
+    // The printed configuration has the same routes.
     let (code, printed, err) = Setup::bare().argument("check").option("--config", &file.path).run();
     assert_eq!((code, printed.matches("[[listener.route]]").count()), (0, 2), "{err}");
     let (code, again, err) = Setup::bare().argument("check").option("--config", &File::saying(&printed).path).run();

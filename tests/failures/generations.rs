@@ -1,4 +1,5 @@
-//! Several generations side by side: their clients, listeners and signals, and the limit on their number.
+//! Several generations side by side: their clients, listeners and signals, and the limit on their
+//! number.
 
 use super::{HOST, Scripted, hello};
 use crate::{
@@ -15,7 +16,7 @@ use nix::{
 };
 use std::{fs, io::Write};
 
-/// It was taken for one that lives, since nobody could hold it any more.
+/// A regression: the successor took a predecessor that was dead and reaped for one that lives.
 #[test]
 fn a_predecessor_that_is_dead_and_buried_when_its_offer_is_read_has_handed_over() {
     let mut service = Service::start(Setup::serving("hello"));
@@ -106,7 +107,8 @@ fn generations_that_drain_are_limited_and_named() {
     let last = service.restart();
     assert_eq!(last.number, 5);
 
-    // As fast as they come. Each is done, or is part of one that is under way, or comes to a process that has handed over.
+    // Restarts in quick succession. Each one runs, joins a restart under way, or reaches a process
+    // that has handed over.
     for (client, _) in idle {
         assert_eq!(hello(client), "Hello bob!\n");
     }
@@ -148,12 +150,12 @@ fn a_signal_within_the_window_ends_it() {
         if signal == Signal::SIGTERM {
             assert_eq!(exit_code(successor.pid), Some(0));
             service.abandon();
-            // Until nobody served any more, everybody was served.
+            // Every client was answered until the last process stopped serving.
             let losses = clients.stop();
             assert!(losses.iter().all(|loss| loss.port.is_none()), "{losses:?}");
             continue;
         }
-        // The third generation is watched by the second, until that is told to let go as well.
+        // The second generation watches the third, until a stop ends that too.
         let third = wait_for("a third generation", || {
             let log = service.host.log();
             let mut watched = log.lines().filter(|line| line.contains("serving, predecessor watching"));
@@ -193,7 +195,7 @@ fn listeners_come_and_go_with_the_generations() {
         "exit status: 2",
     ]);
 
-    // All places are taken, so that there are connections in every queue.
+    // All places are taken, so that every queue holds connections.
     let first = scripted.service.current();
     let idle: Vec<_> = (0..4).map(|_| connect(kept)).collect();
     wait_for("their places", || (ports_of_connections(first.pid).len() == 4).then_some(()));

@@ -1,4 +1,5 @@
-//! Restarts that fail for reasons outside the handoff protocol. Clients must not notice any of them.
+//! Restarts that fail for reasons outside the handoff protocol. Clients must not notice any of
+//! them.
 
 mod generations;
 mod starting;
@@ -12,7 +13,7 @@ use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::PathBuf};
 
 const HOST: &str = env!("CARGO_BIN_EXE_uninterruptible-host");
 
-/// A service whose successors are started by a script, and configured by their environment.
+/// A service whose successors a script starts, and the environment configures.
 struct Scripted {
     service: Service,
     plugin: PathBuf,
@@ -50,14 +51,15 @@ impl Scripted {
     }
 
     fn start_with_file(&self, contents: &str, mode: u32) {
-        // A script that is being written cannot be executed.
+        // The kernel does not execute a script that is open for writing.
         let draft = self.script.with_extension("draft");
         fs::write(&draft, contents).unwrap();
         fs::set_permissions(&draft, fs::Permissions::from_mode(mode)).unwrap();
         fs::rename(draft, &self.script).unwrap();
     }
 
-    /// Has a restart fail with a record that has all of `reasons`, and leave no trace.
+    /// Runs a restart that must fail, with a record that has all of `reasons`, and without
+    /// leftovers.
     fn fails(&self, reasons: &[&str]) {
         let before = (self.service.current(), descriptors_of_its_own(self.service.current().pid));
         let record = self.service.restart_that_fails();
@@ -71,11 +73,11 @@ impl Scripted {
             assert!(left.is_empty(), "of its group there are left {left:?}: {record}");
         }
         assert_eq!(self.service.current(), before.0);
-        // A connection that ends may be none for a moment.
+        // A connection in its closing phase may not count as one for a moment.
         wait_for("descriptors as they were", || (descriptors_of_its_own(before.0.pid) <= before.1).then_some(()));
     }
 
-    /// A restart that works.
+    /// Runs a restart that must succeed.
     fn works(&self) {
         self.start_with(&format!("exec {HOST}"));
         let before = self.service.current();
@@ -86,7 +88,7 @@ impl Scripted {
     }
 }
 
-/// Those that live.
+/// The processes of a group that are not zombies.
 fn processes_of_group(group: i32) -> Vec<i32> {
     let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers

@@ -22,7 +22,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
 
-    // What cannot be executed.
+    // Commands that cannot be executed.
     fs::remove_file(&scripted.script).unwrap();
     scripted.fails(&["start cannot be executed: No such file"]);
     fs::create_dir(&scripted.script).unwrap();
@@ -33,7 +33,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
     scripted.works();
     clients.goes_on(20);
 
-    // What ends, or cannot be configured.
+    // Successors that exit, or have an invalid configuration.
     let starts = [
         ("exit 7".to_owned(), vec!["ended before its \"hello\"", "env -i", "exit status: 7"]),
         ("exit 0".to_owned(), vec!["ended before its \"hello\"", "exit status: 0"]),
@@ -48,12 +48,12 @@ fn a_successor_that_cannot_start_changes_nothing() {
         ),
         (format!("exec {HOST} --pidfile /absent/pid"), vec!["configuration: ", "/absent", "exit status: 2"]),
         (format!("ulimit -n 60; exec {HOST}"), vec!["configuration: ", "ulimit -n", "exit status: 2"]),
-        // Something like sudo in between.
+        // A wrapper that closes descriptors, like sudo.
         (
             format!("for n in {{3..63}}; do eval \"exec $n>&-\"; done; exec {HOST}"),
             vec!["ended before its \"hello\"", "exit status: 3"],
         ),
-        // A wrapper that stays, one that goes.
+        // A wrapper that stays, and one that exits.
         (format!("{HOST} --bakclog 7 & wait $!"), vec!["configuration: ", "--bakclog", "exit status: 2"]),
         (format!("{HOST} --bakclog 7 & exit 0"), vec!["configuration: ", "--bakclog", "exit status: 0"]),
     ];
@@ -142,7 +142,8 @@ fn a_plugin_that_is_written_while_it_is_read_is_served_whole_or_not_at_all() {
     assert!(losses.is_empty(), "{losses:?}");
 }
 
-/// Each restart starts the program of this process again: the error names its own path, not one in /proc.
+/// Each restart runs the program of this process again: the error names its own path, not one in
+/// /proc.
 #[test]
 fn a_program_that_is_not_executable_any_more_is_named_by_its_path() {
     let directory = directory();

@@ -22,12 +22,13 @@ use std::{
 /// The longest that a start may take. An unoptimised compiler may have to compile a large plugin.
 const PATIENCE_TO_START: Duration = Duration::from_secs(600);
 
-/// A host that runs. When dropped it must end well on TERM, unless its end was awaited before.
+/// A running host. When dropped it must exit with 0 on TERM, unless a test has waited for its end
+/// before.
 pub struct Host {
     child: Child,
     lines: mpsc::Receiver<String>,
     log: Arc<Mutex<String>>,
-    /// What reads its standard error into `log`, until no process has that any more.
+    /// Reads its standard error into `log`, until every process has closed that.
     reader: thread::JoinHandle<()>,
     pub addresses: Vec<Address>,
     _directory: Option<Arc<tempfile::TempDir>>,
@@ -35,7 +36,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// What [`Setup`] has started. The directory is kept as long as the host.
+    /// Takes a host that [`Setup`] has started. The directory lives as long as the host.
     pub(super) fn of(mut child: Child, directory: Option<Arc<tempfile::TempDir>>) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let err = child.stderr.take().unwrap();
@@ -85,7 +86,7 @@ impl Host {
         }
     }
 
-    /// What is left on its standard output; to be asked after its end.
+    /// The rest of its standard output; call it after the end.
     pub fn rest_of_output(&self) -> Vec<String> {
         self.lines.iter().collect()
     }
@@ -128,19 +129,19 @@ impl Host {
         status.code().unwrap_or_else(|| panic!("killed: {status}"))
     }
 
-    /// Waits for its end, however it comes.
+    /// Waits for its end, whether an exit or a signal.
     pub fn await_end(&mut self) -> ExitStatus {
         self.ended = true;
         wait_for_exit(&mut self.child, "the host")
     }
 
-    /// Whether its end was seen.
+    /// Whether a test has waited for its end.
     pub fn has_been_awaited(&self) -> bool {
         self.ended
     }
 
-    /// Ends it by TERM, and returns all that it has logged. Only then is it certain that a record is not there: the host writes
-    /// its log later than it acts. No connection may be open any more.
+    /// Ends it by TERM, and returns its whole log. Only then is it certain that a record is
+    /// missing: the host writes its log later than it acts. No connection may be open any more.
     pub fn whole_log(mut self) -> String {
         let code = self.terminate();
         wait_for("the end of the log", || self.reader.is_finished().then_some(()));
@@ -148,8 +149,8 @@ impl Host {
         self.log()
     }
 
-    /// The log while it runs, with all that it has logged so far: waits for a record of a connection of its own. The first listener
-    /// must be one of TCP, and the log level `debug`.
+    /// The log of a running host, with every record up to now: makes a connection and waits for its
+    /// record. The first listener must be TCP, and the log level `debug`.
     pub fn settled_log(&self) -> String {
         let mut stream = TcpStream::connect(self.addresses[0].tcp()).unwrap();
         let peer = format!("peer=tcp://{}", stream.local_addr().unwrap());
@@ -161,7 +162,7 @@ impl Host {
         wait_for(&format!("a record with {peer}"), || Some(self.log()).filter(|log| is_there(log)))
     }
 
-    /// Ends it as a crash would.
+    /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         self.ended = true;
         self.child.kill().unwrap();
@@ -177,7 +178,8 @@ impl Host {
     /// The CPU time that it has used, in hundredths of a second.
     pub fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // After the name, which may contain anything: user and system time are the 12th and 13th fields.
+        // After the name, which may contain anything: user and system time are the 12th and 13th
+        // fields.
         let fields = stat.rsplit_once(')').unwrap().1;
         fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }

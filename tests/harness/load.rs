@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-/// Clients that ask `hello` without a pause, until they are told to stop; each answer is checked.
+/// Clients that ask `hello` without a pause, until they are stopped; each answer is checked.
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
@@ -38,13 +38,13 @@ impl Load {
         Self { stop, answered, clients }
     }
 
-    /// Waits until so many more were answered.
+    /// Waits until that many more requests are answered.
     pub fn goes_on(&self, count: u64) {
         let goal = self.answered.load(Ordering::Relaxed) + count;
         wait_for("answers to the load", || (self.answered.load(Ordering::Relaxed) >= goal).then_some(()));
     }
 
-    /// Ends it. Fails where any client was not answered rightly.
+    /// Stops them. Fails if a client got a wrong answer or none.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {

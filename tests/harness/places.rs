@@ -27,13 +27,14 @@ pub fn unix_uri(path: &Path) -> String {
     format!("unix://{}", path.to_str().unwrap())
 }
 
-/// Addresses for what must know its port before it binds: a configuration file, a command line without a ready line, or a
-/// listener that comes later. They are free, have one IP address of 127.0.0.0/8 that no other test has, and differ in their
-/// ports. Only a socket bound to all addresses could take such a port before the test does.
+/// Addresses for tests that must know their port before the host binds it: a configuration file, a
+/// command line without a ready line, or a listener that comes later. They are free, share one IP
+/// address of 127.0.0.0/8 that no other test has, and differ in their ports. Only a socket that is
+/// bound to all addresses could take such a port first.
 pub fn own_addresses<const N: usize>() -> [SocketAddr; N] {
     static TESTS: AtomicU8 = AtomicU8::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();
-    // Below 127.128 are the addresses that tests name themselves.
+    // Tests name addresses below 127.128 themselves.
     let ip = Ipv4Addr::new(127, 128 + TESTS.fetch_add(1, Ordering::Relaxed) % 128, high, low);
     let held = [(); N].map(|()| TcpListener::bind((ip, 0)).unwrap());
     held.map(|socket| socket.local_addr().unwrap())

@@ -19,18 +19,18 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The list of the tests that did not run, one line each. Each run of the black-box tests starts a new one.
+/// The list of the skipped tests, one line each. Each run of the black-box tests starts a new one.
 pub fn list_of_skips() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped")
 }
 
-/// Lists the test as skipped, with the reason. `SKIPS=fail .ci/run` fails by such a line.
+/// Lists the test as skipped, with the reason. Such a line makes `SKIPS=fail .ci/run` fail.
 pub fn skip(reason: impl Display) {
     list("skipped", &reason);
 }
 
-/// The same where nothing that can be installed would let the test run: the kernel, a limit or a user refuses it. `.ci/run`
-/// lists these and does not fail.
+/// Lists the test as impossible here: the kernel, a limit or a user forbids it, and no package
+/// would help. `.ci/run` lists these lines and does not fail.
 pub fn cannot(reason: impl Display) {
     list("impossible here", &reason);
 }
@@ -38,7 +38,7 @@ pub fn cannot(reason: impl Display) {
 /// Whether the program is missing. If so, lists the test as skipped.
 #[must_use]
 pub fn skip_unless(program: &str) -> bool {
-    // Debian keeps servers where only root looks.
+    // Debian has servers in directories that only root has in its path.
     let find = "PATH=$PATH:/usr/sbin:/sbin command -v \"$0\"";
     let missing = !Command::new("sh").args(["-c", find, program]).output().unwrap().status.success();
     if missing {
@@ -52,18 +52,18 @@ fn list(how: &str, reason: &impl Display) {
     let reason = reason.to_string().replace('\n', " ");
     let line = format!("{how}: {}: {reason}\n", test_name().as_deref().unwrap_or("a test"));
     eprint!("{line}");
-    // One write, as tests append to it side by side.
+    // A single write, as tests append to it in parallel.
     let mut list = fs::OpenOptions::new().create(true).append(true).open(list_of_skips()).unwrap();
     list.write_all(line.as_bytes()).unwrap();
 }
 
-/// The name of the test that this thread runs. Other threads have none, nor has the main thread, which runs the tests under
-/// `--test-threads=1`.
+/// The name of the test that this thread runs. Other threads have none; the main thread, which runs
+/// the tests under `--test-threads=1`, has none either.
 fn test_name() -> Option<String> {
     thread::current().name().filter(|name| name.contains("::")).map(str::to_owned)
 }
 
-/// The seed for what this test chooses at random: that of the variable `SEED`, else a new one. A failure prints it.
+/// The seed for a test's random choices: the variable `SEED`, or a new one. A failure prints it.
 pub fn seed() -> u64 {
     begin();
     let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
@@ -74,14 +74,16 @@ pub fn seed() -> u64 {
 }
 
 thread_local! {
-    /// What [`seed`] gave the test of this thread.
+    /// The seed of this thread's test.
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Prepares the process once, before the first test uses it: a failing test prints the command that repeats it.
+/// Prepares the process once, before the first test uses it: a failing test prints the command that
+/// repeats it.
 pub(super) fn begin() {
     static BEGIN: Once = Once::new();
-    // A thread that panics may not set a hook. It has used something of this file before, or has no test.
+    // A panicking thread may not set a hook. It has called this before, or does not belong to a
+    // test.
     if env!("CARGO_CRATE_NAME") != "black_box" || thread::panicking() {
         return;
     }

@@ -20,21 +20,22 @@ use std::{
     thread,
 };
 
-/// A host that is to be started.
+/// A host that is not started yet.
 pub struct Setup {
-    /// What starts it, where it is not started directly.
+    /// The program that starts it, where that is not the test.
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
-    /// What it inherits as descriptor 3.
+    /// Its descriptor 3.
     inherited: Option<OwnedFd>,
-    /// Where its sockets or certificates are; removed when neither this nor a host that it has started is left.
+    /// The directory of its sockets or certificates, removed after this and every host that it has
+    /// started.
     directory: Option<Arc<tempfile::TempDir>>,
     transport: Transport,
 }
 
 impl Setup {
-    /// The bare binary.
+    /// The bare binary, without options.
     pub fn bare() -> Self {
         begin();
         Self {
@@ -47,12 +48,12 @@ impl Setup {
         }
     }
 
-    /// A host that serves a plugin on a port of the system's choice and logs everything.
+    /// A host that serves a plugin on a port that the system chooses, and logs at `debug`.
     pub fn serving(name: &str) -> Self {
         Self::serving_over(Transport::Tcp, name)
     }
 
-    /// The same with a plugin that a test has put somewhere.
+    /// The same with the file of a plugin.
     pub fn serving_file(plugin: &Path) -> Self {
         Self::loading(plugin).option("--bind", "tcp://127.0.0.1:0")
     }
@@ -61,7 +62,8 @@ impl Setup {
         Self::bare().option("--plugin", plugin).option("--cache-dir", shared_cache()).option("--log-level", "debug")
     }
 
-    /// The same over a transport: a port of the system's choice, or a socket in a directory of its own.
+    /// The same over a transport: a port that the system chooses, or a socket in a directory of its
+    /// own.
     pub fn serving_over(transport: Transport, name: &str) -> Self {
         let setup = Self { transport, ..Self::loading(&plugin(name)) };
         match transport {
@@ -81,7 +83,8 @@ impl Setup {
         }
     }
 
-    /// Leaves connections out of the log, where there are so many that their records would bury what is looked for.
+    /// Leaves out the records of connections, where they would bury the records that a test looks
+    /// for.
     pub fn without_records_of_connections(mut self) -> Self {
         self.arguments.iter_mut().filter(|argument| *argument == "debug").for_each(|level| *level = "info".into());
         self
@@ -96,8 +99,8 @@ impl Setup {
         self
     }
 
-    /// Has another program start it: one that executes what its arguments end with, so that the process id is the host's, or
-    /// one that waits for it and ends as it does.
+    /// Lets another program start it. The program either executes its last arguments, so that it
+    /// keeps the process id, or waits for the host and exits as the host does.
     pub fn by_way_of(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.wrapper.extend(program.into_iter().map(Into::into));
         self
@@ -108,10 +111,11 @@ impl Setup {
         self
     }
 
-    /// As the successor of whoever holds the other end of this channel.
+    /// As the successor of the process at the other end of this channel.
     pub fn inheriting(mut self, channel: OwnedFd) -> Self {
         self.inherited = Some(channel);
-        // By way of standard input, so that nothing else which this process starts meanwhile inherits it too.
+        // Through standard input, so that no other process that this one starts meanwhile inherits
+        // it too.
         self.by_way_of(["sh", "-c", "exec \"$@\" 3<&0 </dev/null", "sh"]).environment("UNINTERRUPTIBLE_HANDOFF_FD", "3")
     }
 
@@ -123,7 +127,8 @@ impl Setup {
             .environment("LISTEN_FDNAMES", name)
     }
 
-    /// The command line of this host with others words added, for `--start-command`; none of them has a space.
+    /// The command line of this host with more words, for `--start-command`. No word may contain a
+    /// space.
     pub fn command_line(&self, more: &[&str]) -> String {
         let words = self.arguments.iter().map(|word| word.to_str().unwrap()).chain(more.iter().copied());
         [env!("CARGO_BIN_EXE_uninterruptible-host")].into_iter().chain(words).collect::<Vec<_>>().join(" ")
@@ -147,7 +152,7 @@ impl Setup {
         command
     }
 
-    /// Runs it to its end, for starts that are to fail: exit code, standard output, standard error.
+    /// Runs it to its end, for starts that must fail: exit code, standard output, standard error.
     pub fn run(&self) -> (i32, String, String) {
         let mut child = self.command().spawn().unwrap();
         let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -173,7 +178,7 @@ impl Setup {
         self.start_on(self.arguments.iter().filter(|argument| *argument == "--bind").count().max(1))
     }
 
-    /// The same where a file says on how many listeners.
+    /// The same where a configuration file has that many listeners.
     pub fn start_on(&self, listeners: usize) -> Host {
         let mut host = self.spawn();
         for _ in 0..listeners {

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest that anything here may take. Far more than it does, so that only what hangs is caught.
+/// The longest that any wait may take. It is far more than a wait needs, so only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks again and again until there is an answer, for at most [`PATIENCE`].
+/// Polls until the condition has a value, for at most [`PATIENCE`].
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -21,8 +21,8 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Pauses where a test is about time that passes: a client that must be slow, or a period over which something is measured.
-/// Whatever waits for an event calls [`wait_for`] instead.
+/// Pauses where a test is about time that passes: a client that must be slow, or a period of
+/// measuring. A wait for an event uses [`wait_for`] instead.
 pub fn pace(pause: Duration, reason: &str) {
     assert!(!reason.is_empty() && pause < PATIENCE, "{reason}");
     thread::park_timeout(pause);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// `tests/programs/module.c`, built with these flags; nothing where there is no compiler for it.
+/// `tests/programs/module.c`, built with these flags; `None` without a compiler for it.
 fn program(directory: &Path, flags: &[&str]) -> Option<PathBuf> {
     let said = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;

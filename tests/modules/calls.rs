@@ -4,7 +4,7 @@ use super::{EXIT, READ, WRITE, module};
 use crate::harness::{Host, Setup, Transport, directory, read_to_end, wait_for};
 use std::{fs, io::Write};
 
-/// A module that calls `fd_write` with what it has at 64, and does what follows.
+/// A module that calls `fd_write` with the text at 64, and then runs `then`.
 fn speaker(says: &str, then: &str) -> String {
     format!(
         r#"(module {READ} {WRITE} {EXIT}
@@ -70,7 +70,7 @@ fn a_module_that_polls_its_input_sees_it_and_its_end() {
     }
 }
 
-/// A peer that takes nothing holds the program up, and no more than a buffer of what it writes is kept.
+/// A peer that does not read blocks the program, and the host keeps at most a buffer of its output.
 #[test]
 fn a_module_that_writes_without_end_is_held_back() {
     let files = directory();
@@ -89,7 +89,8 @@ fn a_module_that_writes_without_end_is_held_back() {
     }
 }
 
-/// Every call that changes something, in a directory that was granted for reading: not permitted, as it is for components.
+/// Every call that changes files, in a directory that was granted for reading: not permitted, as
+/// for components.
 #[test]
 fn a_directory_to_read_is_for_reading_by_modules_too() {
     const I: &str = "(i32.const 0)";
@@ -149,14 +150,14 @@ fn a_directory_to_read_is_for_reading_by_modules_too() {
     assert!(record.contains("connection finished"), "the status is the step: {record}");
     assert_eq!(fs::read(files.path().join("granted/file")).unwrap(), b"content");
     assert_eq!(fs::read_dir(files.path().join("granted")).unwrap().count(), 1);
-    // It is the grant that forbids it.
+    // With a grant to write, the same call succeeds.
     let host = Setup::serving_file(&path).option("--guest-dir", grant(":rw")).start();
     assert_eq!(host.ask(""), b"");
     host.logged(&["connection failed", "the guest exited with status 1"]);
 }
 
-/// All functions of WASI 0.1 that take arguments, by these, but for `proc_exit`, which ends a program, and `poll_oneoff`, which waits as
-/// long as it is asked to.
+/// All functions of WASI 0.1 that take arguments, with the types of these. `proc_exit`, which ends
+/// a program, and `poll_oneoff`, which may wait for long, are left out.
 const FUNCTIONS: &str = "args_get ii args_sizes_get ii clock_res_get ii clock_time_get iIi environ_get ii environ_sizes_get ii \
     fd_advise iIIi fd_allocate iII fd_close i fd_datasync i fd_fdstat_get ii fd_fdstat_set_flags ii fd_fdstat_set_rights iII \
     fd_filestat_get ii fd_filestat_set_size iI fd_filestat_set_times iIIi fd_pread iiiIi fd_prestat_dir_name iii fd_prestat_get ii \
@@ -165,8 +166,8 @@ const FUNCTIONS: &str = "args_get ii args_sizes_get ii clock_res_get ii clock_ti
     path_readlink iiiiii path_remove_directory iii path_rename iiiiii path_symlink iiiii path_unlink_file iii proc_raise i \
     random_get ii sock_accept iii sock_recv iiiiii sock_send iiiii sock_shutdown ii";
 
-/// A module that calls the function whose number it reads, thousands of times, with arguments that are drawn from those at which
-/// ranges begin and end.
+/// A module that reads the number of a function, and calls it thousands of times with arguments at
+/// the edges of ranges.
 fn caller() -> String {
     const VALUES: [i32; 16] = [0, 1, 2, 3, 4, 5, 8, 64, 99, 4096, 65_528, 65_535, 65_536, 0x7fff_ffff, i32::MIN, -1];
     let words: Vec<&str> = FUNCTIONS.split_whitespace().collect();
@@ -187,7 +188,8 @@ fn caller() -> String {
     }
     let table: String =
         VALUES.iter().flat_map(|value| value.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect();
-    // The table lies where no call writes often, and is read again each time, even where it has been overwritten.
+    // Few calls write where the table lies, and each round reads it again, even after it was
+    // overwritten.
     format!(
         r#"(module {imports} (memory (export "memory") 1) (global $seed (mut i32) (i32.const 1))
             (data (i32.const 40000) "{table}") (data (i32.const 32) "\40\00\00\00\01\00\00\00")

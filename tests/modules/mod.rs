@@ -1,6 +1,6 @@
-//! Programs that are core modules of WASI 0.1, as C, Go, Zig and many other languages make them. The
-//! host serves them as they are. The programs in `programs/wasi-0.1`, which `conformance` runs, show
-//! what each function does.
+//! Programs that are core modules of WASI 0.1, as C, Go, Zig and many other languages make them.
+//! The host serves them as they are. The programs in `programs/wasi-0.1`, which `conformance` runs,
+//! show what each function does.
 
 mod c;
 mod calls;
@@ -18,7 +18,7 @@ const WRITE: &str =
 
 const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
 
-/// What all those languages come to, in a few lines: a module that reads once, and writes what it has read.
+/// The minimal program of all those languages: a module that reads once, and writes the same bytes.
 pub fn parrot(memory: &str) -> String {
     format!(
         r#"(module {READ} {WRITE} {EXIT}

@@ -25,7 +25,7 @@ fn a_module_serves() {
     }
 }
 
-/// A program's memory is its own: nothing of the host's is in it.
+/// A program's memory is its own: the host puts nothing into it.
 #[test]
 fn a_module_needs_no_memory_but_its_own() {
     let files = directory();
@@ -37,8 +37,9 @@ fn a_module_needs_no_memory_but_its_own() {
     assert!(code == 2 && err.contains("needs 131072 bytes of memory to start, --guest-memory gives 65536"), "{err}");
 }
 
-/// A program whose allocator takes memory by `memory.grow`, expects the new pages behind the old ones, and owns all of it. What made
-/// components of programs took pages of its own in between, and wrote into them.
+/// A program whose allocator takes memory by `memory.grow`, expects the new pages right after the
+/// old ones, and owns all of it. The adapter that makes components of programs took pages of its
+/// own in between, and wrote into the program's.
 const HOARDER: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -72,7 +73,7 @@ fn a_program_that_owns_all_of_its_memory_gets_back_what_it_put_there() {
     for transport in Transport::ALL {
         let host = Host::serving_over(transport, path.to_str().unwrap());
         for length in [0, 1, 65_000, 129_400, 129_600, 130_000, 131_072, 200_000, 1_000_000, 7_654_321] {
-            // Of a period that no page has, so that what stands in the wrong place is seen.
+            // The period fits no page, so that misplaced bytes show.
             let sent: Vec<u8> = (0..length).map(|byte: u32| (byte % 251) as u8).collect();
             let answer = host.ask(&sent);
             let differ = answer.iter().zip(&sent).filter(|(got, sent)| got != sent).count();
@@ -83,7 +84,7 @@ fn a_program_that_owns_all_of_its_memory_gets_back_what_it_put_there() {
     }
 }
 
-/// What is no program of WASI 0.1 that could be served, and what is said of it by everything that looks at a plugin.
+/// Modules that the host cannot serve, and the error that each subcommand prints.
 #[test]
 fn what_cannot_be_served_is_refused_in_one_line() {
     let files = directory();
@@ -102,7 +103,7 @@ fn what_cannot_be_served_is_refused_in_one_line() {
             format!(r#"(module (import "wasi_snapshot_preview1" "sock_open" (func)) {memory} {start})"#),
             "imports interfaces that this host does not have: wasi_snapshot_preview1.sock_open: build it without",
         ),
-        // One of another type than WASI 0.1 gives it.
+        // An import whose type differs from WASI 0.1.
         (
             format!(r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) {memory} {start})"#),
             "imports interfaces that this host does not have: wasi_snapshot_preview1.fd_write:",
@@ -117,7 +118,7 @@ fn what_cannot_be_served_is_refused_in_one_line() {
             format!(r#"(module {memory} (func (export "greet")))"#),
             "is a core WebAssembly module without _start, and so not a program; it exports memory, greet: build it for wasm32-wasip2",
         ),
-        // One that only looks whole: its function takes from an empty stack.
+        // An invalid function: it takes from an empty stack.
         (format!(r#"(module {WRITE} {memory} (func (export "_start") i32.add drop))"#), "type mismatch: expected"),
     ] {
         let path = module(files.path(), &text);
@@ -135,7 +136,7 @@ fn what_cannot_be_served_is_refused_in_one_line() {
         let served = page.lines().find(|line| line.trim_start().starts_with("served ")).unwrap();
         assert!(served.contains("no: it ") && served.contains(says), "{says}: {page}");
     }
-    // One that is cut, wherever that is.
+    // A truncated module, at any length.
     let whole = fs::read(module(files.path(), &parrot("1"))).unwrap();
     let path = files.path().join("cut.wasm");
     for length in (0..whole.len()).step_by(16) {
@@ -174,7 +175,7 @@ fn a_module_is_compiled_once_and_known_by_its_file() {
         assert!(page.lines().any(|printed| printed.trim() == line), "{line}\n{page}");
     }
 
-    // Found by a host, with that digest.
+    // A host finds the entry, with that digest.
     let host = Setup::bare()
         .option("--plugin", &path)
         .option("--plugin-sha256", &digest)
@@ -203,7 +204,7 @@ fn the_kind_of_a_module_is_its_own() {
     assert!(code == 2 && err.contains("does not match --plugin-kind command-0.2 (command of WASI 0.2)"), "{err}");
 }
 
-/// A module that was put in the place of another harms nobody where it cannot be served, and serves where it can.
+/// A module that replaces another serves if the host can load it; otherwise the old one goes on.
 #[test]
 fn a_module_is_reloaded_whole_or_not_at_all() {
     let files = directory();
@@ -220,7 +221,8 @@ fn a_module_is_reloaded_whole_or_not_at_all() {
     wait_for("the module that says nothing", || host.ask("bob\n").is_empty().then_some(()));
 }
 
-/// A component in which an adapter does what the host does for a module: the memory that it takes may be another's.
+/// A component whose adapter does for a module what the host does: the memory that the adapter
+/// takes may be the program's.
 #[test]
 fn a_component_whose_adapter_may_overwrite_it_causes_a_warning() {
     let component = |realloc: &str| {

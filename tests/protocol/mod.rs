@@ -1,5 +1,5 @@
-//! The handoff as a protocol. Recorded messages of version 1 are played against this program, on either
-//! side. Additions of a later version do no harm.
+//! The handoff as a protocol. Recorded messages of version 1 are played against this program, on
+//! either side. Additions of a later version do no harm.
 
 mod played_predecessor;
 mod played_successor;
@@ -10,7 +10,7 @@ use uninterruptible_host::handoff::message::Message;
 
 const RECORDED: &str = include_str!("../fixtures/handoff-1.jsonl");
 
-/// Where the sockets of the recorded hosts were.
+/// The directory of the recorded hosts' sockets.
 const RECORDED_DIRECTORY: &str = "/run/handoff-1";
 
 /// The fields that differ from one host to another of the same version.
@@ -45,13 +45,13 @@ fn exchange(name: &str, directory: &Path) -> Vec<(Side, Value)> {
     messages
 }
 
-/// What has to be the same in whoever sends it.
+/// The fields of a message that every sender sends alike.
 fn constant(message: &Value) -> Value {
     let mut message = message.clone();
     let fields = message.as_object_mut().unwrap();
     fields.retain(|name, _| !VARIABLE.contains(&name.as_str()));
     if let Some(entries) = fields.get_mut("entries") {
-        // Whether any earlier generation drains is another matter, and so is which file a path leads to.
+        // Other tests cover earlier generations that drain, and the file that a path leads to.
         let entries = entries.as_array_mut().unwrap();
         entries.retain(|entry| entry["role"] != "generation" && entry["role"] != "reports");
         entries.iter_mut().for_each(|entry| drop(entry.as_object_mut().unwrap().remove("file")));
@@ -67,7 +67,7 @@ fn assert_as_recorded(heard: Option<&Value>, recorded: &Value, exchange: &str) {
     }
 }
 
-/// What is sent: as it was recorded, or with fields that only a later version would know.
+/// The form of a sent message: as recorded, or with fields that only a later version knows.
 #[derive(Clone, Copy)]
 enum Form {
     Recorded,

@@ -22,7 +22,7 @@ use std::{
     process::Command,
 };
 
-/// What a played predecessor has to give.
+/// The sockets and processes that a played predecessor hands over.
 struct Estate {
     tcp: TcpListener,
     unix: UnixListener,
@@ -46,7 +46,7 @@ impl Estate {
         }
     }
 
-    /// The descriptors that the entries of an offer speak of.
+    /// The descriptors for the entries of an offer.
     fn descriptors(&self, offer: &Value) -> Vec<BorrowedFd<'_>> {
         let entries = offer.get("entries").and_then(Value::as_array).into_iter().flatten();
         let descriptor =
@@ -60,7 +60,7 @@ impl Estate {
         entries.map(descriptor).collect()
     }
 
-    /// A successor that has the same to serve.
+    /// A successor with the same listeners.
     fn successor(&self) -> Setup {
         Setup::serving("hello")
             .option("--bind", unix_uri(&self.directory.path().join("hello.sock")))
@@ -68,7 +68,8 @@ impl Estate {
     }
 }
 
-/// Plays the predecessor of an exchange to a real successor, whose operator does what made it say what it said.
+/// Plays the predecessor of an exchange to a real successor. Signals and faults make the successor
+/// send the recorded messages.
 fn play_predecessor(name: &str, form: Form) {
     let estate = Estate::new();
     let faults = estate.directory.path().join("faults");
@@ -148,7 +149,7 @@ fn recorded_offer(estate: &Estate) -> Value {
     messages.find(|message| message["message"] == "offer").unwrap()
 }
 
-/// Whether nobody can write to a pipe any more.
+/// Whether every writer of a pipe is closed.
 fn is_closed(mut reader: PipeReader) -> bool {
     reader.read(&mut [0]).unwrap() == 0
 }
@@ -158,20 +159,20 @@ fn what_comes_in_an_unknown_role_is_closed() {
     drop(takes_over_in_spite_of(json!({ "role": "of-a-later-version", "key": 7 })));
 }
 
-/// Whatever it is, nobody waits for it, and nobody is signalled by it.
+/// The successor neither waits for the process nor signals it.
 #[test]
 fn what_is_no_process_is_no_earlier_generation() {
     drop(takes_over_in_spite_of(json!({ "role": "generation", "generation": 1, "pid": std::process::id() })));
 }
 
-/// Whatever comes as ticket keys, it is no reason not to serve.
+/// Invalid ticket keys are not a reason to stop serving.
 #[test]
 fn what_are_no_ticket_keys_is_closed_and_told() {
     let log = takes_over_in_spite_of(json!({ "role": "ticket-keys", "key": 7 }));
     assert!(log.contains("WARN TLS ticket keys not adopted"), "{log}");
 }
 
-/// A real successor is offered a pipe for something, and has to close it. Returns what it said.
+/// Offers a real successor a pipe under some role, which it has to close. Returns its log.
 fn takes_over_in_spite_of(entry: Value) -> String {
     let estate = Estate::new();
     let (mut host, predecessor) = greeted(&estate);
@@ -232,7 +233,7 @@ fn a_predecessor_that_breaks_the_protocol_is_not_followed() {
     }
 }
 
-/// The kernel drops descriptors silently there, and a listener would be missing.
+/// At the limit the kernel drops descriptors silently, and a listener would be missing.
 #[test]
 fn a_successor_at_its_descriptor_limit_takes_nothing_and_says_why() {
     let estate = Estate::new();

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// A host that hands over, and where.
+/// A host that hands over, with its handoff socket.
 struct Served {
     host: Host,
     door: PathBuf,
@@ -27,7 +27,8 @@ fn serving(window: &str) -> Served {
     Served { host, door, directory }
 }
 
-/// Plays the successor of an exchange to a real predecessor, whose operator does what made it say what it said.
+/// Plays the successor of an exchange to a real predecessor. Signals make the predecessor send the
+/// recorded messages.
 fn play_successor(name: &str, window: &str, form: Form) {
     let Served { mut host, door, directory } = serving(window);
     let busy_with = (name == "refused").then(|| {
@@ -51,7 +52,7 @@ fn play_successor(name: &str, window: &str, form: Form) {
             _ => {}
         }
         let heard = player.hear();
-        // Whoever is called off has no time to say that it was.
+        // A successor may be killed before it reads that it is aborted.
         if recorded["message"] != "abort" || heard.is_some() {
             assert_as_recorded(heard.as_ref(), &recorded, name);
         }

@@ -2,7 +2,7 @@
 
 use super::search::unbase64;
 
-/// The ways in which a file of PEM comes to harm, each with its name.
+/// The ways in which a PEM file gets damaged, each with its name.
 pub fn damaged(pem: &str) -> Vec<(String, Vec<u8>)> {
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let first = pem.lines().next().unwrap();
@@ -75,7 +75,7 @@ pub fn damaged(pem: &str) -> Vec<(String, Vec<u8>)> {
     all.push(("in UTF-16".into(), [b"\xff\xfe".as_slice(), &utf16].concat()));
     all.push(("in DER".into(), unbase64(&body)));
     all.push(("half of DER".into(), unbase64(&body[..body.len() / 2])));
-    // A bit flipped here and there: still PEM, and something else within.
+    // Single characters changed: still PEM, with other content.
     for place in (0..body.len()).step_by(body.len() / 12) {
         let other = if body.as_bytes()[place] == b'A' { "B" } else { "A" };
         let flipped = format!("{}{other}{}", &body[..place], &body[place + 1..]);

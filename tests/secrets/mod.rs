@@ -1,5 +1,5 @@
-//! Errors about a file that holds a secret print nothing of the secret: neither a message, nor the log,
-//! nor the admin endpoint, in any notation.
+//! Errors about a file that holds a secret print nothing of the secret: neither a message, nor the
+//! log, nor the admin endpoint, in any notation.
 
 mod damage;
 mod search;
@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Good files of TLS, and the one that is damaged.
+/// Valid TLS files, one of which a test damages.
 struct Files {
     directory: tempfile::TempDir,
     server: (PathBuf, PathBuf),
@@ -35,7 +35,7 @@ impl Files {
         Self { server: files, authority, directory }
     }
 
-    /// What a file is read by.
+    /// The file that an option reads.
     fn of(&self, loader: &str) -> &Path {
         match loader {
             "--tls-certificate" => &self.server.0,
@@ -51,7 +51,7 @@ impl Files {
     }
 }
 
-/// Writes as `certificates::write`, whatever the bytes are.
+/// Writes like `certificates::write`, but any bytes.
 fn write(path: &Path, bytes: &[u8]) {
     let draft = path.with_extension("draft");
     fs::write(&draft, bytes).unwrap();
@@ -120,7 +120,7 @@ fn a_damaged_file_of_tls_is_refused_by_reload_and_restart_without_its_content() 
     }
 }
 
-/// A file that would be skipped in part is refused instead, and the line is named.
+/// The host rejects a file that it would otherwise read only in part, and names the line.
 #[test]
 fn no_certificate_is_left_out_silently() {
     let (intermediate, _) = trusted().intermediate("between");
@@ -195,7 +195,7 @@ fn a_damaged_secret_of_guests_is_refused_without_its_content() {
     secret.is_not_in("the endpoint and the log", &format!("{pages}{}", service.host.log()));
 }
 
-/// A secret where its file belongs, which is what happens to variables of containers.
+/// A secret in the place of its file's path, a usual mistake with variables of containers.
 #[test]
 fn content_in_the_place_of_a_path_is_not_repeated() {
     let server = trusted().server(&["localhost"]);

@@ -1,14 +1,14 @@
-//! Finds a secret in an output, in whatever notation it stands there.
+//! Finds a secret in an output, in any notation.
 
 use crate::certificates::trusted;
 use std::collections::HashSet;
 
-/// So many bytes in a row are not in an output by chance.
+/// An output does not contain that many bytes in a row by chance.
 const WINDOW: usize = 5;
 
-/// What must not be printed.
+/// Bytes that must not be printed.
 pub struct Secret {
-    /// As it stands in its file, and what its base64 is for.
+    /// The content of its file, and the decoded form.
     bytes: Vec<Vec<u8>>,
     windows: HashSet<[u8; WINDOW]>,
 }
@@ -30,7 +30,7 @@ impl Secret {
         Self { windows: windows.collect(), bytes }
     }
 
-    /// In which notation an output has a part of it.
+    /// The notation in which an output contains a part of it.
     fn found_in(&self, output: &str) -> Option<String> {
         let text = |bytes: &[u8], length: usize| {
             let pieces = bytes.windows(length).map(String::from_utf8_lossy).map(|piece| piece.into_owned());
@@ -39,7 +39,7 @@ impl Secret {
         if let Some(found) = text(&self.bytes[0], 8) {
             return Some(found);
         }
-        // Base64 of it begins at one of three places.
+        // Base64 of it begins at one of three offsets.
         for (bytes, skipped) in self.bytes.iter().flat_map(|bytes| [(bytes, 0), (bytes, 1), (bytes, 2)]) {
             if let Some(found) = text(&base64(&bytes[skipped..]), 12) {
                 return Some(format!("{found} in base64"));
@@ -91,7 +91,7 @@ pub fn unbase64(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Of what fills groups of three bytes.
+/// Encodes the bytes that fill groups of three.
 pub fn base64(bytes: &[u8]) -> Vec<u8> {
     bytes
         .chunks_exact(3)

@@ -10,7 +10,7 @@ use crate::{
 use nix::sys::signal::Signal;
 use std::{fs, path::Path};
 
-/// A host whose plugin is at `path`, which is `hello` first.
+/// A host whose plugin is at `path`, which holds `hello` at first.
 fn with_plugin_at(path: &Path) -> Setup {
     fs::copy(plugin("hello"), path).unwrap();
     Setup::bare()
@@ -21,14 +21,14 @@ fn with_plugin_at(path: &Path) -> Setup {
         .option("--log-level", "debug")
 }
 
-/// A plugin that never comes to its end of starting.
+/// A plugin that never finishes its start.
 fn endless(path: &Path) {
     let draft = path.with_extension("draft");
     fs::write(&draft, spinning(u64::MAX)).unwrap();
     fs::rename(draft, path).unwrap();
 }
 
-/// XFSZ is the last that gets its handler.
+/// The handler for XFSZ is the last to be installed.
 fn has_handlers(pid: i32) {
     wait_for("signal handlers", || handles(pid, Signal::SIGXFSZ).then_some(()));
 }

@@ -71,7 +71,7 @@ fn the_drain_timeout_of_a_handoff_cuts_and_says_so() {
     service.stops();
 }
 
-/// An idle client for each restart would keep a process for each, for ever.
+/// Without the timeout, an idle client of each generation would keep its process for ever.
 #[test]
 fn idle_clients_keep_no_generation_for_longer_than_the_idle_timeout() {
     let mut service = Service::start(unwatched("speaks-first").option("--idle-timeout", "1s"));

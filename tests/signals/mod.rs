@@ -25,7 +25,7 @@ use std::{
 
 const STOPS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
-/// A window that ends only when something ends it.
+/// A window that only an event ends.
 fn watched() -> Setup {
     Setup::serving("hello").option("--rollback-window", "60s")
 }
@@ -49,12 +49,12 @@ fn in_state(pid: i32, state: char) {
     });
 }
 
-/// Whether nothing is left of it, not even a zombie.
+/// Whether it has ended and is reaped.
 fn is_gone(pid: i32) -> bool {
     !fs::exists(format!("/proc/{pid}")).unwrap()
 }
 
-/// Waits until this process has said so.
+/// Waits until this process has logged this.
 fn said(service: &Service, pid: i32, what: &str) -> String {
     service.host.logged(&[&format!("[{pid}/"), what])
 }
@@ -65,7 +65,7 @@ fn successor(service: &Service) -> i32 {
     record.rsplit_once("successor=").unwrap().1.parse().unwrap()
 }
 
-/// A restart that goes as far as its successor gets, which is stopped there.
+/// A restart whose successor is stopped at this point.
 fn held(service: &Service, moment: &str) -> i32 {
     service.order(&format!("successor {moment} stop"));
     service.signal(Signal::SIGUSR1);
@@ -75,7 +75,7 @@ fn held(service: &Service, moment: &str) -> i32 {
     pid
 }
 
-/// A restart whose successor serves, and is watched.
+/// A restart whose successor serves, with the predecessor watching.
 fn under_watch(service: &Service) -> i32 {
     service.signal(Signal::SIGUSR1);
     let pid = successor(service);
@@ -84,8 +84,8 @@ fn under_watch(service: &Service) -> i32 {
     pid
 }
 
-/// Clients that ask `hello` until nobody listens any more: whoever has connected is answered, and nobody is refused before the
-/// service is told to stop.
+/// Clients that ask `hello` until no process listens any more. Every connected client is answered,
+/// and none is refused before the service gets its stop.
 struct Clients {
     told: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,

@@ -22,7 +22,8 @@ fn a_stop_while_watching_is_the_successors() {
     }
 }
 
-/// Whoever signals every process of a service (an anchor, systemd) reaches the successor twice, and asks only once.
+/// A supervisor that signals every process of a service (an anchor, systemd) reaches the successor
+/// twice, and means one stop.
 #[test]
 fn a_stop_that_was_forwarded_is_not_the_first_of_two_signals() {
     let mut service = Service::start(Setup::serving("speaks-first").option("--rollback-window", "60s"));

@@ -25,7 +25,7 @@ use std::{
 
 const HELLO: &str = r#"{"message":"hello","versions":[1],"release":"0"}"#;
 
-/// Where the hosts of one test meet.
+/// The directory in which the hosts of one test meet.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -45,7 +45,7 @@ impl Place {
         fs::write(self.orders(), faults).unwrap();
     }
 
-    /// A host by one and the same command line, whether it is the first or not.
+    /// A host with the same command line for the first start and for a takeover.
     fn unit(&self, window: &str) -> Setup {
         Setup::serving("hello")
             .option("--handoff-socket", self.door())
@@ -54,7 +54,8 @@ impl Place {
             .environment("UNINTERRUPTIBLE_FAULTS", self.orders().to_str().unwrap())
     }
 
-    /// Connects as a stranger would, from this process, which must not say a valid `hello`: a host may kill who does.
+    /// Connects as a stranger, from this process. It must not send a valid `hello`, since a host
+    /// may kill a successor.
     fn stranger(&self) -> io::Result<OwnedFd> {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
         connect_to(socket.as_raw_fd(), &UnixAddr::new(&self.door())?)?;
@@ -73,7 +74,7 @@ fn taken_over(setup: &Setup) -> Host {
     host
 }
 
-/// Runs a host that is not to take over: its exit code and what it said.
+/// Runs a host that must not take over, and returns its exit code and its log.
 fn turned_away(setup: &Setup) -> (i32, String) {
     let (code, out, err) = setup.run();
     assert_eq!(out, "", "it listened; it said:\n{err}");
@@ -142,13 +143,13 @@ fn what_is_no_handoff_socket_is_an_error_and_nothing_is_bound() {
 fn the_path_is_removed_by_who_owns_it_and_only_then() {
     let place = Place::new();
     let mut first = place.unit("60s").start();
-    // One that dies, or is rolled back, within the window has never owned the path.
+    // A successor that dies, or rolls back, within the window has never owned the path.
     let mut second = place.unit("60s").start();
     second.logged(&["predecessor watching"]);
     second.kill();
     first.logged(&["successor died, serving again"]);
     assert!(place.door().exists());
-    // A path of its own is a successor's to remove, whichever way it goes.
+    // A successor removes a path of its own in either case.
     let elsewhere = place.0.path().join("elsewhere.sock");
     let other = |window| {
         Setup::serving("hello")
@@ -196,9 +197,9 @@ fn who_has_handed_over_lets_nobody_wait() {
     let mut first = place.unit("50ms").start();
     let mut held = first.connect();
     held.write_all(b"b").unwrap();
-    // Connections are accepted in their order.
+    // The host accepts connections in their order.
     assert_eq!(first.ask("bob\n"), b"Hello bob!\n");
-    // Draining, and without a successor that would answer at the socket.
+    // It drains, and its successor does not listen at the handoff socket.
     let second = taken_over(&Setup::serving("hello").option("--take-over", place.door()));
     first.logged(&["handed over"]);
     assert!(matches!(place.stranger(), Err(error) if error.kind() == io::ErrorKind::NotFound));
@@ -223,7 +224,7 @@ fn a_take_over_during_another_is_refused() {
 
     let mut next = place.unit("60s").start();
     next.logged(&["predecessor watching"]);
-    // Whoever of the two hears it.
+    // Either of the two may receive the connection.
     let (code, err) = turned_away(&place.unit("60s"));
     assert!(code == 75 && err.contains("the predecessor refuses: "), "{code} {err}");
     load.goes_on(50);

@@ -34,7 +34,7 @@ fn strangers_change_nothing() {
     }
     wait_for_descriptors(host.pid(), before);
 
-    // Descriptors that nobody asked for are never taken, however many.
+    // The host closes unexpected descriptors, whatever their number.
     let mine = fs::File::open("/dev/null").unwrap();
     for count in [1, 2, 63, 64, 65, 250] {
         let stranger = place.stranger().unwrap();
@@ -56,12 +56,12 @@ fn strangers_change_nothing() {
     drop(next);
 }
 
-/// Whether the other end has closed a socket without a word.
+/// Whether the other end has closed a socket without a message.
 fn is_closed(socket: &OwnedFd) -> bool {
     matches!(recv(socket.as_raw_fd(), &mut [0], MsgFlags::empty()), Ok(0) | Err(Errno::ECONNRESET))
 }
 
-/// Whether this process may do what the test needs; lists what was left out where it may not.
+/// Whether this process may do what the test needs; lists the skipped part if it may not.
 fn is_root(left_out: &str) -> bool {
     let is_root = geteuid().is_root();
     if !is_root {
@@ -83,7 +83,7 @@ fn another_user_gets_nothing() {
     assert_eq!(kept_out.hear(), None);
     assert!(!host.settled_log().contains("user rejected"));
 
-    // Where the mode has been widened, the credentials still tell.
+    // With a wider mode, the credentials still decide.
     fs::set_permissions(place.door(), fs::Permissions::from_mode(0o666)).unwrap();
     let mut turned_away = Player::connect_by_way_of(&nobody, &place.door());
     assert_eq!(turned_away.hear(), None);
@@ -111,7 +111,7 @@ fn host_is_reachable_for_all() -> bool {
         && all_the_way(harness::plugin("hello").parent().unwrap())
 }
 
-/// A program that starts the host in a pid namespace of its own, as its first process.
+/// A program that starts the host as the first process of a pid namespace.
 fn in_a_pid_namespace() -> [OsString; 5] {
     ["unshare", "--pid", "--fork", "--kill-child=KILL", "--"].map(OsString::from)
 }
@@ -129,8 +129,8 @@ fn a_successor_in_another_pid_namespace_takes_over() {
     assert_eq!(first.exit_code(), 0);
     load.goes_on(50);
 
-    // Seen from inside, the third is no process at all, so that it could not be watched: the second settles at once, though its
-    // window is the same.
+    // From inside, the third process has no pid, so it cannot be watched: the second settles at
+    // once, though its window is the same.
     let third = taken_over(&place.unit("60s"));
     second.logged(&["successor serving successor=0"]);
     load.goes_on(50);
