@@ -47,7 +47,7 @@ fn refused(setup: &Setup, needles: &[&str]) {
 }
 
 #[test]
-fn a_passed_socket_is_served_and_what_is_queued_outlives_the_host() {
+fn a_passed_socket_is_served_and_its_queue_outlives_the_host() {
     let socket = tcp();
     let address = socket.local_addr().unwrap();
     let setup = serving("hello", &["systemd:web"]).passed(socket.try_clone().unwrap(), "web");
@@ -123,13 +123,14 @@ fn a_socket_that_a_restart_drops_is_left_to_the_service_manager() {
 /// One unit serves for the first start and for upgrades: systemd passes the predecessor's sockets
 /// to a process that takes over.
 #[test]
-fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
+fn a_successor_prefers_its_predecessors_sockets_to_passed_ones() {
     let directory = directory();
-    let door = directory.path().join("handoff.sock");
+    let handoff = directory.path().join("handoff.sock");
     let (socket, other) = (tcp(), tcp());
     let address = socket.local_addr().unwrap();
     let unit = |socket: &TcpListener| {
-        let setup = serving("hello", &["systemd:web"]).option("--handoff-socket", &door).option("--take-over", &door);
+        let setup =
+            serving("hello", &["systemd:web"]).option("--handoff-socket", &handoff).option("--take-over", &handoff);
         setup.passed(socket.try_clone().unwrap(), "web")
     };
     let mut first = unit(&socket).start();
@@ -147,7 +148,7 @@ fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
 }
 
 #[test]
-fn what_cannot_be_served_is_named() {
+fn passed_sockets_that_cannot_be_served_are_named() {
     let listener = tcp();
     let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (pipe, _writer) = std::io::pipe().unwrap();
@@ -168,13 +169,13 @@ fn what_cannot_be_served_is_named() {
 }
 
 #[test]
-fn what_is_passed_and_not_asked_for_is_named() {
+fn unused_passed_sockets_are_named() {
     let setup = serving("hello", &["tcp://127.0.0.1:0"]).passed(tcp(), "web");
     refused(&setup, &["descriptor 3 was passed as systemd:web#0", "no --bind serves it", "--bind systemd:"]);
 }
 
 #[test]
-fn what_is_asked_for_and_not_passed_is_explained() {
+fn missing_passed_sockets_are_explained() {
     let asked = || serving("hello", &["systemd:web"]);
     refused(&asked(), &["--bind systemd:web: no socket was passed to this process (LISTEN_FDS)", "socket unit"]);
     refused(&serving("hello", &["systemd:"]), &["--bind systemd:: no socket was passed"]);
@@ -222,7 +223,7 @@ fn by_systemd(setup: Setup, names: &str, paths: &[&Path]) -> Option<Host> {
 }
 
 #[test]
-fn several_sockets_of_systemd_are_told_apart_by_their_names() {
+fn systemd_sockets_are_matched_by_name() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     let paths = [path("web-1.sock"), path("admin.sock"), path("web-2.sock"), path("other.sock")];

@@ -22,7 +22,7 @@ fn address(test: u8) -> String {
 }
 
 #[test]
-fn the_status_says_what_is_served_and_by_what() {
+fn the_status_shows_listeners_and_plugins() {
     let Operated { service, operator, .. } = &Operated::start(Setup::serving("hello"));
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
     let status = wait_for("a connection that is finished", || {
@@ -54,7 +54,7 @@ fn the_status_says_what_is_served_and_by_what() {
 }
 
 #[test]
-fn what_becomes_of_connections_is_counted() {
+fn connections_are_counted_by_their_ends() {
     let setup = Setup::serving("trap").option("--bind", "tcp://[::1]:0").option("--deny-network", "::1");
     let Operated { service, operator, .. } = &Operated::start(setup);
     service.host.ask("x");
@@ -71,7 +71,7 @@ fn what_becomes_of_connections_is_counted() {
 }
 
 #[test]
-fn the_metrics_are_what_prometheus_reads() {
+fn prometheus_parses_the_metrics() {
     let Operated { service, operator, .. } = &Operated::start(Setup::serving("speaks-first"));
     let mut open = service.host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
@@ -105,7 +105,7 @@ fn the_metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn the_page_is_one_page_without_scripts_and_shows_anything_harmlessly() {
+fn the_page_has_no_scripts_and_escapes_its_values() {
     let directory = directory();
     let file = directory.path().join("<b>hello&.wasm");
     fs::copy(plugin("hello"), &file).unwrap();
@@ -121,7 +121,7 @@ fn the_page_is_one_page_without_scripts_and_shows_anything_harmlessly() {
 }
 
 #[test]
-fn what_is_not_there_is_told_with_what_is() {
+fn an_unknown_path_is_answered_with_the_known_ones() {
     let Operated { operator, .. } = &Operated::start(Setup::serving("hello"));
     let cases: [(&[&str], &str, u16, &str); 6] = [
         (&[], "/nothing", 404, "GET /, /status or /metrics"),
@@ -138,7 +138,7 @@ fn what_is_not_there_is_told_with_what_is() {
 }
 
 #[test]
-fn the_socket_is_its_owners_and_is_removed_at_the_end() {
+fn the_socket_belongs_to_its_owner_and_is_removed_at_the_end() {
     let mut operated = Operated::start(Setup::serving("hello"));
     let path = operated.operator.uri.strip_prefix("unix://").unwrap().to_owned();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -147,7 +147,7 @@ fn the_socket_is_its_owners_and_is_removed_at_the_end() {
 }
 
 #[test]
-fn another_user_is_not_heard() {
+fn another_user_is_rejected() {
     if !nix::unistd::geteuid().is_root() {
         crate::harness::cannot("only root can become another user");
         return;
@@ -170,7 +170,7 @@ fn another_user_is_not_heard() {
 }
 
 #[test]
-fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
+fn on_tcp_only_this_machine_may_connect_and_web_pages_cannot_send_commands() {
     let operator = Operator::at_tcp(&address(1));
     let host = Setup::serving("hello").option("--admin", &operator.uri).start();
     assert_eq!(operator.status()["state"], "serving");
@@ -190,7 +190,7 @@ fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
 }
 
 #[test]
-fn an_address_that_others_reach_is_no_address() {
+fn an_address_that_other_machines_reach_is_rejected() {
     let with = |uri: &str| Setup::serving("hello").option("--admin", uri);
     refused(&with("tcp://0.0.0.0:9901"), &["--admin \"tcp://0.0.0.0:9901\": is not a loopback address"]);
     refused(&with("tcp://127.0.0.1:0"), &["--admin \"tcp://127.0.0.1:0\": has port 0, which clients cannot know"]);
@@ -207,7 +207,7 @@ fn an_address_that_others_reach_is_no_address() {
 }
 
 #[test]
-fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
+fn silent_and_flooding_clients_do_not_delay_others() {
     let Operated { service, operator, .. } = &Operated::start(Setup::serving("hello"));
     let path = operator.uri.strip_prefix("unix://").unwrap();
     let before = descriptors(service.host.pid());

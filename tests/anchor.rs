@@ -116,7 +116,7 @@ fn the_exit_status_is_the_generations() {
 }
 
 #[test]
-fn a_refused_option_is_refused_by_the_anchor() {
+fn the_anchor_rejects_a_bad_option() {
     for (argument, needle) in [("--anchor=sometimes", "is not one of auto, always, never"), ("--anchors", "--anchor")] {
         let (code, _, err) = Setup::serving("hello").argument(argument).run();
         assert_eq!(code, 2, "{err}");
@@ -155,7 +155,7 @@ fn a_supervisor_sees_one_process() {
 }
 
 #[test]
-fn strangers_are_not_believed() {
+fn messages_from_strangers_are_ignored() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let host = anchored("hello").environment("NOTIFY_SOCKET", supervisor.socket().to_str().unwrap()).start();
     supervisor.told("READY=1");
@@ -189,7 +189,7 @@ fn namespaces() -> Option<Vec<&'static str>> {
 }
 
 #[test]
-fn as_the_first_process_it_anchors_unasked_and_reaps_orphans() {
+fn the_first_process_of_a_container_anchors_by_default_and_reaps_orphans() {
     let Some(mut wrapper) = namespaces() else { return };
     // The shell is the first process. It leaves the namespace an orphan, and then executes the
     // host.
@@ -209,7 +209,7 @@ fn as_the_first_process_it_anchors_unasked_and_reaps_orphans() {
 }
 
 #[test]
-fn as_the_first_process_it_can_do_without() {
+fn the_first_process_of_a_container_can_run_without_an_anchor() {
     let Some(wrapper) = namespaces() else { return };
     let mut host = Setup::serving("hello").by_way_of(wrapper).argument("--anchor=never").start();
     let first = generation(host.pid());
@@ -249,7 +249,7 @@ fn a_child_of_an_init_anchors_by_itself_and_survives_restarts() {
 }
 
 #[test]
-fn a_restart_that_would_end_the_container_is_refused_with_the_reason() {
+fn a_restart_that_would_end_the_container_is_rejected_with_the_reason() {
     let first_process = namespaces().map(|wrapper| Setup::serving("hello").by_way_of(wrapper));
     for (setup, reason) in [(first_process, "this process is pid 1"), (under_an_init(), "was started by sh (pid 1)")] {
         let Some(setup) = setup else { return };
@@ -266,7 +266,7 @@ fn a_restart_that_would_end_the_container_is_refused_with_the_reason() {
 }
 
 #[test]
-fn under_tini() {
+fn an_anchor_works_under_tini() {
     if crate::harness::skip_unless("tini") {
         return;
     }
@@ -334,7 +334,7 @@ fn older_generations_drain_before_it_ends() {
 }
 
 #[test]
-fn a_second_stop_cuts_older_generations_too() {
+fn a_second_stop_closes_connections_of_older_generations_too() {
     let mut host = anchored("speaks-first").option("--rollback-window", "10ms").start();
     let mut open = host.connect();
     assert_eq!(read_line(&mut open), "ready\n");

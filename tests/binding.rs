@@ -58,14 +58,14 @@ fn ask(address: impl Into<Address>) -> Vec<u8> {
 /// A regression: clients of a new listener connected to a successor that was aborted, and were
 /// reset.
 #[test]
-fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
+fn no_client_connects_to_a_new_listener_before_the_restart_is_certain() {
     let directory = directory();
     let ([address], path) = (own_addresses(), directory.path().join("new.sock"));
     let new = [format!("tcp://{address}"), unix_uri(&path)];
     let service = growing("tcp://127.0.0.1:0", &new);
     let refused = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
 
-    service.order("successor before-sending prepared stop");
+    service.inject("successor before-sending prepared stop");
     service.signal(Signal::SIGUSR1);
     let successor = stopped_successor(&service);
     refused(TcpStream::connect(address).unwrap_err());
@@ -77,7 +77,7 @@ fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
     drop(TcpListener::bind(address).unwrap());
 
     // The next successor replaces the socket that it left behind, and gets as far as committing.
-    service.order("");
+    service.inject("");
     service.restart();
     assert_eq!(ask(address), b"Hello bob!\n");
     assert_eq!(ask(Address::Unix(Box::leak(path.clone().into_boxed_path()))), b"Hello bob!\n");
@@ -94,7 +94,7 @@ fn wants(path: &Path) -> String {
 }
 
 #[test]
-fn a_restart_that_is_called_off_leaves_nothing_of_what_it_has_bound() {
+fn an_aborted_restart_leaves_no_socket_behind() {
     let directory = directory();
     let (path, taken) = (directory.path().join("new.sock"), TcpListener::bind("127.0.0.1:0").unwrap());
     let service = growing("tcp://127.0.0.1:0", &[unix_uri(&path), format!("tcp://{}", taken.local_addr().unwrap())]);
@@ -108,11 +108,11 @@ fn a_restart_that_is_called_off_leaves_nothing_of_what_it_has_bound() {
 #[test]
 fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
     let directory = directory();
-    let (path, door) = (directory.path().join("host.sock"), directory.path().join("handoff.sock"));
+    let (path, handoff) = (directory.path().join("host.sock"), directory.path().join("handoff.sock"));
     let setup = Setup::serving("hello").option("--bind", unix_uri(&path) + "?mode=0600");
-    let setup = setup.option("--rollback-window", "50ms").option("--handoff-socket", &door);
+    let setup = setup.option("--rollback-window", "50ms").option("--handoff-socket", &handoff);
     let mut service = Service::start(setup);
-    let theirs = [&path, &door].map(|path| {
+    let theirs = [&path, &handoff].map(|path| {
         fs::remove_file(path).unwrap();
         UnixListener::bind(path).unwrap()
     });
@@ -122,7 +122,7 @@ fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
     assert_eq!(service.host.exit_code(), 0);
     service.stops();
     assert_eq!(fs::metadata(&path).unwrap().permissions(), before);
-    for (path, socket) in [&path, &door].into_iter().zip(theirs) {
+    for (path, socket) in [&path, &handoff].into_iter().zip(theirs) {
         UnixStream::connect(path).unwrap();
         socket.accept().unwrap();
     }
@@ -131,7 +131,7 @@ fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
 /// A closing host listens once more, for clients that retry because its queue had no room. An empty
 /// last round must not count as cut connections.
 #[test]
-fn a_queue_that_was_too_short_once_makes_no_stop_a_failure() {
+fn a_queue_that_overflowed_once_does_not_make_a_stop_fail() {
     let setup = Setup::serving("hello").option("--backlog", "1").option("--max-connections", "1");
     let mut host = setup.option("--drain-timeout", "500ms").start();
     let address = socket2::SockAddr::from(host.addresses[0].tcp());
@@ -155,7 +155,7 @@ fn a_queue_that_was_too_short_once_makes_no_stop_a_failure() {
 
 /// A regression: any user that could read the directory could keep hosts from it with a lock.
 #[test]
-fn a_lock_on_a_directory_keeps_nobody_from_it() {
+fn a_lock_on_a_directory_does_not_keep_a_host_from_it() {
     let directory = directory();
     let locked = fs::File::open(directory.path()).unwrap();
     locked.lock().unwrap();

@@ -54,7 +54,7 @@ fn another_plugin_is_another_entry() {
 }
 
 #[test]
-fn a_damaged_entry_is_made_anew() {
+fn a_damaged_entry_is_compiled_again() {
     let dir = directory();
     served(&setup(dir.path()));
     let entry = entries(dir.path()).remove(0);
@@ -81,7 +81,7 @@ fn a_damaged_entry_is_made_anew() {
 }
 
 #[test]
-fn an_entry_that_others_can_write_is_made_anew() {
+fn an_entry_that_others_can_write_is_compiled_again() {
     let dir = directory();
     served(&setup(dir.path()));
     let entry = entries(dir.path()).remove(0);
@@ -114,7 +114,7 @@ fn a_directory_that_others_can_write_is_not_used() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_no_error() {
+fn a_cache_that_cannot_be_written_is_not_an_error() {
     let log = served(&setup(Path::new("/proc/nowhere")));
     assert!(log.contains("plugin cache disabled"), "{log}");
 }
@@ -134,7 +134,7 @@ fn only_the_latest_entries_are_kept() {
 
 /// The cache on a file system that forbids execution: its entries cannot be mapped as code.
 #[test]
-fn a_cache_that_forbids_execution_is_no_error() {
+fn a_cache_that_forbids_execution_is_not_an_error() {
     let forbid = r#"mount --bind "$0" "$0" && mount -o remount,bind,noexec "$0""#;
     let dir = directory();
     // The mount is in a namespace of the host's own, and ends with it. It is not a user namespace:

@@ -310,7 +310,7 @@ fn the_reason_is_a_field_of_json_records_too() {
 
 /// `check`, boot and reload warn of authorities whose clients would be rejected.
 #[test]
-fn an_authority_that_cannot_work_is_warned_of() {
+fn an_authority_that_cannot_work_causes_a_warning() {
     let shop = Workshop::new();
     let check = |authority: &str| {
         let (code, _, err) = shop.onto(Setup::bare().argument("check"), authority).run();
@@ -363,7 +363,7 @@ fn an_authority_that_cannot_work_is_warned_of() {
 
 /// A version 1 certificate of the server itself.
 #[test]
-fn a_server_certificate_of_version_1_is_refused_with_the_remedy() {
+fn a_server_certificate_of_version_1_is_rejected_with_the_remedy() {
     let shop = Workshop::new();
     shop.issue("site", "ca", "", &[]);
     let setup = Setup::bare().option("--plugin", plugin("hello")).option("--tls-certificate", shop.pem("site"));

@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 /// The tests that did not run in the last run of the black-box tests. This is the last test program
 /// of `cargo test`, so that the list stands at the end.
 fn print_skips() {
-    let list = fs::read_to_string(harness::list_of_skips()).unwrap_or_default();
+    let list = fs::read_to_string(harness::run::list_of_skips()).unwrap_or_default();
     let mut lines: Vec<&str> = list.lines().collect();
     lines.sort_unstable();
     println!("\n{} black-box tests did not run{}", lines.len(), if lines.is_empty() { "" } else { ":" });

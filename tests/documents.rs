@@ -170,7 +170,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
 
 /// A path in the text, such as `docs/restart.md`, is a link for people that read in a terminal.
 #[test]
-fn every_document_that_is_named_exists() {
+fn every_named_document_exists() {
     let mut findings = Vec::new();
     let sources = [below("examples", "README.md"), below("plugins", "README.md"), below("docs", ".service")].concat();
     for document in documents().into_iter().chain(sources.iter().map(|path| Document::read(path))) {
@@ -312,7 +312,7 @@ fn source() -> String {
 /// Operators search docs/troubleshooting.md for the words of a log record, so it must quote them
 /// exactly.
 #[test]
-fn messages_that_are_explained_are_the_hosts() {
+fn explained_messages_match_the_hosts() {
     let (document, source) = (Document::read(&root().join("docs/troubleshooting.md")), source());
     let mut findings = Vec::new();
     let mut found = 0;

@@ -110,7 +110,7 @@ fn greets_as_a_program(name: &str) {
 }
 
 #[test]
-fn every_example_that_was_built_is_tested_and_every_folder_in_the_documentation() {
+fn every_built_example_is_tested_and_every_folder_documented() {
     let page = fs::read_to_string(root().join("docs/plugins/languages.md")).unwrap();
     let folder = |name: &'static str| name.rsplit_once("-0.").map_or(name, |(folder, _)| folder);
     for folder in HANDLERS.iter().chain(PROGRAMS).map(|name| folder(name)) {
@@ -131,7 +131,7 @@ fn build_all(clang: &str) -> Output {
 }
 
 #[test]
-fn a_tool_that_is_missing_is_no_failure_and_a_tool_that_fails_is_one() {
+fn a_missing_tool_is_skipped_and_a_failing_tool_fails() {
     let missing = build_all("no-such-compiler");
     let (said, why) = (String::from_utf8_lossy(&missing.stdout), String::from_utf8_lossy(&missing.stderr));
     assert!(missing.status.success() && said.contains("skipped"), "{said}{why}");

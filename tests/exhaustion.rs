@@ -27,7 +27,7 @@ fn descriptors(host: &Host) -> usize {
 }
 
 #[test]
-fn ten_thousand_connections_that_send_nothing_cost_little_and_hold_back_nobody() {
+fn ten_thousand_silent_connections_cost_little_and_delay_no_other() {
     const SILENT: usize = 10_000;
     // Those of the connections, those of this process's other tests, and a reserve.
     let needed = SILENT as u64 + 2_000;
@@ -63,7 +63,7 @@ fn ten_thousand_connections_that_send_nothing_cost_little_and_hold_back_nobody()
 }
 
 #[test]
-fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_may_last() {
+fn a_slow_client_is_served_until_the_connection_timeout() {
     const SLOW: usize = 300;
     let host = Setup::serving("hello").option("--connection-timeout", "2s").without_records_of_connections().start();
     let load = Load::start(host.addresses[0], 2, "bob\n", "Hello bob!\n");
@@ -97,7 +97,7 @@ fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_
 }
 
 #[test]
-fn that_there_is_no_place_left_is_told_once() {
+fn a_full_host_is_logged_once() {
     let host = Setup::serving("hello").option("--max-connections", "3").start();
     let silent: Vec<_> = (0..3).map(|_| host.connect()).collect();
     let mut waiting: Vec<_> = (0..4).map(|_| host.connect()).collect();
@@ -172,7 +172,7 @@ fn failing(plugin: &str, call: &str, error: &str, calls: RangeInclusive<u32>) ->
 }
 
 #[test]
-fn errors_that_only_time_can_mend_are_told_once_and_waited_for() {
+fn temporary_accept_errors_are_logged_once_and_retried() {
     for (error, told) in [
         ("EMFILE", "raise the limit (ulimit -n, or LimitNOFILE=) or lower --max-connections"),
         ("ENFILE", "the whole system is out of descriptors: raise fs.file-max"),
@@ -189,7 +189,7 @@ fn errors_that_only_time_can_mend_are_told_once_and_waited_for() {
 }
 
 #[test]
-fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
+fn accept_errors_of_one_connection_do_not_pause_the_others() {
     for error in ["ECONNABORTED", "EPROTO", "ENETDOWN", "EINTR"] {
         let Some(host) = failing("hello", "accept4", error, 1..=40) else { return };
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
@@ -201,7 +201,7 @@ fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
 
 /// The reactor may have no room for an accepted socket (fs.epoll.max_user_watches).
 #[test]
-fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
+fn unwatchable_connections_do_not_flood_the_log() {
     // The main thread makes fewer calls than that before it serves; the worker makes at most two
     // for a connection.
     let Some(host) = failing("hello", "epoll_ctl", "ENOSPC", 41..=240) else { return };
@@ -222,7 +222,7 @@ fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
 
 /// A peer that does not read, and a reactor without room for its socket.
 #[test]
-fn output_that_cannot_be_waited_for_ends_its_connection_only() {
+fn unwatchable_output_ends_only_its_connection() {
     // More than the kernel buffers for a client that does not read and whose window does not grow.
     const MUCH: u64 = 16 << 20;
     let Some(host) = failing("flood", "epoll_ctl", "ENOSPC", 41..=240) else { return };

@@ -19,7 +19,7 @@ fn setup() -> Setup {
 }
 
 #[test]
-fn nobody_sees_a_restart() {
+fn a_restart_loses_no_request() {
     let service = Service::start(setup());
     let load = Load::start(service.host.addresses[0], 16, "bob\n", "Hello bob!\n");
     for _ in 0..10 {
@@ -34,18 +34,18 @@ fn nobody_sees_a_restart() {
 fn a_successor_that_dies_before_it_serves_changes_nothing() {
     let service = Service::start(setup());
     let load = Load::start(service.host.addresses[0], 8, "bob\n", "Hello bob!\n");
-    service.order("successor before-sending prepared kill");
+    service.inject("successor before-sending prepared kill");
     let record = service.restart_that_fails();
     assert!(record.contains("before its \"prepared\"") && record.contains("signal: 9"), "{record}");
     load.goes_on(50);
-    service.order("");
+    service.inject("");
     service.restart();
     load.goes_on(50);
     load.stop();
 }
 
 #[test]
-fn a_predecessor_that_drains_listens_no_more() {
+fn a_draining_predecessor_does_not_listen() {
     let setup = Setup::serving("speaks-first").option("--rollback-window", "0s");
     let mut service = Service::start(setup);
     let mut old = service.host.connect();
@@ -108,7 +108,7 @@ fn a_link_that_is_flipped_starts_the_new_release() {
 }
 
 #[test]
-fn a_predecessor_that_wakes_late_obeys_the_stop_that_its_successor_was_told() {
+fn a_predecessor_that_continues_late_obeys_its_successors_stop() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "1h"));
     service.signal(Signal::SIGUSR1);
     let successor = generation(&service.host.logged(&["serving, predecessor watching"]));
@@ -138,7 +138,7 @@ fn a_pidfile_that_the_successor_does_not_have_is_removed() {
 }
 
 #[test]
-fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
+fn a_successor_stopped_while_adopting_leaves_no_socket() {
     let directory = crate::harness::directory();
     let socket = directory.path().join("new.sock");
     let host = env!("CARGO_BIN_EXE_uninterruptible-host");
@@ -150,14 +150,14 @@ fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
     );
     let service = Service::start(setup().option("--start-command", command));
     // The predecessor hangs before it commits; its successor has bound its sockets by then.
-    service.order("predecessor before-sending commit stop");
+    service.inject("predecessor before-sending commit stop");
     service.signal(Signal::SIGUSR1);
     let successor = generation(&service.host.logged(&["handoff offer received", "predecessor=1"]));
     wait_for("a new socket", || socket.exists().then_some(()));
     kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
     service.host.logged(&["stopped before serving"]);
     wait_for("the end of the socket", || (!socket.exists()).then_some(()));
-    service.order("");
+    service.inject("");
     service.host.signal(Signal::SIGCONT);
     let record = service.host.logged(&["restart failed"]);
     assert!(record.contains("it was told to stop"), "{record}");

@@ -125,7 +125,7 @@ fn a_request_is_answered_over_each_transport_in_each_version() {
 }
 
 #[test]
-fn the_first_bytes_tell_the_version_however_they_come() {
+fn the_first_bytes_select_the_version_in_any_pieces() {
     let host = Host::serving("http-wasi");
     let mut stream = host.connect();
     for piece in [&b"P"[..], b"RI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
@@ -221,7 +221,7 @@ fn head_and_no_content_have_no_body_and_keep_the_connection() {
 }
 
 #[test]
-fn a_client_is_told_to_continue_when_its_body_is_wanted() {
+fn continue_is_sent_when_the_guest_reads_the_body() {
     let host = Host::serving("http-wasi");
     let expect = |path| format!("POST {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n");
     let mut wanted = host.connect();
@@ -236,7 +236,7 @@ fn a_client_is_told_to_continue_when_its_body_is_wanted() {
 }
 
 #[test]
-fn upgrades_are_not_made_and_tunnels_refused() {
+fn upgrades_are_ignored_and_tunnels_rejected() {
     let host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream
@@ -253,7 +253,7 @@ fn upgrades_are_not_made_and_tunnels_refused() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_without_a_guest() {
+fn malformed_requests_are_rejected_without_a_guest() {
     let host = Host::serving("http-wasi");
     let many: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
     let large = format!("x: {}\r\n", "y".repeat(40 << 10));
@@ -278,7 +278,7 @@ fn what_is_no_request_is_refused_without_a_guest() {
 }
 
 #[test]
-fn a_guest_learns_what_was_asked_and_of_whom() {
+fn a_guest_sees_the_request_and_its_peer() {
     for transport in Transport::ALL {
         let host = Host::serving_over(transport, "http-wasi");
         let about = curl(&host, &["--header", "host: example.org:81", "--header", "x-a: b"], &["/about?c=d"]).ok();

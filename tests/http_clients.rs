@@ -30,7 +30,7 @@ fn read_some(stream: &mut Stream) {
 
 /// A regression: guests whose bodies were discarded went on for days.
 #[test]
-fn a_guest_whose_body_nobody_gets_ends_with_its_client() {
+fn a_guest_with_a_discarded_body_ends_with_its_client() {
     for guest in ["http-wasi", "http-async"] {
         let host = with_one_place(guest);
         for (request, head) in [

@@ -36,7 +36,7 @@ fn ask_until_told(stream: &mut Stream) {
 }
 
 #[test]
-fn a_connection_that_is_kept_is_told_by_its_next_response() {
+fn a_kept_connection_closes_with_its_next_response() {
     for transport in Transport::ALL {
         let mut host = Host::serving_over(transport, "http-wasi");
         let mut stream = host.connect();
@@ -49,7 +49,7 @@ fn a_connection_that_is_kept_is_told_by_its_next_response() {
 }
 
 #[test]
-fn a_connection_without_a_request_does_not_hold_up_the_end() {
+fn a_connection_without_a_request_does_not_delay_the_end() {
     let mut host = Host::serving("http-wasi");
     let mut unused = host.connect();
     let mut kept = host.connect();
@@ -108,7 +108,7 @@ fn acknowledge(stream: &mut Stream) {
 /// A regression: an HTTP/2 connection that had been idle for more than five seconds was closed
 /// together with its first GOAWAY, and with the requests that crossed that frame.
 #[test]
-fn a_client_of_http_2_that_was_idle_has_a_round_trip_to_go() {
+fn an_idle_http_2_client_has_a_round_trip_to_leave() {
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();
@@ -162,7 +162,7 @@ fn a_draining_connection_answers_further_requests_while_places_are_free() {
 /// Some clients read only while they wait for a response, and take the first GOAWAY that they then
 /// find for the last.
 #[test]
-fn a_client_of_http_2_that_does_not_read_while_it_is_idle_finds_which_request_was_its_last() {
+fn an_idle_http_2_client_that_does_not_read_still_finds_its_last_request() {
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();
@@ -192,7 +192,7 @@ fn a_client_of_http_2_that_does_not_read_while_it_is_idle_finds_which_request_wa
 }
 
 #[test]
-fn a_client_of_http_2_that_acknowledges_nothing_does_not_hold_up_the_end() {
+fn an_http_2_client_that_acknowledges_nothing_does_not_delay_the_end() {
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();

@@ -38,7 +38,7 @@ fn a_failure_leaves_the_connection_and_other_requests_alone() {
 }
 
 #[test]
-fn a_response_that_its_guest_does_not_finish_is_broken_off() {
+fn a_response_that_its_guest_does_not_finish_is_aborted() {
     let host = Host::serving("http-wasi");
     for path in ["/part", "/part-of-length"] {
         let answer = curl(&host, &["--http1.1"], &[path]);

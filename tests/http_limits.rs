@@ -19,7 +19,7 @@ fn is_over(stream: &mut Stream) -> bool {
 }
 
 #[test]
-fn a_request_may_take_only_so_long() {
+fn a_request_times_out() {
     for (option, reason) in [("--idle-timeout", "idle"), ("--connection-timeout", "wall-time")] {
         let host = Setup::serving("http-wasi").option(option, "500ms").start();
         for (version, _) in VERSIONS {
@@ -31,7 +31,7 @@ fn a_request_may_take_only_so_long() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_not_waited_for() {
+fn a_body_that_does_not_come_times_out() {
     let host = Setup::serving("http-wasi").option("--idle-timeout", "500ms").start();
     let mut stream = host.connect();
     stream.write_all(b"POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf ").unwrap();
@@ -41,7 +41,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
 
 /// A regression: the guest ended, and its connection stayed as long as its client did.
 #[test]
-fn a_client_that_takes_nothing_of_a_response_is_closed() {
+fn a_client_that_does_not_read_its_response_is_closed() {
     let host = Setup::serving("http-wasi").option("--idle-timeout", "300ms").start();
     let mut stream = host.connect();
     stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
@@ -52,7 +52,7 @@ fn a_client_that_takes_nothing_of_a_response_is_closed() {
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
+fn a_head_that_comes_byte_by_byte_times_out() {
     let host = Setup::serving("http-wasi").option("--idle-timeout", "600ms").start();
     let mut first = host.connect();
     let mut kept = host.connect();
@@ -68,7 +68,7 @@ fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
 }
 
 #[test]
-fn a_connection_that_is_kept_without_a_request_is_closed() {
+fn an_idle_kept_connection_is_closed() {
     let host = Setup::serving("http-wasi").option("--idle-timeout", "500ms").start();
     let mut stream = host.connect();
     stream.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
@@ -86,7 +86,7 @@ fn a_connection_that_is_kept_without_a_request_is_closed() {
 }
 
 #[test]
-fn a_connection_that_has_lasted_long_enough_is_told_to_go_after_its_request() {
+fn an_old_connection_closes_after_its_request() {
     let host = Setup::serving("http-wasi").option("--connection-timeout", "700ms").start();
     let mut stream = host.connect();
     wait_for("a response that closes the connection", || {
@@ -151,7 +151,7 @@ fn requests_beyond_the_limit_of_an_address_wait_for_those_before() {
 }
 
 #[test]
-fn a_request_has_as_many_fields_in_each_version() {
+fn the_limit_of_header_fields_is_the_same_in_each_version() {
     let host = Host::serving("http-wasi");
     for (version, _) in VERSIONS {
         for (count, status) in [(80, "200"), (150, "431")] {
@@ -166,7 +166,7 @@ fn a_request_has_as_many_fields_in_each_version() {
 /// A regression: StarlingMonkey keeps a pollable for each piece of a body that it reads, and
 /// trapped at the 250th.
 #[test]
-fn a_guest_may_keep_what_it_has_waited_for() {
+fn a_guest_may_keep_its_pollables() {
     for grants in [&[][..], &["127.0.0.1:1"]] {
         let setup =
             grants.iter().fold(Setup::serving("http-wasi"), |setup, grant| setup.option("--guest-connect", *grant));

@@ -19,7 +19,7 @@ use std::{
 const GUESTS: [&str; 2] = ["http-wasi", "http-async"];
 
 #[test]
-fn a_guest_asks_nobody_unless_that_was_granted() {
+fn a_guest_sends_requests_to_granted_addresses_only() {
     let upstream = Host::serving("http-wasi");
     let port = upstream.addresses[0].tcp().port();
     for guest in GUESTS {
@@ -43,7 +43,7 @@ fn a_guest_asks_nobody_unless_that_was_granted() {
 }
 
 #[test]
-fn what_is_asked_by_https_is_believed_by_the_authorities_of_the_machine() {
+fn https_requests_trust_the_machines_authorities() {
     let files = directory();
     let authority = certificates::write(&files.path().join("authority.pem"), &trusted().certificate());
     let upstream = Host::serving_over(Transport::Tls, "http-wasi");

@@ -21,7 +21,7 @@ fn breaks_off(host: &Host, how: &str, record: &str) {
 /// A regression: a body that was dropped, or left when its guest returned, ended like a complete
 /// one.
 #[test]
-fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_breaks_off() {
+fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_is_aborted() {
     for (how, record) in [
         ("dropped", "did not finish the body"),
         ("dropped-empty", "did not finish the body"),
@@ -38,7 +38,7 @@ fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_breaks_off() {
 }
 
 #[test]
-fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_breaks_off() {
+fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_is_aborted() {
     for (how, record) in [
         ("error", "with an error: internal error: as asked"),
         ("no-body", "with an error: internal error: as asked"),
@@ -61,7 +61,7 @@ fn a_body_of_http_1_0_that_is_not_finished_ends_in_a_reset() {
 }
 
 #[test]
-fn a_response_that_was_finished_is_whole_whatever_its_guest_does_after_it() {
+fn a_finished_response_is_complete_even_if_its_guest_fails_later() {
     let host = Host::serving("http-wasi");
     for (version, _) in VERSIONS {
         for _ in 0..20 {
@@ -72,7 +72,7 @@ fn a_response_that_was_finished_is_whole_whatever_its_guest_does_after_it() {
 }
 
 #[test]
-fn a_body_that_nobody_gets_has_a_record_too() {
+fn a_discarded_body_has_a_record_too() {
     let host = Host::serving("http-wasi");
     for (version, _) in VERSIONS {
         let answer = curl(&host, &[version, "--head"], &["/unfinished?dropped"]).ok();

@@ -60,7 +60,7 @@ fn a_minimal_plugin_imports_what_it_uses() {
 }
 
 #[test]
-fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
+fn a_plugin_that_cannot_be_served_is_described_with_exit_code_2() {
     let path = plugin("reach-async");
     let (code, page, _) = inspect(&path, &[]);
     assert_eq!((code, value(&page, "served").as_str()), (0, "yes"));
@@ -109,7 +109,7 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
 
 /// The kind of a file that matches several kinds.
 #[test]
-fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
+fn the_kind_is_the_first_match_or_the_named_one() {
     let files = directory();
     let path = files.path().join("both.wasm");
     let both = r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)) (export "uninterruptible:server/handler@0.2.0" (instance $i)))"#;
@@ -131,7 +131,7 @@ fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
 }
 
 #[test]
-fn what_is_no_webassembly_is_one_line() {
+fn a_file_that_is_not_webassembly_is_rejected_in_one_line() {
     let files = directory();
     let path = files.path().join("picture.png");
     fs::write(&path, b"\x89PNG").unwrap();
@@ -185,7 +185,7 @@ fn a_plugin_is_compiled_ahead_of_time() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_not_compiled_in_vain() {
+fn a_plugin_is_not_compiled_without_a_writable_cache() {
     let compile = |options: &[&str]| {
         let setup = Setup::bare().argument("compile").argument(plugin("hello"));
         options.iter().fold(setup, |setup, option| setup.argument(option)).run()

@@ -118,7 +118,7 @@ fn only_the_lifecycle_names_the_state_machine() {
 
 /// Invariant 5. A queue without a bound is a pool without a cap.
 #[test]
-fn no_queue_is_without_a_bound() {
+fn every_queue_is_bounded() {
     for (file, text) in sources().into_iter().filter(|(file, _)| !file.ends_with("tests.rs")) {
         let unbounded = code(&text).find(|line| {
             ["unbounded_channel", "mpsc::channel()", "channel::unbounded"].iter().any(|call| line.contains(call))

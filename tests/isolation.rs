@@ -48,7 +48,7 @@ fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<Stream>)
 }
 
 #[test]
-fn guests_that_loop_are_ended_and_hold_back_nobody() {
+fn looping_guests_are_ended_and_do_not_delay_others() {
     for name in BOTH {
         let host = Setup::serving(name).option("--guest-cpu-time", "20ms").start();
         beside_a_load(&host, "loop", 8, ended_with("cpu-time", 8));
@@ -56,7 +56,7 @@ fn guests_that_loop_are_ended_and_hold_back_nobody() {
 }
 
 #[test]
-fn guests_that_loop_hold_back_nobody_even_on_one_worker() {
+fn looping_guests_do_not_delay_others_even_on_one_worker() {
     for name in BOTH {
         let host = Setup::serving(name).option("--guest-cpu-time", "20ms").option("--workers", "1").start();
         beside_a_load(&host, "loop", 4, ended_with("cpu-time", 4));
@@ -80,7 +80,7 @@ fn threads(host: &Host) -> Vec<(String, i32)> {
 }
 
 #[test]
-fn guests_that_compute_for_long_have_the_lowest_priority_and_nobody_else() {
+fn only_long_computing_guests_have_the_lowest_priority() {
     let host = Setup::serving("moody").option("--guest-cpu-time", "20ms").start();
     assert_eq!(host.ask("good\n"), b"good\n");
     let before = threads(&host);
@@ -95,7 +95,7 @@ fn guests_that_compute_for_long_have_the_lowest_priority_and_nobody_else() {
 
 /// It moves to the background and back with each byte, and loses none.
 #[test]
-fn a_guest_that_computes_between_its_bytes_goes_to_and_fro() {
+fn a_guest_that_computes_between_its_bytes_moves_back_and_forth() {
     let host = Setup::serving("moody").start();
     beside_a_load(&host, "compute", 4, |_, streams| {
         for mut stream in streams {
@@ -146,7 +146,7 @@ fn guests_that_flood_are_held_back() {
 }
 
 #[test]
-fn guests_that_never_read_and_never_return_wait_alone() {
+fn guests_that_never_read_and_never_return_delay_no_other() {
     for name in BOTH {
         let host = Setup::serving(name).option("--idle-timeout", "1s").start();
         beside_a_load(&host, "wait", 16, |host, streams| {

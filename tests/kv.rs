@@ -51,7 +51,7 @@ impl Client {
 }
 
 #[test]
-fn what_is_said_is_kept_and_found_by_everybody() {
+fn a_value_is_kept_and_visible_to_every_client() {
     let store = directory();
     let host = setup(store.path()).start();
     let said = "SET a/b 5\nhello\nGET a/b\nADD a/b 1\nx\nADD new 0\n\nKEYS\nDEL a/b\nGET a/b\nDEL a/b\n";
@@ -79,7 +79,7 @@ fn what_is_said_is_kept_and_found_by_everybody() {
 }
 
 #[test]
-fn clients_that_people_have_can_use_it() {
+fn common_clients_can_use_it() {
     let store = directory();
     let host = setup(store.path()).start();
     let address = host.addresses[0].tcp();
@@ -152,7 +152,7 @@ fn content(number: u64) -> String {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_killed_host() {
+fn acknowledged_writes_survive_a_killed_host() {
     let store = directory();
     // For each key: the last acknowledged number, and the last that may have been written.
     let mut expected: BTreeMap<String, (u64, u64)> = BTreeMap::new();
@@ -208,7 +208,7 @@ fn a_restart_keeps_writers_and_values() {
 }
 
 #[test]
-fn a_store_that_was_not_granted_is_no_empty_one() {
+fn a_store_that_was_not_granted_is_an_error_and_not_empty() {
     let host = Setup::serving("kv").start();
     let answer = String::from_utf8(host.ask("GET k\nDEL k\nKEYS\nSET k 1\nx\n")).unwrap();
     assert!(answer.lines().count() == 4 && answer.lines().all(|line| line.starts_with("ERROR ")), "{answer}");

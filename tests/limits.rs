@@ -56,7 +56,7 @@ fn bytes_in_either_direction_keep_a_connection_alive() {
 }
 
 #[test]
-fn a_connection_may_last_only_so_long() {
+fn a_connection_times_out() {
     let host = Setup::serving("echo").option("--connection-timeout", "500ms").start();
     let mut stream = host.connect();
     let mut answered = 0;
@@ -70,7 +70,7 @@ fn a_connection_may_last_only_so_long() {
 }
 
 #[test]
-fn a_guest_that_never_returns_is_finished_to_its_peer_and_ended_in_time() {
+fn a_guest_that_never_returns_is_ended_in_time() {
     let host = Setup::serving("never-return").option("--connection-timeout", "500ms").start();
     let mut stream = host.connect();
     assert_eq!(read_to_end(&mut stream), b"finished\n");
@@ -78,7 +78,7 @@ fn a_guest_that_never_returns_is_finished_to_its_peer_and_ended_in_time() {
 }
 
 #[test]
-fn the_host_bounds_what_a_guest_may_hold() {
+fn the_host_limits_a_guests_resources() {
     for name in ["resources", "streams-async"] {
         let host = Setup::serving(name).start();
         let before = host.status_kib("VmRSS");
@@ -105,7 +105,7 @@ fn the_operator_sets_how_many_resources_a_guest_may_hold() {
 }
 
 #[test]
-fn what_a_guest_says_is_escaped_cut_and_limited() {
+fn a_guests_log_is_escaped_cut_and_limited() {
     let host = Host::serving("chatty");
     assert_eq!(host.ask("x"), b"said\n");
     host.logged(&["connection finished"]);
@@ -126,7 +126,7 @@ fn what_a_guest_says_is_escaped_cut_and_limited() {
 }
 
 #[test]
-fn descriptors_that_run_out_stop_nothing_for_good() {
+fn exhausted_descriptors_stop_nothing_for_good() {
     // Another process of the user lowers the limit while the host runs.
     let host = Setup::serving("speaks-first").start();
     let open = fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count();
@@ -160,7 +160,7 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
 
 /// A regression: each read of an end counted as a byte that moved.
 #[test]
-fn an_end_that_is_read_again_and_again_is_no_progress() {
+fn reading_an_end_repeatedly_is_not_progress() {
     let host = Setup::serving("eof-spin").option("--guest-cpu-time", "300ms").start();
     assert_eq!(host.ask("x"), b"");
     host.logged(&["connection failed", "reason=cpu-time"]);
@@ -244,7 +244,7 @@ fn large(memories: usize) -> Vec<u8> {
 /// The bound is for each guest, however many memories it has. A regression: each of its memories
 /// had that much.
 #[test]
-fn the_memory_of_guests_that_are_gone_is_given_back_but_for_a_bounded_part() {
+fn the_memory_of_ended_guests_is_released_except_for_a_bounded_part() {
     const GUESTS: u64 = 24;
     for (memories, kept, each) in [(1, "4MiB", 4 << 10), (3, "4MiB", 4 << 10), (1, "1MiB", 1 << 10)] {
         let dir = directory();

@@ -34,7 +34,7 @@ fn rotate(path: &Path, count: u32) -> PathBuf {
 }
 
 #[test]
-fn records_are_appended_to_the_file_and_nothing_is_on_standard_error() {
+fn records_go_to_the_file_and_not_to_standard_error() {
     let directory = directory();
     let path = directory.path().join("host.log");
     for generation in 1..=2 {
@@ -95,7 +95,7 @@ fn every_generation_follows_a_rotation() {
 }
 
 #[test]
-fn a_log_is_opened_anew_while_a_plugin_is_broken_and_a_log_that_cannot_be_opened_goes_on() {
+fn the_log_reopens_while_a_plugin_is_broken_and_stays_open_if_it_cannot() {
     let directory = directory();
     let (path, served) = (directory.path().join("host.log"), directory.path().join("plugin.wasm"));
     fs::copy(plugin("hello"), &served).unwrap();
@@ -141,7 +141,7 @@ fn a_log_that_cannot_be_written_is_named_before_anything_is_bound() {
 
 /// Records of a time without a writable log appear once the log is writable again.
 #[test]
-fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
+fn a_full_disk_does_no_harm_and_lost_records_are_counted() {
     let directory = directory();
     let path = directory.path().join("host.log");
     // No file of this process may be longer than 8 blocks of 512 bytes.
@@ -163,7 +163,7 @@ fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
 
 /// A reader that does not read fills its pipe, and then the queue.
 #[test]
-fn a_pipe_that_nobody_empties_harms_nobody() {
+fn a_full_pipe_does_no_harm() {
     let directory = directory();
     let path = directory.path().join("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -12,6 +12,7 @@
 
 mod activation;
 mod admin;
+mod admin_commands;
 mod anchor;
 mod binding;
 mod boot;
@@ -54,7 +55,6 @@ mod modules;
 mod notify;
 mod openssl;
 mod operator;
-mod orders;
 mod pidfile;
 mod player;
 mod points;

@@ -16,7 +16,7 @@ fn supervised(plugin: &str, socket: &Path) -> Setup {
 }
 
 #[test]
-fn ready_when_it_listens_and_stopping_when_it_is_told_to() {
+fn a_host_announces_ready_when_it_listens_and_stopping_at_a_stop() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let mut host = supervised("speaks-first", supervisor.socket()).option("--bind", "tcp://127.0.0.1:0").start();
     let ready = supervisor.told("READY=1");
@@ -101,7 +101,7 @@ fn a_host_that_cannot_start_is_never_ready() {
 }
 
 #[test]
-fn a_supervisor_that_does_not_listen_harms_nothing() {
+fn a_missing_supervisor_does_no_harm() {
     let dir = directory();
     let socket = dir.path().join("notify");
     let host = supervised("hello", &socket).start();
@@ -144,7 +144,7 @@ fn each_generation_names_the_next_as_the_main_process() {
         assert!(position("RELOADING=1") < named && named < position("BARRIER=1"), "{said:?}");
     }
     let last = service.current();
-    service.order("successor before-sending prepared kill");
+    service.inject("successor before-sending prepared kill");
     service.restart_that_fails();
     wait_for("that it is ready again", || {
         let said = supervisor.said();
@@ -153,7 +153,7 @@ fn each_generation_names_the_next_as_the_main_process() {
         (reloading < ready).then_some(())
     });
     assert_eq!(supervisor.main_process(first), last.pid, "who serves is still main");
-    service.order("");
+    service.inject("");
 }
 
 /// How often the process has announced a reload, and whether it was ready after the last.

@@ -13,7 +13,7 @@ use std::{
 };
 
 #[test]
-fn it_is_there_from_the_ready_line_to_the_end() {
+fn the_pidfile_exists_from_the_ready_line_to_the_end() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let mut host = Setup::serving("hello").option("--pidfile", &path).start();
@@ -24,7 +24,7 @@ fn it_is_there_from_the_ready_line_to_the_end() {
 }
 
 #[test]
-fn the_environment_names_it_as_the_gem_has_it() {
+fn the_gems_variable_sets_the_pidfile() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let host = Setup::serving("hello").environment("PID_FILE", path.to_str().unwrap()).start();
@@ -32,7 +32,7 @@ fn the_environment_names_it_as_the_gem_has_it() {
 }
 
 #[test]
-fn a_live_hosts_is_refused_and_a_dead_ones_replaced() {
+fn a_live_hosts_pidfile_is_rejected_and_a_stale_one_replaced() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let setup = Setup::serving("hello").option("--pidfile", &path);
@@ -51,7 +51,7 @@ fn a_live_hosts_is_refused_and_a_dead_ones_replaced() {
 }
 
 #[test]
-fn of_hosts_that_start_at_once_one_serves() {
+fn one_of_concurrent_hosts_serves() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     // Each host finds it stale.
@@ -69,7 +69,7 @@ fn of_hosts_that_start_at_once_one_serves() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused_before_anything_is_bound() {
+fn an_unwritable_pidfile_is_rejected_before_binding() {
     let dir = directory();
     let text = dir.path().join("notes.txt");
     fs::write(&text, "important\n").unwrap();
@@ -91,7 +91,7 @@ fn what_cannot_be_written_is_refused_before_anything_is_bound() {
 }
 
 #[test]
-fn a_reader_finds_it_whole_at_any_instant_of_two_hundred_restarts() {
+fn a_reader_always_finds_a_complete_pidfile_over_two_hundred_restarts() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let service = Service::start(Setup::serving("hello").option("--pidfile", &path).option("--rollback-window", "1ms"));

@@ -131,7 +131,7 @@ impl Point {
         }
     }
 
-    fn order(&self) -> String {
+    fn directive(&self) -> String {
         let (name, _) = MESSAGES[self.message];
         let action = match self.fault {
             Kill => "kill",
@@ -152,7 +152,7 @@ impl Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.fault, self.order())
+        write!(f, "{:?}: {}", self.fault, self.directive())
     }
 }
 
@@ -168,7 +168,7 @@ impl Drop for Witness {
 }
 
 #[test]
-fn a_service_survives_whatever_happens_at_any_point_of_a_handoff() {
+fn a_service_survives_a_fault_at_any_point_of_a_handoff() {
     /// Most of the time passes in timeouts.
     const AT_ONCE: usize = 14;
     let points = Mutex::new(Point::all().into_iter());
@@ -204,7 +204,7 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
     clients.goes_on(5);
     let predecessor = service.current();
     let failures = failures(&service);
-    service.order(&point.order());
+    service.inject(&point.directive());
     service.signal(Signal::SIGUSR1);
     let successor = wait_for("a successor", || successor_of(&service, predecessor, failures));
     let victim = if point.victim == Predecessor { predecessor.pid } else { successor };
@@ -213,7 +213,7 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
         Kill => wait_for("a death", || has_ended(victim).then_some(())),
         Freeze | Murder => {
             wait_for("a stop", || is_stopped(victim).then_some(()));
-            service.order("");
+            service.inject("");
             if point.fault == Murder {
                 doomed = ports_of_connections(victim);
                 kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
@@ -247,7 +247,7 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
         }
     }
     let over = Instant::now();
-    service.order("");
+    service.inject("");
     clients.goes_on(5);
     let before = service.current();
     service.restart();

@@ -107,7 +107,7 @@ fn skipped(tools: &[&str], fetches: bool) -> bool {
 }
 
 #[test]
-fn what_cannot_be_a_project_is_refused_in_one_line() {
+fn an_invalid_project_is_rejected_in_one_line() {
     let directory = directory();
     let place = directory.path();
     refused(place, &["--lang", "cobol", "hello"], "--lang \"cobol\": is not one of rust, c, js, python");
@@ -189,7 +189,7 @@ fn the_handler_in_javascript_passes_its_test() {
 }
 
 #[test]
-fn a_trap_is_logged_with_the_names_of_functions_and_with_lines_where_there_are() {
+fn a_trap_is_logged_with_functions_and_lines() {
     if skipped(&["clang-22", "rustc"], false) {
         return;
     }

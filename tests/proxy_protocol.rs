@@ -58,7 +58,7 @@ fn fact<'a>(facts: &'a [u8], name: &str) -> &'a str {
 }
 
 #[test]
-fn the_guest_sees_whom_the_header_names() {
+fn the_guest_sees_the_peer_of_the_header() {
     let mut ipv6 = [0; 36];
     ipv6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
     ipv6[15] = 7;
@@ -88,7 +88,7 @@ fn the_guest_sees_whom_the_header_names() {
 }
 
 #[test]
-fn a_proxy_may_speak_for_itself_and_for_those_without_an_address() {
+fn headers_for_the_proxy_itself_and_without_an_address_are_accepted() {
     let host = behind_a_proxy("facts").start();
     let own = format!("tcp://{}", host.addresses[0].tcp());
     for header in [
@@ -107,7 +107,7 @@ fn a_proxy_may_speak_for_itself_and_for_those_without_an_address() {
 }
 
 #[test]
-fn not_a_byte_of_what_follows_a_header_is_lost_however_it_arrives() {
+fn no_byte_after_a_header_is_lost_in_any_pieces() {
     let host = behind_a_proxy("echo").start();
     let binary = binary(0x21, 0x11, &ADDRESSES);
     for header in [line(CLIENT), binary] {
@@ -134,7 +134,7 @@ fn not_a_byte_of_what_follows_a_header_is_lost_however_it_arrives() {
 }
 
 #[test]
-fn a_guest_that_waits_for_input_waits_for_what_follows_the_header() {
+fn a_guest_that_waits_for_input_does_not_see_the_header() {
     let host = behind_a_proxy("hello").start();
     let mut stream = host.connect();
     stream.write_all(&line(CLIENT)).unwrap();
@@ -147,7 +147,7 @@ fn a_guest_that_waits_for_input_waits_for_what_follows_the_header() {
 }
 
 #[test]
-fn the_header_of_a_stranger_is_input_like_any_other() {
+fn the_header_of_a_stranger_is_plain_input() {
     let host = behind_a_proxy("echo").start();
     for header in [line(CLIENT), binary(0x21, 0x11, &ADDRESSES)] {
         let mut stream = connect_from("127.0.0.2", host.addresses[0].tcp());
@@ -183,7 +183,7 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer() {
 }
 
 #[test]
-fn a_health_check_that_only_connects_is_nothing_to_be_warned_of() {
+fn a_health_check_that_only_connects_causes_no_warning() {
     let host = behind_a_proxy("hello").start();
     drop(host.connect());
     host.logged(&["DEBUG", "connection refused", "because=no PROXY header: it sent nothing"]);
@@ -194,7 +194,7 @@ fn a_health_check_that_only_connects_is_nothing_to_be_warned_of() {
 }
 
 #[test]
-fn a_header_that_does_not_come_is_not_waited_for() {
+fn a_missing_header_times_out() {
     let host = behind_a_proxy("hello").start();
     let began = Instant::now();
     let mut late: Vec<Stream> = [&b""[..], b"PROXY ", &binary(0x21, 0x11, &ADDRESSES)[..20]]
@@ -230,7 +230,7 @@ fn a_shutdown_waits_for_a_header_that_is_under_way() {
 }
 
 #[test]
-fn the_rules_concern_whom_the_header_names() {
+fn the_rules_apply_to_the_peer_of_the_header() {
     let host = behind_a_proxy("hello")
         .option("--allow-network", "203.0.113.0/24,2001:db8::/32")
         .option("--deny-network", "203.0.113.66,::ffff:203.0.113.67/128")
@@ -260,7 +260,7 @@ fn the_rules_concern_whom_the_header_names() {
 }
 
 #[test]
-fn a_proxy_that_is_denied_is_not_listened_to() {
+fn a_denied_proxy_is_rejected() {
     let host =
         Setup::serving("hello").option("--proxy-protocol", "127.0.0.0/8").option("--deny-network", "127.0.0.1").start();
     assert_eq!(introduced(&host, &line(CLIENT), b"bob\n"), b"");
@@ -276,7 +276,7 @@ fn served(host: &Host, header: &[u8]) -> Option<Stream> {
 }
 
 #[test]
-fn connections_are_counted_for_whom_the_header_names() {
+fn connections_are_counted_for_the_peer_of_the_header() {
     let host = behind_a_proxy("speaks-first").option("--max-connections-per-ip", "1").start();
     let open: Vec<_> = ["203.0.113.1", "203.0.113.2", "2001:db8:0:1::1", "2001:db8:0:2::1"]
         .iter()
@@ -309,7 +309,7 @@ fn a_proxy_may_be_at_a_unix_listener() {
 }
 
 #[test]
-fn proxies_that_cannot_be_are_refused_at_boot() {
+fn invalid_proxies_are_rejected_at_boot() {
     for (value, needle) in [
         ("", "is not a network"),
         (",", "\"\" is not a network"),

@@ -19,16 +19,16 @@ impl Guest {
         Self(host.connect())
     }
 
-    pub fn tell(&mut self, order: &str) -> String {
+    pub fn run(&mut self, command: &str) -> String {
         // In one packet, without a wait for acknowledgements.
-        self.0.write_all(format!("{order}\n").as_bytes()).unwrap();
+        self.0.write_all(format!("{command}\n").as_bytes()).unwrap();
         read_line(&mut self.0).trim_end().to_owned()
     }
 
     /// Each command with its result.
     pub fn answers(&mut self, expected: &[(&str, &str)]) {
-        for (order, answer) in expected {
-            assert_eq!(self.tell(order), *answer, "{order}");
+        for (command, answer) in expected {
+            assert_eq!(self.run(command), *answer, "{command}");
         }
     }
 }

@@ -78,7 +78,7 @@ fn every_event() -> Vec<(Host, &'static str)> {
     let says = json("chatty").start();
     says.ask("x");
     let denied = json("reach").option("--guest-connect", "127.0.0.1:1").start();
-    assert_eq!(Guest::of(&denied).tell("connect 127.0.0.1:2"), "access-denied");
+    assert_eq!(Guest::of(&denied).run("connect 127.0.0.1:2"), "access-denied");
     let request = json("http-wasi").start();
     request.ask("GET /trap HTTP/1.1\r\nHost: a\r\n\r\n");
     vec![
@@ -169,9 +169,9 @@ fn a_denial_is_recorded_with_the_grant_that_would_allow_it() {
         for (host, grant) in [(&without, "grant=\"--guest-connect HOST:PORT\""), (&with, &exact)] {
             let mut guest = Guest::of(host);
             let denied = ["access-denied", "ErrorCode::AccessDenied"];
-            let answer = guest.tell(&format!("connect {}", other.address));
+            let answer = guest.run(&format!("connect {}", other.address));
             assert!(denied.contains(&answer.as_str()), "{answer}");
-            let answer = guest.tell("lookup db.internal");
+            let answer = guest.run("lookup db.internal");
             assert!(denied.contains(&answer.as_str()), "{answer}");
             host.logged(&["DEBUG", "guest denied", "act=\"connect\"", grant]);
             host.logged(&["guest denied", "act=\"lookup\"", "grant=\"--guest-connect db.internal:PORT\""]);
@@ -185,12 +185,12 @@ fn a_guest_that_may_only_read_a_directory_is_recorded_with_the_grant_for_writing
     fs::write(directory.path().join("file"), "x").unwrap();
     let grant = format!("{}::/data", directory.path().display());
     let host = Setup::serving("reach").option("--guest-dir", &grant).start();
-    assert_eq!(Guest::of(&host).tell("write 0:new text"), "not-permitted");
+    assert_eq!(Guest::of(&host).run("write 0:new text"), "not-permitted");
     host.logged(&["guest denied", "act=\"write\"", "target=\"new\"", "grant=\"--guest-dir HOST::GUEST:rw\""]);
 }
 
 #[test]
-fn a_guests_words_are_quoted_in_text() {
+fn the_text_of_a_guest_is_quoted_in_text_records() {
     let host = Setup::serving("fail").start();
     let mut stream = host.connect();
     stream.write_all(b"x\n").unwrap();

@@ -75,7 +75,7 @@ fn new_connections_get_the_new_plugin_and_old_ones_go_on_with_the_old() {
 
 /// The guest that tries the new plugin has a place of its own.
 #[test]
-fn a_plugin_is_replaced_where_every_place_is_taken() {
+fn a_plugin_is_reloaded_while_every_place_is_taken() {
     for (before, after) in [("speaks-first", "hello"), ("cat-async", "hello-async")] {
         let changing = Changing::with(before, |setup| setup.option("--max-connections", "1"));
         let mut old = changing.host.connect();
@@ -90,7 +90,7 @@ fn a_plugin_is_replaced_where_every_place_is_taken() {
 }
 
 #[test]
-fn what_is_no_plugin_changes_nothing() {
+fn an_invalid_plugin_changes_nothing() {
     let changing = Changing::serving("hello");
     let load = changing.load();
     let path = &changing.path;
@@ -122,7 +122,7 @@ fn what_is_no_plugin_changes_nothing() {
 }
 
 #[test]
-fn of_reloads_in_a_row_the_last_content_wins() {
+fn the_last_of_several_reloads_wins() {
     let changing = Changing::serving("hello");
     for name in ["hello", "speaks-first", "echo", "hello", "speaks-first", "hello", "echo"] {
         replace(&changing.path, name);
@@ -136,7 +136,7 @@ fn of_reloads_in_a_row_the_last_content_wins() {
 }
 
 #[test]
-fn a_plugin_that_is_being_written_is_refused_until_it_is_whole() {
+fn a_partly_written_plugin_is_rejected_until_it_is_complete() {
     let changing = Changing::serving("hello");
     let load = changing.load();
     let whole = fs::read(plugin("hello-async")).unwrap();
@@ -226,7 +226,7 @@ fn supervised(supervisor: &Supervisor, setup: Setup) -> Setup {
 
 /// A unit of Type=notify-reload waits for both messages, whether the reload succeeds or fails.
 #[test]
-fn a_supervisor_hears_of_each_reload_and_of_its_end() {
+fn each_reload_and_its_end_are_reported_to_the_supervisor() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let changing = Changing::with("hello", |setup| supervised(&supervisor, setup));
     changing.reload(DONE);
@@ -239,7 +239,7 @@ fn a_supervisor_hears_of_each_reload_and_of_its_end() {
 }
 
 #[test]
-fn a_supervisor_hears_of_each_restart_that_fails_and_of_its_end() {
+fn each_failed_restart_and_its_end_are_reported_to_the_supervisor() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let changing = Changing::with("hello", |setup| {
         supervised(&supervisor, setup).option("--start-command", "/absent/uninterruptible-host")
@@ -250,7 +250,7 @@ fn a_supervisor_hears_of_each_restart_that_fails_and_of_its_end() {
 }
 
 #[test]
-fn a_supervisor_hears_of_a_successor_that_fails_and_of_one_that_settles() {
+fn a_failing_and_a_settling_successor_are_reported_to_the_supervisor() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let directory = directory();
     let path = directory.path().join("plugin.wasm");

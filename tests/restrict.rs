@@ -22,7 +22,7 @@ fn ask_from(source: &str, host: &Host) -> Vec<u8> {
 }
 
 #[test]
-fn only_those_who_are_allowed_and_not_denied_are_served() {
+fn only_allowed_networks_that_are_not_denied_are_served() {
     let host = Setup::serving("hello")
         .option("--allow-network", "127.0.0.0/30")
         .option("--allow-network", "127.0.1.0/24,127.0.2.1")
@@ -51,14 +51,14 @@ fn only_those_who_are_allowed_and_not_denied_are_served() {
 }
 
 #[test]
-fn a_peer_is_refused_before_any_guest_exists() {
+fn a_peer_is_rejected_before_any_guest_exists() {
     let host = Setup::serving("speaks-first").option("--deny-network", "127.0.0.2").start();
     assert_eq!(read_line(&mut connect_from("127.0.0.1", host.addresses[0].tcp())), "ready\n");
     assert_eq!(read_to_end(&mut connect_from("127.0.0.2", host.addresses[0].tcp())), b"");
 }
 
 #[test]
-fn a_peer_that_is_refused_sees_an_end_and_no_reset() {
+fn a_rejected_peer_sees_a_clean_close_and_no_reset() {
     let host = Setup::serving("hello").option("--deny-network", "127.0.0.2").start();
     // Their requests are queued before the host accepts them.
     host.signal(Signal::SIGSTOP);
@@ -93,7 +93,7 @@ fn an_ipv4_peer_of_an_ipv6_listener_is_an_ipv4_peer() {
 }
 
 #[test]
-fn unix_peers_have_no_address_that_a_rule_could_concern() {
+fn rules_do_not_apply_to_unix_peers() {
     let host = Setup::serving_over(Transport::Unix, "speaks-first")
         .option("--allow-network", "192.0.2.1")
         .option("--deny-network", "0.0.0.0/0,::/0")
@@ -104,7 +104,7 @@ fn unix_peers_have_no_address_that_a_rule_could_concern() {
 }
 
 #[test]
-fn networks_come_from_the_environment_as_the_gem_has_them() {
+fn the_gems_variables_set_the_networks() {
     let setup = || Setup::serving("hello").environment("ALLOWED_NETWORKS", "10.0.0.0/8, 127.0.0.2/32");
     let host = setup().start();
     assert_eq!((ask_from("127.0.0.2", &host), ask_from("127.0.0.1", &host)), (b"Hello bob!\n".to_vec(), vec![]));
@@ -113,7 +113,7 @@ fn networks_come_from_the_environment_as_the_gem_has_them() {
 }
 
 #[test]
-fn what_is_no_network_and_no_count_is_refused_at_boot() {
+fn invalid_networks_and_counts_are_rejected_at_boot() {
     for (option, value, remedy) in [
         ("--allow-network", "", "is not a network; write one as in 10.0.0.0/8"),
         ("--allow-network", ",", "\"\" is not a network"),
@@ -143,7 +143,7 @@ fn served_from(source: &str, host: &Host) -> Option<Stream> {
 }
 
 #[test]
-fn an_address_has_only_so_many_connections() {
+fn the_connections_of_an_address_are_limited() {
     let host = Setup::serving("speaks-first").option("--max-connections-per-ip", "2").start();
     // All at once, so that different workers accept them.
     let all: Vec<_> = (0..40).map(|_| connect_from("127.0.0.1", host.addresses[0].tcp())).collect();
@@ -174,7 +174,7 @@ fn an_address_has_only_so_many_connections() {
 
 /// Connections that break in any way free their places as well.
 #[test]
-fn no_connection_keeps_its_place() {
+fn every_connection_frees_its_place() {
     let host =
         Setup::serving("hello").option("--max-connections-per-ip", "1").option("--idle-timeout", "200ms").start();
     let address = host.addresses[0].tcp();
@@ -198,7 +198,7 @@ fn no_connection_keeps_its_place() {
 }
 
 #[test]
-fn a_flood_of_peers_that_are_refused_holds_back_nobody() {
+fn a_flood_of_rejected_peers_does_not_delay_others() {
     let host = Setup::serving("hello").option("--deny-network", "127.0.0.2").without_records_of_connections().start();
     let address = host.addresses[0];
     let before = host.status_kib("VmRSS");

@@ -36,7 +36,7 @@ fn check(name: &str) -> Setup {
 }
 
 #[test]
-fn more_connections_than_descriptors_are_refused() {
+fn a_limit_above_the_descriptors_is_rejected() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if hard < 1_000_000 {
         let (code, _, said) = Setup::serving("hello").option("--max-connections", "1000000").run();
@@ -46,7 +46,7 @@ fn more_connections_than_descriptors_are_refused() {
 }
 
 #[test]
-fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
+fn a_default_lowered_by_descriptors_is_logged_with_the_remedy() {
     let few = ["prlimit", "--nofile=500:500"];
     if !Command::new(few[0]).args(&few[1..]).arg("true").status().is_ok_and(|status| status.success()) {
         crate::harness::skip("prlimit is not installed");
@@ -70,7 +70,7 @@ fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
 }
 
 #[test]
-fn more_guests_than_mappings_are_told_with_what_to_set() {
+fn more_guests_than_mappings_are_logged_with_the_remedy() {
     let allowed = mappings();
     // A guest takes two mappings when the plugin is loaded and four once it lives; a WASI 0.3 guest
     // takes four and four.
@@ -107,7 +107,7 @@ fn more_plugins_take_no_more_room() {
 
 /// A regression: such guests were reported as traps of the plugin, or the whole process ended.
 #[test]
-fn guests_without_mappings_fail_as_the_hosts_and_the_others_go_on() {
+fn guests_without_mappings_fail_alone_with_the_hosts_reason() {
     const MORE: u64 = 2_000;
     let Some(connections) = possible((mappings() - 4 * MORE) / 4) else { return };
     let host = Setup::serving("hello-async")

@@ -103,14 +103,14 @@ fn branches(group: &str) -> Vec<String> {
 }
 
 #[test]
-fn imports_are_found_however_they_are_written() {
+fn imports_are_found_in_every_form() {
     let code = "use crate::{\n    guest::{Plugin, io::Facts},\n    wire,\n};\nuse crate::net::Key;\nfn f() { super::super::admin::g(crate::config::H) }";
     let found: Vec<_> = used(code, 2).into_iter().collect();
     assert_eq!(found, ["admin", "config", "guest", "net", "wire"]);
 }
 
 #[test]
-fn no_room_uses_one_below_it() {
+fn rooms_use_only_rooms_above_them() {
     let mut backward = Vec::new();
     for file in files(&source()) {
         let parts: Vec<_> = file.iter().map(|part| part.to_str().unwrap()).collect();
@@ -149,7 +149,7 @@ fn architecture_shows_the_rooms_in_their_order() {
 }
 
 #[test]
-fn a_long_file_has_a_reason() {
+fn every_long_file_has_a_reason() {
     let long: Vec<_> = files(&source())
         .into_iter()
         .filter(|file| fs::read_to_string(source().join(file)).unwrap().lines().count() > LONGEST)

@@ -41,7 +41,7 @@ impl Service {
     }
 
     /// Sets the faults that processes read from here on; see host/src/handoff/fault.rs.
-    pub fn order(&self, faults: &str) {
+    pub fn inject(&self, faults: &str) {
         // In one step, since processes read the file at any time.
         let draft = self.faults.with_extension("draft");
         fs::write(&draft, faults).unwrap();

@@ -46,7 +46,7 @@ fn an_idle_host_ends_at_once() {
 }
 
 #[test]
-fn a_second_signal_cuts() {
+fn a_second_signal_closes_open_connections() {
     let mut host = Host::serving("speaks-first");
     let mut stream = host.connect();
     assert_eq!(read_line(&mut stream), "ready\n");
@@ -57,7 +57,7 @@ fn a_second_signal_cuts() {
 }
 
 #[test]
-fn the_drain_deadline_cuts_and_says_so() {
+fn the_drain_timeout_closes_connections_and_is_logged() {
     let mut host = Setup::serving("speaks-first").option("--drain-timeout", "300ms").start();
     let mut stream = host.connect();
     assert_eq!(read_line(&mut stream), "ready\n");
@@ -67,7 +67,7 @@ fn the_drain_deadline_cuts_and_says_so() {
 }
 
 #[test]
-fn what_is_queued_at_the_cap_is_served_before_the_end() {
+fn queued_connections_at_the_cap_are_served_before_the_end() {
     Transport::PLAIN.into_iter().for_each(serves_what_is_queued_at_the_cap);
 }
 
@@ -91,7 +91,7 @@ fn serves_what_is_queued_at_the_cap(transport: Transport) {
 }
 
 #[test]
-fn what_is_still_queued_at_the_deadline_is_counted() {
+fn connections_still_queued_at_the_deadline_are_counted() {
     for transport in Transport::PLAIN {
         let setup = Setup::serving_over(transport, "speaks-first").option("--max-connections", "1");
         let mut host = setup.option("--drain-timeout", "500ms").start();
@@ -146,7 +146,7 @@ fn a_signal_acts_at_once_beside_guests_that_loop() {
 }
 
 #[test]
-fn signals_while_starting() {
+fn signals_during_the_start_are_obeyed() {
     // An empty cache, and a plugin that takes a while to compile.
     let dir = crate::harness::directory();
     for (signal, code) in [(Signal::SIGTERM, 0), (Signal::SIGINT, 0)] {
@@ -176,7 +176,7 @@ pub fn handles(pid: i32, signal: Signal) -> bool {
 }
 
 #[test]
-fn a_peer_that_floods_after_its_reply_cannot_hold_the_host() {
+fn a_peer_that_floods_after_its_reply_does_not_delay_the_stop() {
     let mut host = Setup::serving("hello").option("--drain-timeout", "1s").start();
     let mut stream = connect(host.addresses[0]);
     stream.write_all(b"bob\n").unwrap();

@@ -57,6 +57,6 @@ fn no_test_asks_for_a_port_and_releases_it() {
 
 /// `harness::skip` and `harness::cannot` list the skipped tests.
 #[test]
-fn only_the_harness_says_that_a_test_is_skipped() {
+fn only_the_harness_reports_skipped_tests() {
     assert_eq!(uses(concat!("print", "ln!(\"skipped")), [], "use harness::skip or harness::cannot");
 }

@@ -80,7 +80,7 @@ fn a_guest_that_closes_its_output_first_starts_at_accept() {
 }
 
 #[test]
-fn the_operator_decides_where_asked_to() {
+fn the_option_decides_when_a_guest_starts() {
     let host = Setup::serving("read-timeout").option("--guest-start", "first-byte").start();
     assert_eq!(host.ask("x"), b"input\n");
     let mut silent = host.connect();

@@ -67,7 +67,7 @@ fn header(answer: &str, name: &str) -> String {
 }
 
 #[test]
-fn curl_gets_files_and_what_it_asks_of_them() {
+fn curl_gets_files_ranges_and_conditions() {
     let site = Site::start();
     let home = site.curl(&[], "/");
     assert!(home.starts_with("HTTP/1.1 200 OK\r\n") && home.ends_with("\r\n\r\n<p>home</p>\n"), "{home}");
@@ -142,7 +142,7 @@ fn nothing_outside_of_the_directory_is_served() {
 }
 
 #[test]
-fn a_connection_is_used_again_until_somebody_closes_it() {
+fn a_connection_is_reused_until_a_side_closes_it() {
     let mut site = Site::start();
     let (home, docs) = (site.url("/"), site.url("/docs/"));
     let arguments = ["--silent", "--noproxy", "*", "--write-out", "%{num_connects} ", &home, &docs, &home];
@@ -166,7 +166,7 @@ fn a_connection_is_used_again_until_somebody_closes_it() {
 }
 
 #[test]
-fn a_large_file_is_as_large_as_it_is_and_not_in_memory() {
+fn a_large_file_arrives_complete_and_is_not_held_in_memory() {
     let site = Site::start();
     let content: Vec<u8> = (0..64 * 1024 * 1024_u32).map(|index| (index % 251) as u8).collect();
     fs::write(site.root().join("large.bin"), &content).unwrap();
@@ -189,7 +189,7 @@ fn a_large_file_is_as_large_as_it_is_and_not_in_memory() {
 }
 
 #[test]
-fn a_file_that_becomes_shorter_while_it_is_sent_is_no_whole_file() {
+fn a_file_that_shrinks_while_it_is_sent_ends_as_incomplete() {
     let site = Site::start();
     let path = site.root().join("shrinking.bin");
     fs::write(&path, vec![b'x'; 32 * 1024 * 1024]).unwrap();
@@ -233,7 +233,7 @@ fn many_requests_at_once_are_all_answered() {
 }
 
 #[test]
-fn a_directory_that_was_not_granted_is_an_error_in_the_log_and_none_that_a_client_sees() {
+fn a_missing_directory_grant_is_logged_and_hidden_from_clients() {
     let host = Setup::serving("static-files").start();
     let answer = String::from_utf8(host.ask("GET / HTTP/1.0\r\n\r\n")).unwrap();
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");

@@ -32,7 +32,7 @@ fn echo(transport: Transport, name: &str) {
 }
 
 #[test]
-fn twenty_mebibytes_come_back_as_they_were() {
+fn twenty_mebibytes_are_echoed_unchanged() {
     for transport in Transport::ALL {
         echo(transport, "echo");
         echo(transport, "echo-async");
@@ -256,7 +256,7 @@ fn a_slow_peer_gets_everything() {
 /// A regression: bytes that the kernel had not taken at once were sent only when the guest came
 /// back to its output.
 #[test]
-fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
+fn output_arrives_while_a_guest_waits_for_something_else() {
     let host = Host::serving("patient");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -271,7 +271,7 @@ fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
 
 /// The host closes a connection half a minute after its reply, even if the peer keeps sending.
 #[test]
-fn a_peer_that_floods_after_its_reply_is_given_up() {
+fn a_peer_that_floods_after_its_reply_is_closed() {
     let host = Host::serving("hello");
     let mut stream = host.connect();
     stream.write_all(b"bob\n").unwrap();
@@ -297,7 +297,7 @@ fn a_conversation_goes_back_and_forth() {
 /// on. The peer is silent until then: a wait that could not be cancelled would hold the guest until
 /// a byte comes.
 #[test]
-fn a_wait_for_input_that_is_given_up_holds_nobody_and_loses_nothing() {
+fn a_cancelled_wait_for_input_blocks_and_loses_nothing() {
     let host = Host::serving("peek-async");
     for given_up in 1..=3 {
         let mut stream = host.connect();

@@ -65,7 +65,7 @@ fn an_end_is_passed_on_while_the_other_direction_goes_on() {
 }
 
 #[test]
-fn a_conversation_is_not_held_up() {
+fn a_conversation_is_not_delayed() {
     let (_host, mut client, mut server) = connected();
     for number in 0..200 {
         client.write_all(format!("{number}?\n").as_bytes()).unwrap();
@@ -107,7 +107,7 @@ fn large_amounts_go_both_ways_at_once() {
 }
 
 #[test]
-fn who_does_not_read_holds_the_other_side_back_and_nobody_else() {
+fn a_side_that_does_not_read_holds_back_its_own_peer_only() {
     let (listener, host) = server();
     let mut client = host.connect();
     let mut server = accept(&listener);
@@ -133,7 +133,7 @@ fn who_does_not_read_holds_the_other_side_back_and_nobody_else() {
 }
 
 #[test]
-fn an_upstream_that_cannot_be_reached_is_an_end_to_the_client_and_named_in_the_log() {
+fn an_unreachable_upstream_closes_the_client_and_is_logged() {
     // A socket that holds its port and does not listen.
     let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     held.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -192,7 +192,7 @@ fn an_upstream_that_has_answered_and_gone_has_answered() {
 }
 
 #[test]
-fn the_upstream_is_told_whom_it_serves_and_found_by_its_name() {
+fn the_upstream_learns_the_client_and_is_found_by_name() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let host = proxy(&format!("localhost:{port}"), &["--proxy-header"]);
@@ -215,7 +215,7 @@ fn the_upstream_is_told_whom_it_serves_and_found_by_its_name() {
 }
 
 #[test]
-fn what_is_connected_outlives_a_restart() {
+fn proxied_connections_outlive_a_restart() {
     let echo = Setup::serving("echo").start();
     let target = address(&echo);
     let setup = Setup::serving("tcp-proxy").option("--guest-connect", &target).option("--guest-arg", &target);

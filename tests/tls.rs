@@ -43,7 +43,7 @@ fn the_oldest_version_can_be_raised() {
 }
 
 #[test]
-fn curl_is_answered_and_believes_the_certificate() {
+fn curl_is_answered_and_accepts_the_certificate() {
     let files = directory();
     let authority = certificates::write(&files.path().join("authority.pem"), &trusted().certificate());
     let host = setup("hello").start();
@@ -67,7 +67,7 @@ fn curl_is_answered_and_believes_the_certificate() {
 /// Every usual kind of key. The host chooses a certificate that fits the name and the client's
 /// algorithms, or the name, or neither.
 #[test]
-fn certificates_are_chosen_by_name_and_by_what_the_client_can_check() {
+fn certificates_are_chosen_by_name_and_by_the_clients_algorithms() {
     let files = directory();
     let mut setup = Setup::serving("hello");
     for (name, names, kind) in [
@@ -118,7 +118,7 @@ fn certificates_are_chosen_by_name_and_by_what_the_client_can_check() {
 }
 
 #[test]
-fn the_preferred_protocol_is_agreed_on_and_a_client_that_wants_another_is_told() {
+fn the_preferred_protocol_is_negotiated_and_an_unknown_one_gets_an_alert() {
     let host = setup("facts").option("--tls-alpn", "h2").option("--tls-alpn", "acme/1").start();
     let client = |protocols: &str| Client::to(&host).option("-alpn", protocols).ask("");
     client("acme/1,h2").shows("ALPN protocol: h2").shows("tls-alpn=6832");
@@ -128,7 +128,7 @@ fn the_preferred_protocol_is_agreed_on_and_a_client_that_wants_another_is_told()
 }
 
 #[test]
-fn a_guest_can_ask_what_tls_knows() {
+fn a_guest_can_read_the_facts_of_tls() {
     for name in ["facts", "facts-async"] {
         let host = setup(name).start();
         let modern = Client::to(&host).option("-servername", "LocalHost").ask("");
@@ -162,7 +162,7 @@ fn an_expired_certificate_is_a_warning() {
 // The beginning
 
 #[test]
-fn whoever_speaks_something_else_gets_an_alert_and_no_guest() {
+fn peers_that_do_not_speak_tls_get_an_alert_and_no_guest() {
     let host = setup("hello").start();
     for garbage in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0; 300], &[0xff; 70_000], &[22, 3, 1, 0, 0, 0]]
     {
@@ -258,7 +258,7 @@ fn a_handshake_under_way_survives_a_restart_and_a_stop() {
 }
 
 #[test]
-fn nobody_sees_a_restart_or_a_reload_through_tls() {
+fn restarts_and_reloads_lose_no_tls_request() {
     let service = Service::start(setup("hello").option("--rollback-window", "50ms"));
     let load = Load::start(service.host.addresses[0], 4, "bob\n", "Hello bob!\n");
     for _ in 0..5 {
@@ -273,7 +273,7 @@ fn nobody_sees_a_restart_or_a_reload_through_tls() {
 // The end
 
 #[test]
-fn an_end_that_was_not_announced_is_an_error_for_the_guest() {
+fn an_end_without_close_notify_is_an_error_for_the_guest() {
     for (name, announced, expected) in [
         ("input-end", true, "ok\n"),
         ("input-end", false, "err: "),
@@ -298,7 +298,7 @@ fn an_end_that_was_not_announced_is_an_error_for_the_guest() {
 }
 
 #[test]
-fn records_that_were_changed_on_the_way_end_the_connection_with_an_alert() {
+fn altered_tls_records_end_the_connection_with_an_alert() {
     let host = setup("echo").start();
     let mut stream = host.connect();
     stream.write_all(b"as it was").unwrap();
@@ -314,7 +314,7 @@ fn records_that_were_changed_on_the_way_end_the_connection_with_an_alert() {
 
 /// A client must not take the output of a guest that failed for a complete reply.
 #[test]
-fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
+fn a_truncated_reply_ends_without_close_notify() {
     for (name, announced) in [("fail", true), ("fail-async", true), ("trap", false)] {
         let host = setup(name).start();
         let mut stream = host.connect();
@@ -327,7 +327,7 @@ fn the_end_of_a_reply_that_was_cut_off_is_not_announced() {
 
 /// They are one packet, like the last bytes and the end without TLS.
 #[test]
-fn the_announcement_of_the_end_and_the_end_come_together() {
+fn close_notify_and_the_end_come_together() {
     let host = setup("hello").start();
     let together = (0..20).filter(|_| {
         let socket = TcpStream::connect(host.addresses[0].tcp()).unwrap();
@@ -343,7 +343,7 @@ fn the_announcement_of_the_end_and_the_end_come_together() {
 }
 
 #[test]
-fn what_a_guest_writes_piece_by_piece_is_one_record() {
+fn small_writes_of_a_guest_share_one_tls_record() {
     let host = setup("moody").start();
     // In TLS 1.2 only records of the application have this type.
     let said = Client::to(&host).flag("-tls1_2").flag("-msg").ask("pieces\n");
@@ -361,7 +361,7 @@ fn what_a_guest_writes_piece_by_piece_is_one_record() {
 /// After its reply the host sends close_notify, reads what the client still sends, and resets
 /// nothing.
 #[test]
-fn the_end_is_announced_before_the_socket_is_closed() {
+fn close_notify_is_sent_before_the_socket_closes() {
     let host = setup("hello").start();
     let Stream::Tls(mut client) = host.connect() else { panic!("tls") };
     client.write_all(b"bob\n").unwrap();

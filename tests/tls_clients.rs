@@ -52,7 +52,7 @@ fn a_client_with_a_certificate_is_served_and_the_guest_sees_it() {
 }
 
 #[test]
-fn the_guest_sees_the_chain_that_was_verified_and_nothing_beside_it() {
+fn the_guest_sees_the_verified_chain_only() {
     let guarded = Guarded::serving("facts-async");
     let (intermediate, certificate) = guarded.authority.intermediate("between");
     let identity = intermediate.client("alice");
@@ -65,7 +65,7 @@ fn the_guest_sees_the_chain_that_was_verified_and_nothing_beside_it() {
 /// In TLS 1.3 the client completes the handshake before the server has checked it, so the test
 /// looks for an answer.
 #[test]
-fn a_client_without_a_good_certificate_is_told_why_and_meets_no_guest() {
+fn a_client_without_a_valid_certificate_gets_an_alert_and_no_guest() {
     let guarded = Guarded::serving("hello");
     let stranger = Authority::new("strangers").client("mallory");
     let expired = guarded.authority.client_with("late", Validity::Past);
@@ -92,7 +92,7 @@ fn a_client_without_a_good_certificate_is_told_why_and_meets_no_guest() {
 /// A ticket carries the certificate of its session. It must not admit a client that a new authority
 /// did not issue.
 #[test]
-fn a_ticket_does_not_outlive_the_authority_that_vouched_for_its_client() {
+fn a_ticket_does_not_outlive_its_clients_authority() {
     for version in ["-tls1_2", "-tls1_3"] {
         let guarded = Guarded::serving("facts");
         let identity = guarded.authority.client("alice");
@@ -132,7 +132,7 @@ fn a_ticket_does_not_outlive_the_certificate_in_it() {
 /// A session that began without a certificate must not resume on a listener that requires one, even
 /// with the same keys.
 #[test]
-fn a_ticket_from_before_there_was_an_authority_lets_nobody_in() {
+fn a_ticket_issued_without_a_client_certificate_admits_no_client() {
     let directory = directory();
     let session = directory.path().join("session");
     let open = Setup::serving_over(Transport::Tls, "hello").option("--rollback-window", "0s");

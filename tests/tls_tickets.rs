@@ -25,7 +25,7 @@ fn resumes(service: &Service, version: &str, session: &Path) {
 }
 
 #[test]
-fn twenty_restarts_forget_no_session() {
+fn sessions_resume_across_twenty_restarts() {
     let directory = directory();
     let session = |name: &str| directory.path().join(name);
     let service = service("0s");
@@ -50,7 +50,7 @@ fn twenty_restarts_forget_no_session() {
 /// Within the window both processes may serve, before and after a rollback: each accepts the
 /// other's tickets.
 #[test]
-fn a_rollback_forgets_no_session_of_either() {
+fn sessions_of_both_generations_resume_after_a_rollback() {
     let directory = directory();
     let (before, within) = (directory.path().join("before"), directory.path().join("within"));
     let service = service("1h");
@@ -59,7 +59,7 @@ fn a_rollback_forgets_no_session_of_either() {
     let successor = generation(&service.host.logged(&["serving, predecessor watching"]));
     resumes(&service, "-tls1_3", &before);
     begins(&service, "-tls1_3", &within);
-    service.order("successor rollback");
+    service.inject("successor rollback");
     service.host.logged(&["rolled back, serving again"]);
     service.host.logged(&[&format!("[{}/2]", successor.pid), "handed back"]);
     resumes(&service, "-tls1_3", &before);
@@ -67,7 +67,7 @@ fn a_rollback_forgets_no_session_of_either() {
 }
 
 #[test]
-fn a_reload_forgets_no_session() {
+fn sessions_resume_after_a_reload() {
     let directory = directory();
     let session = directory.path().join("session");
     let (certificate, key) = certificates::localhost().write(directory.path(), "site");
@@ -93,7 +93,7 @@ fn a_session_is_not_resumed_under_another_name() {
 }
 
 #[test]
-fn a_cold_start_resumes_nothing_and_refuses_nobody() {
+fn a_cold_start_resumes_no_session_and_serves_every_client() {
     let directory = directory();
     let session = directory.path().join("session");
     begins(&service("0s"), "-tls1_3", &session);

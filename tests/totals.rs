@@ -126,7 +126,7 @@ fn connections_of_a_draining_generation_that_is_killed_count_as_failed() {
 }
 
 #[test]
-fn connections_of_a_generation_that_was_rolled_back_are_counted_when_they_end() {
+fn connections_of_a_rolled_back_generation_are_counted_when_they_end() {
     let operated = Operated::start(setup().option("--rollback-window", "60s"));
     let before = greeted(&operated);
     let (code, _, err) = operated.operator.run(&["restart"]);

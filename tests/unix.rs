@@ -49,7 +49,7 @@ fn the_ready_line_has_the_path_and_the_path_goes_with_the_host() {
 }
 
 #[test]
-fn who_may_connect_is_as_asked_for_or_as_the_umask_says() {
+fn the_mode_of_a_socket_follows_the_option_or_the_umask() {
     let directory = directory();
     for (query, expected) in [("?mode=0660", 0o660), ("?mode=600", 0o600), ("?mode=0777", 0o777)] {
         let path = directory.path().join("host.sock");
@@ -77,7 +77,7 @@ fn the_socket_of_a_host_that_was_killed_is_replaced() {
 }
 
 #[test]
-fn a_socket_that_is_served_is_left_to_its_host() {
+fn a_live_socket_is_left_to_its_host() {
     let directory = directory();
     let path = directory.path().join("host.sock");
     let host = at(&path, "").start();
@@ -97,7 +97,7 @@ fn a_socket_that_is_served_is_left_to_its_host() {
 }
 
 #[test]
-fn what_is_no_socket_is_refused_and_untouched() {
+fn a_path_that_is_not_a_socket_is_rejected_and_untouched() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("file"), "precious").unwrap();
@@ -116,7 +116,7 @@ fn what_is_no_socket_is_refused_and_untouched() {
 }
 
 #[test]
-fn a_directory_that_cannot_have_it_is_named_with_a_remedy() {
+fn an_unusable_directory_is_named_with_a_remedy() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     refused(&path("absent/host.sock"), "its directory does not exist: create it");
@@ -149,7 +149,7 @@ fn a_host_that_fails_to_start_leaves_no_socket_behind() {
 }
 
 #[test]
-fn of_hosts_that_start_at_once_one_gets_the_path() {
+fn one_of_concurrent_hosts_gets_the_path() {
     let directory = directory();
     let path = directory.path().join("host.sock");
     drop(UnixListener::bind(&path).unwrap());
@@ -193,7 +193,7 @@ fn facts_of(mut stream: UnixStream) -> String {
 }
 
 #[test]
-fn a_guest_learns_who_it_talks_to() {
+fn a_guest_learns_its_peer() {
     for name in ["facts", "facts-async"] {
         let host = Host::serving_over(Transport::Unix, name);
         let Address::Unix(path) = host.addresses[0] else { panic!("a unix listener") };
@@ -252,7 +252,7 @@ fn socat_and_nc_are_served() {
 }
 
 #[test]
-fn a_unix_listener_serves_many_at_once_and_all_of_its_queue_at_the_end() {
+fn a_unix_listener_serves_concurrent_clients_and_its_queue_at_the_end() {
     let mut host = Setup::serving_over(Transport::Unix, "hello").option("--max-connections", "64").start();
     let address = host.addresses[0];
     let clients: Vec<_> = (0..64)

@@ -93,7 +93,7 @@ fn a_plugin_that_is_renamed_into_place_is_served() {
 }
 
 #[test]
-fn a_plugin_that_is_written_in_place_is_served_when_it_is_whole() {
+fn a_plugin_written_in_place_is_served_when_it_is_complete() {
     let watching = Watching::hello();
     let load = Load::start(watching.host.addresses[0], 2, "bob\n", "Hello bob!\n");
     let whole = fs::read(plugin("hello-async")).unwrap();
@@ -113,7 +113,7 @@ fn a_plugin_that_is_written_in_place_is_served_when_it_is_whole() {
 
 /// As cargo does it: removes the name, and links it to a file that was built elsewhere.
 #[test]
-fn a_hard_link_is_served_and_what_is_written_by_its_other_name() {
+fn a_hard_link_is_served_and_watched_through_its_other_name() {
     let watching = Watching::hello();
     let built = watching.directory.path().join("deps").join("plugin.wasm");
     fs::create_dir(built.parent().unwrap()).unwrap();
@@ -172,7 +172,7 @@ fn a_release_that_is_flipped_above_the_plugin_is_followed() {
 }
 
 #[test]
-fn what_stays_broken_is_told_once_and_changes_nothing() {
+fn a_broken_plugin_is_logged_once_and_changes_nothing() {
     let watching = Watching::hello();
     let whole = fs::read(plugin("echo")).unwrap();
     fs::write(&watching.path, &whole[..whole.len() / 2]).unwrap();
@@ -185,7 +185,7 @@ fn what_stays_broken_is_told_once_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_wrong_for_a_moment_is_not_told() {
+fn a_briefly_broken_plugin_is_not_logged() {
     let watching = Watching::hello();
     // A program that writes a file in several steps, closing it after each. The log shows that the
     // host tried the first ones.
@@ -203,7 +203,7 @@ fn what_is_wrong_for_a_moment_is_not_told() {
 
 /// A rename is complete at once, even while a program still writes to the replaced file.
 #[test]
-fn a_writer_of_an_old_file_keeps_no_new_one_waiting() {
+fn a_writer_of_the_old_file_does_not_delay_the_new_one() {
     let watching = Watching::hello();
     let mut old = File::options().write(true).open(&watching.path).unwrap();
     old.rewind().unwrap();
@@ -214,7 +214,7 @@ fn a_writer_of_an_old_file_keeps_no_new_one_waiting() {
 }
 
 #[test]
-fn other_files_beside_it_are_of_no_concern() {
+fn other_files_in_the_directory_are_ignored() {
     let watching = Watching::hello();
     fs::copy(plugin("echo"), watching.directory.path().join("other.wasm")).unwrap();
     // Events in a directory come in order, so an earlier one would have been seen by then.
@@ -224,7 +224,7 @@ fn other_files_beside_it_are_of_no_concern() {
 }
 
 #[test]
-fn all_plugins_are_watched_and_those_that_are_named_later() {
+fn every_plugin_is_watched_including_later_ones() {
     let directory = directory();
     let place = |name: &str| directory.path().join(name);
     for name in ["one.wasm", "two.wasm", "route.wasm", "late.wasm"] {
@@ -298,7 +298,7 @@ fn a_change_during_a_restart_that_fails_is_served_after_it() {
 }
 
 #[test]
-fn where_nothing_can_be_watched_it_is_looked_at_again_and_again() {
+fn without_inotify_the_plugin_is_polled() {
     // A user namespace has limits of its own, so that only this host has no watches left.
     let without = ["unshare", "--user", "--map-root-user", "sh", "-c"];
     let without = without.into_iter().chain(["echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"", "sh"]);

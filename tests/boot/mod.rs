@@ -41,7 +41,7 @@ fn options_come_from_the_environment_too_and_the_command_line_wins() {
 }
 
 #[test]
-fn port_is_for_all_of_ipv4_where_nothing_else_says_where_to_listen() {
+fn port_applies_to_all_of_ipv4_without_any_bind() {
     let bare = || Setup::bare().option("--plugin", plugin("hello")).environment("PORT", "0");
     let host = bare().start();
     assert!(host.addresses[0].tcp().ip().is_unspecified() && host.addresses[0].tcp().is_ipv4());
@@ -74,7 +74,7 @@ pub fn refused(setup: &Setup, needles: &[&str]) {
 }
 
 #[test]
-fn a_port_in_use_is_the_systems_refusal() {
+fn a_port_in_use_exits_with_code_3() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp://{}", taken.local_addr().unwrap());
     let (code, out, err) = Setup::bare()
@@ -88,7 +88,7 @@ fn a_port_in_use_is_the_systems_refusal() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_exit_with_success() {
     let (code, out, err) = Setup::bare().argument("--help").run();
     assert_eq!((code, err.as_str()), (0, ""));
     // The widest option decides where lines break.

@@ -138,7 +138,7 @@ fn unknown_and_incomplete_options_are_named() {
 
 /// A variable with a typo has no effect, and only a warning tells the operator.
 #[test]
-fn a_variable_that_was_probably_meant_for_an_option_is_told() {
+fn a_mistyped_variable_causes_a_warning() {
     let with_slips = |setup: Setup| {
         setup
             .environment("UNINTERRUPTIBLE_BACKLGO", "5")

@@ -9,7 +9,7 @@ fn component(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_that_is_no_plugin_is_named_with_what_it_is() {
+fn a_file_that_is_not_a_plugin_is_named_with_its_kind() {
     let dir = directory();
     let write = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -77,7 +77,7 @@ fn an_unreadable_plugin_is_named() {
 }
 
 #[test]
-fn a_plugin_that_needs_more_than_it_may_have_is_refused_at_boot() {
+fn a_plugin_that_needs_more_memory_than_allowed_is_rejected_at_boot() {
     refused(
         &Setup::serving("hello").option("--guest-memory", "64KiB"),
         &["--plugin", "bytes of memory to start", "--guest-memory gives 65536"],
@@ -159,7 +159,7 @@ fn returning(in_component: &str, in_module: &str) -> Vec<u8> {
 /// A regression: a first instance that computed for some milliseconds waited for ever for a permit
 /// that it held itself.
 #[test]
-fn a_plugin_that_computes_while_it_starts_is_served_and_one_that_never_starts_is_refused() {
+fn a_plugin_that_computes_at_start_is_served_and_one_that_never_starts_is_rejected() {
     let dir = directory();
     let (slow, stuck) = (dir.path().join("slow.wasm"), dir.path().join("stuck.wasm"));
     fs::write(&slow, spinning(30_000_000)).unwrap();

@@ -8,7 +8,7 @@ use crate::{
 use std::{fs, path::Path};
 
 #[test]
-fn check_prints_a_file_that_says_the_same() {
+fn check_prints_an_equivalent_file() {
     let file = File::saying(&format!(
         "idle-timeout = \"7m\"\n\n[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = {}\n",
         quoted(&plugin("hello"))
@@ -42,7 +42,7 @@ fn check_prints_a_file_that_says_the_same() {
 
 /// A listener or route that clears an option still clears it when its printed form is read again.
 #[test]
-fn check_prints_what_was_cleared() {
+fn check_prints_cleared_options() {
     let files = directory();
     let (certificate, key) = certificates::trusted().server(&["localhost"]).write(files.path(), "server");
     let file = File::saying(&format!(
@@ -68,7 +68,7 @@ fn check_prints_what_was_cleared() {
 }
 
 #[test]
-fn check_finds_what_booting_would_find_and_disturbs_nobody() {
+fn check_finds_the_errors_of_a_boot_and_disturbs_no_host() {
     let directory = directory();
     let path = directory.path().join("host.sock");
     let live = format!("unix://{}", path.display());

@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[test]
-fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
+fn a_mistake_is_named_with_its_line_and_a_suggestion() {
     for (text, line) in [
         (
             "plugin = \"x\"\nmax-conections = 5\n",
@@ -174,7 +174,7 @@ fn the_error_of_a_missing_path_has_its_line_and_the_reason() {
 }
 
 #[test]
-fn a_file_that_cannot_be_one_is_named() {
+fn a_missing_or_irregular_file_is_named() {
     let directory = directory();
     let missing = directory.path().join("missing.toml");
     let (code, _, err) = Setup::bare().option("--config", &missing).run();
@@ -196,7 +196,7 @@ fn a_file_that_cannot_be_one_is_named() {
 }
 
 #[test]
-fn a_value_from_the_environment_is_told_with_its_variable() {
+fn an_invalid_value_of_the_environment_is_named_with_its_variable() {
     let (code, _, err) = Setup::serving("hello").environment("UNINTERRUPTIBLE_BACKLOG", "x").run();
     assert_eq!(code, 2);
     assert_eq!(
@@ -206,7 +206,7 @@ fn a_value_from_the_environment_is_told_with_its_variable() {
 }
 
 #[test]
-fn addresses_are_given_in_one_way() {
+fn bind_and_listener_tables_are_exclusive() {
     let file = File::saying("[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = \"x\"\n");
     let (code, _, err) = file.setup().option("--bind", "tcp://127.0.0.1:0").run();
     assert_eq!(
@@ -217,7 +217,7 @@ fn addresses_are_given_in_one_way() {
 }
 
 #[test]
-fn a_route_that_nobody_could_take_is_a_mistake() {
+fn an_unreachable_route_is_an_error() {
     let files = directory();
     let (certificate, key) = certificates::trusted().server(&["a.example"]).write(files.path(), "server");
     let listener = "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = \"x\"\n";

@@ -39,7 +39,7 @@ fn each_listener_has_what_its_table_says() {
 }
 
 #[test]
-fn a_reload_reads_the_file_anew_and_says_what_waits_for_a_restart() {
+fn a_reload_reads_the_file_again_and_names_changes_that_need_a_restart() {
     let [port] = own_addresses();
     let listener =
         |bind: &str, name: &str| format!("[[listener]]\nbind = {bind:?}\nplugin = {}\n", quoted(&plugin(name)));

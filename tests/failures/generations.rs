@@ -18,14 +18,14 @@ use std::{fs, io::Write};
 
 /// A regression: the successor took a predecessor that was dead and reaped for one that lives.
 #[test]
-fn a_predecessor_that_is_dead_and_buried_when_its_offer_is_read_has_handed_over() {
+fn a_predecessor_that_is_reaped_before_its_offer_is_read_has_handed_over() {
     let mut service = Service::start(Setup::serving("hello"));
-    service.order("successor after-receiving offer stop");
+    service.inject("successor after-receiving offer stop");
     service.signal(Signal::SIGUSR1);
     let record = service.host.logged(&["successor started"]);
     let successor: i32 = record.rsplit_once("successor=").unwrap().1.parse().unwrap();
     wait_for("a stop", || is_stopped(successor).then_some(()));
-    service.order("");
+    service.inject("");
     service.host.kill();
     let queued = connect(service.host.addresses[0]);
     kill(Pid::from_raw(successor), Signal::SIGCONT).unwrap();
@@ -35,7 +35,7 @@ fn a_predecessor_that_is_dead_and_buried_when_its_offer_is_read_has_handed_over(
 }
 
 #[test]
-fn a_host_at_its_descriptor_limit_serves_on_and_restarts_when_there_are_some_again() {
+fn a_host_at_its_descriptor_limit_keeps_serving_and_restarts_later() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "50ms"));
     let predecessor = service.current();
     let limits = |soft: &str| {
@@ -61,7 +61,7 @@ fn a_host_at_its_descriptor_limit_serves_on_and_restarts_when_there_are_some_aga
 }
 
 #[test]
-fn idle_connections_are_served_by_whoever_has_accepted_them() {
+fn idle_connections_stay_with_the_generation_that_accepted_them() {
     const IDLE: usize = 2000;
     let setup = Setup::serving("hello").without_records_of_connections().option("--rollback-window", "50ms");
     let service = Service::start(setup);

@@ -76,14 +76,14 @@ fn a_successor_that_cannot_start_changes_nothing() {
 fn a_successor_that_hangs_or_panics_while_it_starts_changes_nothing() {
     let scripted = Scripted::start(&[("READY_TIMEOUT", "4s")]);
     let clients = Clients::start(scripted.service.host.addresses[0], 4);
-    scripted.service.order("successor before-sending hello panic");
+    scripted.service.inject("successor before-sending hello panic");
     scripted.start_with(&format!("exec {HOST}"));
     scripted.fails(&["ended before its \"hello\"", "exit status: 70"]);
-    scripted.service.order("successor after-receiving offer panic");
+    scripted.service.inject("successor after-receiving offer panic");
     scripted.fails(&["ended before its \"prepared\"", "exit status: 70"]);
-    scripted.service.order("predecessor before-sending offer swap");
+    scripted.service.inject("predecessor before-sending offer swap");
     scripted.fails(&["adopting: ", "the descriptor passed as tcp://127.0.0.1:0#0 is not a socket", "exit status: 3"]);
-    scripted.service.order("");
+    scripted.service.inject("");
     scripted.start_with("sleep 1000 & wait");
     scripted.fails(&["no hello within 4s", "signal: 9"]);
     scripted.works();
@@ -108,7 +108,7 @@ fn a_successor_may_be_started_by_way_of_others() {
 }
 
 #[test]
-fn a_plugin_that_is_written_while_it_is_read_is_served_whole_or_not_at_all() {
+fn a_plugin_written_while_it_is_read_is_served_complete_or_not_at_all() {
     let scripted = Scripted::start(&[]);
     let service = &scripted.service;
     let clients = Clients::start(service.host.addresses[0], 4);

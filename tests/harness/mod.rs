@@ -3,7 +3,7 @@
 mod host;
 mod load;
 mod places;
-mod run;
+pub mod run;
 mod setup;
 mod waiting;
 
@@ -11,6 +11,6 @@ pub use crate::connections::{Address, Stream, Transport, connect, connect_from, 
 pub use host::Host;
 pub use load::Load;
 pub use places::{directory, own_addresses, plugin, shared_cache, unix_uri};
-pub use run::{cannot, list_of_skips, root, seed, skip, skip_unless};
+pub use run::{cannot, root, seed, skip, skip_unless};
 pub use setup::Setup;
 pub use waiting::{PATIENCE, pace, wait_for};

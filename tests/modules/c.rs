@@ -43,7 +43,7 @@ fn program(directory: &Path, flags: &[&str]) -> Option<PathBuf> {
 }
 
 #[test]
-fn a_program_in_c_is_told_and_granted_what_any_other_is() {
+fn a_program_in_c_gets_the_same_environment_and_grants() {
     let files = directory();
     let Some(path) = program(files.path(), &[]) else { return };
     fs::create_dir(files.path().join("data")).unwrap();
@@ -93,7 +93,7 @@ fn how_a_program_in_c_ends_is_in_the_log() {
 }
 
 #[test]
-fn a_reset_is_no_end_for_a_program_in_c() {
+fn a_program_in_c_sees_a_reset_as_an_error() {
     let files = directory();
     let Some(path) = program(files.path(), &[]) else { return };
     let host = Setup::serving_file(&path).start();
@@ -105,7 +105,7 @@ fn a_reset_is_no_end_for_a_program_in_c() {
 }
 
 #[test]
-fn where_a_program_without_lines_was_is_in_the_log_by_its_functions() {
+fn a_trap_without_lines_is_logged_with_its_functions() {
     let files = directory();
     let Some(path) = program(files.path(), &[]) else { return };
     let host = Setup::serving_file(&path).start();

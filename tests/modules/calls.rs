@@ -92,7 +92,7 @@ fn a_module_that_writes_without_end_is_held_back() {
 /// Every call that changes files, in a directory that was granted for reading: not permitted, as
 /// for components.
 #[test]
-fn a_directory_to_read_is_for_reading_by_modules_too() {
+fn a_read_only_grant_forbids_modules_to_write() {
     const I: &str = "(i32.const 0)";
     let name = "(i32.const 3) (i32.const 64) (i32.const 4)";
     let other = "(i32.const 3) (i32.const 80) (i32.const 5)";
@@ -207,7 +207,7 @@ fn caller() -> String {
 }
 
 #[test]
-fn no_call_of_a_module_traps_whatever_its_arguments() {
+fn no_call_of_a_module_traps_with_any_arguments() {
     let files = directory();
     let path = module(files.path(), &caller());
     let scratch = directory();
@@ -229,7 +229,7 @@ fn no_call_of_a_module_traps_whatever_its_arguments() {
 }
 
 #[test]
-fn a_module_that_does_not_want_to_wait_need_not() {
+fn a_module_can_read_without_blocking() {
     let files = directory();
     let flags = r#"(import "wasi_snapshot_preview1" "fd_fdstat_set_flags" (func $flags (param i32 i32) (result i32)))"#;
     let text = speaker(

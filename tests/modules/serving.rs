@@ -67,7 +67,7 @@ const HOARDER: &str = r#"(module
             (br_if $rest (i32.lt_u (local.get $at) (local.get $top))))))"#;
 
 #[test]
-fn a_program_that_owns_all_of_its_memory_gets_back_what_it_put_there() {
+fn a_program_that_owns_all_of_its_memory_keeps_its_content() {
     let files = directory();
     let path = module(files.path(), HOARDER);
     for transport in Transport::ALL {
@@ -86,7 +86,7 @@ fn a_program_that_owns_all_of_its_memory_gets_back_what_it_put_there() {
 
 /// Modules that the host cannot serve, and the error that each subcommand prints.
 #[test]
-fn what_cannot_be_served_is_refused_in_one_line() {
+fn a_module_that_cannot_be_served_is_rejected_in_one_line() {
     let files = directory();
     let memory = r#"(memory (export "memory") 1)"#;
     let start = r#"(func (export "_start"))"#;
@@ -195,7 +195,7 @@ fn a_module_is_compiled_once_and_known_by_its_file() {
 }
 
 #[test]
-fn the_kind_of_a_module_is_its_own() {
+fn the_kind_option_must_match_the_module() {
     let files = directory();
     let path = module(files.path(), &parrot("1"));
     let host = Setup::serving_file(&path).option("--plugin-kind", "command-0.1").start();
@@ -206,7 +206,7 @@ fn the_kind_of_a_module_is_its_own() {
 
 /// A module that replaces another serves if the host can load it; otherwise the old one goes on.
 #[test]
-fn a_module_is_reloaded_whole_or_not_at_all() {
+fn a_module_reload_succeeds_or_changes_nothing() {
     let files = directory();
     let path = module(files.path(), &parrot("1"));
     let host = Setup::serving_file(&path).start();

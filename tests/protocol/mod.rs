@@ -88,7 +88,7 @@ impl Form {
 }
 
 #[test]
-fn every_recorded_message_is_read_and_written_as_it_was() {
+fn every_recorded_message_is_decoded_and_encoded_unchanged() {
     for (exchange, _, recorded) in recorded(Path::new(RECORDED_DIRECTORY)) {
         let message = Message::decode(recorded.to_string().as_bytes()).unwrap();
         let written: Value = serde_json::from_slice(&message.encode()).unwrap();

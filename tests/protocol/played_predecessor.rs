@@ -23,24 +23,24 @@ use std::{
 };
 
 /// The sockets and processes that a played predecessor hands over.
-struct Estate {
+struct Offered {
     tcp: TcpListener,
     unix: UnixListener,
-    door: OwnedFd,
+    handoff: OwnedFd,
     earlier: OwnedFd,
     directory: tempfile::TempDir,
 }
 
-impl Estate {
+impl Offered {
     fn new() -> Self {
         let directory = harness::directory();
-        let door = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        bind(door.as_raw_fd(), &UnixAddr::new(&directory.path().join("handoff.sock")).unwrap()).unwrap();
-        listen(&door, Backlog::new(1).unwrap()).unwrap();
+        let handoff = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(handoff.as_raw_fd(), &UnixAddr::new(&directory.path().join("handoff.sock")).unwrap()).unwrap();
+        listen(&handoff, Backlog::new(1).unwrap()).unwrap();
         Self {
             tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
             unix: UnixListener::bind(directory.path().join("hello.sock")).unwrap(),
-            door,
+            handoff,
             earlier: pidfd_open(getpid(), PidfdFlags::empty()).unwrap(),
             directory,
         }
@@ -53,7 +53,7 @@ impl Estate {
             |entry: &Value| match (entry["role"].as_str().unwrap(), entry["key"].as_str().unwrap_or_default()) {
                 ("listener", key) if key.starts_with("tcp://") => self.tcp.as_fd(),
                 ("listener", _) => self.unix.as_fd(),
-                ("handoff-socket", _) => self.door.as_fd(),
+                ("handoff-socket", _) => self.handoff.as_fd(),
                 ("generation", _) => self.earlier.as_fd(),
                 (role, _) => panic!("{role} was not recorded"),
             };
@@ -71,18 +71,18 @@ impl Estate {
 /// Plays the predecessor of an exchange to a real successor. Signals and faults make the successor
 /// send the recorded messages.
 fn play_predecessor(name: &str, form: Form) {
-    let estate = Estate::new();
-    let faults = estate.directory.path().join("faults");
+    let offered = Offered::new();
+    let faults = offered.directory.path().join("faults");
     let (predecessor, far) = Predecessor::pair();
-    let mut setup = estate.successor().inheriting(far).environment("UNINTERRUPTIBLE_FAULTS", faults.to_str().unwrap());
+    let mut setup = offered.successor().inheriting(far).environment("UNINTERRUPTIBLE_FAULTS", faults.to_str().unwrap());
     if name == "failed" {
-        setup = setup.option("--bind", format!("tcp://{}", estate.tcp.local_addr().unwrap()));
+        setup = setup.option("--bind", format!("tcp://{}", offered.tcp.local_addr().unwrap()));
     }
     let mut host = setup.spawn();
     drop(setup);
-    for (side, recorded) in exchange(name, estate.directory.path()) {
+    for (side, recorded) in exchange(name, offered.directory.path()) {
         if side == Side::Predecessor {
-            predecessor.say(&form.of(&recorded), &estate.descriptors(&recorded));
+            predecessor.say(&form.of(&recorded), &offered.descriptors(&recorded));
             continue;
         }
         match recorded["message"].as_str().unwrap() {
@@ -95,7 +95,7 @@ fn play_predecessor(name: &str, form: Form) {
         }
         assert_as_recorded(predecessor.hear().as_ref(), &recorded, name);
         if recorded["message"] == "serving" {
-            let mut client = harness::connect(estate.tcp.local_addr().unwrap());
+            let mut client = harness::connect(offered.tcp.local_addr().unwrap());
             std::io::Write::write_all(&mut client, b"bob\n").unwrap();
             assert_eq!(read_to_end(&mut client), b"Hello bob!\n");
         }
@@ -130,22 +130,22 @@ fn this_program_does_not_take_over_from_the_recorded_predecessor() {
 }
 
 #[test]
-fn what_a_later_predecessor_adds_is_ignored() {
+fn additions_of_a_later_predecessor_are_ignored() {
     for exchange in ["handover", "stop-forwarded", "rollback", "refused", "aborted"] {
         play_predecessor(exchange, Form::Extended);
     }
 }
 
 /// A real successor that has said `hello` and waits for its offer.
-fn greeted(estate: &Estate) -> (Host, Predecessor) {
+fn greeted(offered: &Offered) -> (Host, Predecessor) {
     let (predecessor, far) = Predecessor::pair();
-    let host = estate.successor().inheriting(far).spawn();
+    let host = offered.successor().inheriting(far).spawn();
     assert_eq!(predecessor.hear().unwrap()["message"], "hello");
     (host, predecessor)
 }
 
-fn recorded_offer(estate: &Estate) -> Value {
-    let mut messages = exchange("rollback", estate.directory.path()).into_iter().map(|(_, message)| message);
+fn recorded_offer(offered: &Offered) -> Value {
+    let mut messages = exchange("rollback", offered.directory.path()).into_iter().map(|(_, message)| message);
     messages.find(|message| message["message"] == "offer").unwrap()
 }
 
@@ -155,29 +155,29 @@ fn is_closed(mut reader: PipeReader) -> bool {
 }
 
 #[test]
-fn what_comes_in_an_unknown_role_is_closed() {
+fn a_descriptor_with_an_unknown_role_is_closed() {
     drop(takes_over_in_spite_of(json!({ "role": "of-a-later-version", "key": 7 })));
 }
 
 /// The successor neither waits for the process nor signals it.
 #[test]
-fn what_is_no_process_is_no_earlier_generation() {
+fn a_descriptor_that_is_not_a_process_is_not_an_earlier_generation() {
     drop(takes_over_in_spite_of(json!({ "role": "generation", "generation": 1, "pid": std::process::id() })));
 }
 
 /// Invalid ticket keys are not a reason to stop serving.
 #[test]
-fn what_are_no_ticket_keys_is_closed_and_told() {
+fn invalid_ticket_keys_are_closed_and_logged() {
     let log = takes_over_in_spite_of(json!({ "role": "ticket-keys", "key": 7 }));
     assert!(log.contains("WARN TLS ticket keys not adopted"), "{log}");
 }
 
 /// Offers a real successor a pipe under some role, which it has to close. Returns its log.
 fn takes_over_in_spite_of(entry: Value) -> String {
-    let estate = Estate::new();
-    let (mut host, predecessor) = greeted(&estate);
-    let mut offer = recorded_offer(&estate);
-    let descriptors = estate.descriptors(&offer);
+    let offered = Offered::new();
+    let (mut host, predecessor) = greeted(&offered);
+    let mut offer = recorded_offer(&offered);
+    let descriptors = offered.descriptors(&offer);
     let (reader, writer) = std::io::pipe().unwrap();
     offer["entries"].as_array_mut().unwrap().insert(0, entry);
     predecessor.say(&offer.to_string(), &[&[writer.as_fd()][..], &descriptors].concat());
@@ -199,7 +199,7 @@ fn a_predecessor_that_breaks_the_protocol_is_not_followed() {
         ("another version", |offer| offer["version"] = json!(99), 75, "speaks version 99"),
         ("a part that is not due", |offer| offer["part"] = json!(2), 75, "part 2 of 1"),
         ("no parts", |offer| offer["parts"] = json!(0), 75, "part 1 of 0"),
-        ("no such message", |offer| offer["message"] = json!("estate"), 75, "not a message of version 1"),
+        ("no such message", |offer| offer["message"] = json!("unknown"), 75, "not a message of version 1"),
         (
             "a descriptor too many",
             |offer| drop(offer["entries"].as_array_mut().unwrap().pop()),
@@ -220,10 +220,10 @@ fn a_predecessor_that_breaks_the_protocol_is_not_followed() {
         ),
     ];
     for (failure, change, code, needle) in failures {
-        let estate = Estate::new();
-        let (mut host, predecessor) = greeted(&estate);
-        let mut offer = recorded_offer(&estate);
-        let descriptors = estate.descriptors(&offer);
+        let offered = Offered::new();
+        let (mut host, predecessor) = greeted(&offered);
+        let mut offer = recorded_offer(&offered);
+        let descriptors = offered.descriptors(&offer);
         change(&mut offer);
         predecessor.say(&offer.to_string(), &descriptors);
         let answer = predecessor.hear().unwrap();
@@ -236,12 +236,12 @@ fn a_predecessor_that_breaks_the_protocol_is_not_followed() {
 /// At the limit the kernel drops descriptors silently, and a listener would be missing.
 #[test]
 fn a_successor_at_its_descriptor_limit_takes_nothing_and_says_why() {
-    let estate = Estate::new();
-    let (mut host, predecessor) = greeted(&estate);
+    let offered = Offered::new();
+    let (mut host, predecessor) = greeted(&offered);
     let limit = [format!("--pid={}", host.pid()), "--nofile=3:".to_owned()];
     assert!(Command::new("prlimit").args(limit).status().unwrap().success());
-    let offer = recorded_offer(&estate);
-    predecessor.say(&offer.to_string(), &estate.descriptors(&offer));
+    let offer = recorded_offer(&offered);
+    predecessor.say(&offer.to_string(), &offered.descriptors(&offer));
     let answer = predecessor.hear().unwrap();
     assert_eq!((&answer["message"], &answer["stage"]), (&json!("failed"), &json!("adopting")));
     let reason = answer["reason"].as_str().unwrap();
@@ -250,11 +250,11 @@ fn a_successor_at_its_descriptor_limit_takes_nothing_and_says_why() {
 }
 
 #[test]
-fn an_unknown_message_instead_of_commit_is_no_consent() {
-    let estate = Estate::new();
-    let (mut host, predecessor) = greeted(&estate);
-    let offer = recorded_offer(&estate);
-    predecessor.say(&offer.to_string(), &estate.descriptors(&offer));
+fn an_unknown_message_instead_of_commit_is_rejected() {
+    let offered = Offered::new();
+    let (mut host, predecessor) = greeted(&offered);
+    let offer = recorded_offer(&offered);
+    predecessor.say(&offer.to_string(), &offered.descriptors(&offer));
     assert_eq!(predecessor.hear().unwrap()["message"], "prepared");
     predecessor.say(r#"{"message":"commit-later"}"#, &[]);
     assert_eq!(predecessor.hear().unwrap()["message"], "failed");

@@ -12,32 +12,32 @@ use std::path::PathBuf;
 /// A host that hands over, with its handoff socket.
 struct Served {
     host: Host,
-    door: PathBuf,
+    handoff: PathBuf,
     directory: tempfile::TempDir,
 }
 
 fn serving(window: &str) -> Served {
     let directory = harness::directory();
-    let door = directory.path().join("handoff.sock");
+    let handoff = directory.path().join("handoff.sock");
     let host = Setup::serving("hello")
         .option("--bind", unix_uri(&directory.path().join("hello.sock")))
-        .option("--handoff-socket", &door)
+        .option("--handoff-socket", &handoff)
         .option("--rollback-window", window)
         .start();
-    Served { host, door, directory }
+    Served { host, handoff, directory }
 }
 
 /// Plays the successor of an exchange to a real predecessor. Signals make the predecessor send the
 /// recorded messages.
 fn play_successor(name: &str, window: &str, form: Form) {
-    let Served { mut host, door, directory } = serving(window);
+    let Served { mut host, handoff, directory } = serving(window);
     let busy_with = (name == "refused").then(|| {
-        let mut other = Player::connect(&door);
+        let mut other = Player::connect(&handoff);
         other.say(r#"{"message":"hello","versions":[1],"release":"0"}"#);
         assert_eq!(other.hear().unwrap()["message"], "offer");
         other
     });
-    let mut player = Player::connect(&door);
+    let mut player = Player::connect(&handoff);
     for (side, recorded) in exchange(name, directory.path()) {
         if side == Side::Successor {
             player.say(&form.of(&recorded));
@@ -91,7 +91,7 @@ fn the_recorded_successor_does_not_take_over_from_this_program() {
 }
 
 #[test]
-fn what_a_later_successor_adds_is_ignored() {
+fn additions_of_a_later_successor_are_ignored() {
     play_successor("handover", "300ms", Form::Extended);
     for exchange in ["rollback", "leaving-to-stop", "failed", "refused", "aborted"] {
         play_successor(exchange, "60s", Form::Extended);
@@ -99,17 +99,17 @@ fn what_a_later_successor_adds_is_ignored() {
 }
 
 #[test]
-fn versions_are_agreed_upon_or_the_successor_is_refused() {
-    let Served { host, door, directory: _directory } = serving("60s");
+fn a_common_version_is_negotiated_or_the_successor_is_rejected() {
+    let Served { host, handoff, directory: _directory } = serving("60s");
     for versions in ["[]", "[99]", "[0,2]"] {
-        let mut player = Player::connect(&door);
+        let mut player = Player::connect(&handoff);
         player.say(&format!(r#"{{"message":"hello","versions":{versions},"release":"9.9.9"}}"#));
         let answer = player.hear().unwrap();
         assert_eq!(answer["message"], "refused");
         assert!(answer["reason"].as_str().unwrap().contains("this program 1"), "{answer}");
         assert_eq!(player.hear(), None);
     }
-    let mut player = Player::connect(&door);
+    let mut player = Player::connect(&handoff);
     player.say(r#"{"message":"hello","versions":[1,99],"release":"9.9.9"}"#);
     let offer = player.hear().unwrap();
     assert_eq!((&offer["message"], &offer["version"]), (&json!("offer"), &json!(1)));
@@ -120,14 +120,14 @@ fn versions_are_agreed_upon_or_the_successor_is_refused() {
 
 #[test]
 fn a_successor_that_breaks_the_protocol_changes_nothing() {
-    let Served { host, door, directory } = serving("60s");
+    let Served { host, handoff, directory } = serving("60s");
     let key = format!("unix://{}/hello.sock", directory.path().display());
     let prepared = |claimed: &[&str], unclaimed: &[&str]| {
         json!({ "message": "prepared", "claimed": claimed, "unclaimed": unclaimed }).to_string()
     };
     let tcp = "tcp://127.0.0.1:0#0";
     let answers = [
-        (r#"{"message":"estate"}"#.to_owned(), "not a message of version 1"),
+        (r#"{"message":"unknown"}"#.to_owned(), "not a message of version 1"),
         (r#"{"message":"serving"}"#.to_owned(), "\"serving\" instead of \"prepared\""),
         (r#"{"message":"hello","versions":[1],"release":""}"#.to_owned(), "\"hello\" instead of \"prepared\""),
         ("\0".to_owned(), "not a message of version 1"),
@@ -138,7 +138,7 @@ fn a_successor_that_breaks_the_protocol_changes_nothing() {
         (prepared(&[tcp, tcp, &key], &[]), "that it was not offered"),
     ];
     for (count, (answer, needle)) in answers.iter().enumerate() {
-        let mut player = Player::connect(&door);
+        let mut player = Player::connect(&handoff);
         player.say(r#"{"message":"hello","versions":[1],"release":"0"}"#);
         assert_eq!(player.hear().unwrap()["message"], "offer");
         player.say(answer);

@@ -59,7 +59,7 @@ fn write(path: &Path, bytes: &[u8]) {
 }
 
 #[test]
-fn a_damaged_file_of_tls_is_refused_by_check_and_boot_without_its_content() {
+fn check_and_boot_reject_a_damaged_tls_file_without_its_content() {
     let server = trusted().server(&["localhost"]);
     let files = Files::new(&server);
     let secret = Secret::of_pem(&server.key);
@@ -86,7 +86,7 @@ fn a_damaged_file_of_tls_is_refused_by_check_and_boot_without_its_content() {
 }
 
 #[test]
-fn a_damaged_file_of_tls_is_refused_by_reload_and_restart_without_its_content() {
+fn reload_and_restart_reject_a_damaged_tls_file_without_its_content() {
     let server = trusted().server(&["localhost"]);
     let files = Files::new(&server);
     let secret = Secret::of_pem(&server.key);
@@ -122,7 +122,7 @@ fn a_damaged_file_of_tls_is_refused_by_reload_and_restart_without_its_content() 
 
 /// The host rejects a file that it would otherwise read only in part, and names the line.
 #[test]
-fn no_certificate_is_left_out_silently() {
+fn every_certificate_of_a_file_is_read_or_the_file_is_rejected() {
     let (intermediate, _) = trusted().intermediate("between");
     let server = intermediate.server(&["localhost"]);
     let files = Files::new(&server);
@@ -166,7 +166,7 @@ fn no_certificate_is_left_out_silently() {
 }
 
 #[test]
-fn a_damaged_secret_of_guests_is_refused_without_its_content() {
+fn a_damaged_guest_secret_is_rejected_without_its_content() {
     let directory = directory();
     let file = directory.path().join("token");
     let text = "hunter2-Zq8vXw4LrT9pKs3mYb6nJd1cGf5hUe7a";

@@ -34,7 +34,7 @@ fn has_handlers(pid: i32) {
 }
 
 #[test]
-fn starting_knows_no_restart_and_no_reload_and_ends_at_once() {
+fn a_starting_process_rejects_restarts_ignores_reloads_and_stops_at_once() {
     for stop in STOPS {
         let directory = directory();
         let path = directory.path().join("plugin.wasm");
@@ -54,7 +54,7 @@ fn starting_knows_no_restart_and_no_reload_and_ends_at_once() {
 }
 
 #[test]
-fn a_successor_that_starts_says_that_it_was_told_to_stop() {
+fn a_starting_successor_reports_its_stop() {
     let directory = directory();
     let path = directory.path().join("plugin.wasm");
     let service = Service::start(with_plugin_at(&path));
@@ -76,7 +76,7 @@ fn a_successor_that_starts_says_that_it_was_told_to_stop() {
 }
 
 #[test]
-fn a_stop_calls_a_restart_off_whose_successor_starts() {
+fn a_stop_aborts_a_restart_whose_successor_starts() {
     let directory = directory();
     let path = directory.path().join("plugin.wasm");
     let mut service = Service::start(with_plugin_at(&path));
@@ -94,14 +94,14 @@ fn a_stop_calls_a_restart_off_whose_successor_starts() {
 }
 
 #[test]
-fn adopting_knows_no_restart_and_no_reload_and_says_that_it_was_told_to_stop() {
+fn an_adopting_successor_rejects_restarts_ignores_reloads_and_reports_its_stop() {
     for stop in STOPS {
         let service = Service::start(watched());
         let load = load(&service);
-        service.order("predecessor after-receiving hello stop");
+        service.inject("predecessor after-receiving hello stop");
         service.signal(Signal::SIGUSR1);
         in_state(service.host.pid(), 'T');
-        service.order("");
+        service.inject("");
         let pid = successor(&service);
         send(pid, Signal::SIGUSR1);
         said(&service, pid, "command rejected command=\"USR1\" detail=\"this process is starting");
@@ -120,7 +120,7 @@ fn adopting_knows_no_restart_and_no_reload_and_says_that_it_was_told_to_stop() {
 }
 
 #[test]
-fn offering_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() {
+fn while_offering_a_restart_joins_and_a_reload_goes_to_the_successor() {
     let service = Service::start(unwatched("hello"));
     let load = load(&service);
     let pid = held(&service, "before-sending prepared");
@@ -141,7 +141,7 @@ fn offering_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() {
 }
 
 #[test]
-fn a_reload_during_a_restart_that_fails_is_done_by_the_predecessor() {
+fn the_predecessor_runs_a_reload_after_a_failed_restart() {
     for moment in ["before-sending prepared", "before-sending serving"] {
         let service = Service::start(watched());
         let load = load(&service);
@@ -159,7 +159,7 @@ fn a_reload_during_a_restart_that_fails_is_done_by_the_predecessor() {
 }
 
 #[test]
-fn a_stop_while_offering_calls_the_restart_off_at_once() {
+fn a_stop_while_offering_aborts_the_restart_at_once() {
     for stop in STOPS {
         let mut service = Service::start(watched());
         let clients = Clients::of(&service);
@@ -174,7 +174,7 @@ fn a_stop_while_offering_calls_the_restart_off_at_once() {
 }
 
 #[test]
-fn committed_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() {
+fn once_committed_a_restart_joins_and_a_reload_goes_to_the_successor() {
     let service = Service::start(unwatched("hello"));
     let load = load(&service);
     let pid = held(&service, "before-sending serving");
@@ -194,7 +194,7 @@ fn committed_takes_a_restart_for_its_own_and_leaves_a_reload_to_the_successor() 
 }
 
 #[test]
-fn a_stop_while_committed_waits_for_the_successor_and_stops_it() {
+fn once_committed_a_stop_waits_for_the_successor_and_stops_it() {
     for stop in STOPS {
         let service = Service::start(watched());
         let clients = Clients::of(&service);
@@ -209,7 +209,7 @@ fn a_stop_while_committed_waits_for_the_successor_and_stops_it() {
 }
 
 #[test]
-fn a_stop_while_committed_is_done_when_the_successor_fails() {
+fn once_committed_a_stop_runs_when_the_successor_fails() {
     let mut service = Service::start(watched());
     let clients = Clients::of(&service);
     let pid = held(&service, "before-sending serving");
@@ -223,7 +223,7 @@ fn a_stop_while_committed_is_done_when_the_successor_fails() {
 }
 
 #[test]
-fn a_successor_that_was_told_to_stop_before_it_served_serves_and_leaves() {
+fn a_successor_stopped_before_it_serves_serves_and_stops() {
     let service = Service::start(watched());
     let clients = Clients::of(&service);
     let pid = held(&service, "before-sending serving");

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use std::io::Write;
 
 #[test]
-fn draining_takes_no_orders_and_only_the_second_stop_cuts() {
+fn a_draining_process_rejects_commands_and_only_a_second_stop_closes_connections() {
     for stop in STOPS {
         let mut service = Service::start(unwatched("speaks-first"));
         let mut finishing = service.host.connect();
@@ -37,7 +37,7 @@ fn draining_takes_no_orders_and_only_the_second_stop_cuts() {
 }
 
 #[test]
-fn stopping_takes_no_orders_and_the_second_stop_cuts() {
+fn a_stopping_process_rejects_commands_and_a_second_stop_closes_connections() {
     for stop in STOPS {
         let mut service = Service::start(unwatched("speaks-first"));
         let mut open = service.host.connect();
@@ -56,7 +56,7 @@ fn stopping_takes_no_orders_and_the_second_stop_cuts() {
 }
 
 #[test]
-fn the_drain_timeout_of_a_handoff_cuts_and_says_so() {
+fn the_drain_timeout_of_a_handoff_closes_connections_and_is_logged() {
     let mut service = Service::start(unwatched("speaks-first").option("--handoff-drain-timeout", "300ms"));
     let mut open = service.host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
@@ -73,7 +73,7 @@ fn the_drain_timeout_of_a_handoff_cuts_and_says_so() {
 
 /// Without the timeout, an idle client of each generation would keep its process for ever.
 #[test]
-fn idle_clients_keep_no_generation_for_longer_than_the_idle_timeout() {
+fn idle_clients_keep_a_generation_at_most_for_the_idle_timeout() {
     let mut service = Service::start(unwatched("speaks-first").option("--idle-timeout", "1s"));
     let mut idle = Vec::new();
     let mut generations = Vec::new();

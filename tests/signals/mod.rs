@@ -67,11 +67,11 @@ fn successor(service: &Service) -> i32 {
 
 /// A restart whose successor is stopped at this point.
 fn held(service: &Service, moment: &str) -> i32 {
-    service.order(&format!("successor {moment} stop"));
+    service.inject(&format!("successor {moment} stop"));
     service.signal(Signal::SIGUSR1);
     let pid = successor(service);
     in_state(pid, 'T');
-    service.order("");
+    service.inject("");
     pid
 }
 

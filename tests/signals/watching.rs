@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use std::io::Write;
 
 #[test]
-fn a_stop_while_watching_is_the_successors() {
+fn a_stop_while_watching_is_forwarded_to_the_successor() {
     for stop in STOPS {
         let service = Service::start(watched());
         let clients = Clients::of(&service);
@@ -25,7 +25,7 @@ fn a_stop_while_watching_is_the_successors() {
 /// A supervisor that signals every process of a service (an anchor, systemd) reaches the successor
 /// twice, and means one stop.
 #[test]
-fn a_stop_that_was_forwarded_is_not_the_first_of_two_signals() {
+fn a_forwarded_stop_is_not_the_first_of_two_signals() {
     let mut service = Service::start(Setup::serving("speaks-first").option("--rollback-window", "60s"));
     let pid = under_watch(&service);
     let (mut finishing, mut cut) = (service.host.connect(), service.host.connect());
@@ -44,7 +44,7 @@ fn a_stop_that_was_forwarded_is_not_the_first_of_two_signals() {
 }
 
 #[test]
-fn a_restart_while_watching_is_the_successors() {
+fn a_restart_while_watching_is_forwarded_to_the_successor() {
     let mut service = Service::start(watched());
     let load = load(&service);
     let pid = under_watch(&service);
@@ -58,7 +58,7 @@ fn a_restart_while_watching_is_the_successors() {
 }
 
 #[test]
-fn a_reload_while_watching_is_the_successors() {
+fn a_reload_while_watching_is_forwarded_to_the_successor() {
     let service = Service::start(watched());
     let load = load(&service);
     let pid = under_watch(&service);
@@ -72,7 +72,7 @@ fn a_reload_while_watching_is_the_successors() {
 }
 
 #[test]
-fn a_stop_on_probation_lets_the_predecessor_go_first() {
+fn a_stop_on_probation_ends_the_predecessor_first() {
     for stop in STOPS {
         let service = Service::start(watched());
         let clients = Clients::of(&service);
@@ -87,7 +87,7 @@ fn a_stop_on_probation_lets_the_predecessor_go_first() {
 }
 
 #[test]
-fn a_restart_on_probation_lets_the_predecessor_go_first() {
+fn a_restart_on_probation_ends_the_predecessor_first() {
     let mut service = Service::start(watched());
     let load = load(&service);
     let pid = under_watch(&service);
@@ -102,7 +102,7 @@ fn a_restart_on_probation_lets_the_predecessor_go_first() {
 }
 
 #[test]
-fn a_reload_on_probation_is_done_and_the_window_goes_on() {
+fn a_reload_on_probation_runs_and_the_window_goes_on() {
     let service = Service::start(watched());
     let load = load(&service);
     let pid = under_watch(&service);
@@ -115,15 +115,15 @@ fn a_reload_on_probation_is_done_and_the_window_goes_on() {
 }
 
 #[test]
-fn a_successor_that_was_rolled_back_finishes_what_it_has_whatever_it_is_told_once() {
+fn a_rolled_back_successor_drains_and_ignores_a_single_signal() {
     let service = Service::start(Setup::serving("speaks-first").option("--rollback-window", "60s"));
     let pid = under_watch(&service);
     let mut open = service.host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
-    service.order("successor rollback");
+    service.inject("successor rollback");
     service.host.logged(&["rolled back, serving again"]);
     said(&service, pid, "handed back");
-    service.order("");
+    service.inject("");
     send(pid, Signal::SIGUSR1);
     said(&service, pid, "command rejected command=\"USR1\"");
     send(pid, Signal::SIGHUP);

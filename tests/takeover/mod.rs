@@ -33,32 +33,32 @@ impl Place {
         Self(harness::directory())
     }
 
-    fn door(&self) -> PathBuf {
+    fn socket(&self) -> PathBuf {
         self.0.path().join("handoff.sock")
     }
 
-    fn orders(&self) -> PathBuf {
+    fn faults(&self) -> PathBuf {
         self.0.path().join("faults")
     }
 
-    fn order(&self, faults: &str) {
-        fs::write(self.orders(), faults).unwrap();
+    fn inject(&self, faults: &str) {
+        fs::write(self.faults(), faults).unwrap();
     }
 
     /// A host with the same command line for the first start and for a takeover.
     fn unit(&self, window: &str) -> Setup {
         Setup::serving("hello")
-            .option("--handoff-socket", self.door())
-            .option("--take-over", self.door())
+            .option("--handoff-socket", self.socket())
+            .option("--take-over", self.socket())
             .option("--rollback-window", window)
-            .environment("UNINTERRUPTIBLE_FAULTS", self.orders().to_str().unwrap())
+            .environment("UNINTERRUPTIBLE_FAULTS", self.faults().to_str().unwrap())
     }
 
     /// Connects as a stranger, from this process. It must not send a valid `hello`, since a host
     /// may kill a successor.
     fn stranger(&self) -> io::Result<OwnedFd> {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-        connect_to(socket.as_raw_fd(), &UnixAddr::new(&self.door())?)?;
+        connect_to(socket.as_raw_fd(), &UnixAddr::new(&self.socket())?)?;
         Ok(socket)
     }
 }
@@ -87,36 +87,36 @@ fn one_command_line_starts_cold_and_takes_over_again_and_again() {
     let unit = place.unit("50ms");
     let mut serving = unit.start();
     serving.logged(&["INFO", "no predecessor, starting cold"]);
-    let bound = fs::metadata(place.door()).unwrap();
+    let bound = fs::metadata(place.socket()).unwrap();
     assert!(bound.file_type().is_socket());
     let load = load(&serving);
     for _ in 0..4 {
         let next = taken_over(&unit);
         assert_eq!(next.addresses, serving.addresses);
         assert_eq!(serving.exit_code(), 0, "it said:\n{}", serving.log());
-        let found = fs::metadata(place.door()).unwrap();
+        let found = fs::metadata(place.socket()).unwrap();
         assert_eq!((found.ino(), found.mode() & 0o777), (bound.ino(), 0o600));
         load.goes_on(50);
         serving = next;
     }
     load.stop();
     assert_eq!(serving.terminate(), 0);
-    assert!(!place.door().exists());
+    assert!(!place.socket().exists());
     serving = unit.start();
     serving.logged(&["no predecessor, starting cold"]);
 }
 
 #[test]
-fn a_dead_socket_is_nobody() {
+fn a_dead_socket_is_not_a_predecessor() {
     let place = Place::new();
     let mut dead = place.unit("0").start();
     dead.kill();
-    assert!(place.door().exists());
+    assert!(place.socket().exists());
     place.unit("0").start().logged(&["no predecessor, starting cold"]);
 }
 
 #[test]
-fn what_is_no_handoff_socket_is_an_error_and_nothing_is_bound() {
+fn a_path_that_is_not_a_handoff_socket_is_an_error_before_binding() {
     let directory = harness::directory();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("regular"), "kept").unwrap();
@@ -140,7 +140,7 @@ fn what_is_no_handoff_socket_is_an_error_and_nothing_is_bound() {
 }
 
 #[test]
-fn the_path_is_removed_by_who_owns_it_and_only_then() {
+fn only_its_owner_removes_the_path() {
     let place = Place::new();
     let mut first = place.unit("60s").start();
     // A successor that dies, or rolls back, within the window has never owned the path.
@@ -148,51 +148,51 @@ fn the_path_is_removed_by_who_owns_it_and_only_then() {
     second.logged(&["predecessor watching"]);
     second.kill();
     first.logged(&["successor died, serving again"]);
-    assert!(place.door().exists());
+    assert!(place.socket().exists());
     // A successor removes a path of its own in either case.
     let elsewhere = place.0.path().join("elsewhere.sock");
     let other = |window| {
         Setup::serving("hello")
-            .option("--take-over", place.door())
+            .option("--take-over", place.socket())
             .option("--handoff-socket", &elsewhere)
             .option("--rollback-window", window)
-            .environment("UNINTERRUPTIBLE_FAULTS", place.orders().to_str().unwrap())
+            .environment("UNINTERRUPTIBLE_FAULTS", place.faults().to_str().unwrap())
     };
-    place.order("successor rollback\n");
+    place.inject("successor rollback\n");
     let mut third = other("60s").start();
     assert_eq!(third.exit_code(), 75);
-    assert!(place.door().exists() && !elsewhere.exists());
-    place.order("");
+    assert!(place.socket().exists() && !elsewhere.exists());
+    place.inject("");
     let mut fourth = other("60s").start();
     fourth.logged(&["predecessor watching"]);
     // TERM to the predecessor settles, and stops the successor.
     first.signal(Signal::SIGTERM);
     assert_eq!((first.exit_code(), fourth.exit_code()), (0, 0));
-    assert!(!place.door().exists() && !elsewhere.exists());
+    assert!(!place.socket().exists() && !elsewhere.exists());
 }
 
 #[test]
-fn a_socket_that_the_successor_does_not_want_is_removed_when_it_is_settled() {
+fn a_socket_that_the_successor_drops_is_removed_when_the_restart_settles() {
     let place = Place::new();
     let mut first = place.unit("50ms").start();
-    let second = taken_over(&Setup::serving("hello").option("--take-over", place.door()));
+    let second = taken_over(&Setup::serving("hello").option("--take-over", place.socket()));
     assert_eq!(first.exit_code(), 0);
-    wait_for("the end of the path", || (!place.door().exists()).then_some(()));
+    wait_for("the end of the path", || (!place.socket().exists()).then_some(()));
     assert_eq!(second.ask("bob\n"), b"Hello bob!\n");
 }
 
 #[test]
-fn somebody_elses_file_at_the_path_stays() {
+fn another_process_file_at_the_path_stays() {
     let place = Place::new();
     let mut host = place.unit("0").start();
-    fs::remove_file(place.door()).unwrap();
-    let _theirs = UnixListener::bind(place.door()).unwrap();
+    fs::remove_file(place.socket()).unwrap();
+    let _theirs = UnixListener::bind(place.socket()).unwrap();
     assert_eq!(host.terminate(), 0);
-    assert!(place.door().exists());
+    assert!(place.socket().exists());
 }
 
 #[test]
-fn who_has_handed_over_lets_nobody_wait() {
+fn a_process_that_has_handed_over_accepts_no_successor() {
     let place = Place::new();
     let mut first = place.unit("50ms").start();
     let mut held = first.connect();
@@ -200,7 +200,7 @@ fn who_has_handed_over_lets_nobody_wait() {
     // The host accepts connections in their order.
     assert_eq!(first.ask("bob\n"), b"Hello bob!\n");
     // It drains, and its successor does not listen at the handoff socket.
-    let second = taken_over(&Setup::serving("hello").option("--take-over", place.door()));
+    let second = taken_over(&Setup::serving("hello").option("--take-over", place.socket()));
     first.logged(&["handed over"]);
     assert!(matches!(place.stranger(), Err(error) if error.kind() == io::ErrorKind::NotFound));
     held.write_all(b"ob\n").unwrap();
@@ -210,11 +210,11 @@ fn who_has_handed_over_lets_nobody_wait() {
 }
 
 #[test]
-fn a_take_over_during_another_is_refused() {
+fn a_takeover_during_another_is_rejected() {
     let place = Place::new();
     let host = place.unit("60s").start();
     let load = load(&host);
-    let mut player = Player::connect(&place.door());
+    let mut player = Player::connect(&place.socket());
     player.say(HELLO);
     assert_eq!(player.hear().unwrap()["message"], "offer");
     let (code, err) = turned_away(&place.unit("60s"));
@@ -235,7 +235,7 @@ fn a_take_over_during_another_is_refused() {
 }
 
 #[test]
-fn a_successor_that_is_rolled_back_finishes_what_it_has() {
+fn a_rolled_back_successor_drains() {
     let place = Place::new();
     let host = place.unit("60s").start();
     let load = load(&host);
@@ -246,9 +246,9 @@ fn a_successor_that_is_rolled_back_finishes_what_it_has() {
         let mut held = connect(host.addresses[0]);
         held.write_all(b"b").unwrap();
         load.goes_on(50);
-        place.order("successor rollback\n");
+        place.inject("successor rollback\n");
         next.logged(&["handed back"]);
-        place.order("");
+        place.inject("");
         load.goes_on(50);
         held.write_all(b"ob\n").unwrap();
         assert_eq!(read_to_end(&mut held), b"Hello bob!\n");
@@ -259,10 +259,10 @@ fn a_successor_that_is_rolled_back_finishes_what_it_has() {
 }
 
 #[test]
-fn what_is_queued_while_a_successor_serves_badly_is_served_after_its_yield() {
+fn connections_queued_under_a_bad_successor_are_served_after_its_yield() {
     let place = Place::new();
     let host = place.unit("60s").start();
-    let mut player = Player::connect(&place.door());
+    let mut player = Player::connect(&place.socket());
     player.say(HELLO);
     assert_eq!(player.hear().unwrap()["message"], "offer");
     player.say(r#"{"message":"prepared","claimed":["tcp://127.0.0.1:0#0"],"unclaimed":[]}"#);

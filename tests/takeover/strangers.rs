@@ -71,7 +71,7 @@ fn is_root(left_out: &str) -> bool {
 }
 
 #[test]
-fn another_user_gets_nothing() {
+fn another_user_cannot_take_over() {
     if !is_root("a client of another user") {
         return;
     }
@@ -79,26 +79,26 @@ fn another_user_gets_nothing() {
     let place = Place::new();
     fs::set_permissions(place.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let host = place.unit("50ms").start();
-    let mut kept_out = Player::connect_by_way_of(&nobody, &place.door());
+    let mut kept_out = Player::connect_by_way_of(&nobody, &place.socket());
     assert_eq!(kept_out.hear(), None);
     assert!(!host.settled_log().contains("user rejected"));
 
     // With a wider mode, the credentials still decide.
-    fs::set_permissions(place.door(), fs::Permissions::from_mode(0o666)).unwrap();
-    let mut turned_away = Player::connect_by_way_of(&nobody, &place.door());
+    fs::set_permissions(place.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    let mut turned_away = Player::connect_by_way_of(&nobody, &place.socket());
     assert_eq!(turned_away.hear(), None);
     host.logged(&["handoff socket: user rejected", "uid=65534"]);
     assert!(!host.settled_log().contains("successor connected"));
 
     // And a host of that user, which cannot even reach the socket, does not start cold.
-    fs::set_permissions(place.door(), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(place.socket(), fs::Permissions::from_mode(0o600)).unwrap();
     if host_is_reachable_for_all() {
         let setup = Setup::bare()
             .by_way_of(nobody)
             .option("--plugin", harness::plugin("hello"))
             .option("--bind", "tcp://127.0.0.1:0")
             .option("--cache-dir", "none")
-            .option("--take-over", place.door());
+            .option("--take-over", place.socket());
         let (code, err) = self::turned_away(&setup);
         assert!(code == 3 && err.contains("Permission denied"), "{code} {err}");
     }
