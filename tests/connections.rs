@@ -4,6 +4,7 @@ use crate::{harness::PATIENCE, secure::Secure};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use std::{
     io::{self, Read, Write},
+    mem::MaybeUninit,
     net::{Shutdown, SocketAddr, TcpStream},
     os::{
         fd::{AsFd, BorrowedFd},
@@ -49,7 +50,7 @@ impl Address {
     pub fn tcp(&self) -> SocketAddr {
         match self {
             Self::Tcp(address) | Self::Tls(address) => *address,
-            Self::Unix(path) => panic!("{} is no tcp address", path.display()),
+            Self::Unix(path) => panic!("{} is not a tcp address", path.display()),
         }
     }
 
@@ -125,6 +126,15 @@ impl Stream {
 
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         any_socket!(self, stream => stream.set_write_timeout(timeout))
+    }
+
+    /// Whether bytes, an end or an error have arrived that were not read yet. It does not wait.
+    pub fn has_arrivals(&self) -> bool {
+        let socket = SockRef::from(self);
+        socket.set_nonblocking(true).unwrap();
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        socket.set_nonblocking(false).unwrap();
+        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The TCP socket; panics for any other.

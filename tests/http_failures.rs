@@ -8,7 +8,6 @@ use std::io::Write;
 
 #[test]
 fn a_guest_that_fails_before_its_response_is_an_empty_500() {
-    let host = Setup::serving("http-wasi").option("--guest-cpu-time", "300ms").start();
     for (path, reason) in [
         ("/trap", "trap"),
         ("/nothing", "error"),
@@ -18,14 +17,19 @@ fn a_guest_that_fails_before_its_response_is_an_empty_500() {
         ("/loop", "cpu-time"),
         ("/allocate", "memory"),
     ] {
+        // A short limit only where it is to be reached: the others may take their time.
+        let cpu_time = if reason == "cpu-time" { "300ms" } else { "60s" };
+        let host = Setup::serving("http-wasi").option("--guest-cpu-time", cpu_time).start();
         for (version, _) in VERSIONS {
             let answer = curl(&host, &[version, "--write-out", "%{http_code} %{size_download}"], &[path]).ok();
             assert_eq!(answer, "500 0", "{path} {version}");
         }
         let line = host.logged(&["request failed", &format!("reason={reason}"), &format!("path=\"{path}\"")]);
         assert!(line.contains("WARN") && line.contains("plugin=http-wasi"), "{line}");
+        if path == "/trap" {
+            host.logged(&["as asked"]);
+        }
     }
-    assert!(host.log().contains("as asked"), "the guest's own words: {}", host.log());
 }
 
 #[test]

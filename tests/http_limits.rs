@@ -21,7 +21,7 @@ fn is_over(stream: &mut Stream) -> bool {
 #[test]
 fn a_request_times_out() {
     for (option, reason) in [("--idle-timeout", "idle"), ("--connection-timeout", "wall-time")] {
-        let host = Setup::serving("http-wasi").option(option, "500ms").start();
+        let host = Setup::serving("http-wasi").option(option, "2s").start();
         for (version, _) in VERSIONS {
             let answer = curl(&host, &[version, "--write-out", "%{http_code} %{size_download}"], &["/never"]).ok();
             assert_eq!(answer, "500 0", "{option} {version}");
@@ -32,7 +32,7 @@ fn a_request_times_out() {
 
 #[test]
 fn a_body_that_does_not_come_times_out() {
-    let host = Setup::serving("http-wasi").option("--idle-timeout", "500ms").start();
+    let host = Setup::serving("http-wasi").option("--idle-timeout", "2s").start();
     let mut stream = host.connect();
     stream.write_all(b"POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf ").unwrap();
     assert!(response(&mut stream).0.starts_with("http/1.1 500"));
@@ -42,7 +42,7 @@ fn a_body_that_does_not_come_times_out() {
 /// A regression: the guest ended, and its connection stayed as long as its client did.
 #[test]
 fn a_client_that_does_not_read_its_response_is_closed() {
-    let host = Setup::serving("http-wasi").option("--idle-timeout", "300ms").start();
+    let host = Setup::serving("http-wasi").option("--idle-timeout", "1s").start();
     let mut stream = host.connect();
     stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     // On a busy machine the guest may still fill buffers when the connection's time is over: that
@@ -53,7 +53,7 @@ fn a_client_that_does_not_read_its_response_is_closed() {
 
 #[test]
 fn a_head_that_comes_byte_by_byte_times_out() {
-    let host = Setup::serving("http-wasi").option("--idle-timeout", "600ms").start();
+    let host = Setup::serving("http-wasi").option("--idle-timeout", "2s").start();
     let mut first = host.connect();
     let mut kept = host.connect();
     kept.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
@@ -69,7 +69,7 @@ fn a_head_that_comes_byte_by_byte_times_out() {
 
 #[test]
 fn an_idle_kept_connection_is_closed() {
-    let host = Setup::serving("http-wasi").option("--idle-timeout", "500ms").start();
+    let host = Setup::serving("http-wasi").option("--idle-timeout", "2s").start();
     let mut stream = host.connect();
     stream.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert_eq!(response(&mut stream).1, "x");

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::Shutdown,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 #[test]
@@ -21,12 +21,14 @@ fn waits_at_the_cap(transport: Transport) {
     assert_eq!(read_line(&mut first), "ready\n");
     assert_eq!(read_line(&mut second), "ready\n");
     let mut third = host.connect();
-    third.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(third.read(&mut [0]).is_err(), "the third is not served while two are open");
+    host.logged(&["max-connections reached", "open=2"]);
+    // A reload takes longer than a wrong accept would.
+    host.signal(Signal::SIGHUP);
+    host.logged(&["reloaded"]);
+    assert!(!third.has_arrivals(), "the third is not served while two are open");
     first.write_all(b"bye\n").unwrap();
     assert_eq!(read_to_end(&mut first), b"you said: bye\n");
     drop(first);
-    third.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     assert_eq!(read_line(&mut third), "ready\n");
     drop((second, third));
 }
@@ -34,11 +36,10 @@ fn waits_at_the_cap(transport: Transport) {
 #[test]
 fn an_idle_connection_is_ended_before_and_after_its_first_byte() {
     for transport in Transport::ALL {
-        let host = Setup::serving_over(transport, "hello").option("--idle-timeout", "300ms").start();
-        let mut silent = host.connect();
-        assert_eq!(read_to_end(&mut silent), b"");
-        let mut stalled = host.connect();
+        let host = Setup::serving_over(transport, "hello").option("--idle-timeout", "1s").start();
+        let (mut silent, mut stalled) = (host.connect(), host.connect());
         stalled.write_all(b"bo").unwrap();
+        assert_eq!(read_to_end(&mut silent), b"");
         assert_eq!(read_to_end(&mut stalled), b"");
         wait_for("both", || (host.log().matches("reason=idle").count() == 2).then_some(()));
     }
@@ -46,9 +47,10 @@ fn an_idle_connection_is_ended_before_and_after_its_first_byte() {
 
 #[test]
 fn bytes_in_either_direction_keep_a_connection_alive() {
-    let host = Setup::serving("echo").option("--idle-timeout", "1s").start();
+    let host = Setup::serving("echo").option("--idle-timeout", "3s").start();
     let mut stream = host.connect();
-    for _ in 0..8 {
+    // The pauses add up to more than the timeout, and each is a tenth of it.
+    for _ in 0..12 {
         crate::harness::pace(Duration::from_millis(300), "the client sends a byte within each idle timeout");
         stream.write_all(b"x").unwrap();
         stream.read_exact(&mut [0]).unwrap();
@@ -57,7 +59,7 @@ fn bytes_in_either_direction_keep_a_connection_alive() {
 
 #[test]
 fn a_connection_times_out() {
-    let host = Setup::serving("echo").option("--connection-timeout", "500ms").start();
+    let host = Setup::serving("echo").option("--connection-timeout", "2s").start();
     let mut stream = host.connect();
     let mut answered = 0;
     wait_for("the end of the connection", || {
@@ -71,7 +73,7 @@ fn a_connection_times_out() {
 
 #[test]
 fn a_guest_that_never_returns_is_ended_in_time() {
-    let host = Setup::serving("never-return").option("--connection-timeout", "500ms").start();
+    let host = Setup::serving("never-return").option("--connection-timeout", "2s").start();
     let mut stream = host.connect();
     assert_eq!(read_to_end(&mut stream), b"finished\n");
     host.logged(&["reason=wall-time", "plugin=never-return"]);
@@ -107,17 +109,21 @@ fn the_operator_sets_how_many_resources_a_guest_may_hold() {
 #[test]
 fn a_guests_log_is_escaped_cut_and_limited() {
     let host = Host::serving("chatty");
+    let began = Instant::now();
     assert_eq!(host.ask("x"), b"said\n");
     host.logged(&["connection finished"]);
+    // A burst of 50 lines, and 10 a second after that.
+    let allowed = 60 + 10 * usize::try_from(began.elapsed().as_secs()).unwrap();
     let log = host.log();
     // The next record carries the count; on a slow machine that may be the last line, or else the
     // end of the connection reports it.
     let suppressed = log.split("suppressed=").skip(1).filter_map(|rest| rest.split_whitespace().next());
     assert!(
         suppressed.filter_map(|count| count.parse::<u32>().ok()).any(|count| count > 1000),
-        "what was left out is told"
+        "the log counts the suppressed lines"
     );
-    assert!(log.matches("stream=").count() <= 60, "{}", log.matches("stream=").count());
+    let told = log.matches("stream=").count();
+    assert!(told <= allowed, "{told} of {allowed} lines");
     assert!(log.lines().all(|line| line.len() < 8 << 10), "no line is much longer than 4 KiB");
     assert!(!log.contains('\u{1b}') && !log.contains('\u{7}') && !log.contains('\r'));
     for line in log.lines() {

@@ -191,7 +191,7 @@ fn start() -> Service {
         .without_records_of_connections()
         // A larger limit would make up most of the time of a start.
         .option("--max-connections", "64")
-        .option("--ready-timeout", "8s")
+        .option("--ready-timeout", "20s")
         // Long enough that a process dies within the window where it should.
         .option("--rollback-window", "2s");
     Service::start(setup)
@@ -218,7 +218,7 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
                 doomed = ports_of_connections(victim);
                 kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
             } else if point.victim == Predecessor && point.other_side_gives_up() {
-                wait_for("the end of a successor that is told nothing", || has_ended(successor).then_some(()));
+                wait_for("the end of a successor that gets no message", || has_ended(successor).then_some(()));
             }
             // The predecessor has killed this one, so it need not continue.
             if !(point.victim == Successor && point.other_side_gives_up()) {
