@@ -87,7 +87,7 @@ fn a_passed_socket_goes_from_generation_to_generation() {
         let successor = service.restart();
         assert_eq!(ask(address), "Hello bob!\n");
         let environment = fs::read(format!("/proc/{}/environ", successor.pid)).unwrap();
-        assert!(!String::from_utf8_lossy(&environment).contains("LISTEN_"), "what was passed once is passed no more");
+        assert!(!String::from_utf8_lossy(&environment).contains("LISTEN_"), "a passed socket is passed once");
     }
     // No generation has filtered it or shut it down meanwhile.
     drop(service);
@@ -237,7 +237,7 @@ fn systemd_sockets_are_matched_by_name() {
     assert_eq!(listening, expected, "in the order in which they are asked for");
     let mut first = first;
     first.write_all(b"bob\n").unwrap();
-    assert_eq!(read_to_end(&mut first), b"Hello bob!\n", "whoever has started it is served");
+    assert_eq!(read_to_end(&mut first), b"Hello bob!\n", "the client that started it is served");
     for path in &paths {
         assert_eq!(ask(Address::Unix(Box::leak(path.clone().into_boxed_path()))), "Hello bob!\n");
     }

@@ -205,7 +205,7 @@ fn the_first_process_of_a_container_anchors_by_default_and_reaps_orphans() {
     let left = wait_for("the end of an orphan", || Some(children(anchor)).filter(|left| left.len() == 2));
     assert!(left.iter().all(|child| stat(*child, 0).is_some_and(|state| state != "Z")));
     signal(anchor, Signal::SIGTERM);
-    assert_eq!(host.exit_code(), 0, "it does not wait for what is no generation");
+    assert_eq!(host.exit_code(), 0, "it does not wait for a process that is not a generation");
 }
 
 #[test]

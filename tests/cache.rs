@@ -76,7 +76,7 @@ fn a_damaged_entry_is_compiled_again() {
             log.contains("cached plugin rejected, recompiling") && log.contains("compiling plugin"),
             "{damage}: {log}"
         );
-        assert!(fs::read(&entry).unwrap() == sound, "{damage}: the entry is whole again");
+        assert!(fs::read(&entry).unwrap() == sound, "{damage}: the entry is valid again");
     }
 }
 
@@ -125,11 +125,11 @@ fn only_the_latest_entries_are_kept() {
     for number in 0..100 {
         fs::write(dir.path().join(format!("{number}.cwasm")), b"old").unwrap();
     }
-    fs::write(dir.path().join("somebody's notes.txt"), b"not ours").unwrap();
+    fs::write(dir.path().join("foreign notes.txt"), b"not ours").unwrap();
     served(&setup(dir.path()));
     let left = entries(dir.path());
     assert_eq!(left.iter().filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).count(), 64);
-    assert!(left.iter().any(|path| path.ends_with("somebody's notes.txt")));
+    assert!(left.iter().any(|path| path.ends_with("foreign notes.txt")));
 }
 
 /// The cache on a file system that forbids execution: its entries cannot be mapped as code.

@@ -26,7 +26,7 @@ pub struct Loss {
     pub port: Option<u16>,
     /// The time at which it had connected, or had tried to.
     pub at: Instant,
-    #[expect(dead_code, reason = "for whoever reads why a test has failed")]
+    #[expect(dead_code, reason = "shown by a failing test")]
     error: String,
 }
 

@@ -30,7 +30,7 @@ fn a_program_knows_its_peer() {
     );
     assert!(told["TCPREMOTEPORT"].parse::<u16>().unwrap() > 0);
     assert_eq!(told.len(), 5, "{told:?}");
-    assert_ne!(variables(&host)["TCPREMOTEPORT"], told["TCPREMOTEPORT"], "each is told of its own connection");
+    assert_ne!(variables(&host)["TCPREMOTEPORT"], told["TCPREMOTEPORT"], "each knows its own connection");
 
     let host = Setup::serving_file(&plugin("program")).option("--bind", "tcp://[::1]:0").start();
     let mut stream = connect(host.addresses[1]);

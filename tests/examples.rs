@@ -76,7 +76,7 @@ fn greets(name: &str) {
     assert_eq!(host.ask(""), b"Hello world!\n", "{name}: nothing");
     assert_eq!(host.ask(" \t\r\n"), b"Hello world!\n", "{name}: an empty line");
     assert_eq!(host.ask(" böb\r\nand more\n"), "Hello böb!\n".as_bytes(), "{name}: UTF-8");
-    assert_eq!(host.ask(b"b\xffb\n"), b"Hello b\xffb!\n", "{name}: what is not UTF-8");
+    assert_eq!(host.ask(b"b\xffb\n"), b"Hello b\xffb!\n", "{name}: a line that is not UTF-8");
 
     // A line of 4097 bytes is cut, and its greeting takes more than one write: the streams of WASI
     // 0.2 end a guest that writes more than 4096 bytes at once.
@@ -114,7 +114,7 @@ fn every_built_example_is_tested_and_every_folder_documented() {
     let page = fs::read_to_string(root().join("docs/plugins/languages.md")).unwrap();
     let folder = |name: &'static str| name.rsplit_once("-0.").map_or(name, |(folder, _)| folder);
     for folder in HANDLERS.iter().chain(PROGRAMS).map(|name| folder(name)) {
-        assert!(root().join("examples").join(folder).join("build").exists(), "there is no examples/{folder}/build");
+        assert!(root().join("examples").join(folder).join("build").exists(), "examples/{folder}/build is missing");
         assert!(page.contains(&format!("`examples/{folder}`")), "docs/plugins/languages.md does not mention {folder}");
     }
     let Ok(built) = fs::read_dir(root().join("target/examples")) else { return };

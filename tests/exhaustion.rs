@@ -217,7 +217,7 @@ fn unwatchable_connections_do_not_flood_the_log() {
     assert!((0..10).all(|number| served(&number)), "and now all are");
     host.logged(&["ERROR", "connection failed", "reason=host", "No space left on device"]);
     let told = host.log().lines().filter(|line| line.contains("ERROR")).count();
-    assert!((100..200).contains(&told), "{told} of 200 failures are told at the level of errors");
+    assert!((100..200).contains(&told), "{told} of 200 failures are logged as errors");
 }
 
 /// A peer that does not read, and a reactor without room for its socket.
@@ -229,7 +229,7 @@ fn unwatchable_output_ends_only_its_connection() {
     // No client reads, so the host must watch each of them.
     let mut streams: Vec<_> = (0..60).map(|_| host.connect()).collect();
     let failed = || host.log().lines().filter(|line| line.contains("reason=host")).count();
-    wait_for("those that cannot be watched", || (failed() >= 10).then_some(()));
+    wait_for("connections that cannot be watched", || (failed() >= 10).then_some(()));
     let ends = |stream: &mut Stream| match stream.take(MUCH).read_to_end(&mut Vec::new()) {
         Ok(count) => (count as u64) < MUCH,
         Err(error) => error.kind() == ErrorKind::ConnectionReset || panic!("{error}: {}", host.log()),

@@ -58,7 +58,7 @@ fn the_reference_of_options_is_up_to_date() {
         rest = after;
     }
     generated.push_str(rest);
-    assert!(headings.is_empty(), "{path} has no place for the options {headings:?}");
+    assert!(headings.is_empty(), "{path} lacks a section for the options {headings:?}");
     is_generated(path, &generated);
 }
 

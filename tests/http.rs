@@ -274,7 +274,7 @@ fn malformed_requests_are_rejected_without_a_guest() {
     let refused = curl(&host, &["--http2-prior-knowledge", "--header", large.trim_end()], &["/"]);
     assert!(refused.code != 0 || !refused.out.contains("hello"), "{refused:?}");
     let log = host.whole_log();
-    assert!(!log.contains("WARN"), "what a client does is no reason to warn: {log}");
+    assert!(!log.contains("WARN"), "a client must not cause a warning: {log}");
 }
 
 #[test]

@@ -121,5 +121,5 @@ fn each_request_of_the_corpus_has_one_of_its_verdicts() {
     assert!(count >= 150, "{count} requests");
     assert!(wrong.is_empty(), "{} of {count} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     let log = host.whole_log();
-    assert!(!log.contains("WARN"), "what a client does is no reason to warn: {log}");
+    assert!(!log.contains("WARN"), "a client must not cause a warning: {log}");
 }

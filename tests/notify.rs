@@ -48,11 +48,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     service.signal(Signal::SIGUSR1);
     let watched = generation(&service.host.logged(&["serving, predecessor watching"])).pid;
     let starter = parent(watched);
-    assert_eq!(
-        parent(starter),
-        service.host.pid(),
-        "it is told how the successor ends, should it end within the window"
-    );
+    assert_eq!(parent(starter), service.host.pid(), "it learns the successor's exit status within the window");
     service.signal(Signal::SIGUSR1);
     supervisor.told(&format!("MAINPID={watched}"));
     assert_eq!(
@@ -60,7 +56,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
         i32::try_from(std::process::id()).unwrap(),
         "as the next that reaps, this is who has it"
     );
-    assert!(!fs::exists(format!("/proc/{starter}")).unwrap(), "nothing is left of who was between the two");
+    assert!(!fs::exists(format!("/proc/{starter}")).unwrap(), "the process in between is gone");
     service.host.logged(&["handed over"]);
     open.write_all(b"bye\n").unwrap();
     assert_eq!(read_to_end(&mut open), b"you said: bye\n");
@@ -79,7 +75,7 @@ fn a_starter_that_is_killed_ends_nothing() {
         kill(starter, signal).unwrap();
     }
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
-    assert_eq!(parent(watched), starter.as_raw(), "what was meant for all processes of a service is not for it");
+    assert_eq!(parent(watched), starter.as_raw(), "the message for all processes of a service does not reach it");
     kill(starter, Signal::SIGKILL).unwrap();
     wait_for("its end", || (parent(watched) != starter.as_raw()).then_some(()));
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
@@ -152,7 +148,7 @@ fn each_generation_names_the_next_as_the_main_process() {
         let ready = said.iter().rposition(|said| said.has("READY=1"));
         (reloading < ready).then_some(())
     });
-    assert_eq!(supervisor.main_process(first), last.pid, "who serves is still main");
+    assert_eq!(supervisor.main_process(first), last.pid, "the serving process is still the main one");
     service.inject("");
 }
 
@@ -224,7 +220,7 @@ fn a_main_process_waits_for_earlier_generations_until_the_drain_timeout() {
     assert!(record.contains("elsewhere=1") && record.contains("generations=\"1 (pid "), "{record}");
     assert_eq!(exit_code(second.pid), Some(1));
     client.write_all(b"x\n").unwrap();
-    assert_eq!(read_to_end(&mut client), b"you said: x\n", "without a service manager nobody has killed it");
+    assert_eq!(read_to_end(&mut client), b"you said: x\n", "without a service manager it lives on");
     assert_eq!(service.host.exit_code(), 0);
     service.abandon();
 }

@@ -68,12 +68,12 @@ impl Said {
 
     /// The same as an assertion.
     pub fn shows(&self, what: &str) -> &Self {
-        assert!(self.has(what), "{what:?} is not in what openssl said:\n{}", self.0);
+        assert!(self.has(what), "{what:?} is not in the output of openssl:\n{}", self.0);
         self
     }
 
     pub fn lacks(&self, what: &str) -> &Self {
-        assert!(!self.has(what), "{what:?} is in what openssl said:\n{}", self.0);
+        assert!(!self.has(what), "{what:?} is in the output of openssl:\n{}", self.0);
         self
     }
 }

@@ -44,7 +44,7 @@ fn a_live_hosts_pidfile_is_rejected_and_a_stale_one_replaced() {
     let dead = first.pid();
     first.signal(Signal::SIGKILL);
     first.await_end();
-    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{dead}\n"), "nobody was left to remove it");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{dead}\n"), "a killed host leaves it behind");
     let second = setup.start();
     second.logged(&["stale pidfile replaced", &format!("stale=process {dead}")]);
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", second.pid()));

@@ -33,7 +33,7 @@ impl Home {
             return None;
         }
         let Some(user) = User::from_name(NOBODY).unwrap() else {
-            crate::harness::cannot("this system has no user called nobody");
+            crate::harness::cannot("the user nobody does not exist here");
             return None;
         };
         let mut host = Command::new(env!("CARGO_BIN_EXE_uninterruptible-host"));

@@ -179,7 +179,7 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer() {
         host.logged(&["connection refused", "peer=tcp://127.0.0.1:", "because=no PROXY header: ", because]);
     }
     host.logged(&[" WARN ", "is the proxy told to send one?"]);
-    assert_eq!(host.whole_log().matches(" WARN ").count(), 1, "one in a minute is told to whoever reads the log");
+    assert_eq!(host.whole_log().matches(" WARN ").count(), 1, "the log has one warning a minute");
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn a_large_file_arrives_complete_and_is_not_held_in_memory() {
     let output = ["--no-include", "--output", got.to_str().unwrap()];
     let before = site.host.status_kib("VmHWM");
     site.curl(&output, "/large.bin");
-    assert!(fs::read(&got).unwrap() == content, "what arrived is not what was sent");
+    assert!(fs::read(&got).unwrap() == content, "the received file differs from the sent one");
     site.curl(&[&output[..], &["--range", "1000000-33000000"]].concat(), "/large.bin");
     assert!(fs::read(&got).unwrap() == content[1_000_000..=33_000_000]);
 

@@ -132,7 +132,7 @@ impl Drop for Supervisor {
         self.over.store(true, Ordering::Relaxed);
         if let Some(receiving) = self.receiving.take() {
             let ended = receiving.join();
-            assert!(thread::panicking() || ended.is_ok(), "the supervisor understood all that it was told");
+            assert!(thread::panicking() || ended.is_ok(), "the supervisor understood every message");
         }
     }
 }
@@ -156,7 +156,7 @@ fn receive(socket: &UnixDatagram) -> Option<(Notification, Vec<OwnedFd>)> {
             _ => {}
         }
     }
-    let sender = sender.expect("the kernel says who it is");
+    let sender = sender.expect("the kernel adds the sender's credentials");
     let text = str::from_utf8(&bytes[..received.bytes]).expect("text");
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.iter().any(|line| line == "BARRIER=1") {

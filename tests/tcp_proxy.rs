@@ -102,7 +102,7 @@ fn large_amounts_go_both_ways_at_once() {
         sending.write_all(&sent).unwrap();
         sending.shutdown(Shutdown::Write).unwrap();
     });
-    assert!(read_to_end(&mut client) == bytes, "what came back is not what was sent");
+    assert!(read_to_end(&mut client) == bytes, "the echo differs from the sent bytes");
     sender.join().unwrap();
 }
 

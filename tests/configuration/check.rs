@@ -80,7 +80,7 @@ fn check_finds_the_errors_of_a_boot_and_disturbs_no_host() {
         let (code, _, err) = check().option("--bind", served).run();
         assert_eq!(code, 0, "{err}");
     }
-    assert_eq!(host.settled_log().matches("connection f").count(), 1, "nobody else has connected");
+    assert_eq!(host.settled_log().matches("connection f").count(), 1, "no other client has connected");
 
     let regular = directory.path().join("regular");
     fs::write(&regular, "").unwrap();

@@ -61,7 +61,7 @@ fn a_module_that_polls_its_input_sees_it_and_its_end() {
             stream.write_all(b"input").unwrap();
             let mut heard = [0; 5];
             std::io::Read::read_exact(&mut stream, &mut heard).unwrap();
-            assert_eq!(&heard, b"input", "what was read is what it says next");
+            assert_eq!(&heard, b"input", "it writes the bytes that it has read");
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&mut stream), b"input");
         }

@@ -31,7 +31,7 @@ fn recorded(directory: &Path) -> Vec<(String, Side, Value)> {
         let side = match line["from"].as_str().unwrap() {
             "predecessor" => Side::Predecessor,
             "successor" => Side::Successor,
-            other => panic!("nobody is called {other}"),
+            other => panic!("unknown side {other}"),
         };
         (line["exchange"].as_str().unwrap().to_owned(), side, line["message"].take())
     };

@@ -104,7 +104,7 @@ pub fn base64(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_secret_is_found_in_every_notation() {
-    let key = &trusted().client("somebody").key;
+    let key = &trusted().client("carol").key;
     let secret = Secret::of_pem(key);
     let body: String = key.lines().filter(|line| !line.starts_with('-')).collect();
     let der = unbase64(&body);

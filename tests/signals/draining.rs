@@ -30,7 +30,7 @@ fn a_draining_process_rejects_commands_and_only_a_second_stop_closes_connections
         assert_eq!(read_to_end(&mut cut), b"");
         said(&service, predecessor, "reason=drain");
         let mut after = service.host.connect();
-        assert_eq!(read_line(&mut after), "ready\n", "the service is somebody else's, and goes on");
+        assert_eq!(read_line(&mut after), "ready\n", "the successor serves on");
         drop(after);
         service.stops();
     }
