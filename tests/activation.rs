@@ -138,7 +138,8 @@ fn a_successor_prefers_its_predecessors_sockets_to_passed_ones() {
     let mut second = unit(&socket).start();
     second.logged(&["restart settled"]);
     assert_eq!(first.exit_code(), 0);
-    assert!(!second.log().contains("WARN"), "{}", second.log());
+    let log = second.settled_log();
+    assert!(!log.contains("WARN"), "{log}");
     let third = unit(&other).start();
     third.logged(&["WARN", "passed socket ignored"]);
     third.logged(&["restart settled"]);
