@@ -17,8 +17,9 @@ fn a_guest_that_fails_before_its_response_is_an_empty_500() {
         ("/loop", "cpu-time"),
         ("/allocate", "memory"),
     ] {
-        // A short limit only where it is to be reached: the others may take their time.
-        let cpu_time = if reason == "cpu-time" { "300ms" } else { "60s" };
+        // A short limit only where a guest must reach it, in the background beside other tests. The
+        // others may take their time.
+        let cpu_time = if reason == "cpu-time" { "100ms" } else { "60s" };
         let host = Setup::serving("http-wasi").option("--guest-cpu-time", cpu_time).start();
         for (version, _) in VERSIONS {
             let answer = curl(&host, &[version, "--write-out", "%{http_code} %{size_download}"], &[path]).ok();
@@ -56,7 +57,7 @@ fn a_response_that_its_guest_does_not_finish_is_aborted() {
 
 #[test]
 fn a_guest_may_go_on_after_its_response() {
-    let host = Setup::serving("http-wasi").option("--guest-cpu-time", "1s").start();
+    let host = Setup::serving("http-wasi").option("--guest-cpu-time", "100ms").start();
     assert_eq!(curl(&host, &[], &["/after"]).ok(), "done\n");
     host.logged(&["after the response"]);
     let mut stream = host.connect();
@@ -80,5 +81,7 @@ fn a_client_that_leaves_ends_its_guest() {
     let mut stream = host.connect();
     stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     drop(stream);
-    host.logged(&["request failed", "reason=peer-reset", "path=\"/big\""]);
+    // The guest may notice first: it panics when a write fails.
+    let record = host.logged(&["request failed", "path=\"/big\""]);
+    assert!(["reason=peer-reset", "reason=trap"].iter().any(|reason| record.contains(reason)), "{record}");
 }

@@ -50,7 +50,7 @@ fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<Stream>)
 #[test]
 fn looping_guests_are_ended_and_do_not_delay_others() {
     for name in BOTH {
-        let host = Setup::serving(name).option("--guest-cpu-time", "100ms").start();
+        let host = Setup::serving(name).option("--guest-cpu-time", "20ms").start();
         beside_a_load(&host, "loop", 8, ended_with("cpu-time", 8));
     }
 }
@@ -58,7 +58,7 @@ fn looping_guests_are_ended_and_do_not_delay_others() {
 #[test]
 fn looping_guests_do_not_delay_others_even_on_one_worker() {
     for name in BOTH {
-        let host = Setup::serving(name).option("--guest-cpu-time", "100ms").option("--workers", "1").start();
+        let host = Setup::serving(name).option("--guest-cpu-time", "20ms").option("--workers", "1").start();
         beside_a_load(&host, "loop", 4, ended_with("cpu-time", 4));
     }
 }
@@ -81,7 +81,7 @@ fn threads(host: &Host) -> Vec<(String, i32)> {
 
 #[test]
 fn only_long_computing_guests_have_the_lowest_priority() {
-    let host = Setup::serving("moody").option("--guest-cpu-time", "100ms").start();
+    let host = Setup::serving("moody").option("--guest-cpu-time", "20ms").start();
     assert_eq!(host.ask("good\n"), b"good\n");
     let before = threads(&host);
     let (_, ours) = before[0];

@@ -172,7 +172,7 @@ fn a_plugin_that_computes_at_start_is_served_and_one_that_never_starts_is_reject
         };
         assert_eq!(with(&slow).start().ask("x"), b"");
         refused(
-            &with(&stuck).option("--guest-cpu-time", "300ms"),
+            &with(&stuck).option("--guest-cpu-time", "100ms"),
             &["stuck.wasm", "cannot be instantiated", "--guest-cpu-time"],
         );
     }
