@@ -4,7 +4,7 @@ use crate::harness::{Host, PATIENCE, Setup, Transport, directory, read_line, rea
 use nix::sys::signal::Signal;
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::Shutdown,
     time::{Duration, Instant},
 };
@@ -39,8 +39,14 @@ fn an_idle_connection_is_ended_before_and_after_its_first_byte() {
         let host = Setup::serving_over(transport, "hello").option("--idle-timeout", "3s").start();
         let (mut silent, mut stalled) = (host.connect(), host.connect());
         stalled.write_all(b"bo").unwrap();
-        assert_eq!(read_to_end(&mut silent), b"");
-        assert_eq!(read_to_end(&mut stalled), b"");
+        for stream in [&mut silent, &mut stalled] {
+            let mut rest = Vec::new();
+            // A silent peer gets a single attempt to send, so TLS may end without close_notify.
+            match stream.read_to_end(&mut rest) {
+                Err(error) if error.kind() != ErrorKind::UnexpectedEof => panic!("{transport:?}: {error}"),
+                _ => assert_eq!(rest, b"", "{transport:?}"),
+            }
+        }
         wait_for("both", || (host.log().matches("reason=idle").count() == 2).then_some(()));
     }
 }
