@@ -6,8 +6,10 @@ use super::{
     engine::Concurrency,
     interfaces::{MEMORY, PREVIEW_1, START, provided, provided_0_1},
     kind::{Generation, Kind},
+    lowering::{Layer, Links},
     outline::Outline,
     reading::Reading,
+    source::ComponentLayer,
 };
 use crate::record::log;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use wasmparser::{
     BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType,
     Encoding, ExternalKind, Payload, TypeRef,
 };
+use wasmtime::Engine;
 
 /// The declarations of a plugin.
 #[derive(Debug)]
@@ -36,6 +39,9 @@ pub(crate) struct Contract {
     /// A hazard in serving it, with the remedy.
     pub(crate) warning: Option<&'static str>,
 }
+
+/// The reason for the component layer that the operator gives.
+pub(super) const KEPT: &str = "--component-layer keep";
 
 /// The hazard of a component whose adapter and allocator may take the same memory.
 const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
@@ -137,6 +143,8 @@ fn damaged(error: BinaryReaderError) -> Error {
 pub(crate) enum Form {
     /// A component.
     Component,
+    /// The main module of a component, served without its component layer.
+    Lowered,
     /// A core module.
     Module,
 }
@@ -159,6 +167,8 @@ pub(crate) struct Declared {
     program_without_realloc: bool,
     /// Whether it has debug information.
     pub(crate) is_debuggable: bool,
+    /// Whether it is served through the engine's component layer.
+    pub(crate) layer: Layer,
 }
 
 impl Declared {
@@ -179,12 +189,30 @@ impl Declared {
                 declared.program_without_realloc |= part.imports_wasi && !part.has_realloc;
             }
         }
+        if declared.is_debuggable {
+            // Its places in the source are those of the file, not of a changed module.
+            declared.layer = Layer::Needed("it has debug information".to_owned());
+        } else if declared.is_component {
+            declared.layer = Layer::of(bytes);
+        }
         Ok(declared)
+    }
+
+    /// Decides about the component layer before the plugin is compiled.
+    pub(crate) fn settle_layer(&mut self, file: &[u8], engine: &Engine, wanted: ComponentLayer, links: Links) {
+        match wanted {
+            ComponentLayer::Keep => self.layer = Layer::Needed(KEPT.to_owned()),
+            ComponentLayer::Auto => self.layer.confirm(file, engine, links),
+        }
     }
 
     /// Its form.
     pub(crate) fn form(&self) -> Form {
-        if self.is_component { Form::Component } else { Form::Module }
+        match self.layer {
+            Layer::Lowered(_) => Form::Lowered,
+            Layer::Needed(_) if self.is_component => Form::Component,
+            Layer::Needed(_) => Form::Module,
+        }
     }
 
     fn payload(&mut self, payload: Payload<'_>, reading: &Reading) -> Result<(), Error> {

@@ -7,7 +7,6 @@
 //! A guest with tasks of its own (WASI 0.3) may take one stack for each of its instances that wait
 //! for each other. So such plugins have separate pools: one that takes all stacks takes only its
 //! own.
-//! different plugins are apart: one that takes them all takes them from its own.
 
 use super::{
     code::Code,
@@ -90,7 +89,7 @@ impl Needs {
         // guest fails.
         let required = match code {
             Code::Component(component) => component.resources_required(),
-            Code::Module(module) => Some(module.resources_required()),
+            Code::Lowered(module) | Code::Module(module) => Some(module.resources_required()),
         };
         Self {
             memories: required.as_ref().map_or(1, |required| required.num_memories.max(1)),

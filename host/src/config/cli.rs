@@ -150,6 +150,10 @@ pub struct PluginFile {
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3")]
     pub disable_wasi_0_3: bool,
 
+    /// Engine's component layer, as when serving.
+    #[arg(long, value_name = "WHEN", env = "UNINTERRUPTIBLE_COMPONENT_LAYER", default_value = "auto")]
+    pub component_layer: String,
+
     /// Memory of one guest.
     #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB")]
     pub guest_memory: String,

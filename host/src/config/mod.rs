@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     admin,
-    component::{Source, Wasi03},
+    component::{ComponentLayer, Source, Wasi03},
     connection::service::{self, Plan},
     handoff::start::StartCommand,
     net::{Bind, SocketPath},
@@ -67,6 +67,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// Whether plugins of WASI 0.3 are served.
     pub wasi_0_3: Wasi03,
+    /// Whether plugins may be served without the engine's component layer.
+    pub component_layer: ComponentLayer,
     /// Whether a plugin is reloaded when its file changes.
     pub watch: bool,
     /// The listen queue of each listener.
@@ -176,6 +178,7 @@ impl Config {
             listeners,
             passed,
             cache_dir: cache_dir(options.cache_dir),
+            component_layer: parse("--component-layer", &options.component_layer)?,
             wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             watch: options.watch,
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
@@ -267,6 +270,7 @@ impl Config {
             cache_dir: self.cache_dir.clone(),
             start: handler.guest_start,
             wasi_0_3: self.wasi_0_3,
+            component_layer: self.component_layer,
             limits: handler.limits,
             max_connections: self.max_connections,
         }

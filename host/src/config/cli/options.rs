@@ -31,6 +31,17 @@ pub struct Options {
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
 
+    /// Engine's component layer for handlers of WASI 0.2: auto (only for components that need it;
+    /// others start faster without) or keep (for all).
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "UNINTERRUPTIBLE_COMPONENT_LAYER",
+        default_value = "auto",
+        help_heading = "Plugin"
+    )]
+    pub component_layer: String,
+
     /// Address to listen on: tcp://HOST:PORT, unix:///PATH?mode=0660, or systemd:NAME for sockets
     /// from a socket unit. Repeatable [default: tcp://0.0.0.0:$PORT if PORT is set, else
     /// tcp://127.0.0.1:7000]
