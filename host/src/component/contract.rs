@@ -189,13 +189,22 @@ impl Declared {
                 declared.program_without_realloc |= part.imports_wasi && !part.has_realloc;
             }
         }
-        if declared.is_debuggable {
-            // Its places in the source are those of the file, not of a changed module.
-            declared.layer = Layer::Needed("it has debug information".to_owned());
-        } else if declared.is_component {
-            declared.layer = Layer::of(bytes);
+        if declared.is_component {
+            declared.layer = declared.layer_of(bytes);
         }
         Ok(declared)
+    }
+
+    fn layer_of(&self, bytes: &[u8]) -> Layer {
+        let is_handler = |export: &String| Kind::Handler(Generation::Wasi02).is_made_by(export);
+        if !self.exports.iter().all(is_handler) {
+            Layer::Needed("only handlers of WASI 0.2 go without it".to_owned())
+        } else if self.is_debuggable {
+            // It refers to positions in the file, not in a changed module.
+            Layer::Needed("it has debug information".to_owned())
+        } else {
+            Layer::of(bytes)
+        }
     }
 
     /// Decides about the component layer before the plugin is compiled.

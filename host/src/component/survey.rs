@@ -270,7 +270,8 @@ mod tests {
     use super::*;
 
     fn survey(text: &str) -> Survey {
-        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, ComponentLayer::Auto, 1 << 20).unwrap()
+        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, ComponentLayer::Auto, 1 << 20)
+            .unwrap()
     }
 
     #[test]

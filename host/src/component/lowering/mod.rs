@@ -16,6 +16,7 @@
 //! reference.
 
 mod items;
+mod sections;
 mod shape;
 mod shim;
 mod weave;
@@ -82,6 +83,10 @@ impl Lowering {
     /// The core module to compile.
     pub(super) fn module(&self, component: &[u8]) -> wasmtime::Result<Vec<u8>> {
         let Self(shape) = self;
-        weave::module(shape.main_module(component), shape).map_err(|why| wasmtime::Error::msg(format!("it cannot be lowered: {why}")))
+        weave::module(shape.main_module(component), shape)
+            .map_err(|why| wasmtime::Error::msg(format!("it cannot be lowered: {why}")))
     }
 }
+
+#[cfg(test)]
+mod tests;

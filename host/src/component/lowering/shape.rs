@@ -4,14 +4,17 @@
 //! import of the main module is known to be one function of one imported interface. Anything that
 //! is not expected ends this with a reason.
 
-use super::{MEMORY, items, shim};
+use super::{
+    MEMORY, items,
+    sections::{Options, Section, Sections, Why, damaged, exporter, imports_of, unusual},
+    shim,
+};
 use crate::component::kind::{Generation, Kind};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, ops::Range};
 use wasmparser::{
-    BinaryReaderError, CanonicalFunction, CanonicalOption, Chunk, ComponentAlias, ComponentExternalKind,
-    ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef, ExternalKind, Import, Imports, Instance, Parser,
-    Payload, TypeRef, Validator, WasmFeatures,
+    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentTypeRef, ExternalKind,
+    Instance, Payload, Validator, WasmFeatures,
 };
 
 /// The parts of such a component.
@@ -27,17 +30,6 @@ pub(super) struct Shape {
     pub(super) realloc: Option<String>,
     pub(super) handle: String,
     pub(super) post_return: Option<String>,
-}
-
-/// Why a component is not of this shape.
-pub(super) type Why = String;
-
-pub(super) fn damaged(error: BinaryReaderError) -> Why {
-    error.message().to_owned()
-}
-
-pub(super) fn unusual<T>(what: &str) -> Result<T, Why> {
-    Err(format!("it has {what}"))
 }
 
 /// An instance of a core module.
@@ -62,7 +54,9 @@ enum CoreFunction<'a> {
 enum Whole<'a> {
     Imported(&'a str),
     /// Made by the nested component, from the only function among its arguments.
-    Exporting { function: u32 },
+    Exporting {
+        function: u32,
+    },
 }
 
 /// A function in the component.
@@ -102,48 +96,6 @@ impl Shape {
 
     pub(super) fn main_module<'a>(&self, component: &'a [u8]) -> &'a [u8] {
         component.get(self.main.clone()).unwrap_or_default()
-    }
-}
-
-/// The sections of a component, but not those of the modules and components in it.
-struct Sections<'a> {
-    file: &'a [u8],
-    at: usize,
-    parser: Option<Parser>,
-}
-
-struct Section<'a> {
-    file: &'a [u8],
-    /// Where it begins.
-    at: usize,
-    payload: Payload<'a>,
-}
-
-impl<'a> Sections<'a> {
-    fn of(file: &'a [u8]) -> Self {
-        Self { file, at: 0, parser: Some(Parser::new(0)) }
-    }
-}
-
-impl<'a> Iterator for Sections<'a> {
-    type Item = Result<Section<'a>, Why>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let at = self.at;
-        let (consumed, payload) = match self.parser.as_mut()?.parse(self.file.get(at..)?, true) {
-            Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
-            Ok(Chunk::NeedMoreData(_)) => return None,
-            Err(error) => return Some(Err(damaged(error))),
-        };
-        self.at += consumed;
-        match &payload {
-            Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
-                self.at = unchecked_range.end as usize;
-            }
-            Payload::End(_) => self.parser = None,
-            _ => {}
-        }
-        Some(Ok(Section { file: self.file, at, payload }))
     }
 }
 
@@ -250,7 +202,7 @@ impl<'a> Items<'a> {
             CanonicalFunction::ResourceDrop { resource } => {
                 self.core_functions.push(CoreFunction::Drop { resource });
             }
-            _ => return unusual("resources or tasks of its own"),
+            _ => return unusual("resources of its own, or tasks"),
         }
         Ok(())
     }
@@ -418,94 +370,3 @@ impl<'a> Items<'a> {
         unusual("no fixup")
     }
 }
-
-/// The canonical options that handlers have.
-struct Options {
-    memory: Option<u32>,
-    realloc: Option<u32>,
-    post_return: Option<u32>,
-}
-
-impl Options {
-    fn of(options: &[CanonicalOption]) -> Result<Self, Why> {
-        let mut found = Self { memory: None, realloc: None, post_return: None };
-        for option in options {
-            match option {
-                CanonicalOption::UTF8 => {}
-                CanonicalOption::Memory(index) => found.memory = Some(*index),
-                CanonicalOption::Realloc(index) => found.realloc = Some(*index),
-                CanonicalOption::PostReturn(index) => found.post_return = Some(*index),
-                _ => return unusual("strings that are not UTF-8, or asynchronous functions"),
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The imports of the main module.
-fn imports_of(module: &[u8]) -> Result<Vec<(&str, &str)>, Why> {
-    let mut found = Vec::new();
-    for payload in Parser::new(0).parse_all(module) {
-        if let Payload::ImportSection(section) = payload.map_err(damaged)? {
-            for import in section {
-                match import.map_err(damaged)? {
-                    Imports::Single(_, Import { module, name, ty: TypeRef::Func(_) }) => found.push((module, name)),
-                    _ => return unusual("an import that is not a function"),
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The function that a nested component exports again. A toolchain wraps an export so, to give it
-/// the types of its interface.
-fn exporter(component: &[u8]) -> Result<&str, Why> {
-    let (mut imported, mut exported) = (None, false);
-    for section in Sections::of(component) {
-        match section?.payload {
-            Payload::Version { .. }
-            | Payload::CustomSection(_)
-            | Payload::End(_)
-            | Payload::ComponentTypeSection(_) => {}
-            Payload::ComponentAliasSection(section) => {
-                for alias in section {
-                    let ComponentAlias::Outer { kind: ComponentOuterAliasKind::Type, .. } = alias.map_err(damaged)?
-                    else {
-                        return unusual("an unusual export");
-                    };
-                }
-            }
-            Payload::ComponentImportSection(section) => {
-                for import in section {
-                    let import = import.map_err(damaged)?;
-                    match import.ty {
-                        ComponentTypeRef::Type(_) => {}
-                        ComponentTypeRef::Func(_) if imported.is_none() => imported = Some(import.name.name),
-                        _ => return unusual("an unusual export"),
-                    }
-                }
-            }
-            Payload::ComponentExportSection(section) => {
-                for export in section {
-                    let export = export.map_err(damaged)?;
-                    match export.kind {
-                        ComponentExternalKind::Type => {}
-                        ComponentExternalKind::Func
-                            if !exported && export.index == 0 && export.name.name == "handle-request" =>
-                        {
-                            exported = true;
-                        }
-                        _ => return unusual("an unusual export"),
-                    }
-                }
-            }
-            _ => return unusual("an unusual export"),
-        }
-    }
-    match imported {
-        Some(name) if exported => Ok(name),
-        _ => unusual("an unusual export"),
-    }
-}
-

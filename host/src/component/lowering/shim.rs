@@ -1,7 +1,7 @@
 //! The shim and the fixup module, which toolchains put between a main module and the imports that
 //! need its memory. Both are recognised instruction by instruction.
 
-use super::shape::{Why, damaged, unusual};
+use super::sections::{Why, damaged, unusual};
 use std::collections::HashMap;
 use wasmparser::{
     CompositeInnerType, ConstExpr, ElementItems, ElementKind, ExternalKind, FunctionBody, Imports, Operator, Parser,
@@ -23,7 +23,10 @@ pub(super) fn exports(module: &[u8]) -> Result<HashMap<&str, usize>, Why> {
     let mut exported = HashMap::new();
     for payload in Parser::new(0).parse_all(module) {
         match payload.map_err(damaged)? {
-            Payload::Version { .. } | Payload::CustomSection(_) | Payload::End(_) | Payload::CodeSectionStart { .. } => {}
+            Payload::Version { .. }
+            | Payload::CustomSection(_)
+            | Payload::End(_)
+            | Payload::CodeSectionStart { .. } => {}
             Payload::TypeSection(section) => {
                 for group in section {
                     for ty in group.map_err(damaged)?.into_types() {
@@ -79,8 +82,9 @@ fn forwards(body: &FunctionBody<'_>, parameters: usize, ty: u32, place: usize) -
     if body.get_locals_reader().map_err(damaged)?.get_count() > 0 {
         return Ok(false);
     }
-    let mut expected: Vec<_> =
-        (0..parameters).map(|index| Operator::LocalGet { local_index: u32::try_from(index).unwrap_or(u32::MAX) }).collect();
+    let mut expected: Vec<_> = (0..parameters)
+        .map(|index| Operator::LocalGet { local_index: u32::try_from(index).unwrap_or(u32::MAX) })
+        .collect();
     expected.push(Operator::I32Const { value: i32::try_from(place).unwrap_or(-1) });
     expected.push(Operator::CallIndirect { type_index: ty, table_index: 0 });
     expected.push(Operator::End);

@@ -94,8 +94,7 @@ impl Known {
                     for memory in section {
                         let memory = memory?;
                         known.memories += 1;
-                        known.is_usual_memory =
-                            !memory.shared && !memory.memory64 && memory.page_size_log2.is_none();
+                        known.is_usual_memory = !memory.shared && !memory.memory64 && memory.page_size_log2.is_none();
                     }
                 }
                 Payload::StartSection { .. } => known.has_start = true,

@@ -148,7 +148,13 @@ pub(super) fn lent_list<T: 'static>(
 }
 
 /// Stores a result of this alignment, which has no padding before its end.
-pub(super) fn store(caller: &mut Caller<'_, State>, at: u32, alignment: u32, size: usize, bytes: &[u8]) -> wasmtime::Result<()> {
+pub(super) fn store(
+    caller: &mut Caller<'_, State>,
+    at: u32,
+    alignment: u32,
+    size: usize,
+    bytes: &[u8],
+) -> wasmtime::Result<()> {
     let (memory, _) = memory(caller)?;
     check(memory, at, alignment, size)?;
     put(memory, at, bytes)
@@ -221,7 +227,11 @@ pub(super) fn store_number(caller: &mut Caller<'_, State>, at: u32, result: Stre
 }
 
 /// Begins to store `result<list<u8>, stream-error>`.
-pub(super) fn store_read(caller: &mut Caller<'_, State>, at: u32, result: StreamResult<Bytes>) -> wasmtime::Result<i32> {
+pub(super) fn store_read(
+    caller: &mut Caller<'_, State>,
+    at: u32,
+    result: StreamResult<Bytes>,
+) -> wasmtime::Result<i32> {
     match stream_result(caller, at, 4, 12, result)? {
         Some(bytes) => wait_for_block(caller, at + 4, bytes, 1),
         None => Ok(NO_BLOCK),

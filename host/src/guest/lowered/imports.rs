@@ -320,18 +320,18 @@ fn link_clocks(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 fn link_random(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     now!(linker, "wasi:random/random", "get-random-bytes", (length: u64, out: u32) =>
-        |guest: &mut Guest<'_>, length, out| {
-            let bytes = enter(guest)?.quiet().ctx.random().get_random_bytes(length)?;
-            store_list(guest, out, bytes.into(), 1)
-        });
+    |guest: &mut Guest<'_>, length, out| {
+        let bytes = enter(guest)?.quiet().ctx.random().get_random_bytes(length)?;
+        store_list(guest, out, bytes.into(), 1)
+    });
     now!(linker, "wasi:random/random", "get-random-u64", () => |guest: &mut Guest<'_>| {
         enter(guest)?.quiet().ctx.random().get_random_u64()
     });
     now!(linker, "wasi:random/insecure", "get-insecure-random-bytes", (length: u64, out: u32) =>
-        |guest: &mut Guest<'_>, length, out| {
-            let bytes = enter(guest)?.quiet().ctx.random().get_insecure_random_bytes(length)?;
-            store_list(guest, out, bytes.into(), 1)
-        });
+    |guest: &mut Guest<'_>, length, out| {
+        let bytes = enter(guest)?.quiet().ctx.random().get_insecure_random_bytes(length)?;
+        store_list(guest, out, bytes.into(), 1)
+    });
     now!(linker, "wasi:random/insecure", "get-insecure-random-u64", () => |guest: &mut Guest<'_>| {
         enter(guest)?.quiet().ctx.random().get_insecure_random_u64()
     });

@@ -99,7 +99,9 @@ pub(super) fn write(guest: &mut Guest<'_>, this: u32, at: u32, count: u32, out: 
 }
 
 fn too_large(function: &str) -> StreamError {
-    StreamError::Trap(wasmtime::Error::msg(format!("Buffer too large for {function} (expected at most {MOST_AT_ONCE})")))
+    StreamError::Trap(wasmtime::Error::msg(format!(
+        "Buffer too large for {function} (expected at most {MOST_AT_ONCE})"
+    )))
 }
 
 pub(super) async fn blocking_write_and_flush(
