@@ -183,7 +183,7 @@ fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
     }
     for header in ["Origin: http://127.0.0.1:9901", "Origin: null", "Sec-Fetch-Site: cross-site"] {
         let (code, body) = operator.ask(&["-X", "POST", "-H", header], "/stop");
-        assert!(code == 403 && body.contains("from a page in a browser is rejected"), "{header}: {code}: {body}");
+        assert!(code == 403 && body.contains("commands from web pages are rejected"), "{header}: {code}: {body}");
     }
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert!(!host.settled_log().contains("stopping"), "nothing was done");

@@ -207,7 +207,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
         ("--guest-connect", "::1:80", "without brackets"),
         ("--guest-connect", "[::1:80", "does not close it"),
         ("--guest-connect", "[db]:80", "not an IPv6 address"),
-        ("--guest-connect", "10.0.0.1/8:80", "bits beyond its length"),
+        ("--guest-connect", "10.0.0.1/8:80", "host bits set"),
         ("--guest-connect", "10.0.0.0/33:80", "is not ADDRESS/BITS"),
         ("--guest-connect", "127.1:80", "not written in full"),
         ("--guest-connect", "datenb\u{e4}nke.test:80", "begins with xn--"),

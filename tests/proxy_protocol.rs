@@ -164,13 +164,13 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer() {
     for (sent, because) in [
         (
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-            "it does not begin as a PROXY header does; is the proxy told to send one?",
+            "it does not begin with a PROXY header; is the proxy configured to send one?",
         ),
         (b"PROXY TCP4 203.0.113.7\r\n".to_vec(), r#"a header of version 1 says "PROXY TCP4 203.0.113.7""#),
         ([&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat(), "has no CR LF within its 107 bytes"),
         (binary(0x21, 0x12, &ADDRESSES), "address family 0x12"),
         (binary(0x2f, 0x11, &ADDRESSES), "version and command 0x2f"),
-        (binary(0x21, 0x11, &[0; 5000]), "is 5016 bytes long; at most 4096 are taken"),
+        (binary(0x21, 0x11, &[0; 5000]), "is 5016 bytes long; at most 4096 are allowed"),
         (binary(0x21, 0x11, &[&ADDRESSES[..], &[3, 0, 4, 1, 2, 3, 4]].concat()), "does not have the checksum"),
         (b"PROXY TCP4".to_vec(), "the header is cut off after 10 bytes"),
     ] {

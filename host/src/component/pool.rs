@@ -152,9 +152,9 @@ impl Pool {
         let guests = machine::memory() / KEPT_PART / whole.max(1);
         (needs.initial_memory > self.shape.kept as u64 && whole <= *KEPT_EACH.end() as u64 && guests > 0).then(|| {
             format!(
-                "each of its guests starts with {mib} MiB, of which {} stay for the next one: with --max-connections {guests} or fewer all \
-                 of it does, and guests start faster (interpreters in half the time); so they do with --guest-memory-kept {mib}MiB, for as \
-                 many as there ever are at once",
+                "each of its guests starts with {mib} MiB, of which the host keeps {} for the next one: with \
+                 --max-connections {guests} or less it keeps all, and guests start faster (interpreters in half the time); \
+                 --guest-memory-kept {mib}MiB does the same, but takes this memory for as many guests as ever run at once",
                 (self.shape.kept as u64 * u64::from(needs.memories)) >> 20,
                 mib = whole >> 20,
             )

@@ -55,7 +55,7 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Neither version begins like this.
-    #[error("it does not begin as a PROXY header does; is the proxy told to send one?")]
+    #[error("it does not begin with a PROXY header; is the proxy configured to send one?")]
     Start,
     /// A line without an end.
     #[error("a header of version 1 has no CR LF within its 107 bytes")]
@@ -70,7 +70,7 @@ pub enum Malformed {
     #[error("a header of version 2 has address family {0:#04x}, which is not one of TCP and unix streams")]
     Family(u8),
     /// It is longer than `LONGEST`.
-    #[error("a header of version 2 is {0} bytes long; at most {LONGEST} are taken")]
+    #[error("a header of version 2 is {0} bytes long; at most {LONGEST} are allowed")]
     TooLong(usize),
     /// Its length is too short for its addresses.
     #[error("a header of version 2 is too short for its addresses")]
