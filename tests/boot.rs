@@ -192,7 +192,7 @@ fn unknown_and_incomplete_options_are_named() {
     );
     refused(
         &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://[::]:7001"),
-        &["--bind \"tcp://[::]:7001\"", "beside tcp://127.0.0.1:7001"],
+        &["--bind \"tcp://[::]:7001\"", "together with tcp://127.0.0.1:7001"],
     );
     // As they are handed over, each quote takes two bytes.
     let many: Vec<String> = (100..250).map(|number| format!("unix:///tmp/{}{number}", "\"".repeat(90))).collect();

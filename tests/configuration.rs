@@ -269,7 +269,7 @@ fn a_file_that_cannot_be_one_is_named() {
         "{err}"
     );
     for (path, why) in [
-        ("~/host.toml", "nothing here expands ~"),
+        ("~/host.toml", "the host does not expand ~"),
         ("absent/host.toml", "the working directory, where relative paths start"),
     ] {
         let (code, _, err) = Setup::bare().option("--config", path).run();
@@ -413,7 +413,7 @@ fn check_finds_what_booting_would_find_and_disturbs_nobody() {
     for (setup, said) in [
         (check().option("--take-over", "/nowhere/at/all.sock"), "no predecessor, starting cold"),
         (check().option("--start-command", "/nowhere/at/all"), "/nowhere/at/all cannot be executed"),
-        (check().option("--start-command", "/"), "/ cannot be executed"),
+        (check().option("--start-command", "/tmp"), "/tmp cannot be executed"),
     ] {
         let (found, _, err) = setup.run();
         assert_eq!((found, err.contains(said)), (0, true), "{said}: {err}");

@@ -110,7 +110,7 @@ fn what_cannot_be_a_project_is_refused_in_one_line() {
     let directory = directory();
     let place = directory.path();
     refused(place, &["--lang", "cobol", "hello"], "--lang \"cobol\": is not one of rust, c, js, python");
-    refused(place, &["--lang", "c", "../hello"], "no name for a project");
+    refused(place, &["--lang", "c", "../hello"], "is not a valid project name");
     refused(place, &["--lang", "rust", "fn"], "choose another name");
     refused(place, &["--lang", "c"], "<NAME>");
     refused(place, &["hello"], "--lang");

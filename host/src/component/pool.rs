@@ -303,7 +303,8 @@ mod tests {
     fn advice_is_given_for_guests_whose_memory_is_kept_in_part() {
         let said = pool(2, &LARGE, &keeping(4)).advice(&LARGE).unwrap();
         assert!(
-            said.contains("starts with 13 MiB, of which 4 stay") && said.contains("--guest-memory-kept 13MiB"),
+            said.contains("starts with 13 MiB, of which the host keeps 4")
+                && said.contains("--guest-memory-kept 13MiB"),
             "{said}"
         );
         assert_eq!(pool(2, &LARGE, &keeping(13)).advice(&LARGE), None);
