@@ -26,7 +26,7 @@ end
 
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l config -d 'Configuration file in TOML. The command line and the environment win over it' -r -F
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l plugin -d 'Plugin that serves each connection: a WebAssembly component, or a WASI 0.1 program' -r -F
-complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l plugin-kind -d 'Kind to serve the plugin as if its file has several, such as `handler-0.2` or `command-0.2`; `auto` takes the first that matches' -r
+complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l plugin-kind -d 'Kind to serve, if the plugin\'s file has several, such as `handler-0.2` or `command-0.2`. `auto` takes the first that matches' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l guest-start -d 'When a guest starts: at `accept`, at the `first-byte`, or `auto` for the first byte if the plugin cannot tell the difference' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l plugin-sha256 -d 'SHA-256 of the plugin in hexadecimal. The host rejects any other content, at a reload too' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l guest-env -d 'Environment variable for guests, as NAME=VALUE, or NAME=@FILE for a secret. Repeatable' -r
@@ -87,7 +87,7 @@ complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" 
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l config -d 'Configuration file in TOML. The command line and the environment win over it' -r -F
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l plugin -d 'Plugin that serves each connection: a WebAssembly component, or a WASI 0.1 program' -r -F
-complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l plugin-kind -d 'Kind to serve the plugin as if its file has several, such as `handler-0.2` or `command-0.2`; `auto` takes the first that matches' -r
+complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l plugin-kind -d 'Kind to serve, if the plugin\'s file has several, such as `handler-0.2` or `command-0.2`. `auto` takes the first that matches' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l guest-start -d 'When a guest starts: at `accept`, at the `first-byte`, or `auto` for the first byte if the plugin cannot tell the difference' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l plugin-sha256 -d 'SHA-256 of the plugin in hexadecimal. The host rejects any other content, at a reload too' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l guest-env -d 'Environment variable for guests, as NAME=VALUE, or NAME=@FILE for a secret. Repeatable' -r

@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(pool(2, &largest, &keeping(4)).advice(&largest), None, "the default does not keep so much");
         let two = Needs { memories: 2, initial_memory: 6 << 20, ..LARGE };
         let said = pool(2, &two, &keeping(8)).advice(&two).unwrap();
-        assert!(said.contains("starts with 12 MiB, of which 8 stay"), "{said}");
+        assert!(said.contains("starts with 12 MiB, of which the host keeps 8"), "{said}");
         assert_eq!(pool(2, &two, &keeping(12)).advice(&two), None);
     }
 }
