@@ -65,7 +65,7 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
     let (code, page, _) = inspect(&path, &[]);
     assert_eq!((code, value(&page, "served").as_str()), (0, "yes"));
     assert!(value(&page, "kind").starts_with("handler of WASI 0.3"));
-    assert_eq!(value(&page, "engine"), "with concurrency, for WASI 0.3");
+    assert_eq!(value(&page, "engine"), "with concurrency, as WASI 0.3 needs it");
     let (code, page, _) = inspect(&path, &["--disable-wasi-0-3"]);
     assert_eq!(code, 2);
     assert!(value(&page, "served").starts_with("no: it uses WASI 0.3"), "{page}");

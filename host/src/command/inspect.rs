@@ -47,7 +47,7 @@ fn page(looking: &Looking, survey: &Survey) -> String {
     line("size", &format!("{} bytes", survey.size));
     line("sha256", &survey.digest.to_string());
     if let Some(concurrent) = survey.concurrent {
-        line("engine", if concurrent { "with concurrency, for WASI 0.3" } else { "plain" });
+        line("engine", if concurrent { "with concurrency, as WASI 0.3 needs it" } else { "plain" });
         line(
             "compiled",
             &match &survey.compiled {
