@@ -44,8 +44,8 @@ pub(crate) struct Contract {
 pub(super) const KEPT: &str = "--component-layer keep";
 
 /// The hazard of a component whose adapter and allocator may take the same memory.
-const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
-     by memory.grow, and an allocator that owns all of memory overwrites it: serve the core module itself, which needs no adapter, or \
+const ADAPTER: &str = "the component contains the WASI 0.1 adapter, and its program does not export cabi_realloc: the adapter \
+                       gets memory with memory.grow, and an allocator that owns all of memory overwrites it: serve the core module itself, which needs no adapter, or \
      build it for wasm32-wasip2 with a C library of WASI 0.2";
 
 impl fmt::Display for Contract {

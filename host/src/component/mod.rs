@@ -1,4 +1,5 @@
-//! A plugin's file: from bytes to something that can be instantiated, and what its guests are granted.
+//! A plugin's file: from bytes to something that can be instantiated, and what its guests are
+//! granted.
 
 pub(crate) mod backtrace;
 pub(crate) mod cache;

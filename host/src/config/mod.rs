@@ -188,7 +188,7 @@ impl Config {
                 Some(count) => match parse::<Count>("--workers", &count)?.0 {
                     workers if workers.get() <= MOST_WORKERS => workers,
                     _ => {
-                        return Err(Error::value("--workers", count, "is more than 1024; one a processor serves best"));
+                        return Err(Error::value("--workers", count, "is more than 1024; one per processor is best"));
                     }
                 },
                 None => thread::available_parallelism()
@@ -205,7 +205,7 @@ impl Config {
                     "0" | "0s" => Duration::ZERO,
                     window => duration("--rollback-window", window).map_err(|error| match error {
                         Error::Value { option, value, remedy, .. } => {
-                            Error::value(option, value, format!("{remedy}; 0s is off"))
+                            Error::value(option, value, format!("{remedy}; 0s disables it"))
                         }
                         error => error,
                     })?,

@@ -285,7 +285,7 @@ impl Plugin {
                 command::outcome(run.await.flatten())
             }
             Handler::Program(pre) => command::outcome(pre.run(store).await.map(Ok)),
-            Handler::Http02(_) | Handler::Http03(_) => Err(wasmtime::Error::msg("it answers requests alone")),
+            Handler::Http02(_) | Handler::Http03(_) => Err(wasmtime::Error::msg("it only answers HTTP requests")),
         }
     }
 }
