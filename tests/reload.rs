@@ -244,6 +244,7 @@ fn each_failed_restart_and_its_end_are_reported_to_the_supervisor() {
     let changing = Changing::with("hello", |setup| {
         supervised(&supervisor, setup).option("--start-command", "/absent/uninterruptible-host")
     });
+    changing.host.logged(&["next generation may fail", "/absent/uninterruptible-host cannot be executed"]);
     changing.host.signal(Signal::SIGUSR1);
     changing.host.logged(&["restart failed", "/absent/uninterruptible-host"]);
     heard(&supervisor, changing.host.pid(), &["READY=1", "RELOADING=1", "READY=1"]);

@@ -195,7 +195,7 @@ fn a_handshake_has_its_own_deadline() {
         stream.read_to_end(&mut rest).ok();
         assert!(rest.len() < 10, "{rest:?}");
     }
-    wait_for("two records", || (host.log().matches("not done within 3s").count() == 2).then_some(()));
+    wait_for("two records", || (host.log().matches("not complete within 3s").count() == 2).then_some(()));
     host.logged(&["DEBUG", "reason=idle", "TLS handshake"]);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
 }

@@ -99,9 +99,29 @@ fn check_finds_the_errors_of_a_boot_and_disturbs_no_host() {
         (check().argument("--anchor=nonsense"), 2, "--anchor \"nonsense\": is not one of auto, always, never"),
         (check().option("--handoff-socket", &regular), 3, "is not a socket"),
         (check().option("--take-over", &path), 3, "name the --handoff-socket of the host that serves"),
+        (
+            check().option("--pidfile", &regular).option("--log-file", &regular),
+            2,
+            "is the path of --log-file, too; give each a path of its own",
+        ),
+        (
+            check().option("--pidfile", &regular).option("--admin", &foreign),
+            2,
+            "is the path of --admin, too; give each a path of its own",
+        ),
+        (check().option("--log-file", &regular).option("--bind", &foreign), 2, "is the path of --bind, too"),
         (check().option("--bind", format!("{foreign}/below.sock")), 3, "its directory is not a directory"),
     ] {
         let (found, out, err) = setup.run();
         assert_eq!((found, out.as_str(), err.contains(complaint)), (code, "", true), "{complaint}: {err}");
+    }
+    // None of these keeps a host from starting.
+    for (setup, said) in [
+        (check().option("--take-over", "/nowhere/at/all.sock"), "no predecessor, starting cold"),
+        (check().option("--start-command", "/nowhere/at/all"), "/nowhere/at/all cannot be executed"),
+        (check().option("--start-command", "/tmp"), "/tmp cannot be executed"),
+    ] {
+        let (found, _, err) = setup.run();
+        assert_eq!((found, err.contains(said)), (0, true), "{said}: {err}");
     }
 }

@@ -16,7 +16,7 @@ fn a_mistake_is_named_with_its_line_and_a_suggestion() {
         ("colour = \"red\"\n", "--config FILE, line 1: there is no option \"colour\""),
         ("plugin = \"x\nbind = 1", "--config FILE, line 1: is not valid TOML: "),
         ("plugin = \"x\"\nplugin = \"y\"\n", "--config FILE, line 2: is not valid TOML: duplicate key"),
-        ("plugin = [\"x\"]\n", "--config FILE, line 1: plugin is a list; it takes one text or number"),
+        ("plugin = [\"x\"]\n", "--config FILE, line 1: plugin is a list; it takes one string or number"),
         (
             "plugin = \"x\"\nbacklog = true\n",
             "--backlog \"true\" (FILE, line 2): is not a whole number from 1 to 1000000",
@@ -27,15 +27,16 @@ fn a_mistake_is_named_with_its_line_and_a_suggestion() {
         ),
         (
             "backlog = 1.5\n",
-            "--config FILE, line 1: backlog is a fraction; it takes a text, a whole number, true, false or a list",
+            "--config FILE, line 1: backlog is a fraction; it takes a string, a whole number, true, false or a list",
         ),
         (
             "workers = 0x10\n",
-            "--config FILE, line 1: workers is a number that is not decimal; it takes a text, a whole number, true, false or a list",
+            "--config FILE, line 1: workers is a number that is not decimal; it takes a string, a whole number, true, false \
+             or a list",
         ),
         (
             "disable-wasi-0-3 = \"yes\"\n",
-            "--config FILE, line 1: disable-wasi-0-3 is a text or number; it takes true or false",
+            "--config FILE, line 1: disable-wasi-0-3 is a string or number; it takes true or false",
         ),
         ("listener = 1\n", "--config FILE, line 1: listener is a number; it takes tables, as in [[listener]]"),
         (
@@ -71,7 +72,7 @@ fn a_mistake_is_named_with_its_line_and_a_suggestion() {
             "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\n",
             "--config FILE, line 1: there is no table \"listeners\" (did you mean [[listener]]?); put options, with their names from --help, above the first [[listener]] or into one",
         ),
-        ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes texts or numbers"),
+        ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes strings or numbers"),
     ] {
         if line.ends_with(": ") || line.ends_with("duplicate key") {
             let file = File::saying(text);
@@ -91,15 +92,16 @@ fn the_error_of_a_slip_has_its_line_and_the_right_form() {
     for (text, line) in [
         (
             "plugin = \"x\"\nidle-timeout = none\n",
-            "--config FILE, line 2: is not valid TOML: the value is a text, and a text needs quotes; write KEY = \"VALUE\"",
+            "--config FILE, line 2: is not valid TOML: the value is a string, and strings need quotes; write KEY = \"VALUE\"",
         ),
         (
             "\ndrain-timeout = 30s\n",
-            "--config FILE, line 2: is not valid TOML: the value begins as a number and goes on, and what is not only a number needs quotes, as in KEY = \"30s\"",
+            "--config FILE, line 2: is not valid TOML: the value starts with a number but is not one, and needs quotes, as in \
+             KEY = \"30s\"",
         ),
         (
             "plugin: x.wasm\n",
-            "--config FILE, line 1: is not valid TOML: a colon stands where an equals sign belongs; write KEY = \"VALUE\"",
+            "--config FILE, line 1: is not valid TOML: there is a colon in place of the equals sign; write KEY = \"VALUE\"",
         ),
         (
             "[listener]\nbind = \"tcp://127.0.0.1:0\"\n",
@@ -132,10 +134,11 @@ fn the_error_of_a_slip_has_its_line_and_the_right_form() {
 fn the_error_of_a_missing_path_has_its_line_and_the_reason() {
     let here = std::env::current_dir().unwrap();
     let relative = format!(
-        "cannot be read: No such file in {}, the working directory, to which relative paths belong; write the whole path",
+        "cannot be read: No such file in {}, the working directory, where relative paths start; write the whole path",
         here.display()
     );
-    let expanded = "is taken as it is written: nothing here expands ~, $VARIABLE or % as a shell or systemd does; write the whole path, as in \
+    let expanded = "is used literally: the host does not expand ~, $VARIABLE or %, as a shell or systemd does; write the \
+                    whole path, as in \
                     /home/me/FILE";
     let hello = quoted(&plugin("hello"));
     let tls = "tls-certificate = \"absent.pem\"\ntls-key = \"absent.key\"\n";
@@ -184,8 +187,8 @@ fn a_missing_or_irregular_file_is_named() {
         "{err}"
     );
     for (path, why) in [
-        ("~/host.toml", "nothing here expands ~"),
-        ("absent/host.toml", "the working directory, to which relative paths belong"),
+        ("~/host.toml", "the host does not expand ~"),
+        ("absent/host.toml", "the working directory, where relative paths start"),
     ] {
         let (code, _, err) = Setup::bare().option("--config", path).run();
         assert_eq!(code, 2, "{err}");

@@ -218,7 +218,7 @@ fn a_takeover_during_another_is_rejected() {
     player.say(HELLO);
     assert_eq!(player.hear().unwrap()["message"], "offer");
     let (code, err) = turned_away(&place.unit("60s"));
-    assert!(code == 75 && err.contains("the predecessor refuses: another restart is under way"), "{code} {err}");
+    assert!(code == 75 && err.contains("the predecessor refused: another restart is under way"), "{code} {err}");
     drop(player);
     host.logged(&["restart failed, still serving", "error=it ended before its \"prepared\""]);
 
@@ -226,7 +226,7 @@ fn a_takeover_during_another_is_rejected() {
     next.logged(&["predecessor watching"]);
     // Either of the two may receive the connection.
     let (code, err) = turned_away(&place.unit("60s"));
-    assert!(code == 75 && err.contains("the predecessor refuses: "), "{code} {err}");
+    assert!(code == 75 && err.contains("the predecessor refused: "), "{code} {err}");
     load.goes_on(50);
     load.stop();
     next.kill();

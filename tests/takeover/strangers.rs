@@ -42,7 +42,7 @@ fn strangers_change_nothing() {
         assert!(is_closed(&stranger), "{count}");
         wait_for_descriptors(host.pid(), before);
     }
-    host.logged(&["handoff socket: connection failed", "descriptors come with a message that has none"]);
+    host.logged(&["handoff socket: connection failed", "descriptors came with a message that must not have any"]);
 
     let load = load(&host);
     let silent: Vec<_> = (0..200).map(|_| place.stranger().unwrap()).collect();
