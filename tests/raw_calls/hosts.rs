@@ -4,17 +4,28 @@
 //! would depend on chance how much a guest finds to read.
 
 use super::script::Script;
-use crate::harness::{Host, PATIENCE, Setup, unix_uri, wait_for};
+use crate::{
+    certificates::{Authority, trusted, write},
+    harness::{Address, Host, PATIENCE, Setup, directory, unix_uri, wait_for},
+};
 use nix::sys::signal::Signal;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     collections::HashMap,
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// The most connections that wait for a host: the kernel's queue takes them.
@@ -46,11 +57,8 @@ pub enum Over {
     Unix,
 }
 
-/// Runs the scripts on a host that starts and ends with them.
-pub fn outcomes(plugin: &Path, options: &[&str], over: Over, scripts: &[Script]) -> Vec<Outcome> {
-    let sockets = crate::harness::directory();
-    let mut setup = Setup::serving_file(plugin)
-        .option("--bind", unix_uri(&sockets.path().join("host.sock")))
+fn setup(plugin: &Path, options: &[&str]) -> Setup {
+    let setup = Setup::serving_file(plugin)
         .option("--guest-start", "accept")
         .option("--guest-memory", "2MiB")
         .option("--guest-env", "FIRST=1")
@@ -58,9 +66,13 @@ pub fn outcomes(plugin: &Path, options: &[&str], over: Over, scripts: &[Script])
         .option("--guest-arg", "one")
         .option("--guest-arg", "")
         .option("--log-format", "json");
-    for option in options {
-        setup = setup.argument(*option);
-    }
+    options.iter().fold(setup, |setup, option| setup.argument(*option))
+}
+
+/// Runs the scripts on a host that starts and ends with them.
+pub fn outcomes(plugin: &Path, options: &[&str], over: Over, scripts: &[Script]) -> Vec<Outcome> {
+    let sockets = directory();
+    let setup = setup(plugin, options).option("--bind", unix_uri(&sockets.path().join("host.sock")));
     let host = setup.start();
     let mut outcomes = Vec::new();
     let mut peers = Vec::new();
@@ -75,15 +87,76 @@ pub fn outcomes(plugin: &Path, options: &[&str], over: Over, scripts: &[Script])
             peers.push(peer);
         }
         host.signal(Signal::SIGCONT);
-        outcomes.extend(connections.into_iter().map(|connection| connection.map(heard).unwrap_or_default()));
+        outcomes.extend(
+            connections
+                .into_iter()
+                .map(|connection| connection.map(|mut connection| heard(&mut connection)).unwrap_or_default()),
+        );
     }
+    explained(host, outcomes, &peers)
+}
+
+/// The same with what the log says.
+fn explained(host: Host, mut outcomes: Vec<Outcome>, peers: &[String]) -> Vec<Outcome> {
     let mut records = records(&host.whole_log());
-    for (outcome, peer) in outcomes.iter_mut().zip(&peers) {
+    for (outcome, peer) in outcomes.iter_mut().zip(peers) {
         let record = records.remove(peer).unwrap_or_else(|| panic!("no record of {peer}"));
         outcome.reason = record["reason"].as_str().unwrap_or_default().to_owned();
         outcome.error = record["error"].as_str().unwrap_or_default().to_owned();
     }
     outcomes
+}
+
+/// The certificates of a host and of its client.
+pub struct Identities {
+    options: Vec<String>,
+    client: Arc<ClientConfig>,
+    _directory: tempfile::TempDir,
+}
+
+impl Identities {
+    pub fn new() -> Self {
+        let directory = directory();
+        let (certificate, key) = trusted().server(&["localhost"]).write(directory.path(), "server");
+        let authority = Authority::new("clients");
+        let authorities = write(&directory.path().join("clients.pem"), &authority.certificate());
+        // A chain of two.
+        let (intermediate, _) = authority.intermediate("some clients");
+        let identity = intermediate.client("client");
+        let chain = vec![CertificateDer::from(identity.der), CertificateDer::from(intermediate.der())];
+        let mut trust = RootCertStore::empty();
+        trust.add(CertificateDer::from(trusted().der())).unwrap();
+        let mut client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(trust)
+            .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap())
+            .unwrap();
+        client.alpn_protocols = vec![b"acme/1".to_vec()];
+        let paths = [("--tls-certificate", certificate), ("--tls-key", key), ("--client-ca", authorities)];
+        let mut options: Vec<_> =
+            paths.iter().flat_map(|(name, path)| [(*name).to_owned(), path.to_str().unwrap().to_owned()]).collect();
+        options.extend(["--tls-alpn", "acme/1"].map(str::to_owned));
+        Self { options, client: Arc::new(client), _directory: directory }
+    }
+}
+
+/// The same over TLS, one after the other. What a script reads depends on chance here.
+pub fn secure_outcomes(plugin: &Path, options: &[&str], identities: &Identities, scripts: &[Script]) -> Vec<Outcome> {
+    let options: Vec<_> = options.iter().copied().chain(identities.options.iter().map(String::as_str)).collect();
+    let host = setup(plugin, &options).start();
+    let mut outcomes = Vec::new();
+    let mut peers = Vec::new();
+    for script in scripts {
+        let socket = TcpStream::connect(host.addresses[0].tcp()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        peers.push(format!("tcp://{}", socket.local_addr().unwrap()));
+        let client = ClientConnection::new(Arc::clone(&identities.client), "localhost".try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(client, socket);
+        stream.write_all(&script.encode()).unwrap();
+        outcomes.push(heard(&mut stream));
+    }
+    explained(host, outcomes, &peers)
 }
 
 /// Stops each of its threads.
@@ -106,7 +179,7 @@ fn connected(host: &Host, over: Over) -> (Socket, String) {
         Over::Unix => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
             socket.bind(&SockAddr::unix(format!("\0{name}")).unwrap()).unwrap();
-            let crate::harness::Address::Unix(path) = host.addresses[1] else { panic!("not a path") };
+            let Address::Unix(path) = host.addresses[1] else { panic!("not a path") };
             (socket, SockAddr::unix(path).unwrap())
         }
         Over::Tcp => {
@@ -124,9 +197,9 @@ fn connected(host: &Host, over: Over) -> (Socket, String) {
     (socket, peer)
 }
 
-fn heard(connection: Socket) -> Outcome {
+fn heard(connection: &mut impl Read) -> Outcome {
     let mut bytes = Vec::new();
-    let end = match (&connection).read_to_end(&mut bytes) {
+    let end = match connection.read_to_end(&mut bytes) {
         Ok(_) => "closed".to_owned(),
         Err(error) => error.kind().to_string(),
     };

@@ -215,7 +215,7 @@ const ODD_HANDLES: [i64; 16] =
 pub struct Writer<'a> {
     imports: &'a [Import],
     random: Random,
-    /// Of how many arguments one in a hundred is odd.
+    /// How many in a hundred arguments are odd.
     oddness: usize,
     held: Vec<(Resource, u8)>,
     dropped: Vec<u8>,
@@ -267,12 +267,11 @@ impl<'a> Writer<'a> {
                     self.push(GROW, &[pages.into()]);
                 }
                 92..=95 => {
-                    let most = if self.odd() { 11 } else { 0 };
-                    let fault = i64::try_from(self.random.below(most + 1)).unwrap();
-                    // That which only grows memory is not odd.
-                    self.push(FAULT, &[if most == 0 { FAULTS } else { fault }.into()]);
+                    // The last one only grows memory.
+                    let fault = self.random.below(if self.oddness > 0 { 24 } else { 1 });
+                    self.push(FAULT, &[i64::try_from(fault).unwrap().clamp(0, FAULTS).into()]);
                 }
-                96 => {
+                96 if self.random.below(4) == 0 => {
                     let fault = i64::try_from(self.random.below(5)).unwrap();
                     self.push(FAULT_OF_POST_RETURN, &[fault.min(FAULTS_OF_POST_RETURN).into()]);
                 }
@@ -310,35 +309,45 @@ impl<'a> Writer<'a> {
     }
 
     fn import(&mut self) {
-        // Streams and pollables in two of three cases.
-        let of_io: Vec<_> =
-            (0..self.imports.len()).filter(|code| self.imports[*code].interface.contains("wasi:io")).collect();
-        let mut code =
-            if self.random.below(3) > 0 { self.random.one_of(&of_io) } else { self.random.below(self.imports.len()) };
-        // Of those that nothing can be done with, few; nor many that end the script.
-        for _ in 0..3 {
-            let import = &self.imports[code];
-            let lacks = |argument: &Argument| match argument {
-                Argument::Handle(wanted) => !self.held.iter().any(|(resource, _)| resource == wanted),
-                _ => false,
-            };
-            if import.arguments.iter().any(lacks) || import.name == "exit" {
-                code = self.random.one_of(&of_io);
-            }
-        }
         let imports = self.imports;
-        let import = &imports[code];
-        if matches!(import.name, "[method]output-stream.write") && self.random.below(8) > 0 {
-            self.prepared(".check-write");
-            return self.call(code, import, true);
+        // Streams and pollables in two of three cases.
+        let of_io: Vec<_> = (0..imports.len()).filter(|code| imports[*code].interface.contains("wasi:io")).collect();
+        let mut code =
+            if self.random.below(3) > 0 { self.random.one_of(&of_io) } else { self.random.below(imports.len()) };
+        // Rarely one that nothing can be done with, or that ends the script.
+        for _ in 0..8 {
+            let import = &imports[code];
+            let lacks = import.arguments.iter().any(|argument| match argument {
+                Argument::Handle(Resource::Pollable) => false,
+                Argument::Handle(wanted) => !self.holds(*wanted),
+                _ => false,
+            });
+            if self.odd() || !(lacks || import.name == "exit") {
+                break;
+            }
+            code = self.random.one_of(&of_io);
         }
-        self.call(code, import, false);
+        let import = &imports[code];
+        let waits = [Argument::Handle(Resource::Pollable), Argument::Pollables]
+            .iter()
+            .any(|argument| import.arguments.contains(argument));
+        if waits && !self.holds(Resource::Pollable) && self.next < ERROR && !self.odd() {
+            let makers: Vec<_> = (0..imports.len())
+                .filter(|code| imports[*code].gives == Some((Place::Result, Resource::Pollable)))
+                .collect();
+            let maker = self.random.one_of(&makers);
+            self.call(maker, &imports[maker], true);
+        }
+        let writes = import.name == "[method]output-stream.write" && self.random.below(8) > 0;
+        if writes {
+            let check = imports.iter().position(|import| import.name.ends_with(".check-write")).unwrap();
+            self.push(u8::try_from(check).unwrap(), &[Value::Register(OUTPUT), RETURN.into()]);
+        }
+        self.call(code, import, writes);
     }
 
-    /// Calls a method of the output first.
-    fn prepared(&mut self, name: &str) {
-        let code = self.imports.iter().position(|import| import.name.ends_with(name)).unwrap();
-        self.push(u8::try_from(code).unwrap(), &[Value::Register(OUTPUT), RETURN.into()]);
+    fn holds(&self, wanted: Resource) -> bool {
+        self.held.iter().any(|(resource, _)| *resource == wanted)
     }
 
     fn call(&mut self, code: usize, import: &Import, of_output: bool) {
@@ -388,8 +397,8 @@ impl<'a> Writer<'a> {
         let mut operation = Operation::new(u8::try_from(code).unwrap(), &arguments);
         if let Some((place, resource)) = import.gives
             && self.next < ERROR
-            // Errors are rare unless the peer is gone.
-            && (place == Place::Result || self.script.is_abandoned || self.random.below(8) == 0)
+            // Errors are rare unless the peer is gone, and terminals always.
+            && (place == Place::Result || self.script.is_abandoned || self.random.below(30) == 0)
         {
             operation.keeps = Some((self.next, place));
             self.held.push((resource, self.next));
@@ -415,7 +424,6 @@ impl<'a> Writer<'a> {
         if right.is_empty() {
             return Value::Is(self.random.one_of(&ODD_HANDLES));
         }
-        // The connection's own output stays open in most scripts.
         Value::Register(self.random.one_of(&right))
     }
 
