@@ -93,6 +93,8 @@ fn text(imports: &[Import]) -> String {
         ("$monotonic-clock.now", "monotonic-clock", "now"),
         ("$wall-clock.now", "wall-clock", "now"),
         ("$drop-pollable", "poll", "drop]pollable"),
+        ("$drop-error", "error", "drop]error"),
+        ("$flush", "streams", "stream.flush"),
         ("$blocking-read", "streams", ".blocking-read"),
         ("$blocking-write-and-flush", "streams", ".blocking-write-and-flush"),
     ] {

@@ -23,8 +23,10 @@
   (global $entries (mut i64) (i64.const 0))
   (global $input (mut i32) (i32.const 0))
   (global $output (mut i32) (i32.const 0))
-  ;; Whether entries are sent.
+  ;; Whether entries are sent, whether the output is there, and whether an error was kept.
   (global $sends (mut i32) (i32.const 1))
+  (global $open (mut i32) (i32.const 1))
+  (global $failed (mut i32) (i32.const 0))
   ;; The handles below 64 of pollables that are never ready.
   (global $never (mut i64) (i64.const 0))
 
@@ -115,13 +117,24 @@
       (global.set $entries (call $mixed (global.get $entries) (i64.load (local.get $at))))
       (local.set $at (i32.add (local.get $at) (i32.const 8)))
       (br_if $next (i32.lt_u (local.get $at) (i32.const 0x5060))))
-    (if (i32.eqz (global.get $sends)) (then (return)))
+    (if (i32.eqz (global.get $open)) (then (return)))
+    (if (global.get $sends)
+      (then
+        (memory.fill (i32.const 0x40) (i32.const 0) (i32.const 16))
+        (call $blocking-write-and-flush (global.get $output) (i32.const 0x5000) (i32.const 0x60) (i32.const 0x40))
+        (call $note-error)))
+    ;; Otherwise it would depend on time how much the host holds back.
     (memory.fill (i32.const 0x40) (i32.const 0) (i32.const 16))
-    (call $blocking-write-and-flush (global.get $output) (i32.const 0x5000) (i32.const 0x60) (i32.const 0x40))
-    ;; The error, if there is one, goes into the last register.
-    (if (i32.load8_u (i32.const 0x40))
-      (then (if (i32.eqz (i32.load8_u (i32.const 0x44)))
-        (then (i32.store (i32.const 0x13c) (i32.load (i32.const 0x48))))))))
+    (call $flush (global.get $output) (i32.const 0x40))
+    (call $note-error))
+
+  ;; Keeps the first error of the guest's own calls in the last register, and drops others.
+  (func $note-error
+    (if (i32.eqz (i32.load8_u (i32.const 0x40))) (then (return)))
+    (if (i32.load8_u (i32.const 0x44)) (then (return)))
+    (if (global.get $failed) (then (call $drop-error (i32.load (i32.const 0x48))) (return)))
+    (global.set $failed (i32.const 1))
+    (i32.store (i32.const 0x13c) (i32.load (i32.const 0x48))))
 
   ;; The bit of a handle in `$never`.
   (func $bit (param $handle i32) (result i64)
@@ -206,7 +219,7 @@
     (if (i32.and
         (i32.eq (local.get $code) (i32.const {drop-output}))
         (i32.eq (i32.wrap_i64 (local.get $a)) (global.get $output)))
-      (then (global.set $sends (i32.const 0))))
+      (then (global.set $open (i32.const 0))))
     (if (local.get $has-return)
       (then (if (i32.eqz (call $within (local.get $return) (i32.const 32)))
         (then (local.set $has-return (i32.const 0))))))
@@ -256,6 +269,9 @@
     (local $at i32) (local $end i32) (local $flags i32) (local $shift i64) (local $digit i32)
     (global.set $input (local.get $in))
     (global.set $output (local.get $out))
+    ;; The greeting goes out when the guest waits. From then on the reactor watches the connection.
+    (i64.store (i32.const 0x300) (i64.const 0x0a79646165723a)) ;; ":ready\n", and a zero
+    (call $blocking-write-and-flush (global.get $output) (i32.const 0x300) (i32.const 8) (i32.const 0x40))
     ;; The number of operations, and flags: 1 for an error at the end with the digest of all entries, 2 for no entries.
     (call $receive (i32.const 0x310) (i32.const 8))
     (local.set $at (i32.const 0x1000))
@@ -280,7 +296,7 @@
         (local.set $at (i32.add (local.get $at) (i32.const 40)))
         (br $next)))
     (memory.fill (i32.const 0x300) (i32.const 0) (i32.const 32))
-    (if (i32.or (i32.and (local.get $flags) (i32.const 1)) (i32.eqz (global.get $sends)))
+    (if (i32.or (i32.and (local.get $flags) (i32.const 1)) (i32.eqz (i32.and (global.get $open) (global.get $sends))))
       (then
         (local.set $shift (i64.const 60))
         (local.set $at (i32.const 0x310))

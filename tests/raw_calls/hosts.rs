@@ -1,7 +1,7 @@
 //! Hosts that serve the guest, and what came of a script.
 //!
-//! All that a peer sends is in the kernel before a host sees its connection: the host is stopped meanwhile. Otherwise it
-//! would depend on chance how much a guest finds to read.
+//! A host is stopped while peers send their scripts and the end of what they send, and the reactor watches each connection
+//! before that. Otherwise it would depend on chance how much a guest finds to read.
 
 use super::script::Script;
 use crate::{
@@ -19,7 +19,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     collections::HashMap,
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     path::Path,
     sync::{
@@ -30,6 +30,9 @@ use std::{
 
 /// The most connections that wait for a host: the kernel's queue takes them.
 const BATCH: usize = 100;
+
+/// The bytes that a guest sends before it waits for its script.
+const GREETING: usize = 8;
 
 /// What came of a script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,21 +80,23 @@ pub fn outcomes(plugin: &Path, options: &[&str], over: Over, scripts: &[Script])
     let mut outcomes = Vec::new();
     let mut peers = Vec::new();
     for batch in scripts.chunks(BATCH) {
+        let connections: Vec<_> = batch.iter().map(|_| connected(&host, over)).collect();
+        for (connection, _) in &connections {
+            (&*connection).read_exact(&mut [0; GREETING]).unwrap();
+        }
         stop(&host);
-        let mut connections = Vec::new();
-        for script in batch {
-            let (connection, peer) = connected(&host, over);
+        let mut listening = Vec::new();
+        for (script, (connection, peer)) in batch.iter().zip(connections) {
             (&connection).write_all(&script.encode()).unwrap();
             connection.shutdown(Shutdown::Write).unwrap();
-            connections.push(Some(connection).filter(|_| !script.is_abandoned));
+            listening.push(Some(connection).filter(|_| !script.is_abandoned));
             peers.push(peer);
         }
         host.signal(Signal::SIGCONT);
-        outcomes.extend(
-            connections
-                .into_iter()
-                .map(|connection| connection.map(|mut connection| heard(&mut connection)).unwrap_or_default()),
-        );
+        outcomes.extend(listening.into_iter().map(|connection| match connection {
+            Some(mut connection) => heard(&mut connection),
+            None => Outcome::default(),
+        }));
     }
     explained(host, outcomes, &peers)
 }
@@ -201,6 +206,7 @@ fn heard(connection: &mut impl Read) -> Outcome {
     let mut bytes = Vec::new();
     let end = match connection.read_to_end(&mut bytes) {
         Ok(_) => "closed".to_owned(),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no end after {} bytes", bytes.len()),
         Err(error) => error.kind().to_string(),
     };
     Outcome { bytes, end, ..Outcome::default() }
