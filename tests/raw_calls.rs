@@ -65,7 +65,7 @@ impl Bench {
 
     /// The shortest script that still shows the difference, with what comes of it.
     fn shortened(&self, over: Over, script: &Script) -> (Script, [Outcome; 2]) {
-        let mut shortest = (script.clone(), self.run(over, &[script.clone()]).remove(0));
+        let mut shortest = (script.clone(), self.run(over, std::slice::from_ref(script)).remove(0));
         loop {
             let without = |index: usize| {
                 let mut script = shortest.0.clone();

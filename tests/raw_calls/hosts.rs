@@ -103,6 +103,9 @@ pub fn outcomes(plugin: &Path, options: &[&str], over: Over, scripts: &[Script])
 
 /// The same with what the log says.
 fn explained(host: Host, mut outcomes: Vec<Outcome>, peers: &[String]) -> Vec<Outcome> {
+    // A guest that has closed its output may still be at work, and must not see the host drain.
+    let ended = || host.log().matches("\"connection f").count() >= peers.len();
+    wait_for("a record of each connection", || ended().then_some(()));
     let mut records = records(&host.whole_log());
     for (outcome, peer) in outcomes.iter_mut().zip(peers) {
         let record = records.remove(peer).unwrap_or_else(|| panic!("no record of {peer}"));
