@@ -177,7 +177,7 @@ fn what_is_asked_for_and_not_passed_is_explained() {
     refused(&serving("hello", &["systemd:"]), &["--bind systemd:: no socket was passed"]);
     refused(&asked().passed(tcp(), "admin"), &["--bind systemd:web: the passed sockets are systemd:admin#0"]);
     let others = asked().environment("LISTEN_PID", "1").environment("LISTEN_FDS", "1");
-    refused(&others, &["--bind systemd:web: what was passed is for process 1 (LISTEN_PID)"]);
+    refused(&others, &["--bind systemd:web: the sockets were passed to process 1 (LISTEN_PID)"]);
     refused(&serving("hello", &["systemd:web", "systemd:web"]), &["--bind \"systemd:web\"", "is given twice"]);
 }
 

@@ -176,14 +176,14 @@ fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
     assert_eq!(operator.status()["state"], "serving");
     for wrong in ["Host: evil.example", "Host: 192.0.2.1:80", "Host:", "Host: localhost.evil.example:9901"] {
         let (code, body) = operator.ask(&["-H", wrong], "/status");
-        assert!(code == 421 && body.contains("names another machine"), "{wrong}: {code}: {body}");
+        assert!(code == 421 && body.contains("names a machine other than this one"), "{wrong}: {code}: {body}");
     }
     for right in ["Host: localhost:9901", "Host: [::1]:9901", "Host: 127.0.0.1"] {
         assert_eq!(operator.ask(&["-H", right], "/status").0, 200, "{right}");
     }
     for header in ["Origin: http://127.0.0.1:9901", "Origin: null", "Sec-Fetch-Site: cross-site"] {
         let (code, body) = operator.ask(&["-X", "POST", "-H", header], "/stop");
-        assert!(code == 403 && body.contains("from a page in a browser is rejected"), "{header}: {code}: {body}");
+        assert!(code == 403 && body.contains("commands from web pages are rejected"), "{header}: {code}: {body}");
     }
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert!(!host.settled_log().contains("stopping"), "nothing was done");

@@ -84,7 +84,7 @@ fn every_malformed_value_is_named_with_a_remedy() {
         ("--start-command", "no-such-program-at-all --plugin x", "\"no-such-program-at-all\", that is not in PATH"),
         ("--guest-connect", "http://10.0.0.1:80", "is a URL; write HOST:PORT"),
         ("--idle-timeout", "off", "as in 500ms, 30s or 5m; none disables it"),
-        ("--rollback-window", "off", "as in 500ms, 30s or 5m; 0s is off"),
+        ("--rollback-window", "off", "as in 500ms, 30s or 5m; 0s disables it"),
         ("--max-connections-per-ip", "0", "from 1 to 1000000; none disables it"),
         ("--bind", "systemd://web", "as in systemd:web"),
         ("--bind", "unix://run/host.sock", "an absolute path, hence three slashes"),
@@ -175,7 +175,7 @@ fn unknown_and_incomplete_options_are_named() {
     for root in ["/absent/directory", "relative"] {
         refused(
             &Setup::serving("hello").environment("APP_ROOT", root),
-            &[&format!("APP_ROOT {root:?}: is no "), "a successor would begin there"],
+            &[&format!("APP_ROOT {root:?}: is not a"), "a successor would start there"],
         );
     }
     refused(
@@ -192,7 +192,7 @@ fn unknown_and_incomplete_options_are_named() {
     );
     refused(
         &Setup::serving("hello").option("--bind", "tcp://127.0.0.1:7001").option("--bind", "tcp://[::]:7001"),
-        &["--bind \"tcp://[::]:7001\"", "beside tcp://127.0.0.1:7001"],
+        &["--bind \"tcp://[::]:7001\"", "together with tcp://127.0.0.1:7001"],
     );
     // As they are handed over, each quote takes two bytes.
     let many: Vec<String> = (100..250).map(|number| format!("unix:///tmp/{}{number}", "\"".repeat(90))).collect();

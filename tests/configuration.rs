@@ -100,7 +100,7 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ("colour = \"red\"\n", "--config FILE, line 1: there is no option \"colour\""),
         ("plugin = \"x\nbind = 1", "--config FILE, line 1: is not valid TOML: "),
         ("plugin = \"x\"\nplugin = \"y\"\n", "--config FILE, line 2: is not valid TOML: duplicate key"),
-        ("plugin = [\"x\"]\n", "--config FILE, line 1: plugin is a list; it takes one text or number"),
+        ("plugin = [\"x\"]\n", "--config FILE, line 1: plugin is a list; it takes one string or number"),
         (
             "plugin = \"x\"\nbacklog = true\n",
             "--backlog \"true\" (FILE, line 2): is not a whole number from 1 to 1000000",
@@ -111,15 +111,16 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
         ),
         (
             "backlog = 1.5\n",
-            "--config FILE, line 1: backlog is a fraction; it takes a text, a whole number, true, false or a list",
+            "--config FILE, line 1: backlog is a fraction; it takes a string, a whole number, true, false or a list",
         ),
         (
             "workers = 0x10\n",
-            "--config FILE, line 1: workers is a number that is not decimal; it takes a text, a whole number, true, false or a list",
+            "--config FILE, line 1: workers is a number that is not decimal; it takes a string, a whole number, true, false \
+             or a list",
         ),
         (
             "disable-wasi-0-3 = \"yes\"\n",
-            "--config FILE, line 1: disable-wasi-0-3 is a text or number; it takes true or false",
+            "--config FILE, line 1: disable-wasi-0-3 is a string or number; it takes true or false",
         ),
         ("listener = 1\n", "--config FILE, line 1: listener is a number; it takes tables, as in [[listener]]"),
         (
@@ -155,7 +156,7 @@ fn a_mistake_is_told_with_its_line_and_what_may_have_been_meant() {
             "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\n",
             "--config FILE, line 1: there is no table \"listeners\" (did you mean [[listener]]?); put options, with their names from --help, above the first [[listener]] or into one",
         ),
-        ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes texts or numbers"),
+        ("bind = [[\"x\"]]\n", "--config FILE, line 1: bind has a list in its list, which takes strings or numbers"),
     ] {
         if line.ends_with(": ") || line.ends_with("duplicate key") {
             let file = File::saying(text);
@@ -174,15 +175,16 @@ fn the_error_of_a_slip_has_its_line_and_the_right_form() {
     for (text, line) in [
         (
             "plugin = \"x\"\nidle-timeout = none\n",
-            "--config FILE, line 2: is not valid TOML: the value is a text, and a text needs quotes; write KEY = \"VALUE\"",
+            "--config FILE, line 2: is not valid TOML: the value is a string, and strings need quotes; write KEY = \"VALUE\"",
         ),
         (
             "\ndrain-timeout = 30s\n",
-            "--config FILE, line 2: is not valid TOML: the value begins as a number and goes on, and what is not only a number needs quotes, as in KEY = \"30s\"",
+            "--config FILE, line 2: is not valid TOML: the value starts with a number but is not one, and needs quotes, as in \
+             KEY = \"30s\"",
         ),
         (
             "plugin: x.wasm\n",
-            "--config FILE, line 1: is not valid TOML: a colon stands where an equals sign belongs; write KEY = \"VALUE\"",
+            "--config FILE, line 1: is not valid TOML: there is a colon in place of the equals sign; write KEY = \"VALUE\"",
         ),
         (
             "[listener]\nbind = \"tcp://127.0.0.1:0\"\n",
@@ -214,10 +216,11 @@ fn the_error_of_a_slip_has_its_line_and_the_right_form() {
 fn the_error_of_a_missing_path_has_its_line_and_the_reason() {
     let here = std::env::current_dir().unwrap();
     let relative = format!(
-        "cannot be read: No such file in {}, the working directory, to which relative paths belong; write the whole path",
+        "cannot be read: No such file in {}, the working directory, where relative paths start; write the whole path",
         here.display()
     );
-    let expanded = "is taken as it is written: nothing here expands ~, $VARIABLE or % as a shell or systemd does; write the whole path, as in \
+    let expanded = "is used literally: the host does not expand ~, $VARIABLE or %, as a shell or systemd does; write the \
+                    whole path, as in \
                     /home/me/FILE";
     let hello = quoted(&plugin("hello"));
     let tls = "tls-certificate = \"absent.pem\"\ntls-key = \"absent.key\"\n";
@@ -266,8 +269,8 @@ fn a_file_that_cannot_be_one_is_named() {
         "{err}"
     );
     for (path, why) in [
-        ("~/host.toml", "nothing here expands ~"),
-        ("absent/host.toml", "the working directory, to which relative paths belong"),
+        ("~/host.toml", "the host does not expand ~"),
+        ("absent/host.toml", "the working directory, where relative paths start"),
     ] {
         let (code, _, err) = Setup::bare().option("--config", path).run();
         assert_eq!(code, 2, "{err}");
@@ -390,10 +393,30 @@ fn check_finds_what_booting_would_find_and_disturbs_nobody() {
         (check().argument("--anchor=nonsense"), 2, "--anchor \"nonsense\": is not one of auto, always, never"),
         (check().option("--handoff-socket", &regular), 3, "is not a socket"),
         (check().option("--take-over", &path), 3, "name the --handoff-socket of the host that serves"),
+        (
+            check().option("--pidfile", &regular).option("--log-file", &regular),
+            2,
+            "is the path of --log-file, too; give each a path of its own",
+        ),
+        (
+            check().option("--pidfile", &regular).option("--admin", &foreign),
+            2,
+            "is the path of --admin, too; give each a path of its own",
+        ),
+        (check().option("--log-file", &regular).option("--bind", &foreign), 2, "is the path of --bind, too"),
         (check().option("--bind", format!("{foreign}/below.sock")), 3, "its directory is not a directory"),
     ] {
         let (found, out, err) = setup.run();
         assert_eq!((found, out.as_str(), err.contains(complaint)), (code, "", true), "{complaint}: {err}");
+    }
+    // None of these keeps a host from starting.
+    for (setup, said) in [
+        (check().option("--take-over", "/nowhere/at/all.sock"), "no predecessor, starting cold"),
+        (check().option("--start-command", "/nowhere/at/all"), "/nowhere/at/all cannot be executed"),
+        (check().option("--start-command", "/tmp"), "/tmp cannot be executed"),
+    ] {
+        let (found, _, err) = setup.run();
+        assert_eq!((found, err.contains(said)), (0, true), "{said}: {err}");
     }
 }
 

@@ -101,7 +101,7 @@ fn a_name_that_changes_its_answer_leads_nowhere_new() {
         .option("--guest-connect", "api.test:*");
     let host = with_own_hosts(setup, &hosts).start();
     host.logged(&["name=\"db.test\"", "127.0.0.1", "networks=\"on this machine\""]);
-    host.logged(&["name=\"api.test\"", "192.0.2.1", "networks=\"in the internet\""]);
+    host.logged(&["name=\"api.test\"", "192.0.2.1", "networks=\"on the internet\""]);
     let mut guest = Guest::of(&host);
     let connect = format!("connect {}", internal.address);
     guest.answers(&[("lookup db.test", "127.0.0.1"), (&connect, "ok"), ("lookup api.test", "192.0.2.1")]);

@@ -79,7 +79,7 @@ fn what_guests_may_hold_is_reserved_for_each_connection() {
     let setup = || Setup::serving("reach").option("--guest-dir", grant.clone()).by_way_of(["prlimit", "--nofile=500"]);
     let (code, _, err) = setup().option("--max-connections", "100").run();
     assert_eq!(code, 2, "{err}");
-    assert!(err.contains("--max-connections 100") && err.contains("room for 14, since a guest may hold"), "{err}");
+    assert!(err.contains("--max-connections 100") && err.contains("room for 14, since a guest may open"), "{err}");
     assert!(err.contains("ulimit -n 1959"), "{err}");
     assert_eq!(Guest::of(&setup().start()).tell("list 0:."), "[]");
 }
@@ -207,7 +207,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
         ("--guest-connect", "::1:80", "without brackets"),
         ("--guest-connect", "[::1:80", "does not close it"),
         ("--guest-connect", "[db]:80", "not an IPv6 address"),
-        ("--guest-connect", "10.0.0.1/8:80", "bits beyond its length"),
+        ("--guest-connect", "10.0.0.1/8:80", "host bits set"),
         ("--guest-connect", "10.0.0.0/33:80", "is not ADDRESS/BITS"),
         ("--guest-connect", "127.1:80", "not written in full"),
         ("--guest-connect", "datenb\u{e4}nke.test:80", "begins with xn--"),
@@ -225,7 +225,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
     let much = (0..5).fold(Setup::serving("hello"), |setup, number| {
         setup.option("--guest-env", format!("A{number}=@{}", at("secret")))
     });
-    refused(&much, 2, &["--guest-env \"A3\"", "longer than 256 KiB"]);
+    refused(&much, 2, &["--guest-env \"A3\"", "larger than 256 KiB"]);
     // A resolver that is down is no mistake of the operator's: a supervisor is to try again.
     refused(
         &Setup::serving("hello").option("--guest-connect", "no.such.name.invalid:80"),

@@ -618,7 +618,7 @@ fn a_component_whose_adapter_may_overwrite_it_causes_a_warning() {
         )
     };
     let files = directory();
-    let warning = "carries the WASI 0.1 adapter, and its program exports no cabi_realloc";
+    let warning = "contains the WASI 0.1 adapter, and its program does not export cabi_realloc";
     let path = module(files.path(), &component(""));
     let host = Setup::serving_file(&path).start();
     assert_eq!(host.ask(""), b"");
@@ -627,7 +627,7 @@ fn a_component_whose_adapter_may_overwrite_it_causes_a_warning() {
     assert!(checked.0 == 0 && checked.2.contains(warning), "{checked:?}");
     let (code, page, err) = Setup::bare().argument("inspect").argument(&path).run();
     assert_eq!((code, err.as_str()), (0, ""), "{page}");
-    assert!(page.contains("  warning    the component carries the WASI 0.1 adapter"), "{page}");
+    assert!(page.contains("  warning    the component contains the WASI 0.1 adapter"), "{page}");
 
     let path = module(
         files.path(),

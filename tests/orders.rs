@@ -231,7 +231,7 @@ fn a_stop_finishes_what_is_open_and_a_second_one_cuts() {
         assert!(code == 409 && outcome == "refused" && detail.contains(why), "{path}: {code}: {detail}");
     }
     let (code, outcome, detail) = operated.operator.post("/stop");
-    assert_eq!((code, &*outcome, &*detail), (200, "done", "stopped at once: 1 connections were cut"));
+    assert_eq!((code, &*outcome, &*detail), (200, "done", "stopped at once: 1 connections were closed"));
     assert_eq!(operated.service.host.exit_code(), 1);
     assert_eq!(read_to_end(&mut open), b"");
     operated.service.abandon();

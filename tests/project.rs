@@ -110,14 +110,14 @@ fn what_cannot_be_a_project_is_refused_in_one_line() {
     let directory = directory();
     let place = directory.path();
     refused(place, &["--lang", "cobol", "hello"], "--lang \"cobol\": is not one of rust, c, js, python");
-    refused(place, &["--lang", "c", "../hello"], "no name for a project");
-    refused(place, &["--lang", "rust", "fn"], "take another name");
+    refused(place, &["--lang", "c", "../hello"], "is not a valid project name");
+    refused(place, &["--lang", "rust", "fn"], "choose another name");
     refused(place, &["--lang", "c"], "<NAME>");
     refused(place, &["hello"], "--lang");
     fs::create_dir(place.join("there")).unwrap();
     fs::write(place.join("file"), "mine").unwrap();
-    refused(place, &["--lang", "c", "there"], "there is there already");
-    refused(place, &["--lang", "c", "file"], "file is there already");
+    refused(place, &["--lang", "c", "there"], "there exists already");
+    refused(place, &["--lang", "c", "file"], "file exists already");
     assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "mine");
     assert_eq!(fs::read_dir(place.join("there")).unwrap().count(), 0);
 }

@@ -164,20 +164,20 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer() {
     for (sent, because) in [
         (
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-            "it does not begin as a PROXY header does; is the proxy told to send one?",
+            "the connection begins with something else; is the proxy configured to send a header?",
         ),
-        (b"PROXY TCP4 203.0.113.7\r\n".to_vec(), r#"a header of version 1 says "PROXY TCP4 203.0.113.7""#),
+        (b"PROXY TCP4 203.0.113.7\r\n".to_vec(), r#"a header of version 1 is malformed: "PROXY TCP4 203.0.113.7""#),
         ([&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat(), "has no CR LF within its 107 bytes"),
         (binary(0x21, 0x12, &ADDRESSES), "address family 0x12"),
         (binary(0x2f, 0x11, &ADDRESSES), "version and command 0x2f"),
-        (binary(0x21, 0x11, &[0; 5000]), "is 5016 bytes long; at most 4096 are taken"),
-        (binary(0x21, 0x11, &[&ADDRESSES[..], &[3, 0, 4, 1, 2, 3, 4]].concat()), "does not have the checksum"),
+        (binary(0x21, 0x11, &[0; 5000]), "is 5016 bytes long; at most 4096 are allowed"),
+        (binary(0x21, 0x11, &[&ADDRESSES[..], &[3, 0, 4, 1, 2, 3, 4]].concat()), "has a wrong checksum"),
         (b"PROXY TCP4".to_vec(), "the header is cut off after 10 bytes"),
     ] {
         assert_eq!(introduced(&host, &sent, b""), b"", "{because}");
         host.logged(&["connection refused", "peer=tcp://127.0.0.1:", "because=no PROXY header: ", because]);
     }
-    host.logged(&[" WARN ", "is the proxy told to send one?"]);
+    host.logged(&[" WARN ", "is the proxy configured to send a header?"]);
     assert_eq!(host.whole_log().matches(" WARN ").count(), 1, "one in a minute is told to whoever reads the log");
 }
 

@@ -243,6 +243,7 @@ fn a_supervisor_hears_of_each_restart_that_fails_and_of_its_end() {
     let changing = Changing::with("hello", |setup| {
         supervised(&supervisor, setup).option("--start-command", "/absent/uninterruptible-host")
     });
+    changing.host.logged(&["next generation may fail", "/absent/uninterruptible-host cannot be executed"]);
     changing.host.signal(Signal::SIGUSR1);
     changing.host.logged(&["restart failed", "/absent/uninterruptible-host"]);
     heard(&supervisor, changing.host.pid(), &["READY=1", "RELOADING=1", "READY=1"]);

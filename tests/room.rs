@@ -112,7 +112,7 @@ fn guests_without_mappings_fail_as_the_hosts_and_the_others_go_on() {
         .option("--max-connections", connections.to_string())
         .without_records_of_connections()
         .start();
-    host.logged(&["WARN", "guests at once fit", "vm.max_map_count"]);
+    host.logged(&["WARN", "guests fit at once", "vm.max_map_count"]);
     let mut open: Vec<_> = (0..MORE + 500).map(|_| host.connect()).collect();
     open.iter_mut().for_each(|stream| stream.write_all(b"b").unwrap());
     let told =

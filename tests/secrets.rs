@@ -285,7 +285,7 @@ fn a_damaged_file_of_tls_is_refused_by_check_and_boot_without_its_content() {
         secret.is_not_in("boot", &format!("{out}{err}"));
         assert_eq!(code, 2, "{err}");
         assert!(
-            err.contains("--tls-key") && err.contains("line 1") && err.contains("joins all lines by spaces"),
+            err.contains("--tls-key") && err.contains("line 1") && err.contains("joins all lines with spaces"),
             "{err}"
         );
     }
@@ -320,7 +320,7 @@ fn a_damaged_file_of_tls_is_refused_by_reload_and_restart_without_its_content() 
             let (_, out, err) = operator.run(&["restart"]);
             wait_for("a restart that fails", || (failed(&service.host.log()) > before).then_some(()));
             secret.is_not_in(&format!("{loader}: restart"), &format!("{out}{err}{}", everything()));
-            assert!(everything().contains("joins all lines by spaces"), "{}", everything());
+            assert!(everything().contains("joins all lines with spaces"), "{}", everything());
             write(files.of(loader), &good);
         }
     }
@@ -351,7 +351,7 @@ fn no_certificate_is_left_out_silently() {
     }
     let (code, _, err) = check(&format!("{}{intermediate}", site.trim_end()));
     assert_eq!(code, 2, "{err}");
-    let told = format!("line {lines}: an END line and a BEGIN line stand on one line");
+    let told = format!("line {lines}: an END line and a BEGIN line are on one line");
     assert!(err.contains("--tls-certificate") && err.contains(&told), "{err}");
     for (bad, line) in [
         (format!("{site}{}", intermediate.replace("CERTIFICATE", "Certificate")), lines + 1),

@@ -220,7 +220,7 @@ fn a_take_over_during_another_is_refused() {
     player.say(HELLO);
     assert_eq!(player.hear().unwrap()["message"], "offer");
     let (code, err) = turned_away(&place.unit("60s"));
-    assert!(code == 75 && err.contains("the predecessor refuses: another restart is under way"), "{code} {err}");
+    assert!(code == 75 && err.contains("the predecessor refused: another restart is under way"), "{code} {err}");
     drop(player);
     host.logged(&["restart failed, still serving", "error=it ended before its \"prepared\""]);
 
@@ -228,7 +228,7 @@ fn a_take_over_during_another_is_refused() {
     next.logged(&["predecessor watching"]);
     // Whoever of the two hears it.
     let (code, err) = turned_away(&place.unit("60s"));
-    assert!(code == 75 && err.contains("the predecessor refuses: "), "{code} {err}");
+    assert!(code == 75 && err.contains("the predecessor refused: "), "{code} {err}");
     load.goes_on(50);
     load.stop();
     next.kill();
@@ -304,7 +304,7 @@ fn strangers_change_nothing() {
         assert!(is_closed(&stranger), "{count}");
         wait_for_descriptors(host.pid(), before);
     }
-    host.logged(&["handoff socket: connection failed", "descriptors come with a message that has none"]);
+    host.logged(&["handoff socket: connection failed", "descriptors came with a message that must not have any"]);
 
     let load = load(&host);
     let silent: Vec<_> = (0..200).map(|_| place.stranger().unwrap()).collect();

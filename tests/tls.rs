@@ -194,7 +194,7 @@ fn a_handshake_has_its_own_deadline() {
         assert!(rest.len() < 10, "{rest:?}");
     }
     assert!(began.elapsed() < Duration::from_secs(9), "sooner than by default");
-    wait_for("two records", || (host.log().matches("not done within 1s").count() == 2).then_some(()));
+    wait_for("two records", || (host.log().matches("not complete within 1s").count() == 2).then_some(()));
     host.logged(&["DEBUG", "reason=idle", "TLS handshake"]);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
 }

@@ -63,7 +63,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// If the peer has gone. The sending side is closed all the same.
+    /// If the peer has gone. The sending side is closed anyway.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.finish()
     }

@@ -43,12 +43,12 @@
 //!
 //! # What a handler can rely on
 //!
-//! * **It is alone.** Each connection has an instance of its own, made for it and thrown away after it. Statics start afresh,
-//!   nothing is shared, and nothing has to be cleaned up.
-//! * **An end is an end.** Reading returns 0 bytes when the peer has closed its sending side, and only then. A reset, a
-//!   timeout and a TLS connection that was cut off are errors.
-//! * **Writes go out.** There is no buffer to flush: written bytes are sent when the handler waits
-//!   or ends, and within a few milliseconds while it computes.
+//! * **It is alone.** Each connection has a fresh instance, which is discarded at the end. Statics
+//!   have their initial values, nothing is shared, and nothing has to be cleaned up.
+//! * **An end is an end.** Reading returns 0 bytes only when the peer has closed its sending side.
+//!   A reset, a timeout and a truncated TLS connection are errors.
+//! * **Writes need no flush.** The host sends written bytes when the handler waits or ends, and
+//!   within a few milliseconds while it computes.
 //! * **Both directions have back-pressure.** A side that does not read stops the other.
 //! * **Errors are reported.** Returned errors, printed text and panic messages go to the host's
 //!   log. The peer sees only that the connection closes, after the bytes written before.
@@ -65,10 +65,10 @@
 //! For codecs with a buffer of their own, use [`fill_buf`](std::io::BufRead::fill_buf) and
 //! [`consume`](std::io::BufRead::consume).
 //!
-//! [`Outgoing`] is a connection that the guest makes, to a target that the operator allows;
-//! [`relay`] passes bytes both ways between two connections.
+//! [`Outgoing`] is a connection that the guest opens, to a destination that the operator grants;
+//! [`relay`] copies bytes in both directions between two connections.
 //!
-//! # Two generations
+//! # Two versions of WASI
 //!
 //! An `fn` makes a plugin on WASI 0.2: small, fast, and recommended by the host. An `async fn`
 //! makes one on WASI 0.3, for handlers that wait for several things at once. It takes the

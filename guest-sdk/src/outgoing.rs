@@ -72,7 +72,7 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// If the server has gone before it got all bytes. The sending side is closed all the same.
+    /// If the server has gone before it got all bytes. The sending side is closed anyway.
     pub fn finish(&mut self) -> io::Result<()> {
         self.output.finish()
     }

@@ -42,7 +42,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// If the peer has gone. The sending side is closed all the same.
+    /// If the peer has gone. The sending side is closed anyway.
     pub fn finish(&mut self) -> io::Result<()> {
         let flushed = match &self.stream {
             Some(stream) => wait_for_room(stream).map(drop),

@@ -14,9 +14,9 @@
 //!                                                                   └► guest     of each request
 //! ```
 //!
-//! Data goes one way, left to right and down; what an earlier part has parsed (`config`'s limits, `bind`'s addresses) the later
-//! ones use as types. The binary is all that is meant to be used: this library exists so that the parts can be tested and
-//! documented.
+//! Data goes one way, left to right and down; what an earlier part has parsed (`config`'s limits,
+//! `bind`'s addresses) the later ones use as types. The binary is all that is meant to be used:
+//! this library exists so that the parts can be tested and documented.
 
 pub mod admin;
 pub mod command;

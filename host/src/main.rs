@@ -47,7 +47,8 @@ fn run() -> Result<ExitCode, lifecycle::Error> {
         return Ok(command::run(command, arguments, handlers)?.into());
     }
     let layers = Layers::read(arguments).inspect_err(|error| fail(error))?;
-    // Before any thread exists. A successor does not step back behind a process that its predecessor does not wait for.
+    // Before any thread exists. A successor does not step back behind a process that its
+    // predecessor does not wait for.
     let launch = config::anchor(&layers).inspect_err(|error| fail(error))?;
     if let Some(launch) = launch.filter(|_| inheritance.is_none()) {
         return Ok(anchor::run(&launch, handlers)?);
@@ -62,8 +63,8 @@ fn run() -> Result<ExitCode, lifecycle::Error> {
     outcome.map(ExitCode::from)
 }
 
-/// A panic is one line. On the main thread, which owns the lifecycle, it ends the process: unwinding would wait for workers that
-/// nobody leads any more.
+/// A panic is one line. On the main thread, which owns the lifecycle, it ends the process:
+/// unwinding would wait for workers that nobody leads any more.
 #[expect(clippy::exit, reason = "the hook runs where no exit code can be returned")]
 fn report_bugs() {
     let lifecycle = thread::current().id();

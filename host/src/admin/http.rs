@@ -145,7 +145,7 @@ enum Target {
 
 async fn answer(request: &AdminRequest, reach: Reach, queue: &Queue) -> AdminResponse {
     if reach == Reach::Machine && !names_this_machine(request.uri(), request.headers()) {
-        let why = "the Host field names another machine than this one; ask for 127.0.0.1, [::1] or localhost\n";
+        let why = "the Host header names a machine other than this one; use 127.0.0.1, [::1] or localhost\n";
         return text(StatusCode::MISDIRECTED_REQUEST, why);
     }
     let target = match (request.uri().path(), request.uri().query()) {
@@ -155,7 +155,7 @@ async fn answer(request: &AdminRequest, reach: Reach, queue: &Queue) -> AdminRes
         ("/restart", None | Some("wait=serving")) => Target::Verb(Verb::Restart(Until::Serving)),
         ("/restart", Some("wait=settled")) => Target::Verb(Verb::Restart(Until::Settled)),
         ("/restart", Some(_)) => {
-            let why = "restart waits for serving or settled, as in /restart?wait=settled\n";
+            let why = "wait takes serving or settled, as in /restart?wait=settled\n";
             return text(StatusCode::BAD_REQUEST, why);
         }
         ("/rollback", _) => Target::Verb(Verb::Rollback),
@@ -168,7 +168,7 @@ async fn answer(request: &AdminRequest, reach: Reach, queue: &Queue) -> AdminRes
     };
     match (target, request.method()) {
         (Target::Verb(_), &Method::POST) if comes_from_a_page(request.headers()) => {
-            let why = "a command from a page in a browser is rejected; use curl, or the subcommand\n";
+            let why = "commands from web pages are rejected; use curl, or the subcommand\n";
             text(StatusCode::FORBIDDEN, why)
         }
         (Target::Verb(verb), &Method::POST) => ordered(verb, queue).await,
@@ -178,7 +178,8 @@ async fn answer(request: &AdminRequest, reach: Reach, queue: &Queue) -> AdminRes
     }
 }
 
-/// Whether the request names this machine, in the `Host` field and in its target if that has an authority.
+/// Whether the request names this machine, in the `Host` field and in its target if that has an
+/// authority.
 fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok());
@@ -217,11 +218,11 @@ fn shown(target: &Target, queue: &Queue) -> AdminResponse {
 async fn ordered(verb: Verb, queue: &Queue) -> AdminResponse {
     info!(command = %verb, "admin endpoint: command received");
     let (caller, answer) = Caller::waiting();
-    let gone = || Answer { outcome: Outcome::Elsewhere, detail: "this process ends; ask again".into() };
+    let gone = || Answer { outcome: Outcome::Elsewhere, detail: "this process is exiting; retry".into() };
     let answer = match time::timeout(PATIENCE, queue.commands.send(Command { verb, caller })).await {
         Ok(Ok(())) => answer.await.unwrap_or_else(|_ended| gone()),
         Ok(Err(_)) => gone(),
-        Err(_elapsed) => Answer { outcome: Outcome::Refused, detail: "busy with other commands; ask again".into() },
+        Err(_elapsed) => Answer { outcome: Outcome::Refused, detail: "busy with other commands; retry".into() },
     };
     let status = match answer.outcome {
         Outcome::Done => StatusCode::OK,

@@ -55,7 +55,7 @@ fn connections(text: &mut Text, status: &Status) {
     text.single(
         "uninterruptible_connections_max",
         "gauge",
-        "Limit of open connections (--max-connections).",
+        "Limit on open connections (--max-connections).",
         counted.most,
     );
     let totals = &counted.totals;
@@ -99,7 +99,7 @@ fn plugins(text: &mut Text, status: &Status) {
         text.value(LISTENER, &[("address", &listener.address)], u8::from(listener.accepting));
     }
     const LOADED: &str = "uninterruptible_plugin_loaded_timestamp_seconds";
-    text.family(LOADED, "gauge", "Load time of a plugin, in seconds since 1970.");
+    text.family(LOADED, "gauge", "Time at which a plugin was loaded, in seconds since 1970.");
     for plugin in &status.plugins {
         let labels: [(&str, &dyn Display); 4] = [
             ("plugin", &plugin.name),
@@ -120,16 +120,16 @@ fn process(text: &mut Text, status: &Status) {
         since_1970(status.started),
     );
     if let Some(seconds) = process.cpu_seconds {
-        text.single("process_cpu_seconds_total", "counter", "CPU time of the process.", seconds);
+        text.single("process_cpu_seconds_total", "counter", "CPU time of the process, in seconds.", seconds);
     }
     if let Some(bytes) = process.resident_bytes {
         text.single("process_resident_memory_bytes", "gauge", "Resident memory of the process, in bytes.", bytes);
     }
     if let Some(open) = process.open_descriptors {
-        text.single("process_open_fds", "gauge", "Open descriptors.", open);
+        text.single("process_open_fds", "gauge", "Open file descriptors.", open);
     }
     if let Some(most) = process.most_descriptors {
-        text.single("process_max_fds", "gauge", "Limit of open descriptors.", most);
+        text.single("process_max_fds", "gauge", "Limit on open file descriptors.", most);
     }
 }
 

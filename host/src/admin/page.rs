@@ -124,7 +124,7 @@ fn changes(page: &mut Page, status: &Status) {
                 draining.connections.map_or_else(unknown, |connections| connections.to_string()),
             ]
         });
-        page.table("Generations that drain", ["generation", "process", "connections"], &rows.collect::<Vec<_>>());
+        page.table("Draining generations", ["generation", "process", "connections"], &rows.collect::<Vec<_>>());
     }
 }
 

@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 enum Error {
     #[error("no host answers there ({0}): is it running, with the same --admin?")]
     Nobody(io::Error),
-    #[error("{0}: only the user of the host and root may connect")]
+    #[error("{0}: only the host's user and root may connect")]
     Forbidden(io::Error),
     #[error("no answer within {}", humantime::format_duration(*.0))]
     Late(Duration),
@@ -116,7 +116,7 @@ impl Asking {
                     };
                 }
                 Ok(_) if Instant::now() < until => {}
-                Ok(_) => return Ok((Exit::CutShort, format!("{error}; the generation is the same"))),
+                Ok(_) => return Ok((Exit::CutShort, format!("{error}; the generation has not changed"))),
                 Err(_) if Instant::now() < until => {}
                 Err(_) => return Err(error),
             }

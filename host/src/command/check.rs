@@ -43,13 +43,19 @@ pub(crate) fn run(layers: Layers) -> Result<Exit, Error> {
         SocketFile::check(socket).map_err(|obstacle| Error::HandoffSocket { path: socket.clone(), obstacle })?;
     }
     // A host that serves there sees a connection and nothing else.
-    config.handoff.take_over.as_ref().map(Predecessor::at).transpose()?;
+    if let Some(path) = &config.handoff.take_over
+        && Predecessor::at(path)?.is_none()
+    {
+        info!(%path, "no predecessor, starting cold");
+    }
     if let Some(address) = &config.admin {
         net::check(address.bind()).map_err(|error| Error::Endpoint { address: address.clone(), error })?;
     }
     // Last, since it cannot be undone: it shows what the next generation will be able to do.
     if config.identity.as_ref().map(Identity::assume).transpose()? == Some(true) {
         reopen::problems(&config).iter().for_each(|problem| warn!(detail = %problem, "next generation may fail"));
+    } else if let Some(problem) = reopen::program(&config) {
+        warn!(detail = %problem, "next generation may fail");
     }
     let resolved = config.as_file()?;
     Ok(command::say(&resolved))

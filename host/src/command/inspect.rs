@@ -16,6 +16,7 @@ pub(crate) fn run(looking: &Looking) -> Exit {
         looking.plugin_kind,
         looking.cache_dir.as_deref(),
         looking.wasi_0_3,
+        looking.component_layer,
         looking.guest_memory,
     );
     match survey {
@@ -48,6 +49,10 @@ fn page(looking: &Looking, survey: &Survey) -> String {
     line("sha256", &survey.digest.to_string());
     if let Some(concurrent) = survey.concurrent {
         line("engine", if concurrent { "with concurrency, as WASI 0.3 needs it" } else { "plain" });
+        match &survey.needs_layer {
+            None => line("layer", "none: its core module is served directly"),
+            Some(why) => line("layer", &format!("the engine's component layer: {why}")),
+        }
         line(
             "compiled",
             &match &survey.compiled {

@@ -79,7 +79,13 @@ fn begin(project: &Project) -> Exit {
 }
 
 fn compile(looking: &Looking) -> Exit {
-    match guest::compile(&looking.plugin, looking.plugin_kind, looking.cache_dir.as_deref(), looking.wasi_0_3) {
+    match guest::compile(
+        &looking.plugin,
+        looking.plugin_kind,
+        looking.cache_dir.as_deref(),
+        looking.wasi_0_3,
+        looking.component_layer,
+    ) {
         Ok(Compiled { entry, took: Some(took) }) => {
             say(&format!("compiled {} in {} ms to {}\n", looking.plugin.display(), took.as_millis(), entry.display()))
         }

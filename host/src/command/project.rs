@@ -19,7 +19,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory exists. Existing files are never changed.
-    #[error("new: {0} is there already: take another name, or move it away")]
+    #[error("new: {0} exists already: choose another name, or move it")]
     Exists(String),
     /// The system refused.
     #[error("new: {path}: {source}")]

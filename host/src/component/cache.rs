@@ -12,6 +12,7 @@ use super::{
     engine::{self, Concurrency},
     pool::Needs,
     problem::Problem,
+    source::ComponentLayer,
 };
 use crate::{
     record::digest::Digest,
@@ -35,7 +36,7 @@ const SUFFIX: &str = "cwasm";
 
 /// Increase this number when the data after the code changes, or its computation, or the engines'
 /// settings.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
 
 /// The extension of an entry while it is written, and the age at which it counts as abandoned.
 const UNFINISHED: &str = "new";
@@ -43,7 +44,10 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A cache directory, if there is one.
 #[derive(Debug)]
-pub(super) struct Cache(Option<TrustedDirectory>);
+pub(super) struct Cache {
+    dir: Option<TrustedDirectory>,
+    layer: ComponentLayer,
+}
 
 /// Why a compiled plugin cannot be stored.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +76,7 @@ pub enum KeepError {
 /// Finds a plugin in a directory, or compiles it into the directory. Returns its path.
 pub(crate) fn keep(
     dir: Option<&Path>,
+    layer: ComponentLayer,
     engine: &Engine,
     plugin: &[u8],
     declared: Declared,
@@ -79,7 +84,7 @@ pub(crate) fn keep(
     let dir = dir.ok_or(KeepError::Nowhere)?;
     let dir =
         TrustedDirectory::prepare(dir).map_err(|problem| KeepError::Untrusted { dir: dir.to_owned(), problem })?;
-    let name = entry_name(&blake3::hash(plugin))?;
+    let name = entry_name(&blake3::hash(plugin), layer)?;
     let path = dir.path().join(&name);
     let loads = |entry: &Entry| Code::load(&entry.artifact, engine, entry.known.declared.form()).is_ok();
     if let Some(entry) = read(&dir, &name).ok().filter(loads) {
@@ -111,27 +116,27 @@ pub(crate) struct Known {
 impl Cache {
     /// Opens a directory, and creates it if it does not exist. Warns and goes without, if it cannot
     /// be trusted.
-    pub(super) fn open(dir: Option<&Path>) -> Self {
-        let Some(dir) = dir else { return Self(None) };
-        match TrustedDirectory::prepare(dir) {
-            Ok(dir) => Self(Some(dir)),
+    pub(super) fn open(dir: Option<&Path>, layer: ComponentLayer) -> Self {
+        let dir = dir.and_then(|dir| match TrustedDirectory::prepare(dir) {
+            Ok(dir) => Some(dir),
             Err(problem) => {
                 warn!(dir = %dir.display(), error = %problem, "plugin cache disabled");
-                Self(None)
+                None
             }
-        }
+        });
+        Self { dir, layer }
     }
 
     /// The path of a plugin's entry, if there is one that can be trusted.
     pub(super) fn holds(&self, key: &blake3::Hash) -> Option<PathBuf> {
-        let (dir, name) = (self.0.as_ref()?, entry_name(key).ok()?);
+        let (dir, name) = (self.dir.as_ref()?, entry_name(key, self.layer).ok()?);
         read(dir, &name).is_ok().then(|| dir.path().join(name))
     }
 
     /// The entry of a plugin, if there is one that can be trusted.
     pub(super) fn find(&self, key: &blake3::Hash) -> Result<Option<Entry>, Problem> {
-        let Some(dir) = &self.0 else { return Ok(None) };
-        let name = entry_name(key)?;
+        let Some(dir) = &self.dir else { return Ok(None) };
+        let name = entry_name(key, self.layer)?;
         let path = dir.path().join(&name);
         match read(dir, &name) {
             Ok(entry) => {
@@ -154,8 +159,8 @@ impl Cache {
     ) -> Result<Entry, Problem> {
         info!("compiling plugin");
         let entry = compile(engine, plugin, digest, declared)?;
-        if let Some(dir) = &self.0 {
-            let name = entry_name(&blake3::hash(plugin))?;
+        if let Some(dir) = &self.dir {
+            let name = entry_name(&blake3::hash(plugin), self.layer)?;
             if let Err(error) = write(dir, &name, &entry) {
                 warn!(entry = %dir.path().join(name).display(), %error, "plugin cache write failed");
             }
@@ -166,18 +171,17 @@ impl Cache {
 
 /// Compiles a plugin, whatever the cache has.
 pub(super) fn compile(engine: &Engine, plugin: &[u8], digest: Digest, declared: Declared) -> Result<Entry, Problem> {
-    let form = declared.form();
-    let artifact = Code::compile(engine, plugin, form).map_err(Problem::of_compiler)?;
-    let needs = Needs::of(&Code::load(&artifact, engine, form).map_err(Problem::of_compiler)?);
+    let artifact = Code::compile(engine, plugin, &declared).map_err(Problem::of_compiler)?;
+    let needs = Needs::of(&Code::load(&artifact, engine, declared.form()).map_err(Problem::of_compiler)?);
     Ok(Entry { artifact, known: Known { digest, declared, needs } })
 }
 
-fn entry_name(key: &blake3::Hash) -> Result<String, Problem> {
+fn entry_name(key: &blake3::Hash, layer: ComponentLayer) -> Result<String, Problem> {
     // An entry for the other engine does not load. The plugin decides which engine it needs, except
     // for `--plugin-kind` on a degenerate plugin that is of both generations without using either.
     let engine = engine::compiler(Concurrency::Plain).map_err(Problem::of_compiler)?;
     let mut settings = Settings(blake3::Hasher::new());
-    (LAYOUT, env!("CARGO_PKG_VERSION")).hash(&mut settings);
+    (LAYOUT, env!("CARGO_PKG_VERSION"), layer == ComponentLayer::Keep).hash(&mut settings);
     engine.precompile_compatibility_hash().hash(&mut settings);
     let settings = settings.0.finalize().to_hex();
     Ok(format!("{}-{}.{SUFFIX}", key.to_hex(), settings.get(..16).unwrap_or_default()))

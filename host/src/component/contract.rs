@@ -6,8 +6,10 @@ use super::{
     engine::Concurrency,
     interfaces::{MEMORY, PREVIEW_1, START, provided, provided_0_1},
     kind::{Generation, Kind},
+    lowering::{Layer, Links},
     outline::Outline,
     reading::Reading,
+    source::ComponentLayer,
 };
 use crate::record::log;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use wasmparser::{
     BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentDefinedType, ComponentExternalKind, ComponentType,
     Encoding, ExternalKind, Payload, TypeRef,
 };
+use wasmtime::Engine;
 
 /// The declarations of a plugin.
 #[derive(Debug)]
@@ -37,9 +40,12 @@ pub(crate) struct Contract {
     pub(crate) warning: Option<&'static str>,
 }
 
+/// The reason for the component layer that the operator gives.
+pub(super) const KEPT: &str = "--component-layer keep";
+
 /// The hazard of a component whose adapter and allocator may take the same memory.
-const ADAPTER: &str = "the component carries the WASI 0.1 adapter, and its program exports no cabi_realloc: the adapter takes memory \
-     by memory.grow, and an allocator that owns all of memory overwrites it: serve the core module itself, which needs no adapter, or \
+const ADAPTER: &str = "the component contains the WASI 0.1 adapter, and its program does not export cabi_realloc: the adapter \
+                       gets memory with memory.grow, and an allocator that owns all of memory overwrites it: serve the core module itself, which needs no adapter, or \
      build it for wasm32-wasip2 with a C library of WASI 0.2";
 
 impl fmt::Display for Contract {
@@ -137,6 +143,8 @@ fn damaged(error: BinaryReaderError) -> Error {
 pub(crate) enum Form {
     /// A component.
     Component,
+    /// The main module of a component, served without its component layer.
+    Lowered,
     /// A core module.
     Module,
 }
@@ -159,6 +167,8 @@ pub(crate) struct Declared {
     program_without_realloc: bool,
     /// Whether it has debug information.
     pub(crate) is_debuggable: bool,
+    /// Whether it is served through the engine's component layer.
+    pub(crate) layer: Layer,
 }
 
 impl Declared {
@@ -179,12 +189,39 @@ impl Declared {
                 declared.program_without_realloc |= part.imports_wasi && !part.has_realloc;
             }
         }
+        if declared.is_component {
+            declared.layer = declared.layer_of(bytes);
+        }
         Ok(declared)
+    }
+
+    fn layer_of(&self, bytes: &[u8]) -> Layer {
+        let is_handler = |export: &String| Kind::Handler(Generation::Wasi02).is_made_by(export);
+        if !self.exports.iter().all(is_handler) {
+            Layer::Needed("only handlers of WASI 0.2 go without it".to_owned())
+        } else if self.is_debuggable {
+            // It refers to positions in the file, not in a changed module.
+            Layer::Needed("it has debug information".to_owned())
+        } else {
+            Layer::of(bytes)
+        }
+    }
+
+    /// Decides about the component layer before the plugin is compiled.
+    pub(crate) fn settle_layer(&mut self, file: &[u8], engine: &Engine, wanted: ComponentLayer, links: Links) {
+        match wanted {
+            ComponentLayer::Keep => self.layer = Layer::Needed(KEPT.to_owned()),
+            ComponentLayer::Auto => self.layer.confirm(file, engine, links),
+        }
     }
 
     /// Its form.
     pub(crate) fn form(&self) -> Form {
-        if self.is_component { Form::Component } else { Form::Module }
+        match self.layer {
+            Layer::Lowered(_) => Form::Lowered,
+            Layer::Needed(_) if self.is_component => Form::Component,
+            Layer::Needed(_) => Form::Module,
+        }
     }
 
     fn payload(&mut self, payload: Payload<'_>, reading: &Reading) -> Result<(), Error> {

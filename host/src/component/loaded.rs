@@ -9,6 +9,7 @@ use super::{
     engine::{self, Concurrency},
     file::PluginFile,
     kind::Kind,
+    lowering::Links,
     mappings::Mappings,
     pool::{Needs, Pool},
     problem::{Problem, one_line},
@@ -49,8 +50,8 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// Loads a plugin from the cache, or else compiles it.
-    pub(crate) fn from(file: &PluginFile, source: &Source) -> Result<Self, Problem> {
-        let cache = Cache::open(source.cache_dir.as_deref());
+    pub(crate) fn from(file: &PluginFile, source: &Source, links: Links) -> Result<Self, Problem> {
+        let cache = Cache::open(source.cache_dir.as_deref(), source.component_layer);
         let found = cache.find(&file.key()?)?;
         let entry = match found {
             Some(entry) => entry,
@@ -58,9 +59,11 @@ impl Loaded {
                 let bytes = file.bytes()?;
                 let digest = Digest::of(&bytes);
                 wanted(digest, source)?;
-                let declared = Declared::by(&bytes)?;
+                let mut declared = Declared::by(&bytes)?;
                 let contract = accepted(&declared, source.kind, source.wasi_0_3)?;
-                cache.make(compiler(&contract)?, &bytes, digest, declared)?
+                let compiler = compiler(&contract)?;
+                declared.settle_layer(&bytes, compiler, source.component_layer, links);
+                cache.make(compiler, &bytes, digest, declared)?
             }
         };
         let Known { digest, declared, needs } = &entry.known;

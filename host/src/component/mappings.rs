@@ -97,7 +97,8 @@ impl fmt::Display for Shortage {
         let Self { allowed, needed, fitting, wanted } = self;
         write!(
             f,
-            "{fitting} guests at once fit, of the {wanted} that --max-connections allows: vm.max_map_count is {allowed}, and should be \
+            "only {fitting} guests fit at once, of the {wanted} that --max-connections allows: vm.max_map_count is {allowed}, \
+             and should be \
              {needed} (sysctl -w vm.max_map_count={needed}); or lower --max-connections"
         )
     }

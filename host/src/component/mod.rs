@@ -1,4 +1,5 @@
-//! A plugin's file: from bytes to something that can be instantiated, and what its guests are granted.
+//! A plugin's file: from bytes to something that can be instantiated, and what its guests are
+//! granted.
 
 pub(crate) mod backtrace;
 pub(crate) mod cache;
@@ -10,6 +11,7 @@ pub mod grants;
 pub(crate) mod interfaces;
 mod kind;
 pub(crate) mod loaded;
+pub(crate) mod lowering;
 pub(crate) mod mappings;
 mod outline;
 pub(crate) mod places;
@@ -24,5 +26,5 @@ pub use grants::Grants;
 pub use kind::{Generation, Kind};
 pub use mappings::Shortage;
 pub use problem::{LoadError, Problem};
-pub use source::{GuestStart, Limits, Source, Wasi03};
+pub use source::{ComponentLayer, GuestStart, Limits, Source, Wasi03};
 pub use survey::{Access, Import, Memories, Survey};

@@ -7,7 +7,6 @@
 //! A guest with tasks of its own (WASI 0.3) may take one stack for each of its instances that wait
 //! for each other. So such plugins have separate pools: one that takes all stacks takes only its
 //! own.
-//! different plugins are apart: one that takes them all takes them from its own.
 
 use super::{
     code::Code,
@@ -90,7 +89,7 @@ impl Needs {
         // guest fails.
         let required = match code {
             Code::Component(component) => component.resources_required(),
-            Code::Module(module) => Some(module.resources_required()),
+            Code::Lowered(module) | Code::Module(module) => Some(module.resources_required()),
         };
         Self {
             memories: required.as_ref().map_or(1, |required| required.num_memories.max(1)),
@@ -152,9 +151,9 @@ impl Pool {
         let guests = machine::memory() / KEPT_PART / whole.max(1);
         (needs.initial_memory > self.shape.kept as u64 && whole <= *KEPT_EACH.end() as u64 && guests > 0).then(|| {
             format!(
-                "each of its guests starts with {mib} MiB, of which {} stay for the next one: with --max-connections {guests} or fewer all \
-                 of it does, and guests start faster (interpreters in half the time); so they do with --guest-memory-kept {mib}MiB, for as \
-                 many as there ever are at once",
+                "each of its guests starts with {mib} MiB, of which the host keeps {} for the next one: with \
+                 --max-connections {guests} or less it keeps all, and guests start faster (interpreters in half the time); \
+                 --guest-memory-kept {mib}MiB does the same, but takes this memory for as many guests as ever run at once",
                 (self.shape.kept as u64 * u64::from(needs.memories)) >> 20,
                 mib = whole >> 20,
             )
@@ -303,7 +302,8 @@ mod tests {
     fn advice_is_given_for_guests_whose_memory_is_kept_in_part() {
         let said = pool(2, &LARGE, &keeping(4)).advice(&LARGE).unwrap();
         assert!(
-            said.contains("starts with 13 MiB, of which 4 stay") && said.contains("--guest-memory-kept 13MiB"),
+            said.contains("starts with 13 MiB, of which the host keeps 4")
+                && said.contains("--guest-memory-kept 13MiB"),
             "{said}"
         );
         assert_eq!(pool(2, &LARGE, &keeping(13)).advice(&LARGE), None);
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(pool(2, &largest, &keeping(4)).advice(&largest), None, "the default does not keep so much");
         let two = Needs { memories: 2, initial_memory: 6 << 20, ..LARGE };
         let said = pool(2, &two, &keeping(8)).advice(&two).unwrap();
-        assert!(said.contains("starts with 12 MiB, of which 8 stay"), "{said}");
+        assert!(said.contains("starts with 12 MiB, of which the host keeps 8"), "{said}");
         assert_eq!(pool(2, &two, &keeping(12)).advice(&two), None);
     }
 }

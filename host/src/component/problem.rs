@@ -36,12 +36,10 @@ pub enum Problem {
     #[error("is {0} bytes, and a plugin has at most {LARGEST}: is it the right file?")]
     TooLarge(u64),
     /// Its content may be a mix of the old file and the new one.
-    #[error("is being written to: put a new file in its place by a rename")]
+    #[error("is open for writing: replace it by a rename instead")]
     Changing,
     /// Another file than the operator asked for.
-    #[error(
-        "has the SHA-256 {found}, and --plugin-sha256 asks for {wanted}: put the right file there, or the right digest"
-    )]
+    #[error("has the SHA-256 {found}, and --plugin-sha256 is {wanted}: correct the file or the digest")]
     Digest {
         /// The digest of the file.
         found: Digest,
@@ -86,8 +84,8 @@ pub enum Problem {
     Instantiate(String),
     /// The host cannot reserve room.
     #[error(
-        "no room for {connections} guests ({cause}): lower --max-connections, or raise vm.max_map_count (guests of this plugin alone want \
-         {mappings}: sysctl -w vm.max_map_count={mappings}) and ulimit -v"
+        "no room for {connections} guests ({cause}): lower --max-connections, or raise vm.max_map_count (guests of this \
+         plugin alone need {mappings}: sysctl -w vm.max_map_count={mappings}) and ulimit -v"
     )]
     Room {
         /// The number of guests.

@@ -21,6 +21,8 @@ pub struct Source {
     pub start: GuestStart,
     /// Whether it may use WASI 0.3.
     pub wasi_0_3: Wasi03,
+    /// Whether it may be served without the engine's component layer.
+    pub component_layer: ComponentLayer,
     /// The limits of each guest.
     pub limits: Limits,
     /// The most guests at once.
@@ -58,6 +60,27 @@ pub enum Wasi03 {
     Served,
     /// They are rejected at start.
     Disabled,
+}
+
+/// Whether components are served through the engine's component layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComponentLayer {
+    /// Only those that need it: the others start faster without.
+    Auto,
+    /// All of them.
+    Keep,
+}
+
+impl FromStr for ComponentLayer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "keep" => Ok(Self::Keep),
+            _ => Err("is not one of auto, keep"),
+        }
+    }
 }
 
 /// The limits of a guest.

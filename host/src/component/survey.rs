@@ -4,14 +4,15 @@
 
 use super::{
     cache::Cache,
-    contract::{self, Declared},
+    contract::{self, Declared, KEPT},
     engine::Concurrency,
     file::PluginFile,
     interfaces::provided,
     kind::Kind,
     loaded,
+    lowering::Layer,
     problem::Problem,
-    source::Wasi03,
+    source::{ComponentLayer, Wasi03},
 };
 use crate::record::{digest::Digest, log};
 use std::{
@@ -47,6 +48,8 @@ pub struct Survey {
     /// Whether it needs the engine with the component model's own concurrency. `None` for a file
     /// that is not served.
     pub concurrent: Option<bool>,
+    /// Why it is served through the engine's component layer; `None` if it is not.
+    pub needs_layer: Option<String>,
     /// The path of its compiled form, if the cache has it.
     pub compiled: Option<PathBuf>,
 }
@@ -97,9 +100,10 @@ impl Survey {
         kind: Option<Kind>,
         cache_dir: Option<&Path>,
         wasi_0_3: Wasi03,
+        layer: ComponentLayer,
         guest_memory: usize,
     ) -> Result<Self, Problem> {
-        Self::of_bytes(&PluginFile::open(path)?.bytes()?, kind, cache_dir, wasi_0_3, guest_memory)
+        Self::of_bytes(&PluginFile::open(path)?.bytes()?, kind, cache_dir, wasi_0_3, layer, guest_memory)
     }
 
     fn of_bytes(
@@ -107,9 +111,16 @@ impl Survey {
         wanted: Option<Kind>,
         cache_dir: Option<&Path>,
         wasi_0_3: Wasi03,
+        layer: ComponentLayer,
         guest_memory: usize,
     ) -> Result<Self, Problem> {
-        let contract = match Declared::by(bytes).and_then(|declared| declared.contract(wanted)) {
+        let declared = Declared::by(bytes);
+        let needs_layer = match declared.as_ref().map(|declared| &declared.layer) {
+            _ if layer == ComponentLayer::Keep => Some(KEPT.to_owned()),
+            Ok(Layer::Lowered(_)) | Err(_) => None,
+            Ok(Layer::Needed(why)) => Some(why.clone()),
+        };
+        let contract = match declared.and_then(|declared| declared.contract(wanted)) {
             Err(error @ (contract::Error::NotWasm | contract::Error::Text | contract::Error::Damaged(_))) => {
                 return Err(error.into());
             }
@@ -130,7 +141,7 @@ impl Survey {
             }
         };
         let served_as = contract.as_ref().ok().map(|contract| contract.kind);
-        let compiled = contract.as_ref().ok().and_then(|_| Cache::open(cache_dir).holds(&blake3::hash(bytes)));
+        let compiled = contract.as_ref().ok().and_then(|_| Cache::open(cache_dir, layer).holds(&blake3::hash(bytes)));
         let import = |name: &String| Import { name: log::escaped(name), access: access(name, served_as) };
         Ok(Self {
             size: bytes.len(),
@@ -141,6 +152,7 @@ impl Survey {
             imports: reading.imports.iter().map(import).collect(),
             exports: reading.exports.iter().map(|name| log::escaped(name)).collect(),
             memories,
+            needs_layer: needs_layer.as_deref().map(log::escaped),
             producers: reading.producers,
             concurrent: contract.ok().map(|contract| contract.concurrency == Concurrency::Concurrent),
             compiled,
@@ -258,7 +270,8 @@ mod tests {
     use super::*;
 
     fn survey(text: &str) -> Survey {
-        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, 1 << 20).unwrap()
+        Survey::of_bytes(&wat::parse_str(text).unwrap(), None, None, Wasi03::Served, ComponentLayer::Auto, 1 << 20)
+            .unwrap()
     }
 
     #[test]

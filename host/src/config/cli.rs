@@ -20,7 +20,7 @@ use std::path::PathBuf;
     Times have a unit, as in 500ms, 30s or 5m. Sizes have one too, as in 64MiB. A configuration file uses the option names without dashes.\n\n\
     Signals: USR1 restarts without dropping a connection, HUP reloads plugins, certificates and listener options and reopens \
     the log, TERM or INT stops gracefully, a second one at once.\n\
-    Exit codes: 0 success, 1 connections were cut, 2 usage or configuration error, 3 system error, 70 bug, \
+    Exit codes: 0 success, 1 connections were closed early, 2 usage or configuration error, 3 system error, 70 bug, \
     75 handed back to the predecessor.")]
 struct CommandLine {
     #[command(subcommand)]
@@ -33,7 +33,8 @@ struct CommandLine {
 /// A subcommand.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Check the configuration, plugins and files without serving, and print the resolved configuration.
+    /// Check the configuration, plugins and files without serving, and print the resolved
+    /// configuration.
     Check {
         #[command(flatten)]
         options: Box<Options>,
@@ -46,7 +47,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Restart a running host without dropping connections, and wait until the successor serves. Exits with 1 if that fails.
+    /// Restart a running host without dropping connections, and wait until the successor serves.
+    /// Exits with 1 if that fails.
     Restart {
         #[command(flatten)]
         host: RunningHost,
@@ -54,7 +56,8 @@ enum Verb {
         #[arg(long)]
         wait_settled: bool,
     },
-    /// Return to the predecessor within the rollback window of a restart, or abort a restart that is under way.
+    /// Return to the predecessor within the rollback window of a restart, or abort a restart that
+    /// is under way.
     Rollback {
         #[command(flatten)]
         host: RunningHost,
@@ -64,14 +67,15 @@ enum Verb {
         #[command(flatten)]
         host: RunningHost,
     },
-    /// Stop a running host after its open connections have finished. A second stop closes them at once.
+    /// Stop a running host after its open connections have finished. A second stop closes them at
+    /// once.
     Stop {
         #[command(flatten)]
         host: RunningHost,
     },
-    /// Show what a plugin exports and imports, and which imports a guest is granted.
+    /// Show the exports and imports of a plugin, and the grants that it needs.
     Inspect(PluginFile),
-    /// Compile a plugin into the cache ahead of a start or a reload.
+    /// Compile a plugin into the cache, ahead of a start or a reload.
     Compile(PluginFile),
     /// Create a directory with a new plugin: a handler, a test and a build script.
     New(NewProject),
@@ -138,17 +142,21 @@ pub struct PluginFile {
     #[arg(value_name = "PLUGIN")]
     pub plugin: PathBuf,
 
-    /// Kind to take the plugin for, as when serving.
+    /// Kind of the plugin, if its file has several, as for serving.
     #[arg(long, value_name = "KIND", env = "UNINTERRUPTIBLE_PLUGIN_KIND", default_value = "auto")]
     pub plugin_kind: String,
 
-    /// Directory for compiled plugins, or `none` [default: as when serving].
+    /// Directory for compiled plugins, or `none` [default: as for serving].
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
 
     /// Reject plugins that use WASI 0.3.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3")]
     pub disable_wasi_0_3: bool,
+
+    /// Engine's component layer, as when serving.
+    #[arg(long, value_name = "WHEN", env = "UNINTERRUPTIBLE_COMPONENT_LAYER", default_value = "auto")]
+    pub component_layer: String,
 
     /// Memory of one guest.
     #[arg(long, value_name = "SIZE", env = "UNINTERRUPTIBLE_GUEST_MEMORY", default_value = "64MiB")]

@@ -43,8 +43,8 @@ impl fmt::Display for ReducedDefault {
         let Self { to, limit, needed } = self;
         write!(
             f,
-            "--max-connections is {to} instead of {DEFAULT_MAX_CONNECTIONS}, since the descriptor limit is {limit}; for all of them raise it \
-             (ulimit -n {needed}, or LimitNOFILE= in the systemd unit)"
+            "--max-connections is {to} instead of {DEFAULT_MAX_CONNECTIONS}, since the descriptor limit is {limit}; to serve \
+             as many, raise it (ulimit -n {needed}, or LimitNOFILE= in the systemd unit)"
         )
     }
 }
@@ -72,7 +72,7 @@ pub(super) fn max_connections(
             if u64::from(asked.get()) <= room {
                 Ok((asked, None))
             } else {
-                let why = if granted == 0 { "" } else { ", since a guest may hold what it is granted as well" };
+                let why = if granted == 0 { "" } else { ", since a guest may open granted files and sockets too" };
                 let needed = u64::from(asked.get()) * each + reserved;
                 Err(Error::Descriptors { asked: asked.get(), limit, room, each: why, needed })
             }

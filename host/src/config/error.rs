@@ -17,8 +17,8 @@ use std::{ffi::OsString, fmt::Display, io, path::Path};
 pub enum Error {
     /// The handoff of the Ruby gem was requested.
     #[error(
-        "FILE_DESCRIPTOR_SERVER_PATH is the protocol of the gem uninterruptible, which this program does not speak; unset it, and use \
-         --handoff-socket and --take-over where the successor is not started by this process"
+        "FILE_DESCRIPTOR_SERVER_PATH belongs to the Ruby gem uninterruptible, whose protocol this program does not speak; \
+         unset it, and use --handoff-socket and --take-over if this process does not start the successor"
     )]
     Gem,
     /// The variable of a predecessor does not hold a descriptor.
@@ -34,7 +34,7 @@ pub enum Error {
     #[error("the path of this program is unknown (argv[0] is {0:?}); give --start-command")]
     Program(OsString),
     /// The address of the host to ask is not configured.
-    #[error("--admin is missing: give the address that the host was given, or the --config that it is in")]
+    #[error("--admin is missing: give the host's --admin address, or its --config")]
     NoAdmin,
     /// A required option is missing.
     #[error("--plugin is missing for {0}: name the component to serve, as in --plugin hello.wasm")]

@@ -87,7 +87,7 @@ pub(super) enum Problem {
     Syntax(Mistake),
     #[error("{key} is {found}; it takes {takes}")]
     Kind { key: String, found: &'static str, takes: &'static str },
-    #[error("{key} has {found} in its list, which takes texts or numbers")]
+    #[error("{key} has {found} in its list, which takes strings or numbers")]
     InList { key: String, found: &'static str },
     #[error(
         "there is no table {key}{}; put options, with their names from --help, above the first [[listener]] or into one", instead(key), key = Shown::of(key)
@@ -244,7 +244,7 @@ fn entry(place: Place, key: &str, value: &DeValue<'_>) -> Result<Entry, FileErro
             Value::List(words.collect::<Result<_, _>>()?)
         }
         other => Value::Word(
-            word(other).ok_or_else(|| kind(&place, key, other, "a text, a whole number, true, false or a list"))?,
+            word(other).ok_or_else(|| kind(&place, key, other, "a string, a whole number, true, false or a list"))?,
         ),
     };
     Ok(Entry { place, key: key.to_owned(), value })

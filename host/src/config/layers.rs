@@ -178,7 +178,7 @@ impl Layers {
 
 /// The word of one key of a file, if present. The rest of the file is not checked here.
 pub(super) fn word_of(key: &str, file: &Path) -> Result<Option<String>, Error> {
-    taken(&mut File::read(file)?.entries, key, "one text or number")
+    taken(&mut File::read(file)?.entries, key, "one string or number")
 }
 
 fn route(
@@ -277,13 +277,13 @@ impl Value {
             (_, Self::Word(word)) => Ok(word.clone().into()),
             // Options that take lists.
             (_, Self::Switch(on)) => Ok(on.to_string().into()),
-            (_, Self::List(_)) => Err("one text or number"),
+            (_, Self::List(_)) => Err("one string or number"),
         }
     }
 
     fn named(&self) -> &'static str {
         match self {
-            Self::Word(_) => "a text or number",
+            Self::Word(_) => "a string or number",
             Self::List(_) => "a list",
             Self::Switch(_) => "true or false",
         }

@@ -103,7 +103,7 @@ fn apart(bind: &Bind, key: &Key, earlier: &[Listener]) -> Result<(), Error> {
             return Err(Error::value("--bind", bind, "is given twice; give each address once"));
         }
         if other.contradicts(key) {
-            let remedy = format!("cannot be bound beside {other}; give the wider one alone");
+            let remedy = format!("cannot be bound together with {other}; give only the wider one");
             return Err(Error::value("--bind", bind, remedy));
         }
     }
@@ -197,8 +197,7 @@ fn policy(options: &ListenerOptions) -> Result<Policy, Error> {
     };
     let proxies: Proxies = parse_all("--proxy-protocol", &options.proxy_protocol)?;
     if let Some(proxy) = proxies.shut_out_by(&rules) {
-        let remedy =
-            "is in --deny-network, which wins, so that no proxy there could connect; leave it out of one of them";
+        let remedy = "is in --deny-network, which wins, so no proxy there could connect; remove it from one of them";
         return Err(Error::value("--proxy-protocol", proxy, remedy));
     }
     let most_per_ip = match options.max_connections_per_ip.as_str() {

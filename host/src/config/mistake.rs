@@ -63,16 +63,16 @@ impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Duplicate => "duplicate key: it is given a second time; give it once",
-            Self::Unquoted => "the value is a text, and a text needs quotes; write KEY = \"VALUE\"",
+            Self::Unquoted => "the value is a string, and strings need quotes; write KEY = \"VALUE\"",
             Self::UnquotedNumber => {
-                "the value begins as a number and goes on, and what is not only a number needs quotes, as in KEY = \"30s\""
+                "the value starts with a number but is not one, and needs quotes, as in KEY = \"30s\""
             }
-            Self::OpenQuote => "the quote is not closed, or one stands within the text; write \\\" there",
+            Self::OpenQuote => "the quote is not closed, or there is one within the string; write \\\" there",
             Self::List => "the list is not complete; it needs a bracket at its end, and quotes and commas, as in KEY = [\"A\", \"B\"]",
             Self::OpenTable => "the bracket is not closed, as in [[listener]]",
-            Self::Colon => "a colon stands where an equals sign belongs; write KEY = \"VALUE\"",
+            Self::Colon => "there is a colon in place of the equals sign; write KEY = \"VALUE\"",
             Self::NoValue => "the value is missing; write KEY = \"VALUE\", or leave the line out",
-            Self::NoSign => "the line is not KEY = \"VALUE\", nor a comment, which begins with #",
+            Self::NoSign => "the line is neither KEY = \"VALUE\" nor a comment, which begins with #",
             Self::Pem => "it is a certificate or a key, not a configuration; is it the right file?",
             Self::Other => "something here is not KEY = \"VALUE\", a [[listener]] or a comment",
         })

@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     admin,
-    component::{Source, Wasi03},
+    component::{ComponentLayer, Source, Wasi03},
     connection::service::{self, Plan},
     handoff::start::StartCommand,
     net::{Bind, SocketPath},
@@ -67,6 +67,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// Whether plugins of WASI 0.3 are served.
     pub wasi_0_3: Wasi03,
+    /// Whether plugins may be served without the engine's component layer.
+    pub component_layer: ComponentLayer,
     /// Whether a plugin is reloaded when its file changes.
     pub watch: bool,
     /// The listen queue of each listener.
@@ -176,6 +178,7 @@ impl Config {
             listeners,
             passed,
             cache_dir: cache_dir(options.cache_dir),
+            component_layer: parse("--component-layer", &options.component_layer)?,
             wasi_0_3: if options.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
             watch: options.watch,
             backlog: parse::<Count>("--backlog", &options.backlog)?.0.get(),
@@ -185,7 +188,7 @@ impl Config {
                 Some(count) => match parse::<Count>("--workers", &count)?.0 {
                     workers if workers.get() <= MOST_WORKERS => workers,
                     _ => {
-                        return Err(Error::value("--workers", count, "is more than 1024; one a processor serves best"));
+                        return Err(Error::value("--workers", count, "is more than 1024; one per processor is best"));
                     }
                 },
                 None => thread::available_parallelism()
@@ -202,7 +205,7 @@ impl Config {
                     "0" | "0s" => Duration::ZERO,
                     window => duration("--rollback-window", window).map_err(|error| match error {
                         Error::Value { option, value, remedy, .. } => {
-                            Error::value(option, value, format!("{remedy}; 0s is off"))
+                            Error::value(option, value, format!("{remedy}; 0s disables it"))
                         }
                         error => error,
                     })?,
@@ -267,6 +270,7 @@ impl Config {
             cache_dir: self.cache_dir.clone(),
             start: handler.guest_start,
             wasi_0_3: self.wasi_0_3,
+            component_layer: self.component_layer,
             limits: handler.limits,
             max_connections: self.max_connections,
         }

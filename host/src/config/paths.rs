@@ -2,6 +2,7 @@
 //! they are relative to another directory than expected.
 
 use super::{Config, error::Error, layers::Origins, listener::Listener, program::boot_directory};
+use crate::net::Bind;
 use std::{io::ErrorKind, path::Path};
 
 /// Finds the first such path. The code that reads a file reports its other faults.
@@ -28,6 +29,31 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
         [("--pidfile", &options.pidfile), ("--log-file", &options.log_file), ("--cache-dir", &options.cache_dir)];
     for (option, path) in made {
         path.iter().try_for_each(|path| leads_somewhere(option, path, Must::Nothing, &layers.origins, None))?;
+    }
+    apart(config).map_err(|error| error.located(&layers.origins))
+}
+
+/// The pidfile and the log file need paths of their own. A socket or the other file there would
+/// look like a file of another program.
+fn apart(config: &Config) -> Result<(), Error> {
+    fn socket(bind: &Bind) -> Option<&Path> {
+        match bind {
+            Bind::Unix(path, _) => Some(path.as_ref()),
+            Bind::Tcp(_) | Bind::Systemd(_) => None,
+        }
+    }
+    let binds = config.listeners.iter().filter_map(|listener| Some(("--bind", socket(&listener.bind)?)));
+    let admin = config.admin.iter().filter_map(|address| Some(("--admin", socket(address.bind())?)));
+    let handoff = config.handoff.socket.iter().map(|path| ("--handoff-socket", path.as_ref()));
+    let log = config.log.file.iter().map(|path| ("--log-file", path.as_path()));
+    let sockets: Vec<(&str, &Path)> = binds.chain(admin).chain(handoff).collect();
+    let files = config.pidfile.iter().map(|path| ("--pidfile", path.as_path())).chain(log.clone());
+    for (option, path) in files {
+        let mut others = sockets.iter().copied().chain(log.clone().filter(|_| option == "--pidfile"));
+        if let Some((other, _)) = others.find(|(_, taken)| *taken == path) {
+            let remedy = format!("is the path of {other}, too; give each a path of its own");
+            return Err(Error::value(option, path.display(), remedy));
+        }
     }
     Ok(())
 }
@@ -70,7 +96,7 @@ pub(super) fn missing(path: &Path, file: Option<&Path>) -> Option<String> {
         return None;
     }
     Some(if is_unexpanded(path) {
-        "is taken as it is written: nothing here expands ~, $VARIABLE or % as a shell or systemd does; write the whole path, as in \
+        "is used literally: the host does not expand ~, $VARIABLE or %, as a shell or systemd does; write the whole path, as in \
          /home/me/FILE"
             .to_owned()
     } else if path.is_absolute() {
@@ -85,7 +111,7 @@ pub(super) fn missing(path: &Path, file: Option<&Path>) -> Option<String> {
         let beside = file.and_then(Path::parent).map(|directory| directory.join(path)).filter(|path| path.exists());
         let beside = beside.map(|path| format!(" ({} is there, beside the configuration)", path.display()));
         format!(
-            "cannot be read: No such file in {}, the working directory, to which relative paths belong{}; write the whole path",
+            "cannot be read: No such file in {}, the working directory, where relative paths start{}; write the whole path",
             directory.display(),
             beside.unwrap_or_default()
         )

@@ -47,16 +47,16 @@ pub(super) fn start_command(words: Option<&str>) -> Result<StartCommand, Error> 
 /// needed.
 fn app_root(root: PathBuf) -> Result<PathBuf, Error> {
     let wrong = if root.is_relative() {
-        "is no absolute path"
+        "is not an absolute path"
     } else if !root.is_dir() {
-        "is no directory that this user can find"
+        "is not a directory that this user can access"
     } else {
         return Ok(root);
     };
     Err(Error::value(
         "APP_ROOT",
         root.display(),
-        format!("{wrong}, and a successor would begin there; set one, or unset it"),
+        format!("{wrong}, and a successor would start there; set one, or unset it"),
     ))
 }
 

@@ -102,10 +102,12 @@ impl FromStr for Name {
             || !words_are_whole
             || text.len() > LONGEST_NAME
         {
-            return Err("is no name for a project: take lower case letters, digits and single dashes, as in my-plugin");
+            return Err(
+                "is not a valid project name: use lower-case letters, digits and single dashes, as in my-plugin",
+            );
         }
         if TAKEN.contains(&text) {
-            return Err("means something else to Rust: take another name, as in my-plugin");
+            return Err("has a meaning of its own in Rust: choose another name, as in my-plugin");
         }
         Ok(Self(text.to_owned()))
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     admin::Address,
-    component::{Kind, Wasi03},
+    component::{ComponentLayer, Kind, Wasi03},
 };
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -83,6 +83,8 @@ pub struct Looking {
     pub cache_dir: Option<PathBuf>,
     /// Whether plugins of WASI 0.3 would be served.
     pub wasi_0_3: Wasi03,
+    /// Whether it would be served without the engine's component layer, if it can be.
+    pub component_layer: ComponentLayer,
     /// The memory of a guest, in bytes.
     pub guest_memory: usize,
 }
@@ -99,6 +101,7 @@ impl Looking {
             plugin_kind: plugin_kind(&file.plugin_kind)?,
             cache_dir: cache_dir(file.cache_dir),
             wasi_0_3: if file.disable_wasi_0_3 { Wasi03::Disabled } else { Wasi03::Served },
+            component_layer: parse("--component-layer", &file.component_layer)?,
             guest_memory: size("--guest-memory", &file.guest_memory)?,
         })
     }

@@ -55,13 +55,13 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Neither version begins like this.
-    #[error("it does not begin as a PROXY header does; is the proxy told to send one?")]
+    #[error("the connection begins with something else; is the proxy configured to send a header?")]
     Start,
     /// A line without an end.
     #[error("a header of version 1 has no CR LF within its 107 bytes")]
     Endless,
     /// A line that does not parse.
-    #[error("a header of version 1 says {0:?}")]
+    #[error("a header of version 1 is malformed: {0:?}")]
     Line(String),
     /// An unknown version or command.
     #[error("a header of version 2 has version and command {0:#04x}, which is neither LOCAL nor PROXY")]
@@ -70,16 +70,16 @@ pub enum Malformed {
     #[error("a header of version 2 has address family {0:#04x}, which is not one of TCP and unix streams")]
     Family(u8),
     /// It is longer than `LONGEST`.
-    #[error("a header of version 2 is {0} bytes long; at most {LONGEST} are taken")]
+    #[error("a header of version 2 is {0} bytes long; at most {LONGEST} are allowed")]
     TooLong(usize),
     /// Its length is too short for its addresses.
     #[error("a header of version 2 is too short for its addresses")]
     TooShort,
     /// The extensions do not match their lengths.
-    #[error("an extension of a header of version 2 is cut off")]
+    #[error("an extension in a header of version 2 is cut off")]
     Extension,
     /// The checksum does not match.
-    #[error("a header of version 2 does not have the checksum that it names")]
+    #[error("a header of version 2 has a wrong checksum")]
     Checksum,
 }
 

@@ -171,7 +171,7 @@ async fn secure(wire: &Wire, tls: &Acceptor, deadlines: &Deadlines<'_>) -> Resul
             (reason, error.to_string())
         }
         Err(_) if end < late => return Err(Failure::plain(Reason::WallTime)),
-        Err(_) => (Reason::Idle, format!("TLS handshake: not done within {within:?}")),
+        Err(_) => (Reason::Idle, format!("TLS handshake: not complete within {within:?}")),
     };
     Err(Failure { reason, message: log::escaped(&message) })
 }

@@ -2,7 +2,7 @@
 
 use super::link;
 use crate::component::{
-    Kind, Problem, Wasi03, cache, code::Code, contract::Declared, engine, file::PluginFile, loaded,
+    ComponentLayer, Kind, Problem, Wasi03, cache, code::Code, contract::Declared, engine, file::PluginFile, loaded,
 };
 use std::{
     path::{Path, PathBuf},
@@ -28,13 +28,15 @@ pub fn compile(
     kind: Option<Kind>,
     cache_dir: Option<&Path>,
     wasi_0_3: Wasi03,
+    layer: ComponentLayer,
 ) -> Result<Compiled, Problem> {
     let started = Instant::now();
     let bytes = PluginFile::open(path)?.bytes()?;
-    let declared = Declared::by(&bytes)?;
+    let mut declared = Declared::by(&bytes)?;
     let contract = loaded::accepted(&declared, kind, wasi_0_3)?;
     let compiler = engine::compiler(contract.concurrency).map_err(Problem::of_compiler)?;
-    let (path, entry) = cache::keep(cache_dir, compiler, &bytes, declared)?;
+    declared.settle_layer(&bytes, compiler, layer, link::links);
+    let (path, entry) = cache::keep(cache_dir, layer, compiler, &bytes, declared)?;
     let took = entry.artifact.is_fresh().then(|| started.elapsed());
     let form = entry.known.declared.form();
     let code = Code::load(&entry.artifact, compiler, form).map_err(Problem::of_compiler)?;

@@ -3,6 +3,7 @@
 use super::{
     bindings::{wasi_0_2, wasi_0_3},
     command,
+    lowered::LoweredPre,
     program::ProgramPre,
     resources,
     state::State,
@@ -15,7 +16,7 @@ use crate::{
 use std::time::Duration;
 use wasmtime::{
     Engine,
-    component::{HasSelf, InstancePre, Linker, Resource},
+    component::{Component, HasSelf, InstancePre, Linker, Resource},
 };
 use wasmtime_wasi::{
     WasiCtxView,
@@ -34,6 +35,7 @@ use wasmtime_wasi_io::{async_trait, bindings::wasi::io::poll::HostPollable, poll
 
 /// The linked export of a plugin.
 pub(super) enum Handler {
+    Lowered(LoweredPre),
     Wasi02(wasi_0_2::PluginPre<State>),
     Wasi03(wasi_0_3::PluginAsyncPre<State>),
     Command02(p2::CommandPre<State>),
@@ -46,12 +48,19 @@ pub(super) enum Handler {
 /// Links a plugin's imports, and finds its export.
 pub(super) fn link(engine: &Engine, code: &Code, contract: &Contract) -> Result<Handler, Problem> {
     let linked = match code {
+        Code::Lowered(module) => LoweredPre::new(engine, module).map(Handler::Lowered),
         Code::Module(module) => ProgramPre::new(engine, module).map(Handler::Program),
         Code::Component(component) => {
             linker(engine, contract).and_then(|linker| handler(linker.instantiate_pre(component)?, contract.kind))
         }
     };
     linked.map_err(|error| Problem::Link { built_for: contract.built_for.clone(), cause: one_line(&error) })
+}
+
+/// Whether a component's imports can be linked as those of a handler of WASI 0.2.
+pub(super) fn links(engine: &Engine, component: &Component) -> bool {
+    let mut linker = Linker::new(engine);
+    link_wasi_0_2(&mut linker).is_ok() && linker.instantiate_pre(component).is_ok()
 }
 
 /// A linker with everything that a component of this kind may import.
@@ -118,33 +127,42 @@ fn link_wasi_0_2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     sockets::link_wasi_0_2(linker)?;
     // A timer is more than reading the clock, and prevents one.
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
-    clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| {
-        store.data_mut().learner.observable();
-        let mut clocks = quiet_clocks(store.data_mut());
-        Ok((clocks::monotonic_clock::Host::subscribe_instant(&mut clocks, when)?,))
-    })?;
-    clock.func_wrap("subscribe-duration", |mut store, (period,): (u64,)| {
-        store.data_mut().learner.observable();
-        let mut clocks = quiet_clocks(store.data_mut());
-        Ok((clocks::monotonic_clock::Host::subscribe_duration(&mut clocks, period)?,))
-    })?;
+    clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| Ok((at(store.data_mut(), when)?,)))?;
+    clock.func_wrap("subscribe-duration", |mut store, (period,): (u64,)| Ok((after(store.data_mut(), period)?,)))?;
     // So does asking whether a pollable is ready.
     linker.instance("wasi:io/poll@0.2.12")?.func_wrap_async("[method]pollable.ready", |mut store, (pollable,)| {
-        Box::new(async move {
-            let state: &mut State = store.data_mut();
-            state.learner.observable();
-            Ok((HostPollable::ready(&mut state.table, pollable).await?,))
-        })
+        Box::new(async move { Ok((is_ready(store.data_mut(), pollable).await?,)) })
     })?;
     wasi_0_2::uninterruptible::server::types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
-    linker.instance("uninterruptible:server/drain@0.2.0")?.func_wrap("subscribe", |mut store, (): ()| {
-        let state = store.data_mut();
-        state.learner.observable();
-        let drained = state.table.push(Drained(state.draining.clone()))?;
-        let pollable: Resource<DynPollable> = subscribe(&mut state.table, drained)?;
-        Ok((pollable,))
-    })?;
+    linker
+        .instance("uninterruptible:server/drain@0.2.0")?
+        .func_wrap("subscribe", |mut store, (): ()| Ok((drained(store.data_mut())?,)))?;
     Ok(())
+}
+
+/// A pollable that is ready when the monotonic clock shows a time.
+pub(super) fn at(state: &mut State, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+    state.learner.observable();
+    clocks::monotonic_clock::Host::subscribe_instant(&mut quiet_clocks(state), when)
+}
+
+/// A pollable that is ready after this many nanoseconds.
+pub(super) fn after(state: &mut State, period: u64) -> wasmtime::Result<Resource<DynPollable>> {
+    state.learner.observable();
+    clocks::monotonic_clock::Host::subscribe_duration(&mut quiet_clocks(state), period)
+}
+
+/// A pollable that is ready when the process drains.
+pub(super) fn drained(state: &mut State) -> wasmtime::Result<Resource<DynPollable>> {
+    state.learner.observable();
+    let drained = state.table.push(Drained(state.draining.clone()))?;
+    subscribe(&mut state.table, drained)
+}
+
+/// Whether a pollable is ready.
+pub(super) async fn is_ready(state: &mut State, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+    state.learner.observable();
+    HostPollable::ready(&mut state.table, pollable).await
 }
 
 /// Links all of WASI 0.3, and the contract's imports of that generation, beside those of
@@ -194,12 +212,12 @@ fn link_wasi_0_3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn quiet_clocks(state: &mut State) -> wasmtime_wasi::clocks::WasiClocksCtxView<'_> {
+pub(super) fn quiet_clocks(state: &mut State) -> wasmtime_wasi::clocks::WasiClocksCtxView<'_> {
     let WasiCtxView { ctx, table } = state.quiet();
     wasmtime_wasi::clocks::WasiClocksCtxView { ctx: ctx.clocks(), table }
 }
 
-fn quiet_cli(state: &mut State) -> wasmtime_wasi::cli::WasiCliCtxView<'_> {
+pub(super) fn quiet_cli(state: &mut State) -> wasmtime_wasi::cli::WasiCliCtxView<'_> {
     let WasiCtxView { ctx, table } = state.quiet();
     wasmtime_wasi::cli::WasiCliCtxView { ctx: ctx.cli(), table }
 }
@@ -208,7 +226,6 @@ fn quiet_cli(state: &mut State) -> wasmtime_wasi::cli::WasiCliCtxView<'_> {
 mod tests {
     use super::*;
     use crate::component::{engine, interfaces::provided};
-    use wasmtime::component::Component;
 
     /// One item of each package and generation, so that a package that is listed but not linked is
     /// found.

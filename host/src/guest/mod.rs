@@ -14,6 +14,7 @@ mod exchange;
 pub(crate) mod io;
 mod late_start;
 mod link;
+mod lowered;
 mod memory;
 mod meter;
 mod outcome;

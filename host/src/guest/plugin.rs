@@ -6,7 +6,7 @@ use super::{
     command,
     io::Facts,
     late_start::{LateStart, Learner, Start},
-    link::{Handler, link},
+    link::{self, Handler, link},
     memory::{Memory, Refused},
     meter::{Meter, Metered},
     outcome::Outcome,
@@ -94,7 +94,7 @@ impl Plugin {
 
     fn load_file(source: &Source, name: &str, granted: Granted) -> Result<Self, Problem> {
         let file = PluginFile::open(&source.path)?;
-        let Loaded { contract, digest, pool, code, symbols, advice } = Loaded::from(&file, source)?;
+        let Loaded { contract, digest, pool, code, symbols, advice } = Loaded::from(&file, source, link::links)?;
         let handler = link(&pool.engine, &code, &contract)?;
         let plugin = Self {
             pool,
@@ -161,6 +161,7 @@ impl Plugin {
         let made = {
             let instantiation = pin!(async {
                 match &self.handler {
+                    Handler::Lowered(pre) => pre.instantiate(&mut store).await.map(drop),
                     Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                     Handler::Command02(pre) => pre.instantiate_async(&mut store).await.map(drop),
@@ -218,7 +219,7 @@ impl Plugin {
     /// counts.
     fn learner_of_waits(&self) -> Learner {
         match self.handler {
-            Handler::Wasi02(_) | Handler::Command02(_) | Handler::Program(_)
+            Handler::Lowered(_) | Handler::Wasi02(_) | Handler::Command02(_) | Handler::Program(_)
                 if self.pool.concurrency() == Concurrency::Plain =>
             {
                 self.late_start.learner()
@@ -250,6 +251,7 @@ impl Plugin {
 
     async fn call(&self, store: &mut Store<State>) -> Returned {
         match &self.handler {
+            Handler::Lowered(pre) => pre.run(store).await,
             Handler::Wasi02(pre) => {
                 let guest = pre.instantiate_async(&mut *store).await?;
                 let (connection, input, output) = store.data_mut().offer()?;
@@ -283,7 +285,7 @@ impl Plugin {
                 command::outcome(run.await.flatten())
             }
             Handler::Program(pre) => command::outcome(pre.run(store).await.map(Ok)),
-            Handler::Http02(_) | Handler::Http03(_) => Err(wasmtime::Error::msg("it answers requests alone")),
+            Handler::Http02(_) | Handler::Http03(_) => Err(wasmtime::Error::msg("it only answers HTTP requests")),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{
         ucspi,
     },
     late_start::Learner,
+    lowered::Lowered,
     memory::Memory,
     meter::Meter,
     program::Program,
@@ -39,7 +40,7 @@ const CONCURRENT_PART_OF_FILES: usize = 4;
 
 /// The most bytes that one host call may make the host allocate. A stream takes 64 KiB at a time;
 /// paths, messages and lists of pollables are smaller.
-const HOSTCALL_BYTES: usize = 2 << 20;
+pub(super) const HOSTCALL_BYTES: usize = 2 << 20;
 
 /// The most random bytes of one call: generating them takes about 10 ms of the host's time, which
 /// no epoch interrupts.
@@ -60,8 +61,12 @@ pub(super) struct State {
     pub(super) http: Option<Box<outgoing::Http>>,
     /// The state of a program of WASI 0.1, if it is one.
     pub(super) program: Option<Box<Program>>,
+    /// The state of a handler that is served without the component layer, if it is one.
+    pub(super) lowered: Option<Box<Lowered>>,
     /// Whether the guest had its full number of large resources at its last call to `wasi:http`.
     pub(super) lacks_room_for_fields: bool,
+    /// The most resources that the guest may hold.
+    pub(super) resources: usize,
     pub(super) connection: ConnectionId,
     pub(super) draining: Draining,
     /// The facts, if the guest has the connection for itself.
@@ -127,7 +132,9 @@ impl State {
                 places: Places::default(),
                 http: None,
                 program: None,
+                lowered: None,
                 lacks_room_for_fields: false,
+                resources,
                 connection,
                 draining,
                 facts,

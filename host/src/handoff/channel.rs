@@ -90,7 +90,7 @@ pub enum Error {
         came: usize,
     },
     /// Descriptors came with a message that carries none.
-    #[error("descriptors come with a message that has none")]
+    #[error("descriptors came with a message that must not have any")]
     Uninvited,
     /// It cannot be parsed.
     #[error(transparent)]
@@ -107,7 +107,7 @@ pub enum Error {
     #[error("a message without its sender's credentials")]
     Anonymous,
     /// The system refused.
-    #[error("the channel fails: {0}")]
+    #[error("the channel failed: {0}")]
     System(io::Error),
 }
 

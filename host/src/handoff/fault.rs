@@ -5,12 +5,11 @@
 //! re-read at each message, so that a test can change it while processes run. Each line is one
 //! fault:
 //! ```text
-//! SIDE         MOMENT                                    MESSAGE   ACTION
-//! successor    before-sending                            prepared  kill
-//! predecessor  after-sending | after-receiving           offer     stop
-//! successor    after-receiving                           offer     panic
-//! successor    before-sending                            hello     garbage | cut | descriptor | say PACKET
-//! predecessor  before-sending                            offer     swap
+//! SIDE         MOMENT                                    MESSAGE   ACTION successor
+//! before-sending                            prepared  kill predecessor  after-sending |
+//! after-receiving           offer     stop successor    after-receiving
+//! offer     panic successor    before-sending                            hello     garbage | cut |
+//! descriptor | say PACKET predecessor  before-sending                            offer     swap
 //! successor    rollback
 //! ```
 

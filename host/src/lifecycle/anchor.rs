@@ -1,7 +1,9 @@
-//! One process id for supervisors that need one: pid 1 of a container, tini, runit, s6, supervisord.
+//! One process id for supervisors that need one: pid 1 of a container, tini, runit, s6,
+//! supervisord.
 //!
 //! ```text
-//!  supervisor ──signals──► anchor ──TERM, INT, HUP, USR1──► current generation ──starts──► the next
+//!  supervisor ──signals──► anchor ──TERM, INT, HUP, USR1──► current generation ──starts──► the
+//! next
 //!      ▲                    │  ▲                              │
 //!      └─ all but MAINPID= ─┘  └────── READY=1, MAINPID= ─────┘
 //! ```

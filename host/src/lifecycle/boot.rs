@@ -285,6 +285,8 @@ fn become_user(config: &Config) -> Result<(), Error> {
     {
         info!(%identity, "privileges dropped");
         reopen::problems(config).iter().for_each(|problem| warn!(detail = %problem, "next generation may fail"));
+    } else if let Some(problem) = reopen::program(config) {
+        warn!(detail = %problem, "next generation may fail");
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ impl Lifecycle {
                 }
                 Event::Reloaded(outcome) => {
                     let does = match outcome {
-                        Ok(()) => "serves what was reloaded",
+                        Ok(()) => "serves the reloaded configuration",
                         Err(_) => "serves; its last reload failed",
                     };
                     self.reloaded(&serving, outcome);

@@ -71,7 +71,7 @@ pub(super) enum StopCause {
 impl Lifecycle {
     /// Drains: finishes the open connections and reports them to the process that serves.
     pub(super) fn drain(&mut self, serving: Serving, replacement: Replacement, exit: Exit) -> State {
-        self.waiting.fail_all(Outcome::Elsewhere, "this process has handed over; ask again");
+        self.waiting.fail_all(Outcome::Elsewhere, "this process has handed over; retry");
         let deadline = self.config.handoff.drain_timeout.map(|timeout| Instant::now() + timeout);
         State::Draining(Draining { serving, replacement, deadline, told_to_stop: false, finished: false, exit })
     }
@@ -108,7 +108,7 @@ impl Lifecycle {
                 let Command { verb, caller } = command;
                 match verb {
                     // The request was meant for the process that serves.
-                    _ if !caller.is_signal() => caller.elsewhere("this process has handed over; ask again"),
+                    _ if !caller.is_signal() => caller.elsewhere("this process has handed over; retry"),
                     Verb::Stop if *told_to_stop => {
                         warn!(open = serving.connections.open(), "stopped by a second signal");
                         draining.close_all();
@@ -154,7 +154,7 @@ impl Lifecycle {
                     }
                     Verb::Stop => {
                         warn!(open, "stopped by a second signal");
-                        caller.done(format!("stopped at once: {open} connections were cut"));
+                        caller.done(format!("stopped at once: {open} connections were closed"));
                         return State::Ended(Exit::CutShort);
                     }
                     Verb::Restart(_) | Verb::Rollback => {

@@ -136,7 +136,8 @@ impl ExistingSockets {
                 self.passed.join(", ")
             ),
             ([], Some(pid), _) => format!(
-                "what was passed is for process {pid} (LISTEN_PID), and this is process {}: the program in between must exec this one, or be left out",
+                "the sockets were passed to process {pid} (LISTEN_PID), and this is process {}: a program in between must \
+                 exec this one, or be removed",
                 process::id()
             ),
             ([], None, _) => {

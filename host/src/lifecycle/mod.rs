@@ -1,11 +1,13 @@
 //! The one state machine of the process. Nothing else changes its state.
 //!
 //! ```text
-//!   Starting ─► Serving ─► Offering ─commit─► Committed ─serving─► Watching ─settled─► Draining ─► exit
+//!   Starting ─► Serving ─► Offering ─commit─► Committed ─serving─► Watching ─settled─► Draining ─►
+//! exit
 //!      │           ▲ ▲         │ failed, late      │ dead              │ dead, or `yield`
 //!      │           │ └─────────┴───────────────────┴───────────────────┘
 //!      └─► Adopting ─serving─► Probation ─settled─► Serving
-//!   any state ─TERM─► Stopping ─► exit                                (exact effect: the table below)
+//!   any state ─TERM─► Stopping ─► exit                                (exact effect: the table
+//! below)
 //! ```
 //!
 //! | State              | TERM, INT                        | USR1                          | HUP                     |
@@ -25,8 +27,8 @@
 //! watches takes no commands there.
 //!
 //! In every state HUP reopens the log file at once, in this process and in earlier generations that
-//! drain. A forwarded stop is the signal that the predecessor got: only a second one after it closes
-//! open connections.
+//! drain. A forwarded stop is the signal that the predecessor got: only a second one after it
+//! closes open connections.
 //!
 //! It runs on the main thread, apart from the workers, so that load on these does not delay it.
 pub mod anchor;

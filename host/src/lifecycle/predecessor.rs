@@ -109,7 +109,7 @@ impl Lifecycle {
                     deferred.stop = true;
                 }
                 // In a moment the successor has to request it.
-                admin::Verb::Rollback => command.caller.elsewhere("the successor is about to serve; ask again"),
+                admin::Verb::Rollback => command.caller.elsewhere("the successor is about to serve; retry"),
                 admin::Verb::Restart(_) => self.join_restart(command),
                 admin::Verb::Reload => self.defer_reload(&mut serving, command, &mut deferred),
             },
@@ -124,7 +124,7 @@ impl Lifecycle {
                 info!(successor = successor.pid(), "successor serving");
                 let detail = self.successor_serves(&successor);
                 self.waiting.restart_is(Until::Serving, Outcome::Done, &detail);
-                self.waiting.later_reload_is(Outcome::Elsewhere, &format!("{detail}; ask again"));
+                self.waiting.later_reload_is(Outcome::Elsewhere, &format!("{detail}; retry"));
                 if deferred.reload {
                     serving.reload_with_successor = true;
                     successor.tell(Message::Forward { verb: Verb::Reload }).await;
@@ -187,7 +187,7 @@ impl Lifecycle {
                 _ if !caller.is_signal() => {
                     let detail = self.successor_serves(&successor);
                     match successor.takes_admin() {
-                        true => caller.elsewhere(format!("{detail}; ask again")),
+                        true => caller.elsewhere(format!("{detail}; retry")),
                         false => caller.refused(format!("{detail}, and has another admin endpoint, if any; ask there")),
                     }
                     State::Watching(serving, successor, claimed, until)
@@ -215,7 +215,7 @@ impl Lifecycle {
                     State::Watching(serving, successor, claimed, until)
                 }
                 offer::Event::Reloaded { done } => {
-                    let does = if done { "serves what was reloaded" } else { "serves; its last reload failed" };
+                    let does = if done { "serves the reloaded configuration" } else { "serves; its last reload failed" };
                     self.notifier.ready(&self.successors_status(does));
                     State::Watching(serving, successor, claimed, until)
                 }

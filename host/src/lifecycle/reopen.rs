@@ -13,7 +13,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// A file that this user cannot open and root could.
@@ -21,6 +21,8 @@ use std::{
 pub enum ReopenProblem {
     /// A hot restart will fail.
     Restart(String),
+    /// A hot restart will fail: this program does not exist, or this user cannot execute it.
+    Program(PathBuf, io::Error),
     /// The file stays behind when the host stops.
     LeftBehind(SocketPath, io::Error),
 }
@@ -29,6 +31,11 @@ impl fmt::Display for ReopenProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Restart(what) => write!(f, "a hot restart will fail: this user cannot open {what}"),
+            Self::Program(path, error) => write!(
+                f,
+                "a hot restart will fail: {} cannot be executed ({error}); put the program there, or correct --start-command",
+                path.display()
+            ),
             Self::LeftBehind(path, error) => {
                 write!(
                     f,
@@ -68,6 +75,17 @@ pub fn problems(config: &Config) -> Vec<ReopenProblem> {
         Some(ReopenProblem::LeftBehind(path.clone(), accessible(directory, AccessFlags::W_OK).err()?))
     });
     refused.chain(pidfile.map(|error| ReopenProblem::Restart(error.to_string()))).chain(left_behind).collect()
+}
+
+/// Whether the program that starts a successor is missing. Later it may be there: this is not an
+/// error.
+pub fn program(config: &Config) -> Option<ReopenProblem> {
+    let path = &config.handoff.start.program;
+    let executable = accessible(path, AccessFlags::X_OK).and_then(|()| match path.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => Ok(()),
+    });
+    Some(ReopenProblem::Program(path.clone(), executable.err()?))
 }
 
 fn readable(path: &Path) -> io::Result<()> {

@@ -124,7 +124,8 @@ fn unix_queue(inode: u64) -> Option<u32> {
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     request.extend(NLM_F_REQUEST.to_ne_bytes());
     request.extend([0; 8]);
-    // struct unix_diag_req: family, protocol, padding, states (any), inode, what to show, cookie (any).
+    // struct unix_diag_req: family, protocol, padding, states (any), inode, what to show, cookie
+    // (any).
     request.extend([AddressFamily::UNIX.as_raw().to_ne_bytes()[0], 0, 0, 0]);
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(u32::try_from(inode).ok()?.to_ne_bytes());

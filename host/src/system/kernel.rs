@@ -157,7 +157,8 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], most_descriptors: us
     for message in received.cmsgs().into_iter().flatten() {
         match message {
             ControlMessageOwned::ScmRights(numbers) => {
-                // SAFETY: the kernel has just made these descriptors for this process, and nothing else knows them.
+                // SAFETY: the kernel has just made these descriptors for this process, and nothing
+                // else knows them.
                 packet.descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
             }
             ControlMessageOwned::ScmCredentials(sender) => packet.sender = Some(sender),

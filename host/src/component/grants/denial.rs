@@ -1,4 +1,5 @@
-//! Denials of access to guests: records at debug level that name the missing grant, for operators of a plugin that fails.
+//! Denials of access to guests: records at debug level that name the missing grant, for operators
+//! of a plugin that fails.
 
 use crate::record::{
     connection_id::ConnectionId,

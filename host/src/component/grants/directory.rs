@@ -47,7 +47,7 @@ impl FromStr for Directory {
             return Err("gives the guest a path that is not in its shortest form");
         }
         if text.contains('\0') {
-            return Err("contains a NUL byte, which a path cannot");
+            return Err("contains a NUL byte, which is not allowed in a path");
         }
         Ok(Self { host: host.into(), guest: guest.to_owned(), access })
     }
@@ -71,7 +71,7 @@ impl Directory {
         let dir =
             open(&self.host, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| match error {
                 Errno::NOENT => refused("the directory does not exist; create it first"),
-                Errno::NOTDIR => refused("is not a directory; grant the one that holds the file"),
+                Errno::NOTDIR => refused("is not a directory; grant the directory that contains the file"),
                 error => refused(&format!("cannot be opened: {error}")),
             })?;
         let dir = File::from(dir);
@@ -87,9 +87,7 @@ impl Directory {
             }
         };
         sandboxed_dir::supported(&dir).map_err(|error| {
-            refused(&format!(
-                "the system cannot keep a guest inside of a directory (openat2, since Linux 5.6: {error})"
-            ))
+            refused(&format!("the kernel cannot confine a guest to a directory (openat2 needs Linux 5.6: {error})"))
         })?;
         Ok((Dir::new(dir, self.access, mode, false), self.guest.clone()))
     }

@@ -46,7 +46,7 @@ impl FromStr for Variable {
             return Err("needs a name; write NAME=VALUE");
         }
         if text.contains('\0') {
-            return Err("contains a NUL byte, which a variable cannot");
+            return Err("contains a NUL byte, which is not allowed in a variable");
         }
         let value = match value.strip_prefix('@') {
             Some("") => return Err("needs a file after the @; write NAME=@FILE"),
@@ -86,7 +86,7 @@ fn read(path: &Path) -> Result<String, String> {
     let unreadable = |error: io::Error| format!("the file cannot be read: {error}");
     // Opening a pipe would wait for its writer, and the next reload would find it empty.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is not a regular file; keep the value in one".to_owned());
+        return Err("is not a regular file; put the value into one".to_owned());
     }
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
@@ -95,7 +95,7 @@ fn read(path: &Path) -> Result<String, String> {
     }
     let mut text = String::from_utf8(bytes).map_err(|_not_utf8| "the file is not UTF-8 text".to_owned())?;
     if text.contains('\0') {
-        return Err("the file contains a NUL byte, which a variable cannot".to_owned());
+        return Err("the file contains a NUL byte, which is not allowed in a variable".to_owned());
     }
     if text.ends_with('\n') {
         text.pop();
@@ -118,7 +118,7 @@ impl FromStr for Word {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.contains('\0') {
-            Err("contains a NUL byte, which an argument cannot")
+            Err("contains a NUL byte, which is not allowed in an argument")
         } else {
             Ok(Self(text.to_owned()))
         }

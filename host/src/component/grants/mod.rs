@@ -151,7 +151,7 @@ fn read(variables: &[Variable]) -> Result<Vec<(String, String)>, Error> {
         length += name.len() + value.len();
         if length > LONGEST_ENVIRONMENT {
             let problem = format!(
-                "makes the environment longer than {} KiB, of which each guest has a copy; grant a file by --guest-dir",
+                "makes the environment larger than {} KiB, and each guest has a copy; grant a file with --guest-dir instead",
                 LONGEST_ENVIRONMENT >> 10
             );
             return Err(Error::new("--guest-env", name, problem));

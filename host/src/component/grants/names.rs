@@ -83,7 +83,7 @@ impl Scope {
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Internet => "in the internet",
+            Self::Internet => "on the internet",
             Self::Private => "in a private network",
             Self::Link => "on the local link",
             Self::Machine => "on this machine",

@@ -97,10 +97,10 @@ fn network(text: &str) -> Result<Option<IpNet>, &'static str> {
     let network: IpNet =
         text.parse().map_err(|_malformed| "has a network that is not ADDRESS/BITS, as in 10.0.0.0/8")?;
     if network.trunc() != network {
-        return Err("has a network with bits beyond its length; write the rest as zeros, as in 10.0.0.0/8");
+        return Err("has a network with host bits set; write them as zeros, as in 10.0.0.0/8");
     }
     if matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
-        return Err("has a network of mapped addresses; write the IPv4 network");
+        return Err("has a network of IPv4-mapped addresses; write the IPv4 network");
     }
     Ok(Some(network))
 }

@@ -27,9 +27,20 @@ pub struct Options {
     #[arg(long, value_name = "DIR", env = "UNINTERRUPTIBLE_CACHE_DIR", help_heading = "Plugin")]
     pub cache_dir: Option<PathBuf>,
 
-    /// Reject plugins that use WASI 0.3, whose support in the engine is young.
+    /// Reject plugins that use WASI 0.3, for which the engine's support is experimental.
     #[arg(long, env = "UNINTERRUPTIBLE_DISABLE_WASI_0_3", help_heading = "Plugin")]
     pub disable_wasi_0_3: bool,
+
+    /// Engine's component layer for handlers of WASI 0.2: auto (only for components that need it;
+    /// others start faster without) or keep (for all).
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "UNINTERRUPTIBLE_COMPONENT_LAYER",
+        default_value = "auto",
+        help_heading = "Plugin"
+    )]
+    pub component_layer: String,
 
     /// Address to listen on: tcp://HOST:PORT, unix:///PATH?mode=0660, or systemd:NAME for sockets
     /// from a socket unit. Repeatable [default: tcp://0.0.0.0:$PORT if PORT is set, else
@@ -47,7 +58,7 @@ pub struct Options {
     )]
     pub backlog: String,
 
-    /// Connections that are served at once; further ones wait in the kernel's queue [default: 4096,
+    /// Maximum number of open connections; further ones wait in the kernel's queue [default: 4096,
     /// or less if the descriptor limit is low]
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_MAX_CONNECTIONS", help_heading = "Limits")]
     pub max_connections: Option<String>,
@@ -56,12 +67,13 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", env = "UNINTERRUPTIBLE_WORKERS", help_heading = "Process")]
     pub workers: Option<String>,
 
-    /// Command that starts the successor, split into words without a shell [default: the command that
-    /// started this host]
+    /// Command that starts the successor, split into words without a shell [default: the command
+    /// that started this host]
     #[arg(long, value_name = "WORDS", env = "UNINTERRUPTIBLE_START_COMMAND", help_heading = "Hot restart")]
     pub start_command: Option<String>,
 
-    /// Time for a successor to get ready. After that the restart fails and the old process continues.
+    /// Time for a successor to get ready. After that the restart fails and the old process
+    /// continues.
     #[arg(
         long,
         value_name = "TIME",
@@ -101,7 +113,7 @@ pub struct Options {
     )]
     pub max_draining: String,
 
-    /// Unix socket at which a new process that this one did not start can take over. Mode 0600.
+    /// Unix socket, with mode 0600, for a takeover by a process that this host did not start.
     #[arg(long, value_name = "PATH", env = "UNINTERRUPTIBLE_HANDOFF_SOCKET", help_heading = "Hot restart")]
     pub handoff_socket: Option<String>,
 
@@ -109,7 +121,7 @@ pub struct Options {
     #[arg(long, value_name = "PATH", env = "UNINTERRUPTIBLE_TAKE_OVER", help_heading = "Hot restart")]
     pub take_over: Option<String>,
 
-    /// Time that a graceful stop waits for open connections.
+    /// Time that a stop waits for open connections.
     #[arg(
         long,
         value_name = "TIME",
@@ -119,8 +131,9 @@ pub struct Options {
     )]
     pub drain_timeout: String,
 
-    /// Keep one process id through all restarts, with a small parent process: `always`, `never` or `auto`. `auto` does so as
-    /// process 1 of a container and under tini, docker-init, dumb-init, runit, s6 and supervisord.
+    /// Keep one process id through all restarts, with a small parent process: `always`, `never` or
+    /// `auto`. `auto` does this as process 1 of a container and under tini, docker-init, dumb-init,
+    /// runit, s6 and supervisord.
     #[arg(
         long,
         value_name = "WHEN",
@@ -145,8 +158,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = "PID_FILE", help_heading = "Process")]
     pub pidfile: Option<PathBuf>,
 
-    /// Address of the admin endpoint, which has status, metrics and commands over HTTP: unix:///PATH
-    /// for this user and root, or a loopback tcp://ADDRESS:PORT
+    /// Address of the admin endpoint, which serves status, metrics and commands over HTTP:
+    /// unix:///PATH for this user and root, or a loopback tcp://ADDRESS:PORT
     #[arg(long, value_name = "URI", env = "UNINTERRUPTIBLE_ADMIN", help_heading = "Operations")]
     pub admin: Option<String>,
 
@@ -154,7 +167,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_LOG_FILE", help_heading = "Logs")]
     pub log_file: Option<PathBuf>,
 
-    /// Least severe records to log: `error`, `warn`, `info`, `debug` or `trace`.
+    /// Minimum level of log records: `error`, `warn`, `info`, `debug` or `trace`.
     #[arg(
         long,
         value_name = "LEVEL",
@@ -164,7 +177,7 @@ pub struct Options {
     )]
     pub log_level: String,
 
-    /// Form of log records: `text` or `json`.
+    /// Format of log records: `text` or `json`.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -184,8 +197,8 @@ pub struct ListenerOptions {
     #[expect(missing_docs, reason = "documentation here would become the help's")]
     pub handler: HandlerOptions,
 
-    /// Connections that one address may have over all listeners, or `none`. Further ones are closed. An IPv6 /64 counts as one
-    /// address.
+    /// Connections that one address may have on all listeners together, or `none`. The host closes
+    /// further ones. An IPv6 /64 counts as one address.
     #[arg(
         long,
         value_name = "COUNT",
@@ -195,7 +208,7 @@ pub struct ListenerOptions {
     )]
     pub max_connections_per_ip: String,
 
-    /// Longest duration of a connection, or of an HTTP request, or `none`.
+    /// Maximum duration of a connection, or of an HTTP request, or `none`.
     #[arg(
         long,
         value_name = "TIME",
@@ -205,7 +218,7 @@ pub struct ListenerOptions {
     )]
     pub connection_timeout: String,
 
-    /// Time without a byte in either direction after which a connection is closed, or `none`.
+    /// Time without a byte in either direction after which the host closes a connection, or `none`.
     #[arg(
         long,
         value_name = "TIME",
@@ -215,7 +228,8 @@ pub struct ListenerOptions {
     )]
     pub idle_timeout: String,
 
-    /// Networks that may connect, as in 10.0.0.0/8,2001:db8::1. Without this option all may. Repeatable.
+    /// Networks that may connect, as in 10.0.0.0/8,2001:db8::1. Without this option, all may.
+    /// Repeatable.
     #[arg(long, value_name = "CIDR", env = "ALLOWED_NETWORKS", help_heading = "Network")]
     pub allow_network: Vec<String>,
 
@@ -223,13 +237,13 @@ pub struct ListenerOptions {
     #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_DENY_NETWORK", help_heading = "Network")]
     pub deny_network: Vec<String>,
 
-    /// Networks of trusted proxies, which must begin each connection with a PROXY header (version 1 or 2); `unix` for proxies at
-    /// unix listeners. Repeatable.
+    /// Networks of trusted proxies, which must begin each connection with a PROXY header (version 1
+    /// or 2); `unix` for proxies at unix listeners. Repeatable.
     #[arg(long, value_name = "CIDR", env = "UNINTERRUPTIBLE_PROXY_PROTOCOL", help_heading = "Network")]
     pub proxy_protocol: Vec<String>,
 
-    /// Certificate chain of the server, in PEM. Turns TLS on for all listeners. Repeatable, each with its key; the client's server
-    /// name selects one.
+    /// Certificate chain of the server, in PEM. Turns TLS on for all listeners. Repeatable, each
+    /// with its key; the client's server name selects one.
     #[arg(long, value_name = "FILE", env = "TLS_CERTIFICATE", hide_env_values = true, help_heading = "TLS")]
     pub tls_certificate: Vec<PathBuf>,
 
@@ -251,11 +265,12 @@ pub struct ListenerOptions {
     )]
     pub tls_alpn: Vec<String>,
 
-    /// Certificates of authorities, in PEM. Only clients with a certificate from one of them may connect.
+    /// Certificates of authorities, in PEM. Only clients with a certificate from one of these may
+    /// connect.
     #[arg(long, value_name = "FILE", env = "CLIENT_TLS_CERTIFICATE_CA", hide_env_values = true, help_heading = "TLS")]
     pub client_ca: Option<PathBuf>,
 
-    /// Refuse to start without --client-ca, which requires client certificates by itself.
+    /// Do not start without --client-ca, which alone requires client certificates.
     #[arg(
         long,
         value_name = "BOOL",
@@ -278,7 +293,8 @@ pub struct ListenerOptions {
     pub handshake_timeout: String,
 }
 
-/// The options that each route of a listener can have for itself: a plugin, its grants and its limits.
+/// The options that each route of a listener can have for itself: a plugin, its grants and its
+/// limits.
 #[derive(Args, Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HandlerOptions {
@@ -286,7 +302,8 @@ pub struct HandlerOptions {
     #[arg(long, value_name = "FILE", env = "UNINTERRUPTIBLE_PLUGIN", help_heading = "Plugin")]
     pub plugin: Option<PathBuf>,
 
-    /// Kind to serve a plugin as if it is several, such as `handler-0.2` or `command-0.2`; `auto` takes the first that fits.
+    /// Kind to serve, if the plugin's file has several, such as `handler-0.2` or `command-0.2`. `auto`
+    /// takes the first that matches.
     #[arg(
         long,
         value_name = "KIND",
@@ -296,7 +313,8 @@ pub struct HandlerOptions {
     )]
     pub plugin_kind: String,
 
-    /// When a guest starts: at `accept`, at the `first-byte`, or `auto` for the first byte where the plugin cannot tell.
+    /// When a guest starts: at `accept`, at the `first-byte`, or `auto` for the first byte if the
+    /// plugin cannot tell the difference.
     #[arg(
         long,
         value_name = "WHEN",
@@ -306,7 +324,7 @@ pub struct HandlerOptions {
     )]
     pub guest_start: String,
 
-    /// SHA-256 of the plugin in hexadecimal. Any other content is rejected, also at a reload.
+    /// SHA-256 of the plugin in hexadecimal. The host rejects any other content, at a reload too.
     #[arg(long, value_name = "HEX", env = "UNINTERRUPTIBLE_PLUGIN_SHA256", help_heading = "Plugin")]
     pub plugin_sha256: Option<String>,
 
@@ -330,11 +348,12 @@ pub struct HandlerOptions {
     )]
     pub guest_arg: Vec<String>,
 
-    /// Directory for guests, as HOST::GUEST, read-only unless :rw follows. Repeatable.
+    /// Directory for guests, as HOST::GUEST. Read-only unless :rw follows. Repeatable.
     #[arg(long, value_name = "HOST::GUEST[:rw]", env = "UNINTERRUPTIBLE_GUEST_DIR", help_heading = "Grants")]
     pub guest_dir: Vec<String>,
 
-    /// Destination that guests may connect to by tcp: an address, a network or a name, and a port or *. Repeatable.
+    /// Destination of tcp connections that guests may make: an address, a network or a name, and a
+    /// port or *. Repeatable.
     #[arg(
         long,
         value_name = "HOST-OR-CIDR:PORT",
@@ -354,7 +373,8 @@ pub struct HandlerOptions {
     )]
     pub guest_memory: String,
 
-    /// Memory of a finished guest that the host keeps for the next one. `auto` depends on the plugin and the machine.
+    /// Memory of a finished guest that the host keeps for the next one. `auto` depends on the
+    /// plugin and the machine.
     #[arg(
         long,
         value_name = "SIZE",
@@ -364,7 +384,7 @@ pub struct HandlerOptions {
     )]
     pub guest_memory_kept: String,
 
-    /// CPU time of a guest while its connection moves no byte.
+    /// CPU time that a guest may use while its connection transfers nothing.
     #[arg(
         long,
         value_name = "TIME",

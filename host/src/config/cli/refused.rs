@@ -49,8 +49,7 @@ impl Refused {
             (Some(tip), _) => format!("; {tip}"),
             (None, Some(values)) => format!("; it takes {}", values.trim_end_matches(']').replace(", ", " or ")),
             (None, None) if self.is_word_without_option() => {
-                "; a value stands beside its option, as in --plugin hello.wasm or --anchor=always: see --help"
-                    .to_owned()
+                "; a value follows its option, as in --plugin hello.wasm or --anchor=always: see --help".to_owned()
             }
             (None, None) => "; see --help".to_owned(),
         });

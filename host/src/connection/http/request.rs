@@ -141,7 +141,7 @@ impl Responder {
             biased;
             guest_slot = self.guest_slots.next() => guest_slot,
             reason = deadlines.expired() => {
-                record.end(Err(Failure { reason, message: "no place for a guest became free".to_owned() }));
+                record.end(Err(Failure { reason, message: "no slot for a guest became free".to_owned() }));
                 return empty(StatusCode::SERVICE_UNAVAILABLE);
             }
         };

@@ -1,4 +1,5 @@
-//! A connection as a guest sees it: streams, standard input and output, and the facts about its peer.
+//! A connection as a guest sees it: streams, standard input and output, and the facts about its
+//! peer.
 
 pub(super) mod concurrent_streams;
 pub(crate) mod facts;

@@ -1,8 +1,8 @@
-//! A program's descriptors: the connection as its standard input and output, the log as its standard error, the granted
-//! directories after them, then the files that it opens.
+//! A program's descriptors: the connection as its standard input and output, the log as its
+//! standard error, the granted directories after them, then the files that it opens.
 //!
-//! The table is bounded: each opened file takes one of the guest's places (`places`), and `fd_renumber` accepts only a target that is
-//! open.
+//! The table is bounded: each opened file takes one of the guest's places (`places`), and
+//! `fd_renumber` accepts only a target that is open.
 
 use super::{
     errno::{Answer, Errno},

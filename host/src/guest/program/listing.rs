@@ -28,7 +28,8 @@ impl Listing {
     /// `None` if there are too many entries.
     fn of(dir: &File) -> io::Result<Option<Self>> {
         let Some(rest) = sandboxed_dir::list(dir, LONGEST_LISTING)? else { return Ok(None) };
-        // The parent may lie outside of the grant: `..` shows the directory itself, as at the root of a file system.
+        // The parent may lie outside of the grant: `..` shows the directory itself, as at the root
+        // of a file system.
         let inode = dir.metadata()?.ino();
         let special = |name: &[u8]| Name { name: name.to_vec(), kind: FileType::Directory, inode };
         let mut entries = vec![special(b"."), special(b"..")];

@@ -1,6 +1,6 @@
 //! Operations on names beneath a directory: create, remove, rename, link, stat. The kernel keeps
-//! each path inside, as for an open (`sandboxed_dir`). An operation that changes a name resolves the
-//! directory that holds it, and never follows the name itself.
+//! each path inside, as for an open (`sandboxed_dir`). An operation that changes a name resolves
+//! the directory that holds it, and never follows the name itself.
 
 use crate::component::sandboxed_dir::resolve;
 use rustix::{

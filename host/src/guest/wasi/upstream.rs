@@ -2,7 +2,8 @@
 //! one of the guest's places, as its sockets do. HTTP/1.1.
 //!
 //! ```text
-//! send ─► idle (one of the plugin's connections to this authority) ─┬─► exchange ─► response ─► its end ─► idle
+//! send ─► idle (one of the plugin's connections to this authority) ─┬─► exchange ─► response ─►
+//! its end ─► idle
 //!     └─► connect: what is granted, TLS ───────────────────────────┘       └► dropped before that: closed
 //! ```
 //!

@@ -27,7 +27,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The predecessor rejected it.
-    #[error("the predecessor refuses: {0}")]
+    #[error("the predecessor refused: {0}")]
     Refused(String),
     /// The predecessor aborted the handoff.
     #[error("the predecessor aborted the handoff: {0}")]

@@ -53,7 +53,7 @@ pub(super) enum Obstacle {
 
 fn said(refusal: Errno) -> String {
     match refusal {
-        Errno::ENOSPC => "there are no more watches (see fs.inotify.max_user_watches)".to_owned(),
+        Errno::ENOSPC => "no inotify watches are left (see fs.inotify.max_user_watches)".to_owned(),
         refusal => refusal.desc().to_owned(),
     }
 }

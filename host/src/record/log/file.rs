@@ -48,7 +48,7 @@ fn remedy(error: &io::Error) -> &'static str {
             "; name a file that this user can write, or give this file to the user"
         }
         _ if error.raw_os_error() == Some(nix::libc::ENXIO) => {
-            "; the pipe is without a reader, or the path is a socket: start the reader first, or leave the option out"
+            "; the pipe has no reader, or the path is a socket: start the reader first, or leave the option out"
         }
         _ => "",
     }

@@ -41,7 +41,8 @@ where
     }
 }
 
-/// For machines: one object a line. The keys of [`Object::begun`] come first, then the record's fields.
+/// For machines: one object a line. The keys of [`Object::begun`] come first, then the record's
+/// fields.
 pub(super) struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json

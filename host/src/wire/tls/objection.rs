@@ -149,8 +149,8 @@ impl<'c> Shown<'c> {
                 "has a name that the nameConstraints of its authority do not permit; issue one for a name that they permit".into(),
             ),
             Verdict::PathLenConstraintViolated | Verdict::MaximumPathDepthExceeded => own(
-                "has more intermediate certificates above it than pathlen of an authority permits; issue it by an authority that is nearer, \
-                 or that one without pathlen"
+                "has more intermediate certificates above it than pathlen of an authority permits; issue it from an authority \
+                 closer to the root, or reissue that one without pathlen"
                     .into(),
             ),
             Verdict::EmptyEkuExtension => own(format!("has an extendedKeyUsage without any purpose; {ISSUE}")),
@@ -212,8 +212,8 @@ impl<'c> Shown<'c> {
         let own = self.chain.first();
         let by = own.map(X509::issuer).unwrap_or_default();
         let why = format!(
-            "is not signed by the key of {by:?}, which has the name of its issuer; where that authority was made again, issue the client's \
-             certificate again, too"
+            "is not signed by the key of {by:?}, which has the name of its issuer; if that authority was created again, \
+             reissue the client's certificate too"
         );
         (0, why)
     }

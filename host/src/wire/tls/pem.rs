@@ -347,11 +347,11 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Glued => f.write_str(
-                "an END line and a BEGIN line stand on one line, as when files are joined and the first does not end with a \
+                "an END line and a BEGIN line are on one line, as when files are joined and the first does not end with a \
                  line break; put one between them",
             ),
             Self::Joined => f.write_str(
-                "a BEGIN or END line has other text on the same line, as when a shell joins all lines by spaces; \
+                "a BEGIN or END line has other text on the same line, as when a shell joins all lines with spaces; \
                  put the shell's variable in quotes, as in \"$KEY\", and write the file again",
             ),
             Self::Escaped => f.write_str(
@@ -366,14 +366,15 @@ impl fmt::Display for Form {
             Self::OtherEnd { begin } => {
                 write!(f, "the END line names another kind than the BEGIN in line {begin}")
             }
-            Self::NoBegin => f.write_str("an END line stands without a BEGIN line before it"),
+            Self::NoBegin => f.write_str("an END line has no BEGIN line before it"),
             Self::Bare => f.write_str("is base64 without a BEGIN line before it; was that line lost? Copy the file again"),
             Self::Misspelt => f.write_str(
-                "the BEGIN line is malformed; write it as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----, \
-                 and the END line alike",
+                "the BEGIN line is malformed; write it as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----, and \
+                 the END line accordingly",
             ),
             Self::NotBase64 => f.write_str("is not base64, between a BEGIN and an END line"),
-            Self::Spaces => f.write_str("has spaces within base64, as when a shell joins lines by spaces; write the file again"),
+            Self::Spaces => f.write_str("has spaces within base64, as when a shell joins lines with spaces; write the file \
+                                         again"),
             Self::Cut { begin } => {
                 write!(f, "the base64 since the BEGIN in line {begin} is incomplete; copy the file again")
             }
