@@ -64,6 +64,7 @@ mod protocol;
 mod proxy_protocol;
 #[path = "../host/src/system/random.rs"]
 mod random;
+mod raw_calls;
 mod reach;
 mod records;
 mod reload;
