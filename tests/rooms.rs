@@ -28,7 +28,8 @@ const ROOMS: [&str; 12] = [
 const LONGEST: usize = 400;
 
 /// The files that are longer, and why.
-const LONG: [(&str, &str); 0] = [];
+const LONG: [(&str, &str); 1] =
+    [("config/cli/options.rs", "one option after another, in the order of --help, and nothing else")];
 
 fn source() -> PathBuf {
     root().join("host/src")
