@@ -27,7 +27,7 @@ use std::{
 };
 
 /// The options of the two hosts.
-const WAYS: [&[&str]; 2] = [&[], &[]];
+const WAYS: [&[&str]; 2] = [&["--component-layer", "keep"], &[]];
 
 /// Scripts for one start of the hosts.
 const GROUP: u64 = 4000;

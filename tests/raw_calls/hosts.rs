@@ -167,16 +167,20 @@ pub fn secure_outcomes(plugin: &Path, options: &[&str], identities: &Identities,
     explained(host, outcomes, &peers)
 }
 
-/// Stops each of its threads.
+/// Stops each of its threads, when all have come to rest: a greeting may go out a moment before its guest waits.
 fn stop(host: &Host) {
+    wait_for("a host at rest", || (threads_are(host, 'S') && threads_are(host, 'S')).then_some(()));
     host.signal(Signal::SIGSTOP);
-    let tasks = format!("/proc/{}/task", host.pid());
-    let stopped = |task: fs::DirEntry| {
+    wait_for("a host that stops", || threads_are(host, 'T').then_some(()));
+}
+
+/// Whether each of its threads is in this state.
+fn threads_are(host: &Host, state: char) -> bool {
+    fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().all(|task| {
         // A thread may have ended meanwhile.
-        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
-    };
-    wait_for("a host that stops", || fs::read_dir(&tasks).unwrap().all(|task| stopped(task.unwrap())).then_some(()));
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(state))
+    })
 }
 
 /// A connection from a peer with a name of its own, and that name as records have it.
