@@ -18,7 +18,7 @@ use self::{
         INPUT, LEAVE, OUTPUT, OVERFLOW, Operation, RETURN, STORE, Script, TRAP, Value, Writer,
     },
 };
-use crate::harness::{directory, seed};
+use crate::harness::{Setup, directory, seed};
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -209,6 +209,15 @@ fn hosts_that_differ_are_found() {
         let differs = random(&bench, Over::Unix, 1, 400, &mut Wordings::new());
         assert!(differs.is_some(), "{way:?} makes no difference");
     }
+}
+
+/// Otherwise the tests here would compare a host with itself.
+#[test]
+fn the_guest_goes_without_its_component_layer() {
+    let bench = Bench::new(WAYS);
+    let (code, out, err) = Setup::bare().argument("inspect").argument(&bench.plugin).run();
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("its core module is served directly"), "{out}");
 }
 
 /// A script of a test, with its name and what the guest's end is to be.

@@ -13,7 +13,7 @@ pub fn component(imports: &[Import]) -> Vec<u8> {
     resolve.push_dir(root().join("wit/0.2")).unwrap();
     let package = resolve.push_source("world.wit", include_str!("world.wit")).unwrap();
     let world = resolve.select_world(&[package], None).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
 
