@@ -16,6 +16,7 @@
 //! reference.
 
 mod items;
+mod known;
 mod sections;
 mod shape;
 mod shim;

@@ -131,7 +131,11 @@ fn an_unusual_component_keeps_its_component_layer() {
         // A shim that does more than it should, or something else.
         ("i32.const 0 call_indirect (type 0)", "i32.const 0 call_indirect (type 0) nop", "an unusual shim"),
         ("local.get 0 local.get 1 i32.const 0 call", "local.get 1 local.get 0 i32.const 0 call", "an unusual shim"),
-        (r#"(table (export "$imports") 1 1 funcref)"#, r#"(table (export "$imports") 2 2 funcref)"#, "an unusual shim"),
+        (
+            r#"(table (export "$imports") 1 1 funcref)"#,
+            r#"(table (export "$imports") 2 2 funcref)"#,
+            "mismatch in table limits",
+        ),
         (r#"(func (export "0") (type 0) local"#, r#"(func (export "0") (type 0) (local i32) local"#, "an unusual shim"),
         // A fixup that leaves something out, or runs something.
         ("(elem (i32.const 0) func 0))", ")", "an unusual fixup"),

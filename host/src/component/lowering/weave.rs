@@ -14,14 +14,14 @@
 //!     block = stored(at)
 //! ```
 
-use super::{MEMORY, items, shape::Shape};
-use std::{collections::HashMap, convert::Infallible};
+use super::{MEMORY, items, known::Known, shape::Shape};
+use std::convert::Infallible;
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
-    Instruction, Module, TypeSection, ValType,
+    Instruction, Module, NameMap, NameSection, TypeSection, ValType,
     reencode::{self, Reencode, utils},
 };
-use wasmparser::{CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef};
+use wasmparser::{Parser, TypeRef};
 
 /// The interface of the host's own functions, and their names.
 pub(crate) const HOST: &str = "host";
@@ -42,6 +42,9 @@ pub(super) fn module(main: &[u8], shape: &Shape) -> Result<Vec<u8>, String> {
     let mut weaver = Weaver::new(&known, shape)?;
     let mut module = Module::new();
     weaver.parse_core_module(&mut module, Parser::new(0), main).map_err(|error| error.to_string())?;
+    if !known.has_names {
+        module.section(&known.numbers());
+    }
     Ok(module.finish())
 }
 
@@ -49,90 +52,6 @@ pub(super) fn module(main: &[u8], shape: &Shape) -> Result<Vec<u8>, String> {
 pub(super) fn check(main: &[u8], shape: &Shape) -> Result<(), String> {
     let known = Known::of(main).map_err(|error| error.to_string())?;
     Weaver::new(&known, shape).map(drop)
-}
-
-/// What there is in the main module.
-#[derive(Default)]
-struct Known {
-    types: Vec<Option<FuncType>>,
-    /// The type of each function, the imported ones first.
-    functions: Vec<u32>,
-    imported: u32,
-    memories: usize,
-    is_usual_memory: bool,
-    has_start: bool,
-    exports: HashMap<String, u32>,
-}
-
-impl Known {
-    fn of(main: &[u8]) -> Result<Self, wasmparser::BinaryReaderError> {
-        let mut known = Self::default();
-        for payload in Parser::new(0).parse_all(main) {
-            match payload? {
-                Payload::TypeSection(section) => {
-                    for group in section {
-                        known.types.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
-                            CompositeInnerType::Func(function) => Some(function),
-                            _ => None,
-                        }));
-                    }
-                }
-                Payload::ImportSection(section) => {
-                    for import in section.into_imports() {
-                        if let TypeRef::Func(ty) = import?.ty {
-                            known.functions.push(ty);
-                            known.imported += 1;
-                        }
-                    }
-                }
-                Payload::FunctionSection(section) => {
-                    for ty in section {
-                        known.functions.push(ty?);
-                    }
-                }
-                Payload::MemorySection(section) => {
-                    for memory in section {
-                        let memory = memory?;
-                        known.memories += 1;
-                        known.is_usual_memory = !memory.shared && !memory.memory64 && memory.page_size_log2.is_none();
-                    }
-                }
-                Payload::StartSection { .. } => known.has_start = true,
-                Payload::ExportSection(section) => {
-                    for export in section {
-                        let export = export?;
-                        if matches!(export.kind, ExternalKind::Func | ExternalKind::Memory) {
-                            known.exports.insert(export.name.to_owned(), export.index);
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(known)
-    }
-
-    /// The index of an exported function, if it has this type.
-    fn function(&self, name: &str, parameters: usize, results: usize) -> Result<u32, String> {
-        let index = self.exports.get(name).copied().ok_or("an export is missing")?;
-        let ty = self.functions.get(index as usize).copied().ok_or("an export is not a function")?;
-        let is_i32 = |types: &[wasmparser::ValType]| types.iter().all(|ty| *ty == wasmparser::ValType::I32);
-        match self.types.get(ty as usize) {
-            Some(Some(ty))
-                if ty.params().len() == parameters
-                    && ty.results().len() == results
-                    && is_i32(ty.params())
-                    && is_i32(ty.results()) =>
-            {
-                Ok(index)
-            }
-            _ => Err("an export has another type".to_owned()),
-        }
-    }
-
-    fn count(&self) -> u32 {
-        u32::try_from(self.functions.len()).unwrap_or(u32::MAX)
-    }
 }
 
 /// An import that allocates: its place among the imports, its type, its number of parameters.
@@ -153,7 +72,7 @@ struct Weaver<'a> {
 }
 
 /// The functions that the host adds to the imports.
-const ADDED: u32 = 2;
+pub(super) const ADDED: u32 = 2;
 
 impl<'a> Weaver<'a> {
     fn new(known: &'a Known, shape: &'a Shape) -> Result<Self, String> {
@@ -334,6 +253,26 @@ impl Reencode for Weaver<'_> {
         let [stored, returned, ..] = self.added_types();
         imports.import(HOST, STORED, EntityType::Function(stored));
         imports.import(HOST, RETURNED, EntityType::Function(returned));
+        Ok(())
+    }
+
+    /// Keeps the names of functions, for the log. Those of imports would be those of the code between
+    /// their steps.
+    fn parse_custom_name_subsection(
+        &mut self,
+        names: &mut NameSection,
+        section: wasmparser::Name<'_>,
+    ) -> Result<(), Error> {
+        if let wasmparser::Name::Function(functions) = section {
+            let mut kept = NameMap::new();
+            for naming in functions {
+                let naming = naming?;
+                if naming.index >= self.known.imported {
+                    kept.append(self.function_index(naming.index)?, naming.name);
+                }
+            }
+            names.functions(&kept);
+        }
         Ok(())
     }
 

@@ -61,17 +61,17 @@ pub(super) fn enter<'a>(caller: &'a mut Caller<'_, State>) -> wasmtime::Result<&
 
 /// A resource that the guest lends.
 pub(super) fn lent<T: 'static>(state: &mut State, handle: u32) -> wasmtime::Result<Resource<T>> {
-    Ok(Resource::new_borrow(lowered(state)?.handles.lent(handle, 0)?))
+    lowered(state)?.handles.lent(handle, 0)
 }
 
 /// A resource that the guest gives away.
 pub(super) fn given<T: 'static>(state: &mut State, handle: u32) -> wasmtime::Result<Resource<T>> {
-    Ok(Resource::new_own(lowered(state)?.handles.remove(handle)?))
+    lowered(state)?.handles.remove(handle)
 }
 
 /// A handle to a resource that the guest gets.
 pub(super) fn handle<T: 'static>(state: &mut State, resource: &Resource<T>) -> wasmtime::Result<u32> {
-    lowered(state)?.handles.insert(resource.rep())
+    lowered(state)?.handles.insert(resource)
 }
 
 /// The guest's memory, and the state.
@@ -141,9 +141,7 @@ pub(super) fn lent_list<T: 'static>(
     let (memory, state) = memory(caller)?;
     let bytes = bytes_of(memory, at, length.saturating_mul(4))?;
     let handles = &lowered(state)?.handles;
-    let resource = |(others, handle): (usize, &[u8; 4])| {
-        Ok(Resource::new_borrow(handles.lent(u32::from_le_bytes(*handle), others)?))
-    };
+    let resource = |(others, handle): (usize, &[u8; 4])| handles.lent(u32::from_le_bytes(*handle), others);
     bytes.as_chunks().0.iter().enumerate().map(resource).collect()
 }
 

@@ -1,7 +1,7 @@
-//! The handles of one guest: small numbers for the resources that it owns.
-//!
-//! As in the engine's own table, the type of a resource is checked when it is used: `ResourceTable`
-//! knows it.
+//! The handles of one guest: small numbers for the resources that it owns, each of one type.
+
+use std::any::TypeId;
+use wasmtime::component::Resource;
 
 /// A number that no handle has; the component model's limit.
 const MOST: u32 = 1 << 28;
@@ -18,8 +18,11 @@ pub(super) struct Handles {
 
 #[derive(Clone, Copy, Debug)]
 enum Slot {
-    /// The place in the resource table.
-    Open(u32),
+    /// A place in the resource table, and what is there.
+    Open {
+        place: u32,
+        ty: TypeId,
+    },
     Free {
         next: u32,
     },
@@ -32,20 +35,21 @@ impl Handles {
     }
 
     /// Gives the guest a handle to a resource.
-    pub(super) fn insert(&mut self, place: u32) -> wasmtime::Result<u32> {
+    pub(super) fn insert<T: 'static>(&mut self, resource: &Resource<T>) -> wasmtime::Result<u32> {
         if self.open >= self.limit || self.next >= MOST {
             return refused("cannot allocate another handle: store handle limit exceeded");
         }
         let handle = self.next + 1;
+        let open = Slot::Open { place: resource.rep(), ty: TypeId::of::<T>() };
         match self.slots.get_mut(self.next as usize) {
             Some(slot) => {
                 if let Slot::Free { next } = *slot {
                     self.next = next;
                 }
-                *slot = Slot::Open(place);
+                *slot = open;
             }
             None => {
-                self.slots.push(Slot::Open(place));
+                self.slots.push(open);
                 self.next = handle;
             }
         }
@@ -53,30 +57,33 @@ impl Handles {
         Ok(handle)
     }
 
-    /// The place of a resource that the guest lends for a call, to which it has lent `others`
-    /// before.
-    pub(super) fn lent(&self, handle: u32, others: usize) -> wasmtime::Result<u32> {
-        let place = self.open(handle)?;
+    /// A resource that the guest lends for a call, to which it has lent `others` before.
+    pub(super) fn lent<T: 'static>(&self, handle: u32, others: usize) -> wasmtime::Result<Resource<T>> {
+        let place = self.place::<T>(handle)?;
         if self.open + others >= self.limit {
             return refused("cannot lend resource: store handle limit exceeded");
         }
-        Ok(place)
+        Ok(Resource::new_borrow(place))
     }
 
     /// Takes a resource from the guest.
-    pub(super) fn remove(&mut self, handle: u32) -> wasmtime::Result<u32> {
-        let place = self.open(handle)?;
+    pub(super) fn remove<T: 'static>(&mut self, handle: u32) -> wasmtime::Result<Resource<T>> {
+        let place = self.place::<T>(handle)?;
         if let Some(slot) = self.slots.get_mut(handle as usize - 1) {
             *slot = Slot::Free { next: self.next };
         }
         self.next = handle - 1;
         self.open -= 1;
-        Ok(place)
+        Ok(Resource::new_own(place))
     }
 
-    fn open(&self, handle: u32) -> wasmtime::Result<u32> {
+    fn place<T: 'static>(&self, handle: u32) -> wasmtime::Result<u32> {
         match handle.checked_sub(1).and_then(|index| self.slots.get(index as usize)) {
-            Some(Slot::Open(place)) => Ok(*place),
+            Some(Slot::Open { place, ty }) if *ty == TypeId::of::<T>() => Ok(*place),
+            Some(Slot::Open { .. }) => refused(&format!(
+                "handle index {handle} used with the wrong type, expected guest-defined resource but found a \
+                 different guest-defined resource"
+            )),
             _ => refused(&format!("unknown handle index {handle}")),
         }
     }
@@ -90,38 +97,63 @@ fn refused<T>(why: &str) -> wasmtime::Result<T> {
 mod tests {
     use super::*;
 
+    struct A;
+    struct B;
+
+    fn resource(place: u32) -> Resource<A> {
+        Resource::new_own(place)
+    }
+
+    fn lent(handles: &Handles, handle: u32) -> Result<u32, String> {
+        handles.lent::<A>(handle, 0).map(|resource| resource.rep()).map_err(|error| error.to_string())
+    }
+
+    fn removed(handles: &mut Handles, handle: u32) -> Option<u32> {
+        handles.remove::<A>(handle).ok().map(|resource| resource.rep())
+    }
+
     #[test]
     fn the_handle_that_was_closed_last_is_given_next() {
         let mut handles = Handles::new(10);
-        assert_eq!([7, 8, 9].map(|place| handles.insert(place).unwrap()), [1, 2, 3]);
-        assert_eq!(handles.remove(1).unwrap(), 7);
-        assert_eq!(handles.remove(3).unwrap(), 9);
-        assert_eq!([4, 5, 6].map(|place| handles.insert(place).unwrap()), [3, 1, 4]);
-        assert_eq!([1, 2, 3, 4].map(|handle| handles.lent(handle, 0).unwrap()), [5, 8, 4, 6]);
+        assert_eq!([7, 8, 9].map(|place| handles.insert(&resource(place)).unwrap()), [1, 2, 3]);
+        assert_eq!([1, 3].map(|handle| removed(&mut handles, handle)), [Some(7), Some(9)]);
+        assert_eq!([4, 5, 6].map(|place| handles.insert(&resource(place)).unwrap()), [3, 1, 4]);
+        assert_eq!([1, 2, 3, 4].map(|handle| lent(&handles, handle)), [Ok(5), Ok(8), Ok(4), Ok(6)]);
     }
 
     #[test]
     fn a_handle_that_is_not_open_is_refused() {
         let mut handles = Handles::new(10);
-        handles.insert(7).unwrap();
+        handles.insert(&resource(7)).unwrap();
         for handle in [0, 2, u32::MAX] {
-            assert!(handles.lent(handle, 0).is_err() && handles.remove(handle).is_err(), "{handle}");
+            assert_eq!(lent(&handles, handle), Err(format!("unknown handle index {handle}")));
+            assert_eq!(removed(&mut handles, handle), None);
         }
-        handles.remove(1).unwrap();
-        assert_eq!(handles.lent(1, 0).unwrap_err().to_string(), "unknown handle index 1");
-        assert!(handles.remove(1).is_err());
+        assert_eq!(removed(&mut handles, 1), Some(7));
+        assert_eq!(lent(&handles, 1), Err("unknown handle index 1".to_owned()));
+        assert_eq!(removed(&mut handles, 1), None);
+    }
+
+    #[test]
+    fn a_handle_of_another_type_is_refused() {
+        let mut handles = Handles::new(10);
+        handles.insert(&resource(7)).unwrap();
+        let error = handles.lent::<B>(1, 0).unwrap_err();
+        assert!(error.to_string().starts_with("handle index 1 used with the wrong type"), "{error}");
+        assert!(handles.remove::<B>(1).is_err());
+        assert_eq!(lent(&handles, 1), Ok(7));
     }
 
     #[test]
     fn the_limit_covers_open_and_lent_handles() {
         let mut handles = Handles::new(2);
-        handles.insert(7).unwrap();
-        assert!(handles.lent(1, 0).is_ok());
-        assert!(handles.lent(1, 1).is_err(), "two places are taken then");
-        handles.insert(8).unwrap();
-        assert!(handles.insert(9).is_err());
-        assert!(handles.lent(1, 0).is_err());
-        handles.remove(2).unwrap();
-        assert!(handles.lent(1, 0).is_ok());
+        handles.insert(&resource(7)).unwrap();
+        assert_eq!(lent(&handles, 1), Ok(7));
+        assert!(handles.lent::<A>(1, 1).is_err(), "two places are taken then");
+        handles.insert(&resource(8)).unwrap();
+        assert!(handles.insert(&resource(9)).is_err());
+        assert!(lent(&handles, 1).is_err());
+        assert_eq!(removed(&mut handles, 2), Some(8));
+        assert_eq!(lent(&handles, 1), Ok(7));
     }
 }

@@ -77,8 +77,7 @@ impl LoweredPre {
         let entry = entry.ok_or_else(missing)?.typed::<(u32, u32, u32), ()>(&*store)?;
         let (connection, input, output) = store.data_mut().offer()?;
         let handles = &mut abi::lowered(store.data_mut())?.handles;
-        let parameters =
-            (handles.insert(connection.rep())?, handles.insert(input.rep())?, handles.insert(output.rep())?);
+        let parameters = (handles.insert(&connection)?, handles.insert(&input)?, handles.insert(&output)?);
         entry.call_async(&mut *store, parameters).await?;
         abi::lowered(store.data_mut())?.returned.take().ok_or_else(|| wasmtime::Error::msg("the handler has no result"))
     }

@@ -3,7 +3,7 @@
 use super::abi::{enter, given, handle, lent, lent_list, list, store_done, store_list, store_number, store_read};
 use crate::guest::{link, state::State};
 use bytes::Bytes;
-use wasmtime::Caller;
+use wasmtime::{Caller, component::Resource};
 use wasmtime_wasi_io::{
     bindings::wasi::io::{
         error::HostError,
@@ -181,13 +181,11 @@ pub(super) async fn blocking_splice(
     store_number(guest, out, count)
 }
 
-type Streams = (wasmtime::component::Resource<DynOutputStream>, wasmtime::component::Resource<DynInputStream>);
+type Streams = (Resource<DynOutputStream>, Resource<DynInputStream>);
 
 fn both(state: &mut State, to: u32, from: u32) -> wasmtime::Result<Streams> {
     let handles = &super::abi::lowered(state)?.handles;
-    let to = handles.lent(to, 0)?;
-    let from = handles.lent(from, 1)?;
-    Ok((wasmtime::component::Resource::new_borrow(to), wasmtime::component::Resource::new_borrow(from)))
+    Ok((handles.lent(to, 0)?, handles.lent(from, 1)?))
 }
 
 pub(super) async fn drop_output(guest: &mut Guest<'_>, this: u32) -> wasmtime::Result<()> {
