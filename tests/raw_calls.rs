@@ -121,7 +121,7 @@ fn print(wordings: &Wordings) {
 }
 
 fn note(wordings: &mut Wordings, example: String, [first, second]: &[Outcome; 2]) {
-    if first.reason == "trap" {
+    if first.has_trapped() {
         wordings.entry([first.error.clone(), second.error.clone()]).or_insert((0, example)).0 += 1;
     }
 }
@@ -229,15 +229,19 @@ struct Case {
 
 /// Runs them on both hosts, and checks the reasons too: a guest that ends otherwise than its script means proves nothing.
 fn check(bench: &Bench, cases: &[Case]) {
-    let mut wordings = Wordings::new();
+    let (mut wordings, mut differ) = (Wordings::new(), Vec::new());
     let scripts: Vec<_> = cases.iter().map(|case| case.script.clone()).collect();
     for (case, outcomes) in cases.iter().zip(bench.run(Over::Unix, &scripts)) {
         let described = || format!("{}:\n{}", case.name, bench.described(&case.script, &outcomes));
-        assert!(outcomes[0].is_like(&outcomes[1]), "{}", described());
+        if !outcomes[0].is_like(&outcomes[1]) {
+            differ.push(described());
+            continue;
+        }
         assert_eq!(outcomes[0].reason, case.reason, "{}", described());
         note(&mut wordings, case.name.clone(), &outcomes);
     }
     print(&wordings);
+    assert!(differ.is_empty(), "{} cases differ:\n{}", differ.len(), differ.join("\n"));
 }
 
 fn case(name: impl Into<String>, operations: &[Operation], reason: &'static str) -> Case {
