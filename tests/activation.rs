@@ -1,4 +1,5 @@
-//! Sockets that a service manager passes: which are served, which are refused and in which words, and that none is ever harmed.
+//! Sockets that a service manager passes: which the host serves, and which it rejects with which
+//! message. The host harms none of them.
 
 use crate::{
     harness::{Address, Host, Setup, connect, directory, plugin, read_to_end, shared_cache, unix_uri, wait_for},
@@ -33,7 +34,8 @@ fn ask(address: impl Into<Address>) -> String {
     String::from_utf8(read_to_end(&mut stream)).unwrap()
 }
 
-/// Runs a host that must refuse to start, with exit code 2, one line that has all `needles`, and nothing bound.
+/// Runs a host that must refuse to start, with exit code 2, one line that has all `needles`, and
+/// nothing bound.
 fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
@@ -45,7 +47,7 @@ fn refused(setup: &Setup, needles: &[&str]) {
 }
 
 #[test]
-fn a_passed_socket_is_served_and_what_is_queued_outlives_the_host() {
+fn a_passed_socket_is_served_and_its_queue_outlives_the_host() {
     let socket = tcp();
     let address = socket.local_addr().unwrap();
     let setup = serving("hello", &["systemd:web"]).passed(socket.try_clone().unwrap(), "web");
@@ -85,9 +87,9 @@ fn a_passed_socket_goes_from_generation_to_generation() {
         let successor = service.restart();
         assert_eq!(ask(address), "Hello bob!\n");
         let environment = fs::read(format!("/proc/{}/environ", successor.pid)).unwrap();
-        assert!(!String::from_utf8_lossy(&environment).contains("LISTEN_"), "what was passed once is passed no more");
+        assert!(!String::from_utf8_lossy(&environment).contains("LISTEN_"), "a passed socket is passed once");
     }
-    // Nobody has filtered or shut it down meanwhile.
+    // No generation has filtered it or shut it down meanwhile.
     drop(service);
     TcpStream::connect(address).unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -118,15 +120,17 @@ fn a_socket_that_a_restart_drops_is_left_to_the_service_manager() {
     TcpStream::connect(address).unwrap();
 }
 
-/// One unit for the first start and for upgrades: systemd passes what the predecessor has, to a process that takes over.
+/// One unit serves for the first start and for upgrades: systemd passes the predecessor's sockets
+/// to a process that takes over.
 #[test]
-fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
+fn a_successor_prefers_its_predecessors_sockets_to_passed_ones() {
     let directory = directory();
-    let door = directory.path().join("handoff.sock");
+    let handoff = directory.path().join("handoff.sock");
     let (socket, other) = (tcp(), tcp());
     let address = socket.local_addr().unwrap();
     let unit = |socket: &TcpListener| {
-        let setup = serving("hello", &["systemd:web"]).option("--handoff-socket", &door).option("--take-over", &door);
+        let setup =
+            serving("hello", &["systemd:web"]).option("--handoff-socket", &handoff).option("--take-over", &handoff);
         setup.passed(socket.try_clone().unwrap(), "web")
     };
     let mut first = unit(&socket).start();
@@ -134,7 +138,8 @@ fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
     let mut second = unit(&socket).start();
     second.logged(&["restart settled"]);
     assert_eq!(first.exit_code(), 0);
-    assert!(!second.log().contains("WARN"), "{}", second.log());
+    let log = second.settled_log();
+    assert!(!log.contains("WARN"), "{log}");
     let third = unit(&other).start();
     third.logged(&["WARN", "passed socket ignored"]);
     third.logged(&["restart settled"]);
@@ -144,7 +149,7 @@ fn what_is_passed_to_a_successor_gives_way_to_what_its_predecessor_serves() {
 }
 
 #[test]
-fn what_cannot_be_served_is_named() {
+fn passed_sockets_that_cannot_be_served_are_named() {
     let listener = tcp();
     let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (pipe, _writer) = std::io::pipe().unwrap();
@@ -165,13 +170,13 @@ fn what_cannot_be_served_is_named() {
 }
 
 #[test]
-fn what_is_passed_and_not_asked_for_is_named() {
+fn unused_passed_sockets_are_named() {
     let setup = serving("hello", &["tcp://127.0.0.1:0"]).passed(tcp(), "web");
     refused(&setup, &["descriptor 3 was passed as systemd:web#0", "no --bind serves it", "--bind systemd:"]);
 }
 
 #[test]
-fn what_is_asked_for_and_not_passed_is_explained() {
+fn missing_passed_sockets_are_explained() {
     let asked = || serving("hello", &["systemd:web"]);
     refused(&asked(), &["--bind systemd:web: no socket was passed to this process (LISTEN_FDS)", "socket unit"]);
     refused(&serving("hello", &["systemd:"]), &["--bind systemd:: no socket was passed"]);
@@ -207,7 +212,7 @@ fn an_anchor_passes_sockets_on_and_keeps_none() {
     assert_eq!(ask(address), "Hello bob!\n");
 }
 
-/// systemd's own launcher, which starts what it is told at the first connection.
+/// systemd's own launcher, which starts its command at the first connection.
 fn by_systemd(setup: Setup, names: &str, paths: &[&Path]) -> Option<Host> {
     const LAUNCHER: &str = "systemd-socket-activate";
     if crate::harness::skip_unless(LAUNCHER) {
@@ -219,7 +224,7 @@ fn by_systemd(setup: Setup, names: &str, paths: &[&Path]) -> Option<Host> {
 }
 
 #[test]
-fn several_sockets_of_systemd_are_told_apart_by_their_names() {
+fn systemd_sockets_are_matched_by_name() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     let paths = [path("web-1.sock"), path("admin.sock"), path("web-2.sock"), path("other.sock")];
@@ -233,7 +238,7 @@ fn several_sockets_of_systemd_are_told_apart_by_their_names() {
     assert_eq!(listening, expected, "in the order in which they are asked for");
     let mut first = first;
     first.write_all(b"bob\n").unwrap();
-    assert_eq!(read_to_end(&mut first), b"Hello bob!\n", "whoever has started it is served");
+    assert_eq!(read_to_end(&mut first), b"Hello bob!\n", "the client that started it is served");
     for path in &paths {
         assert_eq!(ask(Address::Unix(Box::leak(path.clone().into_boxed_path()))), "Hello bob!\n");
     }

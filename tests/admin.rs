@@ -1,4 +1,5 @@
-//! The admin endpoint: what it tells, whom it answers, and what strangers can do there, which is nothing.
+//! The admin endpoint: the pages and commands, the clients that it accepts, and the strangers that
+//! it rejects.
 
 use crate::{
     boot::refused,
@@ -14,15 +15,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A loopback address that is this test's alone.
-/// The system may not choose the port of `--admin`. This one is outside the range from which it chooses for others, and the IP
-/// address is the test's own.
+/// A loopback address that only this test uses. The system may not choose the port of `--admin`.
+/// The port is outside the range of ports that the system chooses.
 fn address(test: u8) -> String {
     format!("127.{}.{}.{test}:9901", 1 + std::process::id() % 250, 1 + (std::process::id() / 250) % 250)
 }
 
 #[test]
-fn the_status_says_what_is_served_and_by_what() {
+fn the_status_shows_listeners_and_plugins() {
     let Operated { service, operator, .. } = &Operated::start(Setup::serving("hello"));
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
     let status = wait_for("a connection that is finished", || {
@@ -54,7 +54,7 @@ fn the_status_says_what_is_served_and_by_what() {
 }
 
 #[test]
-fn what_becomes_of_connections_is_counted() {
+fn connections_are_counted_by_their_ends() {
     let setup = Setup::serving("trap").option("--bind", "tcp://[::1]:0").option("--deny-network", "::1");
     let Operated { service, operator, .. } = &Operated::start(setup);
     service.host.ask("x");
@@ -71,7 +71,7 @@ fn what_becomes_of_connections_is_counted() {
 }
 
 #[test]
-fn the_metrics_are_what_prometheus_reads() {
+fn prometheus_parses_the_metrics() {
     let Operated { service, operator, .. } = &Operated::start(Setup::serving("speaks-first"));
     let mut open = service.host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
@@ -105,7 +105,7 @@ fn the_metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn the_page_is_one_page_without_scripts_and_shows_anything_harmlessly() {
+fn the_page_has_no_scripts_and_escapes_its_values() {
     let directory = directory();
     let file = directory.path().join("<b>hello&.wasm");
     fs::copy(plugin("hello"), &file).unwrap();
@@ -121,7 +121,7 @@ fn the_page_is_one_page_without_scripts_and_shows_anything_harmlessly() {
 }
 
 #[test]
-fn what_is_not_there_is_told_with_what_is() {
+fn an_unknown_path_is_answered_with_the_known_ones() {
     let Operated { operator, .. } = &Operated::start(Setup::serving("hello"));
     let cases: [(&[&str], &str, u16, &str); 6] = [
         (&[], "/nothing", 404, "GET /, /status or /metrics"),
@@ -138,7 +138,7 @@ fn what_is_not_there_is_told_with_what_is() {
 }
 
 #[test]
-fn the_socket_is_its_owners_and_is_removed_at_the_end() {
+fn the_socket_belongs_to_its_owner_and_is_removed_at_the_end() {
     let mut operated = Operated::start(Setup::serving("hello"));
     let path = operated.operator.uri.strip_prefix("unix://").unwrap().to_owned();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -147,14 +147,14 @@ fn the_socket_is_its_owners_and_is_removed_at_the_end() {
 }
 
 #[test]
-fn another_user_is_not_heard() {
+fn another_user_is_rejected() {
     if !nix::unistd::geteuid().is_root() {
         crate::harness::cannot("only root can become another user");
         return;
     }
     let operated = Operated::start(Setup::serving("hello"));
     let path = operated.operator.uri.strip_prefix("unix://").unwrap();
-    // Even where the file lets everybody connect.
+    // Even where the file mode lets every user connect.
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     let directory = std::path::Path::new(path).parent().unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
@@ -170,7 +170,7 @@ fn another_user_is_not_heard() {
 }
 
 #[test]
-fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
+fn on_tcp_only_this_machine_may_connect_and_web_pages_cannot_send_commands() {
     let operator = Operator::at_tcp(&address(1));
     let host = Setup::serving("hello").option("--admin", &operator.uri).start();
     assert_eq!(operator.status()["state"], "serving");
@@ -190,7 +190,7 @@ fn on_tcp_only_this_machine_is_answered_and_no_page_gives_orders() {
 }
 
 #[test]
-fn an_address_that_others_reach_is_no_address() {
+fn an_address_that_other_machines_reach_is_rejected() {
     let with = |uri: &str| Setup::serving("hello").option("--admin", uri);
     refused(&with("tcp://0.0.0.0:9901"), &["--admin \"tcp://0.0.0.0:9901\": is not a loopback address"]);
     refused(&with("tcp://127.0.0.1:0"), &["--admin \"tcp://127.0.0.1:0\": has port 0, which clients cannot know"]);
@@ -207,11 +207,11 @@ fn an_address_that_others_reach_is_no_address() {
 }
 
 #[test]
-fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
+fn silent_and_flooding_clients_do_not_delay_others() {
     let Operated { service, operator, .. } = &Operated::start(Setup::serving("hello"));
     let path = operator.uri.strip_prefix("unix://").unwrap();
     let before = descriptors(service.host.pid());
-    // More than are heard at once, and one byte of each.
+    // More connections than the endpoint serves at once, and one byte on each.
     let mut silent: Vec<_> = (0..100)
         .map(|_| {
             let mut socket = UnixStream::connect(path).unwrap();
@@ -222,7 +222,7 @@ fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
         .collect();
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
     assert!(descriptors(service.host.pid()) <= before + 33, "32 are heard at once");
-    // Nobody is waited for.
+    // The stop does not wait for any of them.
     for socket in &mut silent {
         let mut rest = Vec::new();
         socket.read_to_end(&mut rest).ok();
@@ -239,20 +239,20 @@ fn those_who_say_nothing_or_too_much_keep_nobody_waiting() {
         let answer = String::from_utf8(read_to_end(&mut socket)).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
     }
-    // A body is not looked at.
+    // The endpoint does not look at a body.
     let large = "x".repeat(100 << 10);
     let (code, body) = operator.ask(&["-d", &large, "-H", "Expect:"], "/rollback");
     assert!(code == 409, "{code}: {body}");
     wait_for_descriptors(service.host.pid(), before);
 }
 
-/// Once, each request beyond a connection's first was shown as a further connection.
+/// A regression: each request beyond a connection's first was counted as a further connection.
 #[test]
 fn requests_of_one_connection_are_counted_as_requests() {
     let setup = Setup::serving_over(Transport::Tls, "http-wasi");
     let Operated { service, operator, .. } = &Operated::start(setup);
     let number = |name: &str| operator.metric(&format!("uninterruptible_{name}"));
-    // Two that are never answered, on the connection of one that is.
+    // Two requests without an answer, on a connection after one with an answer.
     let uri = |path: &str| format!("https://localhost:{}{path}", service.host.addresses[0].tcp().port());
     let uris = [uri("/"), uri("/never"), uri("/never")];
     let flags = ["--no-progress-meter", "--insecure", "--http2", "--parallel"];

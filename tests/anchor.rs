@@ -22,7 +22,7 @@ fn anchored(name: &str) -> Setup {
     Setup::serving(name).argument("--anchor")
 }
 
-/// The processes that have this one as their parent, in whatever state.
+/// The child processes of a process, in any state.
 pub fn children(pid: i32) -> Vec<i32> {
     fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
         .unwrap_or_default()
@@ -48,12 +48,12 @@ fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
-/// The generation that said last that it is the service.
+/// The last generation that has logged that it is the service.
 fn current(host: &Host) -> Option<Generation> {
     host.log().lines().rev().find(|line| line.contains("restart settled")).map(writer)
 }
 
-/// Restarts by way of the anchor until so many generations have followed, and returns the last.
+/// Restarts through the anchor until that many generations have followed, and returns the last.
 fn restarts(host: &Host, count: u64) -> Generation {
     let first = current(host).map_or(1, |current| current.number);
     for number in first + 1..=first + count {
@@ -85,7 +85,7 @@ fn it_starts_a_generation_and_ends_with_it() {
         host.logged(&[&format!("[{generation}/1]"), "listening"]);
         let threads = fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().count();
         assert_eq!(threads, 1, "the anchor is one thread");
-        // What a terminal sends to the foreground group must not come twice.
+        // The signal that a terminal sends to the foreground group must not arrive twice.
         assert_ne!(stat(host.pid(), 2), stat(generation, 2), "a process group of its own");
         let mut open = host.connect();
         assert_eq!(read_line(&mut open), "ready\n");
@@ -116,7 +116,7 @@ fn the_exit_status_is_the_generations() {
 }
 
 #[test]
-fn a_refused_option_is_refused_by_the_anchor() {
+fn the_anchor_rejects_a_bad_option() {
     for (argument, needle) in [("--anchor=sometimes", "is not one of auto, always, never"), ("--anchors", "--anchor")] {
         let (code, _, err) = Setup::serving("hello").argument(argument).run();
         assert_eq!(code, 2, "{err}");
@@ -124,7 +124,7 @@ fn a_refused_option_is_refused_by_the_anchor() {
     }
 }
 
-/// A signal that comes before there are handlers would end the process: USR1 and HUP as much as TERM.
+/// Without handlers, a signal would end the process: USR1 and HUP as much as TERM.
 #[test]
 fn a_signal_at_any_instant_of_the_start_is_not_lost() {
     for round in 0..20 {
@@ -155,7 +155,7 @@ fn a_supervisor_sees_one_process() {
 }
 
 #[test]
-fn strangers_are_not_believed() {
+fn messages_from_strangers_are_ignored() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let host = anchored("hello").environment("NOTIFY_SOCKET", supervisor.socket().to_str().unwrap()).start();
     supervisor.told("READY=1");
@@ -166,7 +166,8 @@ fn strangers_are_not_believed() {
     for lie in ["READY=1\nMAINPID=1", &format!("MAINPID={}", std::process::id()), "STOPPING=1", "\0\n=\n", ""] {
         stranger.send_to_addr(lie.as_bytes(), &address).unwrap();
     }
-    // What comes after shows that the lies were read: the generation's own words are in the same queue.
+    // The next message shows that the host has read the false ones: the generation's own messages
+    // are in the same queue.
     host.signal(Signal::SIGTERM);
     supervisor.told("STOPPING=1");
     assert_eq!(supervisor.said().len(), 2, "{:?}", supervisor.said());
@@ -174,7 +175,7 @@ fn strangers_are_not_believed() {
     assert_eq!(host.exit_code(), 0, "TERM went to the generation, which ended well");
 }
 
-/// Whether the kernel lets this user have a process id namespace, by the command that a test is going to use.
+/// Whether the kernel allows this user a pid namespace, tried with the command that a test uses.
 fn namespaces() -> Option<Vec<&'static str>> {
     let commands = [vec!["unshare", "-pf", "--mount-proc"], vec!["unshare", "-Urpf", "--mount-proc"]];
     let allowed = |command: &Vec<&str>| {
@@ -188,9 +189,10 @@ fn namespaces() -> Option<Vec<&'static str>> {
 }
 
 #[test]
-fn as_the_first_process_it_anchors_unasked_and_reaps_orphans() {
+fn the_first_process_of_a_container_anchors_by_default_and_reaps_orphans() {
     let Some(mut wrapper) = namespaces() else { return };
-    // The shell is the first process, leaves it an orphan, and becomes the host.
+    // The shell is the first process. It leaves the namespace an orphan, and then executes the
+    // host.
     let script = r#"(sleep 0.2 &) ; (sleep 1000 &) ; exec "$0" "$@""#;
     wrapper.extend(["sh", "-c", script]);
     let mut host = Setup::serving("hello").by_way_of(wrapper).start();
@@ -199,15 +201,15 @@ fn as_the_first_process_it_anchors_unasked_and_reaps_orphans() {
     let status = fs::read_to_string(format!("/proc/{anchor}/status")).unwrap();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
     assert_eq!(numbers.split_whitespace().last(), Some("1"), "the first process of its namespace");
-    // The generation, and the orphan that sleeps for long; the other is not even a zombie.
+    // The generation, and the orphan that still sleeps. The other orphan is reaped.
     let left = wait_for("the end of an orphan", || Some(children(anchor)).filter(|left| left.len() == 2));
     assert!(left.iter().all(|child| stat(*child, 0).is_some_and(|state| state != "Z")));
     signal(anchor, Signal::SIGTERM);
-    assert_eq!(host.exit_code(), 0, "it does not wait for what is no generation");
+    assert_eq!(host.exit_code(), 0, "it does not wait for a process that is not a generation");
 }
 
 #[test]
-fn as_the_first_process_it_can_do_without() {
+fn the_first_process_of_a_container_can_run_without_an_anchor() {
     let Some(wrapper) = namespaces() else { return };
     let mut host = Setup::serving("hello").by_way_of(wrapper).argument("--anchor=never").start();
     let first = generation(host.pid());
@@ -216,14 +218,15 @@ fn as_the_first_process_it_can_do_without() {
     assert_eq!(host.exit_code(), 0);
 }
 
-/// A shell as the first process of a namespace, and the host as its child: a container with an init.
+/// A shell as the first process of a namespace, and the host as its child: a container with an
+/// init.
 fn under_an_init() -> Option<Setup> {
     let mut wrapper = namespaces()?;
     wrapper.extend(["sh", "-c", r#""$0" "$@"; exit $?"#]);
     Some(Setup::serving("hello").option("--rollback-window", "10ms").by_way_of(wrapper))
 }
 
-/// The process that an init of such a container has started.
+/// The process that the init of such a container has started.
 fn started_by_init(host: &Host) -> i32 {
     generation(generation(host.pid()))
 }
@@ -246,7 +249,7 @@ fn a_child_of_an_init_anchors_by_itself_and_survives_restarts() {
 }
 
 #[test]
-fn a_restart_that_would_end_the_container_is_refused_with_the_reason() {
+fn a_restart_that_would_end_the_container_is_rejected_with_the_reason() {
     let first_process = namespaces().map(|wrapper| Setup::serving("hello").by_way_of(wrapper));
     for (setup, reason) in [(first_process, "this process is pid 1"), (under_an_init(), "was started by sh (pid 1)")] {
         let Some(setup) = setup else { return };
@@ -263,7 +266,7 @@ fn a_restart_that_would_end_the_container_is_refused_with_the_reason() {
 }
 
 #[test]
-fn under_tini() {
+fn an_anchor_works_under_tini() {
     if crate::harness::skip_unless("tini") {
         return;
     }
@@ -275,7 +278,7 @@ fn under_tini() {
     let mut host = anchored("hello").by_way_of(["tini", "-s", "--"]).start();
     signal(generation(generation(host.pid())), Signal::SIGKILL);
     assert_eq!(host.exit_code(), 137);
-    // Nobody has to know of the option.
+    // The operator need not know of the option.
     let setup = Setup::serving("hello").option("--rollback-window", "10ms");
     let mut host = setup.by_way_of(["tini", "-s", "--"]).start();
     host.signal(Signal::SIGUSR1);
@@ -301,7 +304,7 @@ fn a_supervisor_sees_one_process_through_twenty_restarts() {
     wait_for("the last generation's pidfile", || {
         (fs::read_to_string(&pidfile).unwrap() == format!("{}\n", last.pid)).then_some(())
     });
-    // Every generation but the last has ended, and is not even a zombie.
+    // Every generation but the last has ended and is reaped.
     wait_for("one child", || (children(host.pid()) == [last.pid]).then_some(()));
     assert_eq!(host.terminate(), 0);
     supervisor.told("STOPPING=1");
@@ -320,7 +323,7 @@ fn older_generations_drain_before_it_ends() {
     let first = generation(host.pid());
     let second = restarts(&host, 1);
     host.signal(Signal::SIGTERM);
-    // The current generation has nothing to finish; the one before it has.
+    // The current generation has no open connection; the one before it has one.
     wait_for("the end of the current generation", || {
         stat(second.pid, 0).is_none_or(|state| state == "Z").then_some(())
     });
@@ -331,7 +334,7 @@ fn older_generations_drain_before_it_ends() {
 }
 
 #[test]
-fn a_second_stop_cuts_older_generations_too() {
+fn a_second_stop_closes_connections_of_older_generations_too() {
     let mut host = anchored("speaks-first").option("--rollback-window", "10ms").start();
     let mut open = host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
@@ -343,7 +346,7 @@ fn a_second_stop_cuts_older_generations_too() {
     assert_eq!(host.terminate(), 0, "as the current generation has ended");
 }
 
-/// Only its parent, an older generation that drains, learns how it ended.
+/// Only its parent, an older generation that drains, learns its exit status.
 #[test]
 fn the_end_of_a_later_generation_is_seen() {
     let mut host = anchored("speaks-first").option("--rollback-window", "10ms").start();
@@ -357,12 +360,13 @@ fn the_end_of_a_later_generation_is_seen() {
     );
     signal(second.pid, Signal::SIGKILL);
     assert_eq!(host.exit_code(), 137);
-    // Without a container around it the older generation goes on, with the connection that it has.
+    // Outside a container the older generation goes on, with its open connection.
     std::io::Write::write_all(&mut open, b"still here\n").unwrap();
     assert_eq!(crate::harness::read_to_end(&mut open), b"you said: still here\n");
 }
 
-/// A successor is awaited by its number; a parent that it put above itself would be taken for it.
+/// The anchor waits for a successor by its pid. If the successor anchored itself, that pid would be
+/// the inner anchor's.
 #[test]
 fn a_restart_into_another_configuration_does_not_anchor() {
     let host = env!("CARGO_BIN_EXE_uninterruptible-host");
@@ -384,7 +388,7 @@ fn a_successor_whose_predecessor_is_killed_within_the_window_is_the_service() {
     let first = writer(&host.logged(&["listening", "/1]"]));
     host.signal(Signal::SIGUSR1);
     host.logged(&["serving, predecessor watching"]);
-    // Nobody has told the anchor yet who comes next.
+    // The anchor does not know the next generation yet.
     kill(Pid::from_raw(first.pid), Signal::SIGKILL).unwrap();
     host.logged(&["serving alone"]);
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");

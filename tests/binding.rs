@@ -1,5 +1,6 @@
-//! Between binding and serving: what a restart binds is nobody else's and nobody's to connect to before it is certain, a path that
-//! leads elsewhere by now is left alone, and nobody can keep a host from its path.
+//! Between binding and serving. No client can connect to what a restart binds before the restart is
+//! certain. The host leaves a path alone that leads elsewhere by now, and no other process can keep
+//! a host from its path.
 
 use crate::{
     harness::{
@@ -33,7 +34,7 @@ fn growing(first: &str, others: &[String]) -> Service {
     Service::start(setup.option("--bind", first).option("--start-command", command))
 }
 
-/// The successor, once it has stopped where it was told to.
+/// The successor, once it has stopped at the given point.
 fn stopped_successor(service: &Service) -> i32 {
     let record = service.host.logged(&["successor started"]);
     let pid = record.rsplit_once("successor=").unwrap().1.parse().unwrap();
@@ -54,16 +55,17 @@ fn ask(address: impl Into<Address>) -> Vec<u8> {
     read_to_end(&mut stream)
 }
 
-/// Once, clients of a new listener connected to a successor that was called off, and were reset.
+/// A regression: clients of a new listener connected to a successor that was aborted, and were
+/// reset.
 #[test]
-fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
+fn no_client_connects_to_a_new_listener_before_the_restart_is_certain() {
     let directory = directory();
     let ([address], path) = (own_addresses(), directory.path().join("new.sock"));
     let new = [format!("tcp://{address}"), unix_uri(&path)];
     let service = growing("tcp://127.0.0.1:0", &new);
     let refused = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
 
-    service.order("successor before-sending prepared stop");
+    service.inject("successor before-sending prepared stop");
     service.signal(Signal::SIGUSR1);
     let successor = stopped_successor(&service);
     refused(TcpStream::connect(address).unwrap_err());
@@ -74,8 +76,8 @@ fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
     service.host.logged(&["restart failed"]);
     drop(TcpListener::bind(address).unwrap());
 
-    // What it has left behind is replaced by the next, which gets as far as it is certain.
-    service.order("");
+    // The next successor replaces the socket that it left behind, and gets as far as committing.
+    service.inject("");
     service.restart();
     assert_eq!(ask(address), b"Hello bob!\n");
     assert_eq!(ask(Address::Unix(Box::leak(path.clone().into_boxed_path()))), b"Hello bob!\n");
@@ -83,7 +85,7 @@ fn nobody_connects_to_what_a_restart_binds_before_it_is_certain() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
 }
 
-/// What a host says that is to listen at a path, and cannot.
+/// The error of a host that cannot listen at a path.
 fn wants(path: &Path) -> String {
     let setup = Setup::bare().option("--plugin", plugin("hello")).option("--cache-dir", shared_cache());
     let (code, _, err) = setup.option("--bind", unix_uri(path)).run();
@@ -92,7 +94,7 @@ fn wants(path: &Path) -> String {
 }
 
 #[test]
-fn a_restart_that_is_called_off_leaves_nothing_of_what_it_has_bound() {
+fn an_aborted_restart_leaves_no_socket_behind() {
     let directory = directory();
     let (path, taken) = (directory.path().join("new.sock"), TcpListener::bind("127.0.0.1:0").unwrap());
     let service = growing("tcp://127.0.0.1:0", &[unix_uri(&path), format!("tcp://{}", taken.local_addr().unwrap())]);
@@ -101,15 +103,16 @@ fn a_restart_that_is_called_off_leaves_nothing_of_what_it_has_bound() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// Once, a successor took whatever stood at the path for its own, and removed it when it stopped.
+/// A regression: a successor took any socket at the path for its own, and removed it when it
+/// stopped.
 #[test]
 fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
     let directory = directory();
-    let (path, door) = (directory.path().join("host.sock"), directory.path().join("handoff.sock"));
+    let (path, handoff) = (directory.path().join("host.sock"), directory.path().join("handoff.sock"));
     let setup = Setup::serving("hello").option("--bind", unix_uri(&path) + "?mode=0600");
-    let setup = setup.option("--rollback-window", "50ms").option("--handoff-socket", &door);
+    let setup = setup.option("--rollback-window", "50ms").option("--handoff-socket", &handoff);
     let mut service = Service::start(setup);
-    let theirs = [&path, &door].map(|path| {
+    let theirs = [&path, &handoff].map(|path| {
         fs::remove_file(path).unwrap();
         UnixListener::bind(path).unwrap()
     });
@@ -119,15 +122,16 @@ fn a_path_that_leads_elsewhere_is_left_alone_by_every_generation() {
     assert_eq!(service.host.exit_code(), 0);
     service.stops();
     assert_eq!(fs::metadata(&path).unwrap().permissions(), before);
-    for (path, socket) in [&path, &door].into_iter().zip(theirs) {
+    for (path, socket) in [&path, &handoff].into_iter().zip(theirs) {
         UnixStream::connect(path).unwrap();
         socket.accept().unwrap();
     }
 }
 
-/// What is listened to for the last time, in case that somebody sends again for whom there was no room, is nobody that could be cut.
+/// A closing host listens once more, for clients that retry because its queue had no room. An empty
+/// last round must not count as cut connections.
 #[test]
-fn a_queue_that_was_too_short_once_makes_no_stop_a_failure() {
+fn a_queue_that_overflowed_once_does_not_make_a_stop_fail() {
     let setup = Setup::serving("hello").option("--backlog", "1").option("--max-connections", "1");
     let mut host = setup.option("--drain-timeout", "500ms").start();
     let address = socket2::SockAddr::from(host.addresses[0].tcp());
@@ -137,21 +141,21 @@ fn a_queue_that_was_too_short_once_makes_no_stop_a_failure() {
         client.connect(&address).ok();
         client
     };
-    // One is served, one or two are queued, and the rest have no room.
+    // The host serves one client, one or two are queued, and the queue rejects the rest.
     let mut first = host.connect();
     let others: Vec<_> = (0..8).map(|_| client()).collect();
     drop(others);
     first.write_all(b"bob\n").unwrap();
     assert_eq!(read_to_end(&mut first), b"Hello bob!\n");
     drop(first);
-    // Behind all that were queued.
+    // Accepted after all connections that were queued.
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     assert_eq!(host.terminate(), 0, "{}", host.log());
 }
 
-/// Once, whoever could read the directory could keep hosts from it with a lock.
+/// A regression: any user that could read the directory could keep hosts from it with a lock.
 #[test]
-fn a_lock_on_a_directory_keeps_nobody_from_it() {
+fn a_lock_on_a_directory_does_not_keep_a_host_from_it() {
     let directory = directory();
     let locked = fs::File::open(directory.path()).unwrap();
     locked.lock().unwrap();

@@ -1,4 +1,4 @@
-//! Compiled plugins on disk: found again, and never trusted where they should not be.
+//! Compiled plugins on disk: the host finds them again, and trusts them only where it should.
 
 use crate::harness::{Setup, directory, plugin};
 use std::{
@@ -54,7 +54,7 @@ fn another_plugin_is_another_entry() {
 }
 
 #[test]
-fn a_damaged_entry_is_made_anew() {
+fn a_damaged_entry_is_compiled_again() {
     let dir = directory();
     served(&setup(dir.path()));
     let entry = entries(dir.path()).remove(0);
@@ -76,19 +76,19 @@ fn a_damaged_entry_is_made_anew() {
             log.contains("cached plugin rejected, recompiling") && log.contains("compiling plugin"),
             "{damage}: {log}"
         );
-        assert!(fs::read(&entry).unwrap() == sound, "{damage}: the entry is whole again");
+        assert!(fs::read(&entry).unwrap() == sound, "{damage}: the entry is valid again");
     }
 }
 
 #[test]
-fn an_entry_that_others_can_write_is_made_anew() {
+fn an_entry_that_others_can_write_is_compiled_again() {
     let dir = directory();
     served(&setup(dir.path()));
     let entry = entries(dir.path()).remove(0);
     fs::set_permissions(&entry, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(served(&setup(dir.path())).contains("cached plugin rejected, recompiling"));
 
-    // An entry that is a link to somewhere else is as bad.
+    // An entry that is a symbolic link is just as untrusted.
     let elsewhere = directory();
     let moved = elsewhere.path().join("entry");
     fs::rename(&entry, &moved).unwrap();
@@ -107,14 +107,14 @@ fn a_directory_that_others_can_write_is_not_used() {
     assert!(log.contains("plugin cache disabled") && log.contains("chmod go-w"), "{log}");
     assert!(entries(&cache).is_empty());
 
-    // Nor one below it, where others could put another in its place.
+    // Nor a directory below it, which other users could replace.
     let below = cache.join("mine");
     let log = served(&setup(&below));
     assert!(log.contains("other users can write"), "{log}");
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_no_error() {
+fn a_cache_that_cannot_be_written_is_not_an_error() {
     let log = served(&setup(Path::new("/proc/nowhere")));
     assert!(log.contains("plugin cache disabled"), "{log}");
 }
@@ -125,20 +125,20 @@ fn only_the_latest_entries_are_kept() {
     for number in 0..100 {
         fs::write(dir.path().join(format!("{number}.cwasm")), b"old").unwrap();
     }
-    fs::write(dir.path().join("somebody's notes.txt"), b"not ours").unwrap();
+    fs::write(dir.path().join("foreign notes.txt"), b"not ours").unwrap();
     served(&setup(dir.path()));
     let left = entries(dir.path());
     assert_eq!(left.iter().filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).count(), 64);
-    assert!(left.iter().any(|path| path.ends_with("somebody's notes.txt")));
+    assert!(left.iter().any(|path| path.ends_with("foreign notes.txt")));
 }
 
-/// The cache as a file system that forbids execution: what is found there cannot be mapped as code.
+/// The cache on a file system that forbids execution: its entries cannot be mapped as code.
 #[test]
-fn a_cache_that_forbids_execution_is_no_error() {
+fn a_cache_that_forbids_execution_is_not_an_error() {
     let forbid = r#"mount --bind "$0" "$0" && mount -o remount,bind,noexec "$0""#;
     let dir = directory();
-    // In a namespace of the host's own, which ends with it. Not a user namespace: there, the owner of / would be a stranger,
-    // and a cache below it would not be used at all.
+    // The mount is in a namespace of the host's own, and ends with it. It is not a user namespace:
+    // there, the owner of / would be another user, and the host would not use a cache below it.
     let may_mount = Command::new("unshare").args(["-m", "sh", "-c", forbid]).arg(dir.path()).output();
     if !may_mount.as_ref().is_ok_and(|output| output.status.success()) {
         crate::harness::cannot(format!("a noexec mount needs root and unshare(1): {may_mount:?}"));

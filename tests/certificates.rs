@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Whoever issues certificates.
+/// A certificate authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
@@ -21,12 +21,12 @@ pub struct Identity {
     pub der: Vec<u8>,
 }
 
-/// From when to when something is valid.
+/// A period of validity: its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     Now,
     Past,
-    /// For so long from now on.
+    /// A period that begins now.
     For(Duration),
 }
 
@@ -35,7 +35,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Another one that this one vouches for, and its certificate.
+    /// An intermediate authority that this one has issued, and its certificate.
     pub fn intermediate(&self, name: &str) -> (Self, String) {
         let issuer = CertifiedIssuer::signed_by(authority(name), KeyPair::generate().unwrap(), &self.0).unwrap();
         let certificate = issuer.pem();
@@ -111,7 +111,7 @@ impl Identity {
     }
 }
 
-/// Writes as a deployment does it: whole at any instant.
+/// Writes as a deployment does it: the file is complete at any instant.
 pub fn write(path: &Path, text: &str) -> PathBuf {
     let draft = path.with_extension("draft");
     fs::write(&draft, text).unwrap();
@@ -125,7 +125,7 @@ pub fn trusted() -> &'static Authority {
     AUTHORITY.get_or_init(|| Authority::new("tests"))
 }
 
-/// What hosts of the harness show them, for `localhost`.
+/// The certificate that hosts of the harness present, for `localhost`.
 pub fn localhost() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| trusted().server(&["localhost"]))

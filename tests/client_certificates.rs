@@ -1,4 +1,5 @@
-//! Client certificates as people make them with openssl, each in another way wrong: the operator reads why, and what to do.
+//! Client certificates as people make them with openssl, each wrong in another way. The log tells
+//! the operator the reason and the remedy.
 
 use crate::{
     boot::refused,
@@ -18,7 +19,7 @@ use std::{
 struct Workshop(tempfile::TempDir);
 
 impl Workshop {
-    /// One with an authority, `ca`, that says all that authorities should.
+    /// A workshop with an authority, `ca`, that has every extension that an authority should have.
     fn new() -> Self {
         let workshop = Self(directory());
         workshop.authority("ca", "/CN=clients", &["-addext", "keyUsage=critical,keyCertSign,cRLSign"]);
@@ -39,7 +40,7 @@ impl Workshop {
         assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// `NAME.key` of the usual kind, where there is none yet.
+    /// `NAME.key` of the usual kind; an existing key is kept.
     fn key(&self, name: &str) {
         if !self.path(&format!("{name}.key")).exists() {
             self.key_of(name, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
@@ -50,7 +51,7 @@ impl Workshop {
         self.openssl(&[&["genpkey", "-out", &format!("{name}.key")], kind].concat());
     }
 
-    /// A self-signed certificate, as the most usual command makes it.
+    /// A self-signed certificate, made by the most usual command.
     fn authority(&self, name: &str, subject: &str, more: &[&str]) {
         self.key(name);
         let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
@@ -66,7 +67,8 @@ impl Workshop {
         request
     }
 
-    /// A certificate for `name` of `issuer`, with these lines in its file of extensions; none where there is no line.
+    /// A certificate for `name`, issued by `issuer`, with these lines in its file of extensions.
+    /// Without lines it has no extensions.
     fn issue(&self, name: &str, issuer: &str, extensions: &str, more: &[&str]) {
         let request = self.request(name);
         let (ca, key, pem) = (format!("{issuer}.pem"), format!("{issuer}.key"), format!("{name}.pem"));
@@ -80,7 +82,7 @@ impl Workshop {
         self.openssl(&[arguments.as_slice(), &["-days", "30"], more].concat());
     }
 
-    /// A certificate with dates of its own, by way of `openssl ca`.
+    /// A certificate with dates of its own, made by `openssl ca`.
     fn dated(&self, name: &str, from: &str, to: &str) {
         let request = self.request(name);
         fs::write(
@@ -255,7 +257,7 @@ fn a_fault_above_the_clients_own_certificate_names_the_certificate_at_fault() {
     }
 }
 
-/// The reason has a total of its own, which a restart hands on.
+/// The reason has a total of its own, which a restart hands over.
 #[test]
 fn rejected_clients_are_counted_with_a_reason_of_their_own() {
     let shop = Workshop::new();
@@ -276,7 +278,8 @@ fn rejected_clients_are_counted_with_a_reason_of_their_own() {
     counted(3);
 }
 
-/// Strangers come as often as they like: the log has some of them, the metrics have all.
+/// Strangers connect as often as they like: the log has some of their records, the metrics count
+/// all.
 #[test]
 fn a_crowd_of_strangers_does_not_flood_the_log() {
     const STRANGERS: u32 = 400;
@@ -307,7 +310,7 @@ fn the_reason_is_a_field_of_json_records_too() {
 
 /// `check`, boot and reload warn of authorities whose clients would be rejected.
 #[test]
-fn an_authority_that_cannot_work_is_warned_of() {
+fn an_authority_that_cannot_work_causes_a_warning() {
     let shop = Workshop::new();
     let check = |authority: &str| {
         let (code, _, err) = shop.onto(Setup::bare().argument("check"), authority).run();
@@ -354,13 +357,13 @@ fn an_authority_that_cannot_work_is_warned_of() {
     host.signal(Signal::SIGHUP);
     host.logged(&["WARN", "client CA looks wrong", "expired on 2001-01-01"]);
     host.logged(&["reloaded"]);
-    // As the warning says.
+    // As the warning suggests.
     shop.client(&host, "of-expired").ask("bob\n").shows("Hello bob!");
 }
 
 /// A version 1 certificate of the server itself.
 #[test]
-fn a_server_certificate_of_version_1_is_refused_with_the_remedy() {
+fn a_server_certificate_of_version_1_is_rejected_with_the_remedy() {
     let shop = Workshop::new();
     shop.issue("site", "ca", "", &[]);
     let setup = Setup::bare().option("--plugin", plugin("hello")).option("--tls-certificate", shop.pem("site"));
@@ -368,7 +371,7 @@ fn a_server_certificate_of_version_1_is_refused_with_the_remedy() {
     refused(&setup.option("--tls-key", shop.path("site.key")), &needles);
 }
 
-/// Keys that are refused are named by kind, at boot.
+/// At boot the error names the kind of a rejected key.
 #[test]
 fn a_key_that_cannot_be_used_is_named() {
     let shop = Workshop::new();

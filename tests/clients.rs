@@ -1,4 +1,5 @@
-//! Clients that ask without a pause and may lose their connection: who has, and whose it was.
+//! Clients that ask without a pause and may lose their connection: which ones did, and which
+//! process held it.
 
 use crate::harness::{Address, PATIENCE, Stream, wait_for};
 use rustix::{
@@ -18,18 +19,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A connection that was not answered as it should have been.
+/// A connection whose answer was missing or wrong.
 #[derive(Debug)]
 pub struct Loss {
     /// The client's port; `None` where it could not even connect.
     pub port: Option<u16>,
-    /// When it had connected, or had tried to.
+    /// The time at which it had connected, or had tried to.
     pub at: Instant,
-    #[expect(dead_code, reason = "for whoever reads why a test has failed")]
+    #[expect(dead_code, reason = "shown by a failing test")]
     error: String,
 }
 
-/// Between a client's answer and its next request: a few hundred clients a second leave the processes room to restart in.
+/// Between a client's answer and its next request: a few hundred clients a second leave the
+/// processes room to restart in.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Clients of `hello`.
@@ -40,7 +42,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// So many, each of which asks until it is told to stop or cannot connect.
+    /// Starts that many clients. Each asks until it is stopped or cannot connect.
     pub fn start(address: Address, count: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
@@ -68,13 +70,13 @@ impl Clients {
         Self { stop, answered, threads }
     }
 
-    /// Waits until so many more were answered.
+    /// Waits until that many more requests are answered.
     pub fn goes_on(&self, count: u64) {
         let goal = self.answered.load(Ordering::Relaxed) + count;
         wait_for("answers to clients", || (self.answered.load(Ordering::Relaxed) >= goal).then_some(()));
     }
 
-    /// Ends them: what they have lost.
+    /// Ends them, and returns their losses.
     pub fn stop(self) -> Vec<Loss> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().flat_map(|client| client.join().unwrap()).collect()
@@ -96,19 +98,20 @@ fn answer(stream: &mut Stream) -> io::Result<()> {
     if answer == "Hello bob!\n" { Ok(()) } else { Err(io::Error::other(format!("{answer:?}"))) }
 }
 
-/// The client ports of the connections that a process has, which must be stopped for this to be the truth.
+/// The client ports of a process's connections. The process must be stopped for the answer to be
+/// exact.
 pub fn ports_of_connections(pid: i32) -> HashSet<u16> {
     descriptors(pid).into_iter().flatten().map(|peer| peer.port()).collect()
 }
 
-/// How many descriptors a process has that are no connections of clients.
+/// How many descriptors of a process are not client connections.
 pub fn descriptors_of_its_own(pid: i32) -> usize {
     descriptors(pid).into_iter().filter(Option::is_none).count()
 }
 
-/// The descriptors of a process, with the peers of those that are tcp connections.
+/// The descriptors of a process, with the peers of its TCP connections.
 fn descriptors(pid: i32) -> Vec<Option<SocketAddr>> {
-    // Not by way of /proc/net/tcp, which takes seconds where many connections have just been closed.
+    // Not from /proc/net/tcp, which takes seconds after many connections have just been closed.
     let process = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
     let listed = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     listed
@@ -121,7 +124,7 @@ fn descriptors(pid: i32) -> Vec<Option<SocketAddr>> {
         .collect()
 }
 
-/// Whether every thread of a process has come to rest after STOP.
+/// Whether every thread of a process is stopped after STOP.
 pub fn is_stopped(pid: i32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     threads.flatten().all(|thread| state(&thread.path().join("stat")) == Some('T'))
@@ -131,7 +134,7 @@ pub fn is_stopped(pid: i32) -> bool {
 pub fn has_ended(pid: i32) -> bool {
     match state(format!("/proc/{pid}/stat").as_ref()) {
         None => true,
-        // The first thread may be done before the others are.
+        // The first thread may end before the others do.
         Some('Z' | 'X') => fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |threads| threads.count() <= 1),
         Some(_) => false,
     }

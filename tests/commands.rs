@@ -1,18 +1,18 @@
-//! Programs that know nothing of this host: their standard input and output are the connection, what they are told of it is in
-//! their environment, and how they end is in the log.
+//! Programs that know nothing of this host: their standard input and output are the connection, the
+//! environment describes it, and the log has their exit status.
 
 use crate::harness::{
     Address, Host, Setup, Transport, connect, connect_from, plugin, read_line, read_to_end, wait_for,
 };
 use std::{collections::BTreeMap, io::Write, net::Shutdown};
 
-/// What a program is told in its environment.
+/// The variables of a program's environment that describe its connection.
 fn variables(host: &Host) -> BTreeMap<String, String> {
     let answer = String::from_utf8(host.ask("variables\n")).unwrap();
     answer.lines().map(|line| line.split_once('=').unwrap()).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// Those of which the value is known beforehand.
+/// The variables whose value is known beforehand.
 fn assert_told(told: &BTreeMap<String, String>, expected: &[(&str, &str)]) {
     for (name, value) in expected {
         assert_eq!(told.get(*name).map(String::as_str), Some(*value), "{name} in {told:?}");
@@ -20,7 +20,7 @@ fn assert_told(told: &BTreeMap<String, String>, expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_program_knows_whom_it_serves() {
+fn a_program_knows_its_peer() {
     let host = Host::serving("program");
     let told = variables(&host);
     let port = host.addresses[0].tcp().port().to_string();
@@ -30,7 +30,7 @@ fn a_program_knows_whom_it_serves() {
     );
     assert!(told["TCPREMOTEPORT"].parse::<u16>().unwrap() > 0);
     assert_eq!(told.len(), 5, "{told:?}");
-    assert_ne!(variables(&host)["TCPREMOTEPORT"], told["TCPREMOTEPORT"], "each is told of its own connection");
+    assert_ne!(variables(&host)["TCPREMOTEPORT"], told["TCPREMOTEPORT"], "each knows its own connection");
 
     let host = Setup::serving_file(&plugin("program")).option("--bind", "tcp://[::1]:0").start();
     let mut stream = connect(host.addresses[1]);
@@ -40,7 +40,7 @@ fn a_program_knows_whom_it_serves() {
 }
 
 #[test]
-fn a_program_at_a_unix_socket_knows_which_process_it_serves() {
+fn a_program_at_a_unix_socket_knows_its_peers_process() {
     let host = Host::serving_over(Transport::Unix, "program");
     let told = variables(&host);
     let Address::Unix(path) = host.addresses[0] else { panic!("not a unix socket") };
@@ -60,7 +60,7 @@ fn a_program_at_a_unix_socket_knows_which_process_it_serves() {
 }
 
 #[test]
-fn a_program_behind_tls_knows_that_it_is() {
+fn a_program_behind_tls_knows_its_protocol() {
     let host = Host::serving_over(Transport::Tls, "program");
     let told = variables(&host);
     assert_told(
@@ -78,7 +78,7 @@ fn a_program_behind_tls_knows_that_it_is() {
 }
 
 #[test]
-fn behind_a_proxy_a_program_is_told_of_the_client() {
+fn a_program_behind_a_proxy_knows_the_client() {
     let host = Setup::serving("program").option("--proxy-protocol", "127.0.0.0/8").start();
     let mut stream = host.connect();
     stream.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.9 4711 443\r\nvariables\n").unwrap();
@@ -89,7 +89,7 @@ fn behind_a_proxy_a_program_is_told_of_the_client() {
 }
 
 #[test]
-fn what_the_operator_says_holds() {
+fn the_operators_environment_and_arguments_win() {
     let setup =
         Setup::serving("program").option("--guest-env", "TCPREMOTEIP=hidden").option("--guest-env", "GREETING=hi");
     let host = setup.option("--guest-arg", "--quiet").start();
@@ -105,9 +105,9 @@ fn how_a_program_ends_is_in_the_log() {
         let host = Host::serving_over(transport, "program");
         assert_eq!(host.ask("leave 0\n"), b"leaving\n");
         host.logged(&["connection finished", "plugin=program"]);
-        // Under TLS this ends with close_notify, or reading would fail: what was written is whole.
+        // Under TLS this read ends with close_notify or fails, so the answer is complete.
         assert_eq!(host.ask("leave 3\n"), b"leaving\n");
-        // WASI 0.2 tells that it was no success, and not which.
+        // WASI 0.2 tells only success from failure, not the exit status.
         let line = host.logged(&["WARN", "connection failed", "reason=error", "the guest exited with status 1"]);
         assert_eq!(host.log().matches("connection failed").count(), 1, "{line}");
         assert_eq!(host.ask("fail\n"), b"");
@@ -117,7 +117,7 @@ fn how_a_program_ends_is_in_the_log() {
 }
 
 #[test]
-fn what_a_program_has_said_is_there_while_it_sleeps() {
+fn output_is_sent_while_a_program_sleeps() {
     for transport in Transport::ALL {
         let mut host = Host::serving_over(transport, "program");
         let mut stream = host.connect();
@@ -128,7 +128,7 @@ fn what_a_program_has_said_is_there_while_it_sleeps() {
 }
 
 #[test]
-fn standard_error_is_the_log_and_standard_output_is_not() {
+fn standard_error_goes_to_the_log_and_standard_output_to_the_peer() {
     let host = Host::serving("program");
     assert_eq!(host.ask("log a word\n"), b"said\n");
     let line = host.logged(&["guest: a word"]);
@@ -170,7 +170,7 @@ fn a_program_of_wasi_0_3_serves() {
 }
 
 #[test]
-fn a_reset_is_no_end_for_a_program() {
+fn a_program_sees_a_reset_as_an_error() {
     for name in ["cat", "cat-async"] {
         let host = Host::serving(name);
         let mut stream = host.connect();
@@ -182,9 +182,10 @@ fn a_reset_is_no_end_for_a_program() {
     }
 }
 
-/// What the first of them did, the others need not do: they are told of another connection.
+/// A program that has learned of its connection early, and another that learns of a different
+/// connection.
 #[test]
-fn a_program_that_looks_whom_it_serves_starts_at_accept() {
+fn a_program_that_reads_its_peer_starts_at_accept() {
     let host = Host::serving("choosy");
     for _ in 0..3 {
         assert_eq!(host.ask("x\n"), b"you said: x\n");

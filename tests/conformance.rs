@@ -1,13 +1,15 @@
-//! Runs folders of programs as guests of a real host, each with what it is expected to do, and prints a table.
+//! Runs folders of programs as guests of a real host, each against its expected result, and prints
+//! a table.
 //!
 //! ```text
 //! cargo test -p uninterruptible-host --test conformance -- [FOLDER...] [NAME...]
 //! ```
 //!
-//! A folder holds `NAME.wasm` or `NAME.wat`, and beside each a `NAME.json` in the form that public suites of WASI have: `args`,
-//! `env`, `root` (a directory that the program has at `/`), `dirs` (directories that it has by their names), `stdin`, `stdout` and
-//! `exit_code`, or the same as `operations`. Without one a program must end with 0. Directories are copied first, so that nothing
-//! in the folder changes; one that is not there is empty. Without folders the project's own programs run.
+//! A folder holds `NAME.wasm` or `NAME.wat`, and beside each a `NAME.json` in the form of the
+//! public WASI test suites: `args`, `env`, `root` (the directory at `/`), `dirs` (directories by
+//! their names), `stdin`, `stdout` and `exit_code`, or the same as `operations`. Without a JSON
+//! file a program must exit with 0. Directories are copied first, so that the folder stays
+//! unchanged; a missing one is empty. Without folders the project's own programs run.
 
 #![expect(
     clippy::unwrap_used,
@@ -39,8 +41,8 @@ use std::{
 };
 
 fn main() -> ExitCode {
-    // `cargo test` gives the same words to all test programs: options of the usual harness mean nothing here, and a word that is
-    // not a folder selects by name, as it does there.
+    // `cargo test` passes the same words to all test programs. Options of the usual harness have no
+    // effect here. A word that is not a folder selects tests by name, as it does there.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let (mut folders, filters): (Vec<&Path>, Vec<&Path>) = words.iter().map(Path::new).partition(|word| word.is_dir());
     let own = root().join("tests/programs/wasi-0.1");
@@ -73,10 +75,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The tests that did not run in the last run of the black-box tests. This is the last test program of `cargo test`, so that the
-/// list stands at the end.
+/// The tests that did not run in the last run of the black-box tests. This is the last test program
+/// of `cargo test`, so that the list stands at the end.
 fn print_skips() {
-    let list = fs::read_to_string(harness::list_of_skips()).unwrap_or_default();
+    let list = fs::read_to_string(harness::run::list_of_skips()).unwrap_or_default();
     let mut lines: Vec<&str> = list.lines().collect();
     lines.sort_unstable();
     println!("\n{} black-box tests did not run{}", lines.len(), if lines.is_empty() { "" } else { ":" });
@@ -102,12 +104,12 @@ fn name(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What a program is given and is to do.
+/// A program's input and its expected result.
 #[derive(Default)]
 struct Expectation {
     args: Vec<String>,
     env: Vec<(String, String)>,
-    /// What it has, by the path at which it has that.
+    /// Its directories, by the path in the guest.
     directories: Vec<(PathBuf, String)>,
     stdin: String,
     stdout: Option<String>,
@@ -115,7 +117,7 @@ struct Expectation {
 }
 
 impl Expectation {
-    /// `Err` tells what cannot be expressed here.
+    /// `Err` names the part that this host cannot express.
     fn of(program: &Path) -> Result<Self, String> {
         let Ok(text) = fs::read_to_string(program.with_extension("json")) else { return Ok(Self::default()) };
         let value: Value = serde_json::from_str(&text).map_err(|error| format!("its expectation: {error}"))?;
@@ -172,7 +174,7 @@ fn run(program: &Path) -> Outcome {
         Err(why) => return Outcome::Skipped(why),
     };
     let scratch = directory();
-    // Text is made a module first; the name stays, which is the program's first argument.
+    // Text is compiled to a module first. The name stays, since it is the program's first argument.
     let plugin = scratch.path().join(name(program)).with_extension("wasm");
     match wat::parse_file(program) {
         Ok(module) => fs::write(&plugin, module).unwrap(),
@@ -210,12 +212,12 @@ fn run(program: &Path) -> Outcome {
     }
 }
 
-/// Whether it can be served at all.
+/// Whether the host can serve it at all.
 fn check(plugin: &Path) -> (i32, String, String) {
     Setup::bare().argument("check").option("--plugin", plugin).option("--cache-dir", shared_cache()).run()
 }
 
-/// How the program ended, as its record has it.
+/// The end of the program, as its log record has it.
 fn status(host: &Host) -> Result<i64, String> {
     let record = wait_for("the program's record", || {
         let log = host.log();
@@ -232,7 +234,7 @@ fn status(host: &Host) -> Result<i64, String> {
     status.ok_or_else(|| record.split_once("reason=").map_or(record.clone(), |(_, reason)| reason.to_owned()))
 }
 
-/// Without what an earlier run has left.
+/// Removes what an earlier run has left.
 fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).into_iter().flatten().map(Result::unwrap) {

@@ -1,9 +1,10 @@
-//! Connections that tests make: over what, where to, and what is read of them.
+//! Connections that tests make: the transport, the address, and helpers that read from them.
 
 use crate::{harness::PATIENCE, secure::Secure};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use std::{
     io::{self, Read, Write},
+    mem::MaybeUninit,
     net::{Shutdown, SocketAddr, TcpStream},
     os::{
         fd::{AsFd, BorrowedFd},
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// What a scenario runs over; most that has to do with bytes runs over each.
+/// The transport of a scenario. Most scenarios about bytes run over each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
@@ -24,11 +25,11 @@ pub enum Transport {
 
 impl Transport {
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Tls];
-    /// Those where a client is connected before the host knows of it.
+    /// The transports whose clients are connected before the host accepts them.
     pub const PLAIN: [Self; 2] = [Self::Tcp, Self::Unix];
 }
 
-/// Where a host listens, as its ready line says. Copied at will, for which a path is never given back.
+/// The address of a host's ready line. It is `Copy`, so the path of a Unix socket is leaked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
     Tcp(SocketAddr),
@@ -45,15 +46,15 @@ impl Address {
         }
     }
 
-    /// Where it is known to be tcp.
+    /// The address of a TCP listener; panics for any other.
     pub fn tcp(&self) -> SocketAddr {
         match self {
             Self::Tcp(address) | Self::Tls(address) => *address,
-            Self::Unix(path) => panic!("{} is no tcp address", path.display()),
+            Self::Unix(path) => panic!("{} is not a tcp address", path.display()),
         }
     }
 
-    /// One attempt, without waiting for long.
+    /// A single attempt, with a short timeout.
     pub fn try_connect(&self) -> io::Result<Stream> {
         let stream = match self {
             Self::Tcp(address) => Stream::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
@@ -127,7 +128,16 @@ impl Stream {
         any_socket!(self, stream => stream.set_write_timeout(timeout))
     }
 
-    /// Where it is known to be tcp.
+    /// Whether bytes, an end or an error have arrived that were not read yet. It does not wait.
+    pub fn has_arrivals(&self) -> bool {
+        let socket = SockRef::from(self);
+        socket.set_nonblocking(true).unwrap();
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        socket.set_nonblocking(false).unwrap();
+        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The TCP socket; panics for any other.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Tcp(stream) => stream,
@@ -164,7 +174,7 @@ pub fn connect(address: impl Into<Address>) -> Stream {
     address.try_connect().unwrap_or_else(|error| panic!("{address:?}: {error}"))
 }
 
-/// From another address of this machine, all of 127.0.0.0/8 being its own.
+/// From another address of this machine: the whole of 127.0.0.0/8 is local.
 pub fn connect_from(source: &str, address: SocketAddr) -> Stream {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
@@ -182,7 +192,7 @@ pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     answer
 }
 
-/// Reads one line, with its end.
+/// Reads one line, including its end.
 pub fn read_line(stream: &mut impl Read) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -195,9 +205,10 @@ pub fn read_line(stream: &mut impl Read) -> String {
     String::from_utf8(line).unwrap()
 }
 
-/// Has the kernel drop every packet that brings an end and no byte.
+/// Makes the kernel drop every packet that has a FIN and no payload.
 pub fn drop_ends_without_bytes(stream: &TcpStream) {
-    // Classic BPF, to which a packet begins with its TCP header: byte 12 holds its length, byte 13 the flags.
+    // Classic BPF. The packet begins with its TCP header: byte 12 holds the header's length, byte
+    // 13 the flags.
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const LOAD_LENGTH: u16 = 0x80; // BPF_LD | BPF_W | BPF_LEN
     const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
@@ -211,7 +222,7 @@ pub fn drop_ends_without_bytes(stream: &TcpStream) {
         .attach_filter(&[
             SockFilter::new(LOAD_BYTE, 0, 0, 13),
             SockFilter::new(JUMP_IF_ANY, 0, 6, FIN),
-            // In words of four bytes, which the upper half of the byte counts.
+            // The upper half of the byte counts words of four bytes.
             SockFilter::new(LOAD_BYTE, 0, 0, 12),
             SockFilter::new(AND, 0, 0, 0xf0),
             SockFilter::new(SHIFT_RIGHT, 0, 0, 2),

@@ -1,4 +1,4 @@
-//! The contract, with guests of both versions. (`examples.rs` has those of every other language.)
+//! The contract, with guests of both versions. `examples.rs` tests the handlers in other languages.
 
 use crate::harness::{Host, Setup, Transport, connect, directory, plugin, read_line, read_to_end};
 use std::{
@@ -8,7 +8,8 @@ use std::{
     net::{Shutdown, SocketAddr},
 };
 
-/// Plugins that were built when the contract was frozen. They run on every later host of the same minor version.
+/// Plugins that were built when the contract was frozen. Every later host of the same minor version
+/// runs them.
 const FROZEN: [&str; 2] = ["tests/fixtures/server-0.2.0.wasm", "tests/fixtures/server-0.3.0.wasm"];
 
 fn greets(name: &str) {
@@ -87,7 +88,7 @@ fn facts(name: &str) {
 }
 
 #[test]
-fn a_guest_can_ask_what_is_known_of_its_connection() {
+fn a_guest_can_read_the_facts_of_its_connection() {
     facts("facts");
     facts("facts-async");
 }
@@ -128,7 +129,7 @@ fn an_error_and_a_trap_deliver_what_was_written_and_are_logged() {
 }
 
 #[test]
-fn a_plugin_of_a_later_patch_version_is_served_where_it_needs_nothing_new() {
+fn a_plugin_of_a_later_patch_version_is_served_if_it_needs_nothing_new() {
     let dir = directory();
     let path = dir.path().join("later.wasm");
     let mut bytes = fs::read(plugin("hello")).unwrap();
@@ -152,7 +153,7 @@ fn a_plugin_of_a_later_patch_version_is_served_where_it_needs_nothing_new() {
 }
 
 #[test]
-fn a_guest_that_waits_for_the_drain_is_told() {
+fn a_guest_that_waits_for_the_drain_learns_of_it() {
     for name in ["drain", "drain-async"] {
         let mut host = Host::serving(name);
         let mut stream = host.connect();

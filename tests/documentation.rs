@@ -1,5 +1,5 @@
-//! The commands of the documents, as they stand there, one after the other: README.md, and the way from nothing to production in
-//! docs/getting-started.md, in each language.
+//! Runs the commands of the documents in their order: README.md, and docs/getting-started.md from
+//! an empty directory to production, in each language.
 
 use crate::{
     harness::{Setup, directory, own_addresses, root},
@@ -13,7 +13,7 @@ use std::{
 
 const GETTING_STARTED: &str = "docs/getting-started.md";
 
-/// Waits for a listener; the user at the keyboard waits as well.
+/// Waits for a listener, as a reader would.
 const SERVES: &str = "serves() { for _ in $(seq 600); do (: </dev/tcp/127.0.0.1/$1) 2>/dev/null && return; sleep 0.1; done; \
                       echo in vain; exit 9; }\n";
 
@@ -23,7 +23,7 @@ fn commands(page: &str, heading: &str) -> Vec<String> {
     let mut lines = text.lines().skip_while(|line| *line != heading).skip(1).peekable();
     assert!(lines.peek().is_some(), "{page}: no {heading:?}");
     let section = lines.take_while(|line| !line.starts_with('#'));
-    // What is shown, and not typed.
+    // Output that the document shows, and commands that only a reader should type.
     let typed = section.filter_map(|line| line.strip_prefix("    ")).filter(|line| !line.starts_with("WARN "));
     typed.map(str::to_owned).collect()
 }
@@ -34,11 +34,11 @@ fn missing(tools: &[&'static str]) -> Option<&'static str> {
     tools.iter().copied().find(|tool| !has(tool))
 }
 
-/// The script with an address of the test's own in place of the documents', since a reader's commands name the ports.
+/// The script with addresses of the test's own, since the documents' commands name fixed ports.
 fn at_own_address(script: &str) -> (String, String) {
     let [first, second] = own_addresses();
     let script = script.replace("127.0.0.1", &first.ip().to_string());
-    // By way of names, as a port may contain the other's digits.
+    // By way of placeholders, as one port may contain the digits of another.
     let script = script.replace("7000", "{first}").replace("7001", "{second}");
     let script = script.replace("{first}", &first.port().to_string()).replace("{second}", &second.port().to_string());
     (script, format!("tcp://{first}"))
@@ -58,7 +58,7 @@ fn typed(script: &str, directory: &Path, environment: &[(&str, &str)]) -> Output
         .unwrap()
 }
 
-/// The commands of a language, then those that are the same for all.
+/// The commands of one language, then those that all languages share.
 fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: bool) {
     if let Some(tool) = missing(tools).or_else(|| missing(&["nc", "sha256sum"])) {
         crate::harness::skip(format!("{tool} is not installed"));
@@ -82,7 +82,7 @@ fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: boo
         let commands = commands(page, heading);
         assert!(!commands.is_empty(), "{page}: {heading}");
         for command in commands {
-            // That the packages are there is what was looked for first.
+            // The test has made sure before that the packages are installed.
             if command.starts_with("apt-get ") {
                 continue;
             }
@@ -94,7 +94,7 @@ fn goes_all_the_way(language: (&str, &str), tools: &[&'static str], fetches: boo
             }
         }
         if heading == "## Put it into production" {
-            // The restart that was asked for last has its successor named.
+            // The record of the last restart names its successor.
             script.push_str("for _ in $(seq 600); do [ \"$(cat host.pid)\" != $last ] && break; sleep 0.1; done\n");
             script.push_str("[ \"$(cat host.pid)\" != $last ]\nprintf 'alice\\n' | nc -N 127.0.0.1 7000\n");
             script.push_str("unset UNINTERRUPTIBLE_ROLLBACK_WINDOW\n");
@@ -142,7 +142,7 @@ fn a_handler_in_python_goes_from_nothing_to_production() {
     goes_all_the_way(("docs/plugins/languages.md", "### Python"), &["python3"], true);
 }
 
-/// The program that the page shows, built as it says there.
+/// The program of the page, built by the page's command.
 #[test]
 fn the_program_of_the_documentation_serves() {
     let source = commands("docs/plugins/programs.md", "## An example").join("\n");
@@ -183,7 +183,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Nothing else here builds the host as a reader does: that takes minutes.
+/// No other test builds the host as a reader does, which takes minutes.
 #[test]
 fn the_quick_start_has_a_profile_of_packages_that_exist() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();

@@ -1,5 +1,5 @@
-//! The form of the documents: links lead somewhere, lines and tables fit a terminal, words are those of the field, and what the
-//! documents quote of the host is what it says.
+//! The form of the documents: links lead to a target, lines and tables fit a terminal, words are
+//! the field's, and quotations of the host match its source.
 
 use crate::harness::root;
 use std::{
@@ -9,7 +9,8 @@ use std::{
     process::Command,
 };
 
-/// Reports of the benchmarks. Their text is that of `host/benches`, and they are as long as what was measured.
+/// Reports of the benchmarks. `host/benches` generates their text, and their length depends on the
+/// measurements.
 const GENERATED: [&str; 2] = ["docs/internals/performance.md", "docs/internals/restarts.md"];
 
 const LONGEST_DOCUMENT: usize = 300;
@@ -17,7 +18,7 @@ const LONGEST_README: usize = 80;
 const WIDEST_LINE: usize = 100;
 const WIDEST_CELL: usize = 120;
 
-/// Words that operators of servers do not use, in lower case, with what to say instead.
+/// Words, in lower case, that server operators do not use, each with a replacement.
 const BANNED: [(&str, &str); 14] = [
     ("whoever", "name the actor"),
     ("whomever", "name the actor"),
@@ -35,7 +36,7 @@ const BANNED: [(&str, &str); 14] = [
     ("were no", "were not"),
 ];
 
-/// A document, without what is in code: the number and the text of each line that has any left.
+/// A document without its code: the number and the text of each line that has text left.
 struct Document {
     path: String,
     text: String,
@@ -110,14 +111,14 @@ fn below(folder: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What is held to the form.
+/// The documents that these tests check.
 fn documents() -> Vec<Document> {
     let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name));
     let rest = [below("docs", ".md"), below("examples", "README.md")].concat();
     top.into_iter().chain(rest).map(|path| Document::read(&path)).collect()
 }
 
-/// All findings at once, since one seldom comes alone.
+/// Fails with all findings at once, since one seldom comes alone.
 fn none(findings: Vec<String>) {
     assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
@@ -167,9 +168,9 @@ fn every_link_leads_to_a_file_and_a_heading() {
     none(findings);
 }
 
-/// A path in the text, as `docs/restart.md`, is a link to whoever reads in a terminal.
+/// A path in the text, such as `docs/restart.md`, is a link for people that read in a terminal.
 #[test]
-fn every_document_that_is_named_exists() {
+fn every_named_document_exists() {
     let mut findings = Vec::new();
     let sources = [below("examples", "README.md"), below("plugins", "README.md"), below("docs", ".service")].concat();
     for document in documents().into_iter().chain(sources.iter().map(|path| Document::read(path))) {
@@ -242,13 +243,14 @@ fn has(line: &str, phrase: &str) -> bool {
     line.match_indices(phrase).any(|(at, _)| {
         let (before, after) = (&line[..at], &line[at + phrase.len()..]);
         let alone = !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric);
-        // "There is no way back" is as everybody says it, and so is "it is no longer there".
+        // "There is no way back" is common usage, and so is "it is no longer there".
         let usual = before.trim_end().ends_with("there") || after.trim_start().starts_with("longer");
         alone && !(phrase.ends_with(" no") && usual)
     })
 }
 
-/// Whether a sentence begins with a clause in place of a noun: "Who is refused gets an end", "What was read is served".
+/// Whether a sentence begins with a clause in place of a noun: "Who is refused gets an end", "What
+/// was read is served".
 fn begins_with_a_clause(line: &str) -> bool {
     let sentences = line.trim_start_matches(['*', '-', ' ']).split_inclusive(['.', ':', '?']);
     sentences.map(str::trim_start).any(|sentence| {
@@ -299,23 +301,25 @@ fn words_are_those_of_the_field() {
     none(findings);
 }
 
-/// All of the host's source, with each run of spaces as one, since texts are broken over lines there.
+/// All of the host's source, with each run of spaces as one, since string literals continue over
+/// several lines.
 fn source() -> String {
     let texts = below("host/src", ".rs").into_iter().map(|path| fs::read_to_string(path).unwrap());
     let joined: String = texts.collect();
     joined.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// docs/troubleshooting.md is searched for the words of the log: these are the host's own.
+/// Operators search docs/troubleshooting.md for the words of a log record, so it must quote them
+/// exactly.
 #[test]
-fn messages_that_are_explained_are_the_hosts() {
+fn explained_messages_match_the_hosts() {
     let (document, source) = (Document::read(&root().join("docs/troubleshooting.md")), source());
     let mut findings = Vec::new();
     let mut found = 0;
     for (number, line) in document.lines().into_iter().filter(|(_, line)| line.starts_with("| `")) {
         let message = line.split('|').nth(1).unwrap();
         for quoted in message.split('`').skip(1).step_by(2) {
-            // Between the values, and without the names of fields.
+            // The parts between the values, without the names of fields.
             for part in quoted.split('…').flat_map(|part| part.rsplit('=').next()) {
                 let part = part.trim_matches([' ', ':', ',', ';']);
                 found += usize::from(part.len() > 3);
@@ -329,7 +333,7 @@ fn messages_that_are_explained_are_the_hosts() {
     none(findings);
 }
 
-/// Every option is in the reference, and the reference has no other.
+/// The reference has every option, and no other.
 #[test]
 fn the_reference_has_every_option() {
     let help = Command::new(env!("CARGO_BIN_EXE_uninterruptible-host")).arg("--help").output().unwrap();

@@ -1,4 +1,5 @@
-//! The handler of `examples/` in every other language, and the programs, as far as they were built: `examples/build-all` makes them.
+//! The handlers of `examples/` in every other language, and the programs, where
+//! `examples/build-all` has built them.
 
 use crate::harness::{Host, read_to_end, root, wait_for};
 use socket2::SockRef;
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// One test for each, so that they run side by side: the large ones take a while to compile.
+/// A test for each, so that they run in parallel: the large ones take a while to compile.
 macro_rules! examples {
     ($names:ident, $greets:ident: $($test:ident: $name:literal,)*) => {
         const $names: &[&str] = &[$($name),*];
@@ -44,7 +45,7 @@ examples! {
     zig_program: "zig-command",
 }
 
-/// A host that serves an example, where that was built.
+/// A host that serves an example, where that has been built.
 fn serving(name: &str) -> Option<Host> {
     let path = format!("target/examples/{name}.wasm");
     if !root().join(&path).exists() {
@@ -54,7 +55,7 @@ fn serving(name: &str) -> Option<Host> {
     Some(Host::serving(&path))
 }
 
-/// In pieces, and peers that do not end their side, after so many others.
+/// In pieces, from peers that do not close their side, after many connections.
 fn greets_many_at_once(name: &str, host: &Host, others: usize) {
     let mut streams: Vec<_> = (0..16).map(|_| host.connect()).collect();
     streams.iter_mut().for_each(|stream| stream.write_all(b"bo").unwrap());
@@ -67,7 +68,7 @@ fn greets_many_at_once(name: &str, host: &Host, others: usize) {
     assert!(!host.log().contains("connection failed"), "{name}");
 }
 
-/// What every handler promises, with the options that a host has by default.
+/// Every handler keeps these promises, with the default options of a host.
 fn greets(name: &str) {
     let Some(host) = serving(name) else { return };
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
@@ -75,10 +76,10 @@ fn greets(name: &str) {
     assert_eq!(host.ask(""), b"Hello world!\n", "{name}: nothing");
     assert_eq!(host.ask(" \t\r\n"), b"Hello world!\n", "{name}: an empty line");
     assert_eq!(host.ask(" böb\r\nand more\n"), "Hello böb!\n".as_bytes(), "{name}: UTF-8");
-    assert_eq!(host.ask(b"b\xffb\n"), b"Hello b\xffb!\n", "{name}: what is not UTF-8");
+    assert_eq!(host.ask(b"b\xffb\n"), b"Hello b\xffb!\n", "{name}: a line that is not UTF-8");
 
-    // A line of 4097 bytes is cut, and its greeting takes more than one write: the streams of WASI 0.2 end a guest that
-    // writes more than 4096 bytes at once.
+    // A line of 4097 bytes is cut, and its greeting takes more than one write: the streams of WASI
+    // 0.2 end a guest that writes more than 4096 bytes at once.
     let mut greeting = b"Hello ".to_vec();
     greeting.extend([b'a'; 4096]);
     greeting.extend(b"!\n");
@@ -87,7 +88,7 @@ fn greets(name: &str) {
 
     greets_many_at_once(name, &host, 8);
 
-    // A connection that breaks is no end of a line, and no trap either.
+    // A broken connection is not the end of a line, and causes no trap.
     let mut stream = host.connect();
     stream.write_all(b"bo").unwrap();
     SockRef::from(stream.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
@@ -95,7 +96,7 @@ fn greets(name: &str) {
     host.logged(&["connection failed", "reason=peer-reset"]);
 }
 
-/// What every program promises, which knows nothing of connections.
+/// Every program, which knows nothing of connections, keeps these promises.
 fn greets_as_a_program(name: &str) {
     let Some(host) = serving(name) else { return };
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n", "{name}: a line");
@@ -109,16 +110,16 @@ fn greets_as_a_program(name: &str) {
 }
 
 #[test]
-fn every_example_that_was_built_is_tested_and_every_folder_in_the_documentation() {
+fn every_built_example_is_tested_and_every_folder_documented() {
     let page = fs::read_to_string(root().join("docs/plugins/languages.md")).unwrap();
     let folder = |name: &'static str| name.rsplit_once("-0.").map_or(name, |(folder, _)| folder);
     for folder in HANDLERS.iter().chain(PROGRAMS).map(|name| folder(name)) {
-        assert!(root().join("examples").join(folder).join("build").exists(), "there is no examples/{folder}/build");
+        assert!(root().join("examples").join(folder).join("build").exists(), "examples/{folder}/build is missing");
         assert!(page.contains(&format!("`examples/{folder}`")), "docs/plugins/languages.md does not mention {folder}");
     }
     let Ok(built) = fs::read_dir(root().join("target/examples")) else { return };
     for file in built.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
-        // Those for HTTP have tests of their own.
+        // HTTP handlers have tests of their own.
         if let Some(name) = file.strip_suffix(".wasm").filter(|name| !name.ends_with("-http")) {
             assert!(HANDLERS.contains(&name) || PROGRAMS.contains(&name), "{name} is not tested");
         }
@@ -130,7 +131,7 @@ fn build_all(clang: &str) -> Output {
 }
 
 #[test]
-fn a_tool_that_is_missing_is_no_failure_and_a_tool_that_fails_is_one() {
+fn a_missing_tool_is_skipped_and_a_failing_tool_fails() {
     let missing = build_all("no-such-compiler");
     let (said, why) = (String::from_utf8_lossy(&missing.stdout), String::from_utf8_lossy(&missing.stderr));
     assert!(missing.status.success() && said.contains("skipped"), "{said}{why}");

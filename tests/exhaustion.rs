@@ -1,5 +1,5 @@
-//! What there may be too much of: connections that say nothing, clients that are slow, clients that leave at every point, and
-//! errors that accept(2) has for them. The host goes on, bounded, and says what is worth saying once.
+//! Exhausted resources: silent connections, slow clients, clients that leave at every point, and
+//! errors of accept(2). The host goes on within its bounds, and logs each condition once.
 
 use crate::harness::{Host, Load, PATIENCE, Setup, Stream, Transport, read_line, read_to_end, wait_for};
 use nix::sys::{
@@ -27,9 +27,9 @@ fn descriptors(host: &Host) -> usize {
 }
 
 #[test]
-fn ten_thousand_connections_that_send_nothing_cost_little_and_hold_back_nobody() {
+fn ten_thousand_silent_connections_cost_little_and_delay_no_other() {
     const SILENT: usize = 10_000;
-    // Theirs, those of this process's other tests, and some more.
+    // Those of the connections, those of this process's other tests, and a reserve.
     let needed = SILENT as u64 + 2_000;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if hard < needed {
@@ -53,7 +53,7 @@ fn ten_thousand_connections_that_send_nothing_cost_little_and_hold_back_nobody()
     let load = Load::start(host.addresses[0], 2, "bob\n", "Hello bob!\n");
     load.goes_on(100);
 
-    // All at once, and by a reset.
+    // All leave at once, by a reset.
     silent.into_iter().for_each(reset);
     load.goes_on(100);
     load.stop();
@@ -63,14 +63,14 @@ fn ten_thousand_connections_that_send_nothing_cost_little_and_hold_back_nobody()
 }
 
 #[test]
-fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_may_last() {
+fn a_slow_client_is_served_until_the_connection_timeout() {
     const SLOW: usize = 300;
     let host = Setup::serving("hello").option("--connection-timeout", "2s").without_records_of_connections().start();
     let load = Load::start(host.addresses[0], 2, "bob\n", "Hello bob!\n");
     let mut slow: Vec<_> = (0..SLOW).map(|_| Some(host.connect())).collect();
     let began = Instant::now();
     let mut sent = 0;
-    // Never idle for long, and never done.
+    // A client that is never idle for long, and never done.
     while slow.iter().any(Option::is_some) {
         for stream in &mut slow {
             if stream.as_mut().is_some_and(|stream| stream.write_all(b"x").is_err()) {
@@ -86,7 +86,7 @@ fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_
     load.stop();
     host.logged(&["connection failed", "reason=wall-time"]);
 
-    // One that comes to an end has its answer.
+    // A connection that ends normally has its answer.
     let mut stream = host.connect();
     stream.tcp().set_nodelay(true).unwrap();
     for byte in b"slow bob\n" {
@@ -97,7 +97,7 @@ fn a_client_that_sends_a_byte_now_and_then_is_served_for_as_long_as_connections_
 }
 
 #[test]
-fn that_there_is_no_place_left_is_told_once() {
+fn a_full_host_is_logged_once() {
     let host = Setup::serving("hello").option("--max-connections", "3").start();
     let silent: Vec<_> = (0..3).map(|_| host.connect()).collect();
     let mut waiting: Vec<_> = (0..4).map(|_| host.connect()).collect();
@@ -109,7 +109,7 @@ fn that_there_is_no_place_left_is_told_once() {
     assert_eq!(log.matches("max-connections reached").count(), 1, "{log}");
 }
 
-/// Each point at which a client may leave, for a plugin, by what the client does before.
+/// Each point at which a client may leave, for a plugin, by the client's steps before it.
 #[test]
 fn a_reset_at_any_point_is_one_line_at_debug_level() {
     const EACH: usize = 20;
@@ -136,7 +136,7 @@ fn a_reset_at_any_point_is_one_line_at_debug_level() {
             streams.iter_mut().for_each(point);
             streams.into_iter().for_each(reset);
         }
-        // And before the host has seen them.
+        // And before the host has accepted them.
         host.signal(Signal::SIGSTOP);
         wait_for("a host that is stopped", || host.is_stopped().then_some(()));
         (0..EACH).map(|_| host.connect()).collect::<Vec<_>>().into_iter().for_each(reset);
@@ -155,7 +155,7 @@ fn records(log: &str) -> usize {
     log.lines().filter(|line| line.contains("connection f") || line.contains("gone before accept")).count()
 }
 
-/// A host for which so many calls of one kind fail; `None` where strace cannot do it.
+/// A host for which that many calls of one kind fail; `None` where strace cannot inject the error.
 fn failing(plugin: &str, call: &str, error: &str, calls: RangeInclusive<u32>) -> Option<Host> {
     let inject = format!("inject={call}:error={error}:when={}..{}", calls.start(), calls.end());
     let trace = format!("trace={call}");
@@ -167,12 +167,12 @@ fn failing(plugin: &str, call: &str, error: &str, calls: RangeInclusive<u32>) ->
         }
         return None;
     }
-    // Each thread has a count of its own: one worker, one count.
+    // strace counts in each thread: one worker, one count.
     Some(Setup::serving(plugin).option("--workers", "1").by_way_of(strace).start())
 }
 
 #[test]
-fn errors_that_only_time_can_mend_are_told_once_and_waited_for() {
+fn temporary_accept_errors_are_logged_once_and_retried() {
     for (error, told) in [
         ("EMFILE", "raise the limit (ulimit -n, or LimitNOFILE=) or lower --max-connections"),
         ("ENFILE", "the whole system is out of descriptors: raise fs.file-max"),
@@ -189,7 +189,7 @@ fn errors_that_only_time_can_mend_are_told_once_and_waited_for() {
 }
 
 #[test]
-fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
+fn accept_errors_of_one_connection_do_not_pause_the_others() {
     for error in ["ECONNABORTED", "EPROTO", "ENETDOWN", "EINTR"] {
         let Some(host) = failing("hello", "accept4", error, 1..=40) else { return };
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
@@ -199,36 +199,37 @@ fn errors_that_concern_one_connection_are_no_pause_for_the_others() {
     }
 }
 
-/// The reactor may have no room for a socket that was accepted (fs.epoll.max_user_watches).
+/// The reactor may have no room for an accepted socket (fs.epoll.max_user_watches).
 #[test]
-fn connections_that_cannot_be_watched_are_errors_without_end_in_no_log() {
-    // The main thread makes fewer calls than that before it serves, the worker at most two for a connection.
+fn unwatchable_connections_do_not_flood_the_log() {
+    // The main thread makes fewer calls than that before it serves; the worker makes at most two
+    // for a connection.
     let Some(host) = failing("hello", "epoll_ctl", "ENOSPC", 41..=240) else { return };
     let served = |_: &u32| {
         let mut stream = host.connect();
         let mut answer = Vec::new();
         stream.write_all(b"bob\n").is_ok() && stream.read_to_end(&mut answer).is_ok() && answer == b"Hello bob!\n"
     };
-    // A request that is there before anybody has to wait for it is answered all the same, and where the end is there too, nobody has
-    // to wait at all. So these are more than enough to meet every failure.
+    // The host answers a request without waiting where it is already there, and with its end there
+    // too it need not wait at all. These connections are more than enough to meet every failure.
     let in_all = (0..1500).filter(served).count();
     assert!(in_all >= 1300, "{in_all} of 1500 were served");
     assert!((0..10).all(|number| served(&number)), "and now all are");
     host.logged(&["ERROR", "connection failed", "reason=host", "No space left on device"]);
     let told = host.log().lines().filter(|line| line.contains("ERROR")).count();
-    assert!((100..200).contains(&told), "{told} of 200 failures are told at the level of errors");
+    assert!((100..200).contains(&told), "{told} of 200 failures are logged as errors");
 }
 
-/// A peer takes nothing for now, and the reactor has no room for its socket.
+/// A peer that does not read, and a reactor without room for its socket.
 #[test]
-fn output_that_cannot_be_waited_for_ends_its_connection_only() {
-    // More than there is on the way to a client that does not read, whose window does not grow.
+fn unwatchable_output_ends_only_its_connection() {
+    // More than the kernel buffers for a client that does not read and whose window does not grow.
     const MUCH: u64 = 16 << 20;
     let Some(host) = failing("flood", "epoll_ctl", "ENOSPC", 41..=240) else { return };
-    // None reads, so that each has to be watched.
+    // No client reads, so the host must watch each of them.
     let mut streams: Vec<_> = (0..60).map(|_| host.connect()).collect();
     let failed = || host.log().lines().filter(|line| line.contains("reason=host")).count();
-    wait_for("those that cannot be watched", || (failed() >= 10).then_some(()));
+    wait_for("connections that cannot be watched", || (failed() >= 10).then_some(()));
     let ends = |stream: &mut Stream| match stream.take(MUCH).read_to_end(&mut Vec::new()) {
         Ok(count) => (count as u64) < MUCH,
         Err(error) => error.kind() == ErrorKind::ConnectionReset || panic!("{error}: {}", host.log()),
@@ -238,8 +239,9 @@ fn output_that_cannot_be_waited_for_ends_its_connection_only() {
     wait_for("a record of each that has ended", || (failed() == ended).then_some(()));
 }
 
-/// Without a descriptor to spare, those that are open go on, signals are obeyed, and who waits in the queue is served in the end.
-/// Once, a listener was closed after the grace for handshakes, whoever was queued there.
+/// Without a free descriptor, open connections go on, signals work, and the host serves queued
+/// clients in the end. A regression: the host closed a listener after the grace for handshakes,
+/// with clients in its queue.
 #[test]
 fn a_shutdown_without_descriptors_serves_those_in_the_queue() {
     Transport::PLAIN.into_iter().for_each(serves_the_queue_without_descriptors);
@@ -247,7 +249,7 @@ fn a_shutdown_without_descriptors_serves_those_in_the_queue() {
 
 fn serves_the_queue_without_descriptors(transport: Transport) {
     let mut host = Setup::serving_over(transport, "speaks-first").start();
-    // Room for two, and for a third when nobody watches the listener any more.
+    // Descriptors for two, and for a third once the listener is no longer watched.
     let limit = format!("--nofile={}:", descriptors(&host) + 2);
     let lowered = Command::new("prlimit").args(["--pid", &host.pid().to_string(), &limit]).status();
     if !lowered.is_ok_and(|status| status.success()) {

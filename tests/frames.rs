@@ -1,9 +1,9 @@
-//! HTTP/2 as bytes, for what no client of the machine shows.
+//! HTTP/2 frames as bytes, for cases that no installed client produces.
 
 use crate::harness::Stream;
 use std::io::{Read, Write};
 
-/// What a client of HTTP/2 begins with: the preface, and settings that change nothing.
+/// The first bytes of an HTTP/2 client: the preface, and settings that change nothing.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 pub const DATA: u8 = 0;
@@ -11,21 +11,22 @@ pub const HEADERS: u8 = 1;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 
-/// Of DATA and HEADERS; of PING it says that it is an answer.
+/// The flags END_STREAM of DATA and HEADERS, and ACK of PING.
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 /// The last stream that the first GOAWAY of a graceful end names.
 pub const ANY_STREAM: u32 = i32::MAX as u32;
 
-/// A frame of HTTP/2, its length first.
+/// An HTTP/2 frame, its length first.
 pub fn write_frame(stream: &mut Stream, kind: u8, flags: u8, on: u8, payload: &[u8]) {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let head = [length[1], length[2], length[3], kind, flags, 0, 0, 0, on];
     stream.write_all(&[&head, payload].concat()).unwrap();
 }
 
-/// A request's head in HPACK's plainest form, with this method of its static table (2 is GET, 3 is POST).
+/// A request's head in HPACK's plainest form. The method is an index of its static table: 2 is GET,
+/// 3 is POST.
 pub fn head(method: u8, path: &str) -> Vec<u8> {
     [&[0x80 | method, 0x86, 0x04, u8::try_from(path.len()).unwrap()], path.as_bytes(), b"\x01\x01a"].concat()
 }

@@ -1,5 +1,6 @@
-//! The reference of options, the man pages and the completions are generated from the command line's own definition, and are not
-//! out of date. After a change of an option: `GENERATE=1 cargo test --workspace --test black-box generated`.
+//! The reference of options, the man pages and the completions are generated from the command
+//! line's own definition, and are up to date. After a change of an option: `GENERATE=1 cargo test
+//! --workspace --test black-box generated`.
 
 use crate::harness::root;
 use clap::{Arg, Command};
@@ -12,7 +13,7 @@ const NAME: &str = "uninterruptible-host";
 /// Columns of a line in Markdown.
 const WIDTH: usize = 100;
 
-/// Writes the file, or fails where it has other content.
+/// Writes the file, or fails if its content differs.
 fn is_generated(path: &str, content: &str) {
     let file = root().join(path);
     if env::var_os("GENERATE").is_some() {
@@ -57,7 +58,7 @@ fn the_reference_of_options_is_up_to_date() {
         rest = after;
     }
     generated.push_str(rest);
-    assert!(headings.is_empty(), "{path} has no place for the options {headings:?}");
+    assert!(headings.is_empty(), "{path} lacks a section for the options {headings:?}");
     is_generated(path, &generated);
 }
 

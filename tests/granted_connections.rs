@@ -1,4 +1,4 @@
-//! Connections that a guest was granted: where to, by which names, and nowhere else.
+//! Connections that a guest was granted: to which addresses, by which names, and to no other.
 
 use crate::{
     harness::{Setup, directory, wait_for},
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use std::{fs, path::Path, process::Command};
 
 #[test]
-fn a_guest_connects_where_it_may_and_nowhere_else() {
+fn a_guest_connects_to_granted_addresses_only() {
     let granted = Server::on("127.0.0.1:0");
     let other = Server::on("127.0.0.1:0");
     let elsewhere = Server::on("127.0.0.2:0");
@@ -24,16 +24,16 @@ fn a_guest_connects_where_it_may_and_nowhere_else() {
         (&format!("connect {}", elsewhere.address), "access-denied"),
         (&format!("connect 127.0.0.2:{}", granted.port), "access-denied"),
         (&format!("connect {}", six.address), "access-denied"),
-        // There are no mapped addresses in WASI.
+        // WASI has no mapped addresses.
         (&mapped, "invalid-argument"),
         (&format!("connect 0.0.0.0:{}", other.port), "invalid-argument"),
-        // What a connection needs, and nothing that lets others in.
+        // The calls that a connection needs, and none that accepts others.
         ("bind 0.0.0.0:0", "ok"),
         (&format!("bind 127.0.0.1:{}", other.port), "access-denied"),
         ("listen 0.0.0.0:0", "access-denied"),
         ("listen 127.0.0.1:0", "access-denied"),
         ("udp", "access-denied"),
-        // No name was granted; what is an address needs no looking up.
+        // No name was granted, and an address needs no lookup.
         ("lookup localhost", "access-denied"),
         ("lookup 127.0.0.1", "127.0.0.1"),
         ("lookup ::1", "::1"),
@@ -52,13 +52,13 @@ fn a_guest_connects_where_it_may_and_nowhere_else() {
 }
 
 #[test]
-fn only_names_that_were_granted_are_looked_up() {
+fn only_granted_names_are_looked_up() {
     let granted = Server::on("127.0.0.1:0");
     let other = Server::on("127.0.0.1:0");
     let host = Setup::serving("reach").option("--guest-connect", format!("localhost:{}", granted.port)).start();
     let mut guest = Guest::of(&host);
     for name in ["localhost", "LocalHost", "localhost."] {
-        assert!(guest.tell(&format!("lookup {name}")).contains("127.0.0.1"), "{name}");
+        assert!(guest.run(&format!("lookup {name}")).contains("127.0.0.1"), "{name}");
     }
     for name in [
         "localhost.localdomain",
@@ -68,7 +68,7 @@ fn only_names_that_were_granted_are_looked_up() {
         "[::1",
         "ip6-localhost",
     ] {
-        assert_eq!(guest.tell(&format!("lookup {name}")), "access-denied", "{name}");
+        assert_eq!(guest.run(&format!("lookup {name}")), "access-denied", "{name}");
     }
     guest.answers(&[
         (&format!("connect {}", granted.address), "ok"),
@@ -77,7 +77,7 @@ fn only_names_that_were_granted_are_looked_up() {
     other.was_left_alone();
 }
 
-/// A resolver for one host alone: its own /etc/hosts, in a namespace of its own.
+/// A resolver for one host alone: its own /etc/hosts, in its own namespace.
 fn with_own_hosts(setup: Setup, hosts: &Path) -> Setup {
     let mount = format!("mount --bind '{}' /etc/hosts && exec \"$@\"", hosts.display());
     setup.by_way_of(["unshare", "--mount", "sh", "-c", &mount, "sh"])
@@ -93,7 +93,7 @@ fn a_name_that_changes_its_answer_leads_nowhere_new() {
     let internal = Server::on("127.0.0.1:0");
     let files = directory();
     let hosts = files.path().join("hosts");
-    // In place, as what is mounted is the file itself.
+    // In place, as the file itself is mounted.
     let answer = |db: &str, api: &str| fs::write(&hosts, format!("{db} db.test\n{api} api.test\n")).unwrap();
     answer("127.0.0.1", "192.0.2.1");
     let setup = Setup::serving("reach")
@@ -107,31 +107,32 @@ fn a_name_that_changes_its_answer_leads_nowhere_new() {
     guest.answers(&[("lookup db.test", "127.0.0.1"), (&connect, "ok"), ("lookup api.test", "192.0.2.1")]);
     internal.was_reached();
 
-    // A service moves, and the grant with it; the address before still serves guests that have looked up already.
+    // The grant follows a service that moves. The old address still works for guests that have
+    // looked it up already.
     answer("127.0.0.9", "192.0.2.2");
-    wait_for("the new address", || (guest.tell("lookup db.test") == "127.0.0.9").then_some(()));
-    assert_eq!(guest.tell(&connect), "ok");
+    wait_for("the new address", || (guest.run("lookup db.test") == "127.0.0.9").then_some(()));
+    assert_eq!(guest.run(&connect), "ok");
     internal.was_reached();
-    wait_for("the other name's address", || (guest.tell("lookup api.test") == "192.0.2.2").then_some(()));
+    wait_for("the other name's address", || (guest.run("lookup api.test") == "192.0.2.2").then_some(()));
 
-    // Somebody points a name of the internet at this machine, whose every port it would open.
+    // An attacker points a public name at this machine, which would open every local port.
     answer("127.0.0.9", "127.0.0.1");
     wait_for("the warning", || {
-        assert_eq!(guest.tell("lookup api.test"), "192.0.2.2");
+        assert_eq!(guest.run("lookup api.test"), "192.0.2.2");
         host.log().contains("resolved address rejected").then_some(())
     });
     let private = Server::on("127.0.0.1:0");
-    assert_eq!(guest.tell(&format!("connect {}", private.address)), "access-denied");
+    assert_eq!(guest.run(&format!("connect {}", private.address)), "access-denied");
     private.was_left_alone();
 
-    // A name that is gone keeps what it had.
+    // A name that no longer resolves keeps its last addresses.
     fs::write(&hosts, "").unwrap();
     wait_for("the resolver's failure", || {
-        assert_eq!(guest.tell("lookup api.test"), "192.0.2.2");
+        assert_eq!(guest.run("lookup api.test"), "192.0.2.2");
         host.log().contains("granted name resolution failed").then_some(())
     });
 
-    // A reload is the operator's word that the answer is right.
+    // A reload is the operator's confirmation of the new answer.
     answer("127.0.0.9", "127.0.0.1");
     host.signal(Signal::SIGHUP);
     host.logged(&["reloaded"]);

@@ -1,4 +1,4 @@
-//! Directories that a guest was granted: all that is in them, and nothing beyond.
+//! Directories that a guest was granted: everything in them, and nothing beyond.
 
 use crate::{
     harness::{Setup, directory, wait_for},
@@ -9,11 +9,11 @@ use std::{fs, io::Write, os::unix::fs::symlink};
 
 fn stays_inside(guest: &mut Guest) {
     for path in OUTSIDE {
-        let answer = guest.tell(&format!("read 0:{path}"));
-        // Through a file there is no way at all.
+        let answer = guest.run(&format!("read 0:{path}"));
+        // A path cannot lead through a file.
         assert!(["not-permitted", "not-directory"].contains(&answer.as_str()), "{path}: {answer}");
-        assert_eq!(guest.tell(&format!("stat 0:{path}")), answer, "{path}");
-        let answer = guest.tell(&format!("write 0:{path} mine"));
+        assert_eq!(guest.run(&format!("stat 0:{path}")), answer, "{path}");
+        let answer = guest.run(&format!("write 0:{path} mine"));
         assert!(["not-permitted", "not-directory"].contains(&answer.as_str()), "{path}: {answer}");
     }
     guest.answers(&[
@@ -24,23 +24,23 @@ fn stays_inside(guest: &mut Guest) {
         ("below 0:deep ../file", "not-permitted"),
         ("no-follow 0:out", "loop"),
         ("read 0:absent", "no-entry"),
-        // A pipe without a writer would be waited for.
+        // Opening a pipe without a writer would block.
         ("read 0:pipe", "not-permitted"),
         ("write 0:pipe x", "not-permitted"),
     ]);
 }
 
 #[test]
-fn a_directory_to_read_is_for_reading() {
+fn a_read_only_grant_forbids_writing() {
     let tree = Tree::new();
     let host = Setup::serving("reach")
         .option("--guest-dir", tree.grant("granted", "/data"))
         .option("--guest-dir", format!("{}:rw", tree.grant("granted/deep", "/deep")))
         .start();
     let mut guest = Guest::of(&host);
-    assert_eq!(guest.tell("directories"), r#"["/data", "/deep"]"#);
+    assert_eq!(guest.run("directories"), r#"["/data", "/deep"]"#);
     stays_inside(&mut guest);
-    for order in [
+    for command in [
         "write 0:file x",
         "write 0:new x",
         "write-by-reading 0:file",
@@ -51,14 +51,15 @@ fn a_directory_to_read_is_for_reading() {
         "make-directory 0:made",
         "remove 0:file",
         "touch 0:file",
-        // From one that is read only into one that is not, and back.
+        // From a read-only directory into a writable one, and back.
         "link 0:file 1:hard",
         "rename 0:file 1:renamed",
         "rename 1:deeper 0:renamed",
     ] {
-        let answer = guest.tell(order);
-        // The first two directories of this file are one: what is forbidden in the one is no more allowed in the other.
-        assert!(["not-permitted", "bad-descriptor"].contains(&answer.as_str()), "{order}: {answer}");
+        let answer = guest.run(command);
+        // The first two grants of this file are the same directory: an operation that one forbids
+        // is not allowed through the other.
+        assert!(["not-permitted", "bad-descriptor"].contains(&answer.as_str()), "{command}: {answer}");
     }
     guest.answers(&[
         ("read 0:file", "content"),
@@ -66,7 +67,7 @@ fn a_directory_to_read_is_for_reading() {
         ("read-link 0:out", "../other/secret"),
         ("write 1:new text", "ok"),
         ("read 0:deep/new", "text"),
-        // As a program does it that knows nothing of all this.
+        // The same from a program that knows nothing of this.
         ("standard-read /data/file", "content"),
         ("standard-read /data/deep/../deep/new", "text"),
         ("standard-read /data/out", "Operation not permitted (os error 63)"),
@@ -78,12 +79,12 @@ fn a_directory_to_read_is_for_reading() {
 }
 
 #[test]
-fn a_directory_to_write_is_no_way_out() {
+fn a_writable_grant_does_not_lead_outside() {
     let tree = Tree::new();
     let host = Setup::serving("reach").option("--guest-dir", format!("{}:rw", tree.grant("granted", "/data"))).start();
     let mut guest = Guest::of(&host);
     stays_inside(&mut guest);
-    for order in [
+    for command in [
         "rename 0:file 0:../other/file",
         "rename 0:../other/secret 0:taken",
         "link 0:../other/secret 0:taken",
@@ -94,18 +95,18 @@ fn a_directory_to_write_is_no_way_out() {
         "symlink file 0:outside/link",
         "touch 0:out",
     ] {
-        assert_eq!(guest.tell(order), "not-permitted", "{order}");
+        assert_eq!(guest.run(command), "not-permitted", "{command}");
     }
-    // Links of its own making lead no further.
-    guest.tell("symlink ../other/secret 0:mine");
-    assert_eq!(guest.tell("read 0:mine"), "not-permitted");
-    guest.tell("symlink /etc/passwd 0:passwd");
-    assert!(["not-permitted", "no-entry"].contains(&guest.tell("read 0:passwd").as_str()));
+    // Links that the guest makes lead no further.
+    guest.run("symlink ../other/secret 0:mine");
+    assert_eq!(guest.run("read 0:mine"), "not-permitted");
+    guest.run("symlink /etc/passwd 0:passwd");
+    assert!(["not-permitted", "no-entry"].contains(&guest.run("read 0:passwd").as_str()));
     guest.answers(&[
         ("symlink .. 0:deep/up", "ok"),
         ("read 0:deep/up/file", "content"),
         ("read 0:deep/up/../other/secret", "not-permitted"),
-        // A hard link to a link is that link, not what it leads to.
+        // A hard link to a link is that link, not its target.
         ("link 0:out 0:hard", "ok"),
         ("read 0:hard", "not-permitted"),
         // A directory that was opened, then moved.
@@ -124,23 +125,23 @@ fn a_directory_to_write_is_no_way_out() {
 }
 
 #[test]
-fn a_granted_path_is_followed_when_the_plugin_is_loaded_and_not_later() {
+fn a_granted_path_is_resolved_at_load_and_not_later() {
     let tree = Tree::new();
     fs::create_dir(tree.path("granted/next")).unwrap();
     fs::write(tree.path("granted/next/file"), "the next content").unwrap();
     symlink("granted", tree.path("current")).unwrap();
     let host = Setup::serving("reach").option("--guest-dir", tree.grant("current", "/data")).start();
-    assert_eq!(Guest::of(&host).tell("read 0:file"), "content");
+    assert_eq!(Guest::of(&host).run("read 0:file"), "content");
     symlink("granted/next", tree.path("draft")).unwrap();
     fs::rename(tree.path("draft"), tree.path("current")).unwrap();
-    assert_eq!(Guest::of(&host).tell("read 0:file"), "content");
+    assert_eq!(Guest::of(&host).run("read 0:file"), "content");
     host.signal(Signal::SIGHUP);
     host.logged(&["reloaded"]);
-    assert_eq!(Guest::of(&host).tell("read 0:file"), "the next content");
+    assert_eq!(Guest::of(&host).run("read 0:file"), "the next content");
 }
 
 #[test]
-fn a_guest_holds_so_many_descriptors_and_no_more() {
+fn a_guests_descriptors_are_limited() {
     let tree = Tree::new();
     let server = Server::on("127.0.0.1:0");
     let host = Setup::serving("reach")
@@ -151,17 +152,17 @@ fn a_guest_holds_so_many_descriptors_and_no_more() {
     let mut guest = Guest::of(&host);
     guest.answers(&[
         ("hold 0:file 100", "16 then quota"),
-        // What was closed is free again.
+        // A closed descriptor frees its place.
         ("hold-streams 0:file 100", "16 then quota"),
         ("again-and-again 0:file 1000", "ok"),
         ("sockets 100", "16 then new-socket-limit"),
         (&format!("connect {} 100", server.address), "16 then new-socket-limit"),
         ("hold 0:file 10", "10"),
     ]);
-    // Others have their own.
+    // Other connections have places of their own.
     let mut others: Vec<_> = (0..8).map(|_| Guest::of(&host)).collect();
     for other in &mut others {
-        assert_eq!(other.tell("hold 0:file 16"), "16");
+        assert_eq!(other.run("hold 0:file 16"), "16");
     }
     drop((guest, others));
     wait_for("descriptors to be closed", || (descriptors(&host) <= before).then_some(()));
@@ -176,29 +177,30 @@ fn a_long_directory_is_not_listed() {
     let grant = format!("{}::/data", files.path().display());
     for (guest, refused) in [("reach", "quota"), ("reach-async", "ErrorCode::Quota")] {
         let host = Setup::serving(guest).option("--guest-dir", grant.clone()).start();
-        assert_eq!(Guest::of(&host).tell("list 0:."), refused);
+        assert_eq!(Guest::of(&host).run("list 0:."), refused);
     }
     fs::remove_file(files.path().join("0")).unwrap();
     let host = Setup::serving("reach").option("--guest-dir", grant).start();
-    assert!(Guest::of(&host).tell("list 0:.").ends_with("\"999\"]"));
+    assert!(Guest::of(&host).run("list 0:.").ends_with("\"999\"]"));
 }
 
-/// Each stream may hold memory of the host's, so that a guest may not have them by the thousand.
+/// Each stream may hold memory of the host, so the number of a guest's streams is limited.
 #[test]
 fn a_guest_that_hoards_streams_is_ended() {
     let tree = Tree::new();
     let host = Setup::serving("reach").option("--guest-dir", tree.grant("granted", "/data")).start();
     let mut other = Guest::of(&host);
     let mut hoarder = Guest::of(&host);
-    assert_eq!(hoarder.tell("hoard-streams 0:file 200"), "200");
-    assert_eq!(hoarder.tell("hoard-streams 0:file 300"), "");
+    assert_eq!(hoarder.run("hoard-streams 0:file 200"), "200");
+    assert_eq!(hoarder.run("hoard-streams 0:file 300"), "");
     host.logged(&["reason=trap"]);
-    assert_eq!(other.tell("read 0:file"), "content");
+    assert_eq!(other.run("read 0:file"), "content");
 }
 
-/// Opening and closing files is work that the CPU limit does not see; it must not keep others from their share.
+/// The CPU limit does not see the work of opening and closing files; it must not keep others from
+/// their share.
 #[test]
-fn guests_that_do_nothing_but_open_files_hold_back_nobody() {
+fn guests_that_only_open_files_do_not_delay_others() {
     let tree = Tree::new();
     let host = Setup::serving("reach")
         .option("--guest-dir", tree.grant("granted", "/data"))
@@ -214,6 +216,6 @@ fn guests_that_do_nothing_but_open_files_hold_back_nobody() {
     for _ in 0..50 {
         Guest::of(&host).answers(&[("read 0:file", "content"), ("arguments", "[]")]);
     }
-    // The limits of time end them, whatever they are doing.
+    // The time limits end them in any state.
     wait_for("their end", || (host.log().matches("reason=idle").count() >= busy.len()).then_some(()));
 }

@@ -1,5 +1,5 @@
-//! What a guest gets: nothing that was not granted, and of what was granted nothing beyond. The guests `reach` and `reach-async`
-//! try to get more, from the inside.
+//! A guest gets what was granted and nothing beyond. The guests `reach` and `reach-async` try to
+//! get more from the inside.
 
 use crate::{
     harness::{Host, Setup, directory, plugin, read_to_end, wait_for},
@@ -13,7 +13,7 @@ use nix::{
 use std::{fs, io::Write, path::Path, process::Command};
 
 #[test]
-fn nothing_is_granted_that_was_not_said() {
+fn nothing_is_granted_by_default() {
     let server = Server::on("127.0.0.1:0");
     let host = Setup::serving("reach").environment("SECRET", "of the host").start();
     Guest::of(&host).answers(&[
@@ -30,7 +30,7 @@ fn nothing_is_granted_that_was_not_said() {
 }
 
 #[test]
-fn environment_and_arguments_are_what_was_given_and_no_more() {
+fn environment_and_arguments_are_the_granted_ones_only() {
     let files = directory();
     let secret = files.path().join("token");
     fs::write(&secret, "s3cret with a blank line\n\n").unwrap();
@@ -50,30 +50,30 @@ fn environment_and_arguments_are_what_was_given_and_no_more() {
     ]);
     assert!(!host.settled_log().contains("s3cret"), "secrets are not for the log");
 
-    // As it is by the next load, for new guests.
+    // The next load reads the file again, for new guests.
     let mut old = Guest::of(&host);
-    assert_eq!(old.tell("environment"), given);
+    assert_eq!(old.run("environment"), given);
     fs::write(&secret, "changed").unwrap();
     host.signal(Signal::SIGHUP);
     host.logged(&["reloaded"]);
-    assert!(Guest::of(&host).tell("environment").contains(r#"("TOKEN", "changed")"#));
-    assert_eq!(old.tell("environment"), given);
+    assert!(Guest::of(&host).run("environment").contains(r#"("TOKEN", "changed")"#));
+    assert_eq!(old.run("environment"), given);
     fs::remove_file(&secret).unwrap();
     host.signal(Signal::SIGHUP);
     host.logged(&["reload failed", "--guest-env", "TOKEN=@", "cannot be read"]);
-    assert!(Guest::of(&host).tell("environment").contains(r#"("TOKEN", "changed")"#));
+    assert!(Guest::of(&host).run("environment").contains(r#"("TOKEN", "changed")"#));
 }
 
 #[test]
-fn what_a_restart_hands_over_is_not_for_guests() {
+fn handoff_variables_are_hidden_from_guests() {
     let setup = Setup::serving("reach").option("--guest-env", "A=1").option("--rollback-window", "50ms");
     let service = Service::start(setup);
     service.restart();
-    assert_eq!(Guest::of(&service.host).tell("environment"), r#"[("A", "1")]"#);
+    assert_eq!(Guest::of(&service.host).run("environment"), r#"[("A", "1")]"#);
 }
 
 #[test]
-fn what_guests_may_hold_is_reserved_for_each_connection() {
+fn guest_resources_are_reserved_for_each_connection() {
     let files = directory();
     let grant = format!("{}::/data", files.path().display());
     let setup = || Setup::serving("reach").option("--guest-dir", grant.clone()).by_way_of(["prlimit", "--nofile=500"]);
@@ -81,7 +81,7 @@ fn what_guests_may_hold_is_reserved_for_each_connection() {
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("--max-connections 100") && err.contains("room for 14, since a guest may open"), "{err}");
     assert!(err.contains("ulimit -n 1959"), "{err}");
-    assert_eq!(Guest::of(&setup().start()).tell("list 0:."), "[]");
+    assert_eq!(Guest::of(&setup().start()).run("list 0:."), "[]");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_guest_of_wasi_0_3_gets_no_more() {
         .start();
     let mut guest = Guest::of(&host);
     for path in OUTSIDE {
-        let answer = guest.tell(&format!("read 0:{path}"));
+        let answer = guest.run(&format!("read 0:{path}"));
         assert!(["ErrorCode::NotPermitted", "ErrorCode::NotDirectory"].contains(&answer.as_str()), "{path}: {answer}");
     }
     guest.answers(&[
@@ -122,9 +122,9 @@ fn a_guest_of_wasi_0_3_gets_no_more() {
         ("udp", "ErrorCode::AccessDenied"),
         ("lookup other.test", "ErrorCode::AccessDenied"),
     ]);
-    assert!(guest.tell("lookup localhost").contains("127.0.0.1"));
+    assert!(guest.run("lookup localhost").contains("127.0.0.1"));
     let mut guest = Guest::of(&host);
-    assert_eq!(guest.tell(&format!("connect {} 100", granted.address)), "16 then ErrorCode::OutOfMemory");
+    assert_eq!(guest.run(&format!("connect {} 100", granted.address)), "16 then ErrorCode::OutOfMemory");
     granted.was_reached();
     other.was_left_alone();
     tree.outside_is_as_it_was();
@@ -139,7 +139,7 @@ fn a_guest_of_wasi_0_3_gets_no_more() {
 }
 
 #[test]
-fn grants_alone_keep_no_guest_from_starting_late() {
+fn grants_do_not_prevent_a_late_start() {
     let tree = Tree::new();
     let host = Setup::serving("hello")
         .option("--guest-env", "A=1")
@@ -148,7 +148,8 @@ fn grants_alone_keep_no_guest_from_starting_late() {
         .option("--guest-connect", "127.0.0.1:1")
         .start();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
-    // The guest that was asked has shown that it waits; from here on nobody has one before its first byte.
+    // The first guest has shown that it waits for input; from here on no connection has a guest
+    // before its first byte.
     let before = host.status_kib("VmRSS");
     let idle: Vec<_> = (0..200).map(|_| host.connect()).collect();
     wait_for("every connection to be accepted", || (descriptors(&host) > 200).then_some(()));
@@ -156,7 +157,7 @@ fn grants_alone_keep_no_guest_from_starting_late() {
     drop(idle);
 }
 
-/// A host that does not start, for one reason that is told in one line.
+/// A host that does not start, for one reason, in one line.
 fn refused(setup: &Setup, code: i32, needles: &[&str]) {
     let (exit, out, err) = setup.run();
     assert_eq!(exit, code, "{err}");
@@ -169,7 +170,7 @@ fn refused(setup: &Setup, code: i32, needles: &[&str]) {
 }
 
 #[test]
-fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
+fn each_invalid_grant_is_named_with_a_remedy() {
     let files = directory();
     let at = |name: &str| files.path().join(name).display().to_string();
     fs::write(at("file"), "x").unwrap();
@@ -226,7 +227,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
         setup.option("--guest-env", format!("A{number}=@{}", at("secret")))
     });
     refused(&much, 2, &["--guest-env \"A3\"", "larger than 256 KiB"]);
-    // A resolver that is down is no mistake of the operator's: a supervisor is to try again.
+    // A resolver that is down is not a mistake in the configuration: a supervisor should try again.
     refused(
         &Setup::serving("hello").option("--guest-connect", "no.such.name.invalid:80"),
         3,
@@ -235,7 +236,7 @@ fn each_grant_that_cannot_be_given_is_named_with_a_remedy() {
 }
 
 #[test]
-fn another_plugin_than_the_one_that_was_meant_is_refused() {
+fn a_plugin_with_another_digest_is_rejected() {
     let files = directory();
     let path = files.path().join("plugin.wasm");
     fs::copy(plugin("hello"), &path).unwrap();

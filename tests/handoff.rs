@@ -1,4 +1,4 @@
-//! Hot restarts that nobody sees, with clients that ask all the time and must all be answered.
+//! Hot restarts under clients that ask all the time. Every request must be answered.
 
 use crate::{
     harness::{Load, Setup, read_line, read_to_end, wait_for},
@@ -19,7 +19,7 @@ fn setup() -> Setup {
 }
 
 #[test]
-fn nobody_sees_a_restart() {
+fn a_restart_loses_no_request() {
     let service = Service::start(setup());
     let load = Load::start(service.host.addresses[0], 16, "bob\n", "Hello bob!\n");
     for _ in 0..10 {
@@ -34,25 +34,25 @@ fn nobody_sees_a_restart() {
 fn a_successor_that_dies_before_it_serves_changes_nothing() {
     let service = Service::start(setup());
     let load = Load::start(service.host.addresses[0], 8, "bob\n", "Hello bob!\n");
-    service.order("successor before-sending prepared kill");
+    service.inject("successor before-sending prepared kill");
     let record = service.restart_that_fails();
     assert!(record.contains("before its \"prepared\"") && record.contains("signal: 9"), "{record}");
     load.goes_on(50);
-    service.order("");
+    service.inject("");
     service.restart();
     load.goes_on(50);
     load.stop();
 }
 
 #[test]
-fn a_predecessor_that_drains_listens_no_more() {
+fn a_draining_predecessor_does_not_listen() {
     let setup = Setup::serving("speaks-first").option("--rollback-window", "0s");
     let mut service = Service::start(setup);
     let mut old = service.host.connect();
     assert_eq!(read_line(&mut old), "ready\n");
     service.restart();
     service.host.logged(&["handed over"]);
-    // A descriptor that is left open would make peers wait for ever, should the successor go.
+    // With a leaked descriptor peers would wait for ever after the successor ends.
     assert_eq!(listening(service.host.pid()), 0, "{}", service.host.log());
     assert_eq!(listening(service.current().pid), 1);
     old.write_all(b"x\n").unwrap();
@@ -64,13 +64,13 @@ fn a_predecessor_that_drains_listens_no_more() {
     });
 }
 
-/// How many listening tcp sockets a process has open.
+/// How many listening TCP sockets a process has open.
 fn listening(pid: i32) -> usize {
     let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
     let rows = table.lines().map(|row| row.split_ascii_whitespace().collect::<Vec<_>>());
     let inodes: Vec<u64> = rows.filter(|row| row.get(3) == Some(&"0A")).map(|row| row[9].parse().unwrap()).collect();
     let mut open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|fd| fs::metadata(fd.ok()?.path()).ok());
-    // A copy for the accept loop is the same socket.
+    // A duplicate for the accept loop is the same socket.
     let mut found: Vec<_> = open.by_ref().map(|file| file.ino()).filter(|inode| inodes.contains(inode)).collect();
     found.sort_unstable();
     found.dedup();
@@ -85,14 +85,15 @@ fn a_link_that_is_flipped_starts_the_new_release() {
         for release in ["r1", "r2"] {
             fs::create_dir(place(release)).unwrap();
             let host = place(release).join("host");
-            // A copy where the file systems differ.
+            // Copies where the file systems differ.
             if fs::hard_link(env!("CARGO_BIN_EXE_uninterruptible-host"), &host).is_err() {
                 fs::copy(env!("CARGO_BIN_EXE_uninterruptible-host"), &host).unwrap();
             }
         }
         symlink("r1", place("current")).unwrap();
         let host = if named == "absolute" { place("current/host") } else { "./host".into() };
-        // The shell enters the link as a user does, and drops the name of the program that the harness would start.
+        // The shell enters the link as a user does, and drops the program name that the harness
+        // passes.
         let script = r#"cd "$1" && name=$2 && shift 3 && exec "$name" "$@""#;
         let by_way =
             ["sh", "-c", script, "sh", place("current").to_str().unwrap(), host.to_str().unwrap()].map(str::to_owned);
@@ -107,13 +108,13 @@ fn a_link_that_is_flipped_starts_the_new_release() {
 }
 
 #[test]
-fn a_predecessor_that_wakes_late_obeys_the_stop_that_its_successor_was_told() {
+fn a_predecessor_that_continues_late_obeys_its_successors_stop() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "1h"));
     service.signal(Signal::SIGUSR1);
     let successor = generation(&service.host.logged(&["serving, predecessor watching"]));
     service.host.signal(Signal::SIGSTOP);
     kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
-    // It goes without a word from the predecessor, and has retired what both have.
+    // It stops without a message from the predecessor, and has removed the paths of both.
     service.host.logged(&["restart settled, predecessor timed out"]);
     service.host.logged(&[&format!("[{}/2]", successor.pid), "all connections finished"]);
     service.host.signal(Signal::SIGCONT);
@@ -137,7 +138,7 @@ fn a_pidfile_that_the_successor_does_not_have_is_removed() {
 }
 
 #[test]
-fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
+fn a_successor_stopped_while_adopting_leaves_no_socket() {
     let directory = crate::harness::directory();
     let socket = directory.path().join("new.sock");
     let host = env!("CARGO_BIN_EXE_uninterruptible-host");
@@ -148,15 +149,15 @@ fn a_successor_that_is_told_to_stop_while_it_adopts_leaves_no_socket() {
         socket.display()
     );
     let service = Service::start(setup().option("--start-command", command));
-    // The predecessor hangs before it commits; its successor has bound by then.
-    service.order("predecessor before-sending commit stop");
+    // The predecessor hangs before it commits; its successor has bound its sockets by then.
+    service.inject("predecessor before-sending commit stop");
     service.signal(Signal::SIGUSR1);
     let successor = generation(&service.host.logged(&["handoff offer received", "predecessor=1"]));
     wait_for("a new socket", || socket.exists().then_some(()));
     kill(Pid::from_raw(successor.pid), Signal::SIGTERM).unwrap();
     service.host.logged(&["stopped before serving"]);
     wait_for("the end of the socket", || (!socket.exists()).then_some(()));
-    service.order("");
+    service.inject("");
     service.host.signal(Signal::SIGCONT);
     let record = service.host.logged(&["restart failed"]);
     assert!(record.contains("it was told to stop"), "{record}");

@@ -1,4 +1,4 @@
-//! HTTP as its clients meet it: versions, connections that are kept, bodies, trailers, what is refused.
+//! HTTP from the client's side: versions, kept connections, bodies, trailers, rejected requests.
 
 use crate::harness::{Address, Host, Setup, Stream, Transport, directory, read_to_end};
 use std::{
@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-/// The versions, as curl is told to speak them on a plain connection.
+/// The versions, as options of curl for a plain connection.
 pub const VERSIONS: [(&str, &str); 2] = [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")];
 
-/// The same where one connection is to bring several requests: the curl of Debian 12 cannot use a plain one of HTTP/2 again.
+/// The same for several requests on one connection: the curl of Debian 12 cannot reuse a plain
+/// HTTP/2 connection.
 pub const KEPT: [(Transport, &str); 2] = [(Transport::Tcp, "--http1.1"), (Transport::Tls, "--http2")];
 
-/// What came of curl.
+/// The result of a run of curl.
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown by a test that fails")]
 pub struct Curl {
@@ -24,14 +25,14 @@ pub struct Curl {
 }
 
 impl Curl {
-    /// What it printed, where it was content.
+    /// Its output, where that is the content.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
         self.out
     }
 }
 
-/// Has curl ask for each of the paths, one after the other.
+/// Runs curl for each of the paths, one after the other.
 pub fn curl(host: &Host, flags: &[&str], paths: &[&str]) -> Curl {
     curl_at(host.addresses[0], flags, paths)
 }
@@ -60,7 +61,8 @@ fn command(address: Address, flags: &[&str], paths: &[&str]) -> Command {
     command
 }
 
-/// A curl that waits for a response, and leaves when it is dropped. A time limit of curl's own may pass before it has connected.
+/// A curl that waits for a response, and leaves when it is dropped. A time limit of curl's own may
+/// pass before it has connected.
 pub struct Waiting(Child);
 
 impl Waiting {
@@ -82,7 +84,7 @@ impl Drop for Waiting {
     }
 }
 
-/// A response's head, as it came, and its body, where its length is said.
+/// A response's head, as it came, and its body, where the head gives its length.
 pub fn response(stream: &mut Stream) -> (String, String) {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -109,7 +111,7 @@ fn a_request_is_answered_over_each_transport_in_each_version() {
     for transport in Transport::ALL {
         let host = Host::serving_over(transport, "http-wasi");
         let versions = match transport {
-            // By what is agreed upon, without a word of the operator's.
+            // ALPN decides; the operator sets nothing.
             Transport::Tls => [("--http1.1", "1.1"), ("--http2", "2")],
             _ => VERSIONS,
         };
@@ -123,7 +125,7 @@ fn a_request_is_answered_over_each_transport_in_each_version() {
 }
 
 #[test]
-fn the_first_bytes_tell_the_version_however_they_come() {
+fn the_first_bytes_select_the_version_in_any_pieces() {
     let host = Host::serving("http-wasi");
     let mut stream = host.connect();
     for piece in [&b"P"[..], b"RI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
@@ -133,7 +135,7 @@ fn the_first_bytes_tell_the_version_however_they_come() {
     stream.read_exact(&mut frame).unwrap();
     assert_eq!(frame[3], 4, "the host's settings: {frame:?}");
     drop(stream);
-    // Begins as the other version does.
+    // Begins like the other version.
     let answer = host.ask("PUT / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     assert!(answer.ends_with(b"hello\n\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&answer));
 }
@@ -201,7 +203,7 @@ fn trailers_pass_both_ways() {
     let answer = String::from_utf8(read_to_end(&mut stream)).unwrap().to_ascii_lowercase();
     assert!(answer.contains("3\r\nabc\r\n"), "{answer}");
     assert!(answer.contains("x-sum: 6\r\n") && answer.contains("x-echoed: yes\r\n"), "{answer}");
-    // Those of HTTP/2 need no announcement.
+    // HTTP/2 trailers need no announcement.
     let answer = curl(&host, &["--http2-prior-knowledge", "--include", "--data", "abc"], &["/echo"]).ok();
     assert!(answer.contains("abc") && answer.contains("x-echoed: yes"), "{answer}");
 }
@@ -219,7 +221,7 @@ fn head_and_no_content_have_no_body_and_keep_the_connection() {
 }
 
 #[test]
-fn a_client_is_told_to_continue_when_its_body_is_wanted() {
+fn continue_is_sent_when_the_guest_reads_the_body() {
     let host = Host::serving("http-wasi");
     let expect = |path| format!("POST {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n");
     let mut wanted = host.connect();
@@ -234,7 +236,7 @@ fn a_client_is_told_to_continue_when_its_body_is_wanted() {
 }
 
 #[test]
-fn upgrades_are_not_made_and_tunnels_refused() {
+fn upgrades_are_ignored_and_tunnels_rejected() {
     let host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream
@@ -246,12 +248,12 @@ fn upgrades_are_not_made_and_tunnels_refused() {
     assert!(response(&mut stream).0.starts_with("http/1.1 200"));
     stream.write_all(b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n").unwrap();
     assert!(response(&mut stream).0.starts_with("http/1.1 501"));
-    // An upgrade of a plain connection to HTTP/2 is one that clients do without.
+    // Clients do without an upgrade of a plain connection to HTTP/2.
     assert_eq!(curl(&host, &["--http2", "--write-out", "%{http_version}"], &["/"]).ok(), "hello\n1.1");
 }
 
 #[test]
-fn what_is_no_request_is_refused_without_a_guest() {
+fn malformed_requests_are_rejected_without_a_guest() {
     let host = Host::serving("http-wasi");
     let many: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
     let large = format!("x: {}\r\n", "y".repeat(40 << 10));
@@ -272,11 +274,11 @@ fn what_is_no_request_is_refused_without_a_guest() {
     let refused = curl(&host, &["--http2-prior-knowledge", "--header", large.trim_end()], &["/"]);
     assert!(refused.code != 0 || !refused.out.contains("hello"), "{refused:?}");
     let log = host.whole_log();
-    assert!(!log.contains("WARN"), "what a client does is no reason to warn: {log}");
+    assert!(!log.contains("WARN"), "a client must not cause a warning: {log}");
 }
 
 #[test]
-fn a_guest_learns_what_was_asked_and_of_whom() {
+fn a_guest_sees_the_request_and_its_peer() {
     for transport in Transport::ALL {
         let host = Host::serving_over(transport, "http-wasi");
         let about = curl(&host, &["--header", "host: example.org:81", "--header", "x-a: b"], &["/about?c=d"]).ok();

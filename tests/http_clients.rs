@@ -1,4 +1,5 @@
-//! A guest lives no longer than the client that it answers: each place comes back when the client has left, whatever the guest does.
+//! A guest lives no longer than its client: each place is free again when the client has left, in
+//! any state of the guest.
 
 use crate::{
     frames::{DATA, END_HEADERS, HEADERS, PREFACE, await_frame, head, write_frame},
@@ -11,12 +12,12 @@ use std::{
     thread,
 };
 
-/// A host with one place, which a guest keeps for as long as it lives.
+/// A host with one place, which a guest keeps as long as it lives.
 fn with_one_place(guest: &str) -> Host {
     Setup::serving(guest).option("--max-connections", "1").start()
 }
 
-/// Nobody else is served before the only place is free.
+/// A second client is served only after the only place is free.
 fn place_is_back(host: &Host, after: &str) {
     let mut stream = host.connect();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
@@ -27,9 +28,9 @@ fn read_some(stream: &mut Stream) {
     assert_ne!(stream.read(&mut [0; 64]).unwrap(), 0);
 }
 
-/// Guests whose bodies were discarded went on for days.
+/// A regression: guests whose bodies were discarded went on for days.
 #[test]
-fn a_guest_whose_body_nobody_gets_ends_with_its_client() {
+fn a_guest_with_a_discarded_body_ends_with_its_client() {
     for guest in ["http-wasi", "http-async"] {
         let host = with_one_place(guest);
         for (request, head) in [
@@ -107,7 +108,8 @@ fn a_guest_that_answers_nothing_ends_with_its_client() {
     place_is_back(&host, "no response");
 }
 
-/// What was left of a request that a guest had sent on stayed open with its connection, once for each client that left.
+/// A regression: the rest of a request that a guest had sent on stayed open with its connection,
+/// once for each client that left.
 #[test]
 fn requests_that_a_guest_sends_on_end_with_its_client() {
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -121,7 +123,7 @@ fn requests_that_a_guest_sends_on_end_with_its_client() {
         client.write_all(request.as_bytes()).unwrap();
         let mut sending = client.try_clone().unwrap();
         let sender = thread::spawn(move || {
-            // Until the host takes no more.
+            // Until the host reads no more.
             while sending.write_all(&[b'x'; 64 << 10]).is_ok() {}
         });
         let (mut server, _) = wait_for("the guest's request", || upstream.accept().ok());
@@ -135,10 +137,10 @@ fn requests_that_a_guest_sends_on_end_with_its_client() {
         client.shutdown(Shutdown::Both).ok();
         drop(client);
         if !is_whole {
-            // The host learns that its client is gone when it has something for it.
+            // The host notices that its client is gone when it writes to it.
             wait_for("the end of the host's connection", || server.write_all(b"1\r\nx\r\n").err());
         }
-        // To the end, however that looks.
+        // To the end, whether a close or a reset.
         let mut piece = [0; 64 << 10];
         while server.read(&mut piece).is_ok_and(|count| count > 0) {}
         sender.join().unwrap();

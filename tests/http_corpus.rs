@@ -1,4 +1,4 @@
-//! The corpus of `fixtures/http1.txt`: requests as bytes, and what comes of each.
+//! The corpus of `fixtures/http1.txt`: requests as bytes, each with its expected responses.
 
 use crate::harness::{Host, Setup, read_to_end, root};
 use std::{fs, io::Write, net::Shutdown, time::Duration};
@@ -44,13 +44,13 @@ fn unescaped(mut text: &str) -> Vec<u8> {
     bytes
 }
 
-/// How often what follows is repeated.
+/// How often the following text is repeated.
 fn repetition(text: &str) -> Option<(usize, &str)> {
     let (count, rest) = text.strip_prefix('{')?.split_once('*')?;
     Some((count.parse().ok()?, rest))
 }
 
-/// What came, in the words of a verdict with all that it can say.
+/// The response, in the words of a verdict, with every detail.
 fn answers(mut bytes: &[u8]) -> Vec<(String, String)> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
@@ -121,5 +121,5 @@ fn each_request_of_the_corpus_has_one_of_its_verdicts() {
     assert!(count >= 150, "{count} requests");
     assert!(wrong.is_empty(), "{} of {count} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     let log = host.whole_log();
-    assert!(!log.contains("WARN"), "what a client does is no reason to warn: {log}");
+    assert!(!log.contains("WARN"), "a client must not cause a warning: {log}");
 }

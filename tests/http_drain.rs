@@ -1,4 +1,4 @@
-//! How clients of HTTP are told to go when a process ends, by its stop or by a restart.
+//! How a host tells HTTP clients to leave when a process ends, by a stop or a restart.
 
 use crate::{
     frames::{
@@ -22,7 +22,7 @@ use std::{
 
 const ASK: &[u8] = b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// Asks until it is told that this was the last answer.
+/// Asks until a response says that it is the connection's last.
 fn ask_until_told(stream: &mut Stream) {
     loop {
         stream.write_all(ASK).unwrap();
@@ -36,7 +36,7 @@ fn ask_until_told(stream: &mut Stream) {
 }
 
 #[test]
-fn a_connection_that_is_kept_is_told_by_its_next_response() {
+fn a_kept_connection_closes_with_its_next_response() {
     for transport in Transport::ALL {
         let mut host = Host::serving_over(transport, "http-wasi");
         let mut stream = host.connect();
@@ -49,7 +49,7 @@ fn a_connection_that_is_kept_is_told_by_its_next_response() {
 }
 
 #[test]
-fn a_connection_without_a_request_does_not_hold_up_the_end() {
+fn a_connection_without_a_request_does_not_delay_the_end() {
     let mut host = Host::serving("http-wasi");
     let mut unused = host.connect();
     let mut kept = host.connect();
@@ -79,7 +79,7 @@ fn a_response_under_way_is_finished() {
     assert_eq!(host.exit_code(), 0);
 }
 
-/// Not by curl: that of Debian 12 loses what comes together with the frame that tells it to go.
+/// Not by curl: that of Debian 12 loses data that arrives together with the GOAWAY frame.
 #[test]
 fn a_request_of_http_2_under_way_is_finished() {
     let mut host = Host::serving("http-wasi");
@@ -105,10 +105,10 @@ fn acknowledge(stream: &mut Stream) {
     write_frame(stream, PING, END_STREAM, 0, &ping.payload);
 }
 
-/// A connection of HTTP/2 that had been idle for more than five seconds was closed together with the first frame that told its client
-/// to go, and with the requests that crossed that frame.
+/// A regression: an HTTP/2 connection that had been idle for more than five seconds was closed
+/// together with its first GOAWAY, and with the requests that crossed that frame.
 #[test]
-fn a_client_of_http_2_that_was_idle_has_a_round_trip_to_go() {
+fn an_idle_http_2_client_has_a_round_trip_to_leave() {
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();
@@ -118,7 +118,7 @@ fn a_client_of_http_2_that_was_idle_has_a_round_trip_to_go() {
     host.signal(Signal::SIGTERM);
     acknowledge(&mut stream);
     assert_eq!(last_stream(&await_frame(&mut stream, GOAWAY)), ANY_STREAM);
-    // This one crosses it.
+    // This request crosses it.
     write_frame(&mut stream, HEADERS, END_HEADERS | END_STREAM, 3, &head(2, "/"));
     acknowledge(&mut stream);
     let (mut told, mut answered) = (None, false);
@@ -135,7 +135,8 @@ fn a_client_of_http_2_that_was_idle_has_a_round_trip_to_go() {
     assert_eq!(host.exit_code(), 0);
 }
 
-/// The wait for the last connection stood in the queue for places, before the requests that came after it.
+/// A regression: the wait for the last connection stood in the queue for places, before requests
+/// that came after it.
 #[test]
 fn a_draining_connection_answers_further_requests_while_places_are_free() {
     for guests in ["2", "50"] {
@@ -158,9 +159,10 @@ fn a_draining_connection_answers_further_requests_while_places_are_free() {
     }
 }
 
-/// Some clients read only while they wait for a response, and take the first GOAWAY that they find then for the end.
+/// Some clients read only while they wait for a response, and take the first GOAWAY that they then
+/// find for the last.
 #[test]
-fn a_client_of_http_2_that_does_not_read_while_it_is_idle_finds_which_request_was_its_last() {
+fn an_idle_http_2_client_that_does_not_read_still_finds_its_last_request() {
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();
@@ -169,11 +171,12 @@ fn a_client_of_http_2_that_does_not_read_while_it_is_idle_finds_which_request_wa
     while await_frame(&mut stream, DATA).flags & END_STREAM == 0 {}
     host.signal(Signal::SIGTERM);
     let ping = await_frame(&mut stream, PING);
-    // It finds that only when it has sent its next request.
+    // It finds the GOAWAY only when it has sent its next request.
     ask(&mut stream, 3);
     write_frame(&mut stream, PING, END_STREAM, 0, &ping.payload);
     while await_frame(&mut stream, DATA).flags & END_STREAM == 0 {}
-    // From here on it is idle, and reads nothing. Then it asks, and finds that this request was too late, and no PING after that.
+    // From here on it is idle and reads nothing. Then it sends a request, and finds that this was
+    // too late, and no PING after that.
     let mut frames = Vec::new();
     let mut rest = read_to_end(&mut stream);
     while !rest.is_empty() {
@@ -189,7 +192,7 @@ fn a_client_of_http_2_that_does_not_read_while_it_is_idle_finds_which_request_wa
 }
 
 #[test]
-fn a_client_of_http_2_that_acknowledges_nothing_does_not_hold_up_the_end() {
+fn an_http_2_client_that_acknowledges_nothing_does_not_delay_the_end() {
     let mut host = Host::serving("http-wasi");
     let mut stream = host.connect();
     stream.write_all(PREFACE).unwrap();
@@ -200,7 +203,7 @@ fn a_client_of_http_2_that_acknowledges_nothing_does_not_hold_up_the_end() {
     assert_eq!(host.exit_code(), 0);
 }
 
-/// Clients that keep their connections, and go where they are told to.
+/// Clients that keep their connections, and leave when they are told to.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,

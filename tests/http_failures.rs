@@ -1,4 +1,4 @@
-//! What a client sees of a guest that fails to answer its request, and what the log says.
+//! Guests that fail to answer a request: the client's view, and the log record.
 
 use crate::{
     harness::{Host, Setup},
@@ -8,7 +8,6 @@ use std::io::Write;
 
 #[test]
 fn a_guest_that_fails_before_its_response_is_an_empty_500() {
-    let host = Setup::serving("http-wasi").option("--guest-cpu-time", "300ms").start();
     for (path, reason) in [
         ("/trap", "trap"),
         ("/nothing", "error"),
@@ -18,14 +17,20 @@ fn a_guest_that_fails_before_its_response_is_an_empty_500() {
         ("/loop", "cpu-time"),
         ("/allocate", "memory"),
     ] {
+        // A short limit only where a guest must reach it, in the background beside other tests. The
+        // others may take their time.
+        let cpu_time = if reason == "cpu-time" { "100ms" } else { "60s" };
+        let host = Setup::serving("http-wasi").option("--guest-cpu-time", cpu_time).start();
         for (version, _) in VERSIONS {
             let answer = curl(&host, &[version, "--write-out", "%{http_code} %{size_download}"], &[path]).ok();
             assert_eq!(answer, "500 0", "{path} {version}");
         }
         let line = host.logged(&["request failed", &format!("reason={reason}"), &format!("path=\"{path}\"")]);
         assert!(line.contains("WARN") && line.contains("plugin=http-wasi"), "{line}");
+        if path == "/trap" {
+            host.logged(&["as asked"]);
+        }
     }
-    assert!(host.log().contains("as asked"), "the guest's own words: {}", host.log());
 }
 
 #[test]
@@ -38,12 +43,12 @@ fn a_failure_leaves_the_connection_and_other_requests_alone() {
 }
 
 #[test]
-fn a_response_that_its_guest_does_not_finish_is_broken_off() {
+fn a_response_that_its_guest_does_not_finish_is_aborted() {
     let host = Host::serving("http-wasi");
     for path in ["/part", "/part-of-length"] {
         let answer = curl(&host, &["--http1.1"], &[path]);
         assert_eq!((answer.code, answer.out.as_str()), (18, "a part\n"), "{path}: {answer:?}");
-        // A stream that is reset may lose what was written just before.
+        // A stream that is reset may lose the bytes written just before.
         let answer = curl(&host, &["--http2-prior-knowledge"], &[path]);
         assert!(answer.code == 92 && "a part\n".starts_with(&answer.out), "{path}: {answer:?}");
     }
@@ -52,13 +57,13 @@ fn a_response_that_its_guest_does_not_finish_is_broken_off() {
 
 #[test]
 fn a_guest_may_go_on_after_its_response() {
-    let host = Setup::serving("http-wasi").option("--guest-cpu-time", "1s").start();
+    let host = Setup::serving("http-wasi").option("--guest-cpu-time", "100ms").start();
     assert_eq!(curl(&host, &[], &["/after"]).ok(), "done\n");
     host.logged(&["after the response"]);
     let mut stream = host.connect();
     stream.write_all(b"GET /after-loop HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert!(response(&mut stream).1.contains("done\n"));
-    // While the first guest is at work.
+    // While the first guest is still at work.
     stream.write_all(b"GET /sized?1 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert_eq!(response(&mut stream).1, "x");
     drop(stream);
@@ -72,9 +77,11 @@ fn a_client_that_leaves_ends_its_guest() {
     host.logged(&["no response will come"]);
     drop(client);
     host.logged(&["request failed", "reason=peer-reset", "path=\"/never\""]);
-    // A connection that is closed on one side could be one that waits; what is reset is not.
+    // A half-closed connection may still wait for its response; a reset one does not.
     let mut stream = host.connect();
     stream.write_all(b"GET /big?100000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     drop(stream);
-    host.logged(&["request failed", "reason=peer-reset", "path=\"/big\""]);
+    // The guest may notice first: it panics when a write fails.
+    let record = host.logged(&["request failed", "path=\"/big\""]);
+    assert!(["reason=peer-reset", "reason=trap"].iter().any(|reason| record.contains(reason)), "{record}");
 }

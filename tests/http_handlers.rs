@@ -1,4 +1,4 @@
-//! Handlers of HTTP as others write them: by wstd, on WASI 0.3, in JavaScript, in Python.
+//! HTTP handlers as others write them: with wstd, on WASI 0.3, in JavaScript, in Python.
 
 use crate::{
     harness::{Host, Setup, Transport, directory, root},
@@ -38,7 +38,7 @@ fn wasi_0_3_is_served() {
     }
 }
 
-/// What `examples/` has built.
+/// The plugins that `examples/` has built.
 fn example(name: &str) -> Option<Host> {
     let plugin = root().join(format!("target/examples/{name}.wasm"));
     if !plugin.exists() {
@@ -61,7 +61,7 @@ fn javascript_and_python_are_served() {
     }
 }
 
-/// It was refused as if this host did not have the interface.
+/// A regression: it was rejected as if this host did not have the interface.
 #[test]
 fn a_program_may_import_the_interfaces_of_requests() {
     let files = directory();

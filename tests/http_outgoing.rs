@@ -1,4 +1,4 @@
-//! Requests that guests make: to where they may connect, and nowhere else.
+//! Requests that guests send: to granted addresses, and to no other.
 
 use crate::{
     certificates::{self, trusted},
@@ -19,7 +19,7 @@ use std::{
 const GUESTS: [&str; 2] = ["http-wasi", "http-async"];
 
 #[test]
-fn a_guest_asks_nobody_unless_that_was_granted() {
+fn a_guest_sends_requests_to_granted_addresses_only() {
     let upstream = Host::serving("http-wasi");
     let port = upstream.addresses[0].tcp().port();
     for guest in GUESTS {
@@ -43,7 +43,7 @@ fn a_guest_asks_nobody_unless_that_was_granted() {
 }
 
 #[test]
-fn what_is_asked_by_https_is_believed_by_the_authorities_of_the_machine() {
+fn https_requests_trust_the_machines_authorities() {
     let files = directory();
     let authority = certificates::write(&files.path().join("authority.pem"), &trusted().certificate());
     let upstream = Host::serving_over(Transport::Tls, "http-wasi");
@@ -57,7 +57,7 @@ fn what_is_asked_by_https_is_believed_by_the_authorities_of_the_machine() {
     assert!(answer.contains("Tls") || answer.contains("authorities"), "{answer}");
 }
 
-/// Counts the connections that it gets, and answers every request on them, or closes after so many.
+/// Counts its connections, and answers every request on them, or closes after that many.
 fn counting_upstream(requests_each: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -87,14 +87,14 @@ fn granted(guest: &str, address: SocketAddr) -> Setup {
     Setup::serving(guest).option("--guest-connect", address.to_string())
 }
 
-/// Asks the upstream so many times, by way of as many guests on one connection.
+/// Sends that many requests upstream, from as many guests on one connection.
 fn ask_by_way_of(host: &Host, address: SocketAddr, times: usize) {
     let paths = vec![format!("/fetch?http://{address}/"); times];
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     assert_eq!(curl(host, &[], &paths).ok(), "yes".repeat(times));
 }
 
-/// Each request had a connection of its own.
+/// A regression: each request had a connection of its own.
 #[test]
 fn connections_are_kept_for_the_next_guest_of_the_same_plugin() {
     for guest in GUESTS {

@@ -1,26 +1,27 @@
-//! Responses that are not whole: their clients must see that.
+//! Incomplete responses: their clients must notice.
 
 use crate::{
     harness::Host,
     http::{VERSIONS, curl},
 };
 
-/// How curl ends where a body breaks off, by version.
+/// The exit code of curl where a body breaks off, by version.
 const BROKEN_OFF: [i32; 2] = [18, 92];
 
 fn breaks_off(host: &Host, how: &str, record: &str) {
     for ((version, _), code) in VERSIONS.into_iter().zip(BROKEN_OFF) {
         let answer = curl(host, &[version], &[&format!("/unfinished?{how}")]);
-        // A stream that is reset may lose what was written just before.
+        // A stream that is reset may lose the bytes written just before.
         assert!(answer.code == code && "a part\n".starts_with(&answer.out), "{how} {version}: {answer:?}");
     }
     let line = host.logged(&["request failed", "reason=error", record]);
     assert!(line.contains("WARN"), "{line}");
 }
 
-/// A body that was dropped, or left when its guest returned, used to end like a complete one.
+/// A regression: a body that was dropped, or left when its guest returned, ended like a complete
+/// one.
 #[test]
-fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_breaks_off() {
+fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_is_aborted() {
     for (how, record) in [
         ("dropped", "did not finish the body"),
         ("dropped-empty", "did not finish the body"),
@@ -37,7 +38,7 @@ fn a_body_that_a_guest_of_wasi_0_2_does_not_finish_breaks_off() {
 }
 
 #[test]
-fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_breaks_off() {
+fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_is_aborted() {
     for (how, record) in [
         ("error", "with an error: internal error: as asked"),
         ("no-body", "with an error: internal error: as asked"),
@@ -49,7 +50,7 @@ fn a_body_that_a_guest_of_wasi_0_3_ends_with_an_error_breaks_off() {
     }
 }
 
-/// The end of the connection is that of the body there, so that only a reset tells the difference.
+/// There the end of the connection is the end of the body, so only a reset tells the difference.
 #[test]
 fn a_body_of_http_1_0_that_is_not_finished_ends_in_a_reset() {
     let host = Host::serving("http-wasi");
@@ -60,7 +61,7 @@ fn a_body_of_http_1_0_that_is_not_finished_ends_in_a_reset() {
 }
 
 #[test]
-fn a_response_that_was_finished_is_whole_whatever_its_guest_does_after_it() {
+fn a_finished_response_is_complete_even_if_its_guest_fails_later() {
     let host = Host::serving("http-wasi");
     for (version, _) in VERSIONS {
         for _ in 0..20 {
@@ -71,7 +72,7 @@ fn a_response_that_was_finished_is_whole_whatever_its_guest_does_after_it() {
 }
 
 #[test]
-fn a_body_that_nobody_gets_has_a_record_too() {
+fn a_discarded_body_has_a_record_too() {
     let host = Host::serving("http-wasi");
     for (version, _) in VERSIONS {
         let answer = curl(&host, &[version, "--head"], &["/unfinished?dropped"]).ok();

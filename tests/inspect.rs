@@ -1,4 +1,4 @@
-//! `inspect` and `compile`: what is said of a file, and what is kept of it.
+//! `inspect` and `compile`: the description of a file, and the entry in the cache.
 
 use crate::harness::{Host, Setup, directory, plugin};
 use std::{fs, path::Path, process::Command};
@@ -43,8 +43,8 @@ fn a_plugin_is_described() {
     assert_eq!(inspect(&path, &[]).1, page, "the same each time");
 }
 
-/// What `uninterruptible-guest-minimal` is for. It takes nothing from what is built for `wasm32-wasip1`, as on machines that have no
-/// other target.
+/// The purpose of `uninterruptible-guest-minimal`. It uses no build for `wasm32-wasip1`, as on
+/// machines that have no other target.
 #[test]
 fn a_minimal_plugin_imports_what_it_uses() {
     let libraries =
@@ -60,7 +60,7 @@ fn a_minimal_plugin_imports_what_it_uses() {
 }
 
 #[test]
-fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
+fn a_plugin_that_cannot_be_served_is_described_with_exit_code_2() {
     let path = plugin("reach-async");
     let (code, page, _) = inspect(&path, &[]);
     assert_eq!((code, value(&page, "served").as_str()), (0, "yes"));
@@ -107,9 +107,9 @@ fn a_plugin_that_would_not_be_served_is_described_and_is_no_success() {
     }
 }
 
-/// What a file is taken for where it is several things.
+/// The kind of a file that matches several kinds.
 #[test]
-fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
+fn the_kind_is_the_first_match_or_the_named_one() {
     let files = directory();
     let path = files.path().join("both.wasm");
     let both = r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)) (export "uninterruptible:server/handler@0.2.0" (instance $i)))"#;
@@ -131,7 +131,7 @@ fn the_kind_is_the_first_that_a_plugin_is_or_the_one_that_is_named() {
 }
 
 #[test]
-fn what_is_no_webassembly_is_one_line() {
+fn a_file_that_is_not_webassembly_is_rejected_in_one_line() {
     let files = directory();
     let path = files.path().join("picture.png");
     fs::write(&path, b"\x89PNG").unwrap();
@@ -171,7 +171,7 @@ fn a_plugin_is_compiled_ahead_of_time() {
         let (_, page, _) =
             Setup::bare().argument("inspect").argument(plugin(name)).option("--cache-dir", cache.path()).run();
         assert_eq!(value(&page, "compiled"), entry);
-        // A host finds it.
+        // A host finds the entry.
         let host: Host = Setup::bare()
             .option("--plugin", plugin(name))
             .option("--cache-dir", cache.path())
@@ -185,7 +185,7 @@ fn a_plugin_is_compiled_ahead_of_time() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_not_compiled_in_vain() {
+fn a_plugin_is_not_compiled_without_a_writable_cache() {
     let compile = |options: &[&str]| {
         let setup = Setup::bare().argument("compile").argument(plugin("hello"));
         options.iter().fold(setup, |setup, option| setup.argument(option)).run()

@@ -1,4 +1,4 @@
-//! Invariants of ARCHITECTURE.md that no other file of tests holds.
+//! Invariants of ARCHITECTURE.md that no other test file covers.
 
 use crate::{
     certificates,
@@ -42,7 +42,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(|line| line.split("//").next().unwrap_or_default())
 }
 
-/// Invariant 1. The address is taken as well: the plugin and the certificate are looked at first.
+/// Invariant 1. The address is in use too: the plugin and the certificate are checked first.
 #[test]
 fn a_plugin_or_certificate_that_cannot_be_served_binds_nothing() {
     let directory = directory();
@@ -65,7 +65,8 @@ fn a_plugin_or_certificate_that_cannot_be_served_binds_nothing() {
     }
 }
 
-/// Invariant 2. Whatever comes at once, each restart and each reload happens by itself and is answered truly.
+/// Invariant 2. Commands may arrive at once: each restart and each reload runs by itself, and its
+/// answer is true.
 #[test]
 fn commands_at_once_change_the_state_one_after_another() {
     let operated = Operated::start(Setup::serving("hello").option("--rollback-window", "0s"));
@@ -78,7 +79,7 @@ fn commands_at_once_change_the_state_one_after_another() {
                     0 => Some(answered(operator, "/restart")),
                     1 => Some(answered(operator, "/reload")),
                     _ => {
-                        // A generation that has handed over and ended takes no signal.
+                        // A generation that has handed over and ended receives no signal.
                         let _ = kill(pid, Signal::SIGHUP);
                         None
                     }
@@ -100,12 +101,13 @@ fn commands_at_once_change_the_state_one_after_another() {
     load.stop();
 }
 
-/// The answer to a command, of the generation that takes it. One that has handed over says to ask again.
+/// The answer to a command, from the generation that runs it. One that has handed over says to ask
+/// again.
 fn answered(operator: &Operator, path: &str) -> (u16, String, String) {
     wait_for("an answer", || Some(operator.post(path)).filter(|(code, ..)| *code != 503))
 }
 
-/// Invariant 2. The state belongs to one value, which one function owns.
+/// Invariant 2. One value holds the state, and one function owns it.
 #[test]
 fn only_the_lifecycle_names_the_state_machine() {
     for (file, text) in sources() {
@@ -116,7 +118,7 @@ fn only_the_lifecycle_names_the_state_machine() {
 
 /// Invariant 5. A queue without a bound is a pool without a cap.
 #[test]
-fn no_queue_is_without_a_bound() {
+fn every_queue_is_bounded() {
     for (file, text) in sources().into_iter().filter(|(file, _)| !file.ends_with("tests.rs")) {
         let unbounded = code(&text).find(|line| {
             ["unbounded_channel", "mpsc::channel()", "channel::unbounded"].iter().any(|call| line.contains(call))
@@ -125,7 +127,8 @@ fn no_queue_is_without_a_bound() {
     }
 }
 
-/// Invariant 6. What a connection holds beyond its guest is what its peer could send before it was held back.
+/// Invariant 6. The bytes that a peer could send before it was held back are the memory of a
+/// connection beyond its guest.
 #[test]
 fn a_connection_holds_a_bounded_part_of_what_its_peer_sends() {
     const CONNECTIONS: usize = 64;
@@ -151,7 +154,7 @@ fn a_connection_holds_a_bounded_part_of_what_its_peer_sends() {
         let before = settled();
         let block = vec![0; 1 << 20];
         for stream in &mut streams {
-            // It ends when the peer's own kernel has taken all that it takes.
+            // The count stops when the peer's own kernel buffers are full.
             stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
             while stream.write(&block).is_ok() {}
         }
@@ -162,7 +165,7 @@ fn a_connection_holds_a_bounded_part_of_what_its_peer_sends() {
     }
 }
 
-/// Whether the host has used no processor for a moment.
+/// Whether the host has used no CPU for a moment.
 fn quiet(host: &Host) -> bool {
     let (used, since) = (host.cpu_ticks(), Instant::now());
     wait_for("a moment", || (since.elapsed() > Duration::from_millis(50)).then_some(()));
@@ -181,7 +184,8 @@ fn unsafe_code_is_in_the_fence_only() {
     }
 }
 
-/// Invariant 15. Of two listeners the first could have its new plugin, and has not, since the second cannot have its own.
+/// Invariant 15. Of two listeners the first could have its new plugin, but keeps the old one, since
+/// the second cannot have its own.
 #[test]
 fn a_reload_takes_effect_for_every_listener_or_for_none() {
     let directory = directory();

@@ -1,8 +1,8 @@
-//! A hostile plugin harms its own connection only. Each test runs a load of good connections beside the hostile ones, on the
-//! same workers, and every one of them must be answered rightly.
+//! A hostile plugin harms its own connection only. Each test runs a load of good connections beside
+//! the hostile ones, on the same workers, and every good one must be answered correctly.
 //!
-//! One plugin serves both: a guest that is asked for something hostile does it, all others behave. There is one that is a handler, and
-//! one that is a program with standard streams.
+//! One plugin serves both: a guest that is asked for something hostile does it, all others behave.
+//! One variant is a handler, the other a program with standard streams.
 
 use crate::harness::{Host, Load, Setup, Stream, wait_for};
 use std::{
@@ -39,7 +39,7 @@ fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<Stream>)
     move |host, streams| {
         for mut stream in streams {
             let mut rest = Vec::new();
-            // What it wrote before it failed may have arrived; then comes the end.
+            // Bytes that it wrote before it failed may have arrived; then the end follows.
             stream.read_to_end(&mut rest).unwrap();
         }
         let needle = format!("reason={reason}");
@@ -48,7 +48,7 @@ fn ended_with(reason: &'static str, count: usize) -> impl Fn(&Host, Vec<Stream>)
 }
 
 #[test]
-fn guests_that_loop_are_ended_and_hold_back_nobody() {
+fn looping_guests_are_ended_and_do_not_delay_others() {
     for name in BOTH {
         let host = Setup::serving(name).option("--guest-cpu-time", "20ms").start();
         beside_a_load(&host, "loop", 8, ended_with("cpu-time", 8));
@@ -56,7 +56,7 @@ fn guests_that_loop_are_ended_and_hold_back_nobody() {
 }
 
 #[test]
-fn guests_that_loop_hold_back_nobody_even_on_one_worker() {
+fn looping_guests_do_not_delay_others_even_on_one_worker() {
     for name in BOTH {
         let host = Setup::serving(name).option("--guest-cpu-time", "20ms").option("--workers", "1").start();
         beside_a_load(&host, "loop", 4, ended_with("cpu-time", 4));
@@ -72,7 +72,7 @@ fn threads(host: &Host) -> Vec<(String, i32)> {
             let task = task.unwrap().path();
             // It may have ended meanwhile.
             let (name, stat) = (read(&task, "comm")?, read(&task, "stat")?);
-            // The name, which may have anything in it, is in parentheses; the state is the third field.
+            // The name is in parentheses and may contain anything; the state is the third field.
             let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
             Some((name.trim_end().to_owned(), fields[16].parse().unwrap()))
         })
@@ -80,7 +80,7 @@ fn threads(host: &Host) -> Vec<(String, i32)> {
 }
 
 #[test]
-fn guests_that_compute_for_long_have_the_lowest_priority_and_nobody_else() {
+fn only_long_computing_guests_have_the_lowest_priority() {
     let host = Setup::serving("moody").option("--guest-cpu-time", "20ms").start();
     assert_eq!(host.ask("good\n"), b"good\n");
     let before = threads(&host);
@@ -93,9 +93,9 @@ fn guests_that_compute_for_long_have_the_lowest_priority_and_nobody_else() {
     assert!(threads.iter().all(|(name, nice)| *nice == if name == "background" { 19 } else { ours }), "{threads:?}");
 }
 
-/// It moves to the background and back with each byte, and nothing of it is lost on the way.
+/// It moves to the background and back with each byte, and loses none.
 #[test]
-fn a_guest_that_computes_between_its_bytes_goes_to_and_fro() {
+fn a_guest_that_computes_between_its_bytes_moves_back_and_forth() {
     let host = Setup::serving("moody").start();
     beside_a_load(&host, "compute", 4, |_, streams| {
         for mut stream in streams {
@@ -106,14 +106,14 @@ fn a_guest_that_computes_between_its_bytes_goes_to_and_fro() {
     });
 }
 
-/// The time is over while it computes: it is gone before its connection is.
+/// Its time is over while it computes: the guest ends before its connection does.
 #[test]
 fn a_guest_in_the_background_is_ended_with_its_connection() {
-    let host = Setup::serving("moody").option("--connection-timeout", "300ms").option("--max-connections", "2").start();
+    let host = Setup::serving("moody").option("--connection-timeout", "1s").option("--max-connections", "2").start();
     for _ in 0..3 {
         ended_with("wall-time", 1)(&host, provoke(&host, 2, "loop\n"));
     }
-    // Each of its places, of which there are two for guests too, is free again.
+    // Each of its places is free again; guests have two of them as well.
     assert_eq!(host.ask("good\n"), b"good\n");
     assert!(!host.whole_log().contains("reason=host"), "a guest had no place");
 }
@@ -146,7 +146,7 @@ fn guests_that_flood_are_held_back() {
 }
 
 #[test]
-fn guests_that_never_read_and_never_return_wait_alone() {
+fn guests_that_never_read_and_never_return_delay_no_other() {
     for name in BOTH {
         let host = Setup::serving(name).option("--idle-timeout", "1s").start();
         beside_a_load(&host, "wait", 16, |host, streams| {

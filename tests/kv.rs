@@ -1,4 +1,5 @@
-//! The plugin `kv`: that it keeps what it has acknowledged, whatever happens to the host and whoever else writes.
+//! The plugin `kv` keeps what it has acknowledged, through crashes and restarts of the host and
+//! beside other writers.
 
 use crate::harness::{Address, Host, Setup, Stream, connect, directory, read_line, read_to_end};
 use std::{
@@ -15,7 +16,7 @@ fn setup(store: &Path) -> Setup {
     Setup::serving("kv").option("--guest-dir", format!("{}::/kv:rw", store.display()))
 }
 
-/// A client with a connection that it keeps.
+/// A client that keeps its connection.
 struct Client(BufReader<Stream>);
 
 impl Client {
@@ -50,7 +51,7 @@ impl Client {
 }
 
 #[test]
-fn what_is_said_is_kept_and_found_by_everybody() {
+fn a_value_is_kept_and_visible_to_every_client() {
     let store = directory();
     let host = setup(store.path()).start();
     let said = "SET a/b 5\nhello\nGET a/b\nADD a/b 1\nx\nADD new 0\n\nKEYS\nDEL a/b\nGET a/b\nDEL a/b\n";
@@ -58,7 +59,7 @@ fn what_is_said_is_kept_and_found_by_everybody() {
     assert_eq!(answer, "OK\nVALUE 5\nhello\nEXISTS\nOK\nKEY a/b\nKEY new\nEND\nOK\nNONE\nNONE\n");
     assert_eq!(fs::read(store.path().join("new")).unwrap(), b"");
 
-    // A person at a terminal, and any bytes.
+    // A person at a terminal, and arbitrary bytes.
     let mut client = Client::of(&host);
     assert_eq!(client.tell("SET k 3\r\none\r\n"), "OK\n");
     assert_eq!(Client::of(&host).get("k").unwrap(), b"one");
@@ -68,7 +69,7 @@ fn what_is_said_is_kept_and_found_by_everybody() {
     assert_eq!(client.tell("SET larger 1048577\n"), "ERROR a length is 0 to 1048576 bytes\n");
     assert!(read_to_end(&mut client.0).is_empty(), "a mistake ends the conversation");
 
-    // No key is a way out.
+    // A key cannot lead out of the directory.
     for key in ["..", "../outside", "/etc/passwd", ".writing", ".writing/x"] {
         assert_eq!(Client::of(&host).set(key, b"x"), "OK\n");
         assert_eq!(Client::of(&host).get(key).unwrap(), b"x");
@@ -78,7 +79,7 @@ fn what_is_said_is_kept_and_found_by_everybody() {
 }
 
 #[test]
-fn clients_that_people_have_can_use_it() {
+fn common_clients_can_use_it() {
     let store = directory();
     let host = setup(store.path()).start();
     let address = host.addresses[0].tcp();
@@ -117,8 +118,8 @@ fn one_of_many_adds_a_key_and_all_of_them_see_whole_values() {
     assert_eq!(fs::read_dir(store.path().join(".writing")).unwrap().count(), 0);
 }
 
-/// Sets keys of its own to rising numbers until the connection breaks, and tells for each which was acknowledged last, and which it
-/// was at.
+/// Sets its own keys to rising numbers until the connection breaks. Returns for each key the last
+/// acknowledged number and the last attempted one.
 fn write_until_the_end(
     address: Address,
     writer: usize,
@@ -145,15 +146,15 @@ fn write_until_the_end(
     state
 }
 
-/// Long enough to be written in several pieces, and of another length each time.
+/// Long enough for several writes, and of another length each time.
 fn content(number: u64) -> String {
     format!("{number} ").repeat(200 + usize::try_from(number % 97).unwrap())
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_killed_host() {
+fn acknowledged_writes_survive_a_killed_host() {
     let store = directory();
-    // Of each key: the last number that was acknowledged, and the last that may have been written.
+    // For each key: the last acknowledged number, and the last that may have been written.
     let mut expected: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut from = 1;
     for round in 1..=5 {
@@ -202,12 +203,12 @@ fn a_restart_keeps_writers_and_values() {
     assert_eq!(old.set("k", b"1"), "OK\n");
     service.restart();
     assert_eq!(Client::of(&service.host).get("k").unwrap(), b"1");
-    // Whoever is connected to the predecessor and asks for nothing was let go.
+    // The predecessor closed idle connections.
     assert!(read_to_end(&mut old.0).is_empty());
 }
 
 #[test]
-fn a_store_that_was_not_granted_is_no_empty_one() {
+fn a_store_that_was_not_granted_is_an_error_and_not_empty() {
     let host = Setup::serving("kv").start();
     let answer = String::from_utf8(host.ask("GET k\nDEL k\nKEYS\nSET k 1\nx\n")).unwrap();
     assert!(answer.lines().count() == 4 && answer.lines().all(|line| line.starts_with("ERROR ")), "{answer}");
@@ -220,7 +221,7 @@ fn a_store_that_was_not_granted_is_no_empty_one() {
     assert_eq!(answer, format!("VALUE 1\nv\n{refusals}"));
 }
 
-/// The calls of the system that the host makes for the first change of a connection, in order.
+/// The system calls that the host makes for the first change of a connection, in order.
 #[test]
 fn nothing_is_acknowledged_before_it_is_on_the_disk() {
     let store = directory();

@@ -1,12 +1,12 @@
-//! The limits of a connection and of what a guest may hold and say.
+//! The limits of a connection, and the limits of a guest's resources and log.
 
-use crate::harness::{Host, Setup, Transport, directory, read_line, read_to_end, wait_for};
+use crate::harness::{Host, PATIENCE, Setup, Transport, directory, read_line, read_to_end, wait_for};
 use nix::sys::signal::Signal;
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::Shutdown,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 #[test]
@@ -21,12 +21,14 @@ fn waits_at_the_cap(transport: Transport) {
     assert_eq!(read_line(&mut first), "ready\n");
     assert_eq!(read_line(&mut second), "ready\n");
     let mut third = host.connect();
-    third.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(third.read(&mut [0]).is_err(), "the third is not served while two are open");
+    host.logged(&["max-connections reached", "open=2"]);
+    // A reload takes longer than a wrong accept would.
+    host.signal(Signal::SIGHUP);
+    host.logged(&["reloaded"]);
+    assert!(!third.has_arrivals(), "the third is not served while two are open");
     first.write_all(b"bye\n").unwrap();
     assert_eq!(read_to_end(&mut first), b"you said: bye\n");
     drop(first);
-    third.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     assert_eq!(read_line(&mut third), "ready\n");
     drop((second, third));
 }
@@ -34,21 +36,27 @@ fn waits_at_the_cap(transport: Transport) {
 #[test]
 fn an_idle_connection_is_ended_before_and_after_its_first_byte() {
     for transport in Transport::ALL {
-        let host = Setup::serving_over(transport, "hello").option("--idle-timeout", "300ms").start();
-        let mut silent = host.connect();
-        assert_eq!(read_to_end(&mut silent), b"");
-        let mut stalled = host.connect();
+        let host = Setup::serving_over(transport, "hello").option("--idle-timeout", "3s").start();
+        let (mut silent, mut stalled) = (host.connect(), host.connect());
         stalled.write_all(b"bo").unwrap();
-        assert_eq!(read_to_end(&mut stalled), b"");
+        for stream in [&mut silent, &mut stalled] {
+            let mut rest = Vec::new();
+            // A silent peer gets a single attempt to send, so TLS may end without close_notify.
+            match stream.read_to_end(&mut rest) {
+                Err(error) if error.kind() != ErrorKind::UnexpectedEof => panic!("{transport:?}: {error}"),
+                _ => assert_eq!(rest, b"", "{transport:?}"),
+            }
+        }
         wait_for("both", || (host.log().matches("reason=idle").count() == 2).then_some(()));
     }
 }
 
 #[test]
 fn bytes_in_either_direction_keep_a_connection_alive() {
-    let host = Setup::serving("echo").option("--idle-timeout", "1s").start();
+    let host = Setup::serving("echo").option("--idle-timeout", "3s").start();
     let mut stream = host.connect();
-    for _ in 0..8 {
+    // The pauses add up to more than the timeout, and each is a tenth of it.
+    for _ in 0..12 {
         crate::harness::pace(Duration::from_millis(300), "the client sends a byte within each idle timeout");
         stream.write_all(b"x").unwrap();
         stream.read_exact(&mut [0]).unwrap();
@@ -56,8 +64,8 @@ fn bytes_in_either_direction_keep_a_connection_alive() {
 }
 
 #[test]
-fn a_connection_may_last_only_so_long() {
-    let host = Setup::serving("echo").option("--connection-timeout", "500ms").start();
+fn a_connection_times_out() {
+    let host = Setup::serving("echo").option("--connection-timeout", "2s").start();
     let mut stream = host.connect();
     let mut answered = 0;
     wait_for("the end of the connection", || {
@@ -70,15 +78,15 @@ fn a_connection_may_last_only_so_long() {
 }
 
 #[test]
-fn a_guest_that_never_returns_is_finished_to_its_peer_and_ended_in_time() {
-    let host = Setup::serving("never-return").option("--connection-timeout", "500ms").start();
+fn a_guest_that_never_returns_is_ended_in_time() {
+    let host = Setup::serving("never-return").option("--connection-timeout", "2s").start();
     let mut stream = host.connect();
     assert_eq!(read_to_end(&mut stream), b"finished\n");
     host.logged(&["reason=wall-time", "plugin=never-return"]);
 }
 
 #[test]
-fn the_host_bounds_what_a_guest_may_hold() {
+fn the_host_limits_a_guests_resources() {
     for name in ["resources", "streams-async"] {
         let host = Setup::serving(name).start();
         let before = host.status_kib("VmRSS");
@@ -105,18 +113,23 @@ fn the_operator_sets_how_many_resources_a_guest_may_hold() {
 }
 
 #[test]
-fn what_a_guest_says_is_escaped_cut_and_limited() {
+fn a_guests_log_is_escaped_cut_and_limited() {
     let host = Host::serving("chatty");
+    let began = Instant::now();
     assert_eq!(host.ask("x"), b"said\n");
     host.logged(&["connection finished"]);
+    // A burst of 50 lines, and 10 a second after that.
+    let allowed = 60 + 10 * usize::try_from(began.elapsed().as_secs()).unwrap();
     let log = host.log();
-    // With the first line that is logged again, as the last one may be where the machine is slow, or else at the end.
+    // The next record carries the count; on a slow machine that may be the last line, or else the
+    // end of the connection reports it.
     let suppressed = log.split("suppressed=").skip(1).filter_map(|rest| rest.split_whitespace().next());
     assert!(
         suppressed.filter_map(|count| count.parse::<u32>().ok()).any(|count| count > 1000),
-        "what was left out is told"
+        "the log counts the suppressed lines"
     );
-    assert!(log.matches("stream=").count() <= 60, "{}", log.matches("stream=").count());
+    let told = log.matches("stream=").count();
+    assert!(told <= allowed, "{told} of {allowed} lines");
     assert!(log.lines().all(|line| line.len() < 8 << 10), "no line is much longer than 4 KiB");
     assert!(!log.contains('\u{1b}') && !log.contains('\u{7}') && !log.contains('\r'));
     for line in log.lines() {
@@ -125,8 +138,8 @@ fn what_a_guest_says_is_escaped_cut_and_limited() {
 }
 
 #[test]
-fn descriptors_that_run_out_stop_nothing_for_good() {
-    // The limit is lowered under the host's feet, as another process of the user might.
+fn exhausted_descriptors_stop_nothing_for_good() {
+    // Another process of the user lowers the limit while the host runs.
     let host = Setup::serving("speaks-first").start();
     let open = fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count();
     let limit = format!("{}", open + 3);
@@ -142,7 +155,7 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
         &["WARN", "accept failed", "EMFILE"].map(|needle| if needle == "EMFILE" { "os error 24" } else { needle }),
     );
     for stream in &mut streams {
-        // As the first ones end, the others are served.
+        // As the first ones end, the host serves the others.
         assert_eq!(read_line(stream), "ready\n");
         stream.write_all(b"bye\n").unwrap();
         assert_eq!(read_to_end(stream), b"you said: bye\n");
@@ -157,15 +170,16 @@ fn descriptors_that_run_out_stop_nothing_for_good() {
     assert_eq!(host.settled_log().matches("accept failed").count(), 1, "one line a burst");
 }
 
-/// Once, each read of an end counted as a byte that moved.
+/// A regression: each read of an end counted as a byte that moved.
 #[test]
-fn an_end_that_is_read_again_and_again_is_no_progress() {
-    let host = Setup::serving("eof-spin").option("--guest-cpu-time", "300ms").start();
+fn reading_an_end_repeatedly_is_not_progress() {
+    let host = Setup::serving("eof-spin").option("--guest-cpu-time", "100ms").start();
     assert_eq!(host.ask("x"), b"");
     host.logged(&["connection failed", "reason=cpu-time"]);
 }
 
-/// What is charged is the time that a guest runs, not the time that passes on the clock while nothing runs at all.
+/// A guest is charged for the time that it runs, not for wall-clock time in which nothing runs at
+/// all.
 #[test]
 fn a_guest_is_not_charged_for_the_time_in_which_the_host_is_stopped() {
     let host = Setup::serving("moody").option("--guest-cpu-time", "1s").start();
@@ -184,9 +198,12 @@ fn a_guest_is_not_charged_for_the_time_in_which_the_host_is_stopped() {
 
     waiting.write_all(b"od\n").unwrap();
     assert_eq!(read_to_end(&mut waiting), b"good\n");
+    // A guest in the background gets a seventieth of a core beside a busy process.
+    computing.set_read_timeout(Some(10 * PATIENCE)).unwrap();
     assert_eq!(read_to_end(&mut computing), b"");
     host.logged(&["connection failed", "reason=cpu-time"]);
-    // It was charged at most four times what it used, where others kept the processor busy, and ran for little before.
+    // With others on the CPU, a guest was charged up to four times its use, and had little time
+    // before.
     let used = host.cpu_ticks() - stopped;
     assert!(used >= 10, "it was ended {used}0 ms of CPU time after it went on");
 }
@@ -238,9 +255,10 @@ fn large(memories: usize) -> Vec<u8> {
     .unwrap()
 }
 
-/// The bound is for each guest, however many memories it has. Once, each of its memories had that much.
+/// The bound is for each guest, however many memories it has. A regression: each of its memories
+/// had that much.
 #[test]
-fn the_memory_of_guests_that_are_gone_is_given_back_but_for_a_bounded_part() {
+fn the_memory_of_ended_guests_is_released_except_for_a_bounded_part() {
     const GUESTS: u64 = 24;
     for (memories, kept, each) in [(1, "4MiB", 4 << 10), (3, "4MiB", 4 << 10), (1, "1MiB", 1 << 10)] {
         let dir = directory();
@@ -257,7 +275,7 @@ fn the_memory_of_guests_that_are_gone_is_given_back_but_for_a_bounded_part() {
         let before = host.status_kib("VmRSS");
         let grown = || host.status_kib("VmRSS").saturating_sub(before);
         let open: Vec<_> = (0..GUESTS).map(|_| host.connect()).collect();
-        // Less what the first instance, at boot, has left in the pool.
+        // Less the part that the first instance, at boot, has left in the pool.
         let filled = (GUESTS - 1) * memories as u64 * (15 << 10);
         wait_for("guests with their memory filled", || (grown() >= filled).then_some(()));
         for mut stream in open {

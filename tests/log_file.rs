@@ -1,4 +1,5 @@
-//! The log in a file: what is in it, that it can be rotated in every state, and that nothing which happens to it harms anyone.
+//! The log in a file: its records, its rotation in every state, and failures of the file, which do
+//! no harm.
 
 use crate::harness::{Host, Setup, directory, plugin, read_line, read_to_end, shared_cache, wait_for};
 use nix::{
@@ -25,7 +26,7 @@ fn logged(path: &Path, needles: &[&str]) -> String {
     })
 }
 
-/// Moves a log away, as whoever rotates it does.
+/// Moves a log away, as a rotation does.
 fn rotate(path: &Path, count: u32) -> PathBuf {
     let old = path.with_extension(format!("log.{count}"));
     fs::rename(path, &old).unwrap();
@@ -33,7 +34,7 @@ fn rotate(path: &Path, count: u32) -> PathBuf {
 }
 
 #[test]
-fn records_are_appended_to_the_file_and_nothing_is_on_standard_error() {
+fn records_go_to_the_file_and_not_to_standard_error() {
     let directory = directory();
     let path = directory.path().join("host.log");
     for generation in 1..=2 {
@@ -90,11 +91,11 @@ fn every_generation_follows_a_rotation() {
     assert_eq!(read_to_end(&mut last), b"you said: bye\n");
     drop(last);
     logged(&path, &[&format!("[{serves}/2]"), "all connections finished"]);
-    assert_eq!(fs::metadata(&first).unwrap().len(), size, "nobody writes to what was moved away");
+    assert_eq!(fs::metadata(&first).unwrap().len(), size, "no process writes to the moved file");
 }
 
 #[test]
-fn a_log_is_opened_anew_while_a_plugin_is_broken_and_a_log_that_cannot_be_opened_goes_on() {
+fn the_log_reopens_while_a_plugin_is_broken_and_stays_open_if_it_cannot() {
     let directory = directory();
     let (path, served) = (directory.path().join("host.log"), directory.path().join("plugin.wasm"));
     fs::copy(plugin("hello"), &served).unwrap();
@@ -113,7 +114,7 @@ fn a_log_is_opened_anew_while_a_plugin_is_broken_and_a_log_that_cannot_be_opened
     fs::remove_dir(&path).unwrap();
     host.signal(Signal::SIGHUP);
     logged(&path, &["log file reopened"]);
-    assert!(!fs::read_to_string(first).unwrap().contains("anew"));
+    assert!(!fs::read_to_string(first).unwrap().contains("log file reopened"));
 }
 
 #[test]
@@ -138,9 +139,9 @@ fn a_log_that_cannot_be_written_is_named_before_anything_is_bound() {
     }
 }
 
-/// What has been served while nothing could be written is told when something can be.
+/// Records of a time without a writable log appear once the log is writable again.
 #[test]
-fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
+fn a_full_disk_does_no_harm_and_lost_records_are_counted() {
     let directory = directory();
     let path = directory.path().join("host.log");
     // No file of this process may be longer than 8 blocks of 512 bytes.
@@ -157,12 +158,12 @@ fn a_full_disk_harms_nobody_and_what_it_swallows_is_counted() {
     let dropped = record.rsplit_once("dropped=").unwrap().1.split_whitespace().next().unwrap();
     assert!(dropped.parse::<u32>().unwrap() > 10, "{record}");
     let log = fs::read_to_string(&path).unwrap();
-    assert!(log.lines().skip(1).all(|line| line.starts_with('[')), "each line is whole:\n{log}");
+    assert!(log.lines().skip(1).all(|line| line.starts_with('[')), "each line is complete:\n{log}");
 }
 
-/// A reader that takes nothing fills its pipe, and then the queue.
+/// A reader that does not read fills its pipe, and then the queue.
 #[test]
-fn a_pipe_that_nobody_empties_harms_nobody() {
+fn a_full_pipe_does_no_harm() {
     let directory = directory();
     let path = directory.path().join("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -1,4 +1,5 @@
-//! Black-box tests: the real binary, real plugins, real sockets. `plugins/build` makes the plugins first.
+//! Black-box tests: the real binary, real plugins, real sockets. `plugins/build` makes the plugins
+//! first.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +12,7 @@
 
 mod activation;
 mod admin;
+mod admin_commands;
 mod anchor;
 mod binding;
 mod boot;
@@ -53,7 +55,6 @@ mod modules;
 mod notify;
 mod openssl;
 mod operator;
-mod orders;
 mod pidfile;
 mod player;
 mod points;

@@ -1,4 +1,4 @@
-//! What a supervisor is told, and when.
+//! The messages that a supervisor receives, and their time.
 
 use crate::{
     harness::{Setup, directory, plugin, read_line, read_to_end, wait_for},
@@ -16,7 +16,7 @@ fn supervised(plugin: &str, socket: &Path) -> Setup {
 }
 
 #[test]
-fn ready_when_it_listens_and_stopping_when_it_is_told_to() {
+fn a_host_announces_ready_when_it_listens_and_stopping_at_a_stop() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let mut host = supervised("speaks-first", supervisor.socket()).option("--bind", "tcp://127.0.0.1:0").start();
     let ready = supervisor.told("READY=1");
@@ -36,8 +36,8 @@ fn ready_when_it_listens_and_stopping_when_it_is_told_to() {
     assert_eq!(supervisor.said().len(), 2);
 }
 
-/// systemd gives time to end to its own children only: what it is told is the main process must be left to it by then, though
-/// whoever has started it lives.
+/// systemd waits for the end of its own children only. By then the process that it takes for the
+/// main process must be its child, though the starter still lives.
 #[test]
 fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);
@@ -48,11 +48,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     service.signal(Signal::SIGUSR1);
     let watched = generation(&service.host.logged(&["serving, predecessor watching"])).pid;
     let starter = parent(watched);
-    assert_eq!(
-        parent(starter),
-        service.host.pid(),
-        "it is told how the successor ends, should it end within the window"
-    );
+    assert_eq!(parent(starter), service.host.pid(), "it learns the successor's exit status within the window");
     service.signal(Signal::SIGUSR1);
     supervisor.told(&format!("MAINPID={watched}"));
     assert_eq!(
@@ -60,7 +56,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
         i32::try_from(std::process::id()).unwrap(),
         "as the next that reaps, this is who has it"
     );
-    assert!(!fs::exists(format!("/proc/{starter}")).unwrap(), "nothing is left of who was between the two");
+    assert!(!fs::exists(format!("/proc/{starter}")).unwrap(), "the process in between is gone");
     service.host.logged(&["handed over"]);
     open.write_all(b"bye\n").unwrap();
     assert_eq!(read_to_end(&mut open), b"you said: bye\n");
@@ -68,7 +64,7 @@ fn a_successor_is_the_supervisors_child_when_it_is_named_as_the_main_process() {
     service.forgo_window();
 }
 
-/// It only stands between the two.
+/// This process only stands between the two.
 #[test]
 fn a_starter_that_is_killed_ends_nothing() {
     let service = Service::start(Setup::serving("hello").option("--rollback-window", "60s"));
@@ -79,11 +75,11 @@ fn a_starter_that_is_killed_ends_nothing() {
         kill(starter, signal).unwrap();
     }
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
-    assert_eq!(parent(watched), starter.as_raw(), "what was meant for all processes of a service is not for it");
+    assert_eq!(parent(watched), starter.as_raw(), "the message for all processes of a service does not reach it");
     kill(starter, Signal::SIGKILL).unwrap();
     wait_for("its end", || (parent(watched) != starter.as_raw()).then_some(()));
     assert_eq!(service.host.ask("bob\n"), b"Hello bob!\n");
-    assert!(!service.host.log().contains("successor died"));
+    assert!(!service.host.settled_log().contains("successor died"));
     service.forgo_window();
 }
 
@@ -101,7 +97,7 @@ fn a_host_that_cannot_start_is_never_ready() {
 }
 
 #[test]
-fn a_supervisor_that_does_not_listen_harms_nothing() {
+fn a_missing_supervisor_does_no_harm() {
     let dir = directory();
     let socket = dir.path().join("notify");
     let host = supervised("hello", &socket).start();
@@ -109,7 +105,7 @@ fn a_supervisor_that_does_not_listen_harms_nothing() {
     host.logged(&["supervisor notification failed", "READY=1"]);
 }
 
-/// The supervisor that these tests have is what systemd's own tool takes it for.
+/// systemd's own tool accepts the supervisor of these tests.
 #[test]
 fn a_barrier_holds_systemds_own_tool_until_it_is_answered() {
     let supervisor = Supervisor::new(Barriers::Held);
@@ -126,8 +122,8 @@ fn a_barrier_holds_systemds_own_tool_until_it_is_answered() {
     assert!(wait_for("its end", || tool.try_wait().unwrap()).success());
 }
 
-/// The order matters to a supervisor that hears the main process alone: whoever is main names the next, and lets go of the
-/// service only when that was read.
+/// The order matters to a supervisor with NotifyAccess=main: the main process names the next one,
+/// and leaves only after the supervisor has read that.
 #[test]
 fn each_generation_names_the_next_as_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);
@@ -144,7 +140,7 @@ fn each_generation_names_the_next_as_the_main_process() {
         assert!(position("RELOADING=1") < named && named < position("BARRIER=1"), "{said:?}");
     }
     let last = service.current();
-    service.order("successor before-sending prepared kill");
+    service.inject("successor before-sending prepared kill");
     service.restart_that_fails();
     wait_for("that it is ready again", || {
         let said = supervisor.said();
@@ -152,18 +148,18 @@ fn each_generation_names_the_next_as_the_main_process() {
         let ready = said.iter().rposition(|said| said.has("READY=1"));
         (reloading < ready).then_some(())
     });
-    assert_eq!(supervisor.main_process(first), last.pid, "who serves is still main");
-    service.order("");
+    assert_eq!(supervisor.main_process(first), last.pid, "the serving process is still the main one");
+    service.inject("");
 }
 
-/// How often the process has announced a reload, and whether it has been ready since.
+/// How often the process has announced a reload, and whether it was ready after the last.
 fn reloads(supervisor: &Supervisor, sender: i32) -> (usize, bool) {
     let said: Vec<_> = supervisor.said().into_iter().filter(|said| said.sender == sender).collect();
     let last = |line: &str| said.iter().rposition(|said| said.has(line));
     (said.iter().filter(|said| said.has("RELOADING=1")).count(), last("READY=1") > last("RELOADING=1"))
 }
 
-/// The service manager accepts messages from the predecessor alone, which is still its main process.
+/// The service manager accepts messages from the predecessor only, which is still its main process.
 #[test]
 fn a_reload_within_the_window_is_announced_by_the_main_process() {
     let supervisor = Supervisor::new(Barriers::Answered);
@@ -190,7 +186,7 @@ fn a_reload_within_the_window_is_announced_by_the_main_process() {
     service.forgo_window();
 }
 
-/// A service manager kills what is left of a service when its main process ends.
+/// A service manager kills the rest of a service when its main process ends.
 #[test]
 fn a_main_process_that_stops_waits_for_earlier_generations() {
     let supervisor = Supervisor::new(Barriers::Answered);
@@ -224,7 +220,7 @@ fn a_main_process_waits_for_earlier_generations_until_the_drain_timeout() {
     assert!(record.contains("elsewhere=1") && record.contains("generations=\"1 (pid "), "{record}");
     assert_eq!(exit_code(second.pid), Some(1));
     client.write_all(b"x\n").unwrap();
-    assert_eq!(read_to_end(&mut client), b"you said: x\n", "without a service manager nobody has killed it");
+    assert_eq!(read_to_end(&mut client), b"you said: x\n", "without a service manager it lives on");
     assert_eq!(service.host.exit_code(), 0);
     service.abandon();
 }

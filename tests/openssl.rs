@@ -1,4 +1,4 @@
-//! `openssl s_client`, which speaks TLS as most of the world does and tells what it saw.
+//! `openssl s_client`, which speaks TLS as most clients do and prints what it saw.
 
 use crate::harness::{Host, PATIENCE, wait_for};
 use std::{
@@ -9,11 +9,11 @@ use std::{
     time::Instant,
 };
 
-/// A client, to be run any number of times.
+/// A client that can run any number of times.
 #[derive(Clone)]
 pub struct Client(Vec<OsString>);
 
-/// What it said, on either output.
+/// Its output, of both streams.
 pub struct Said(pub String);
 
 impl Client {
@@ -35,12 +35,12 @@ impl Client {
         self
     }
 
-    /// Connects, sends, and listens until the host ends the connection.
+    /// Connects, sends, and reads until the host ends the connection.
     pub fn ask(&self, request: &str) -> Said {
         let mut command = Command::new("openssl");
         command.args(&self.0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut client = command.spawn().expect("openssl");
-        // It may be gone before it has read this.
+        // It may have ended before it has read this.
         client.stdin.take().unwrap().write_all(request.as_bytes()).ok();
         let mut outputs: [Box<dyn Read + Send>; 2] =
             [Box::new(client.stdout.take().unwrap()), Box::new(client.stderr.take().unwrap())];
@@ -61,19 +61,19 @@ impl Client {
 }
 
 impl Said {
-    /// Whether a line or a part of one is among what it said.
+    /// Whether its output has a line with this text.
     pub fn has(&self, what: &str) -> bool {
         self.0.contains(what)
     }
 
     /// The same as an assertion.
     pub fn shows(&self, what: &str) -> &Self {
-        assert!(self.has(what), "{what:?} is not in what openssl said:\n{}", self.0);
+        assert!(self.has(what), "{what:?} is not in the output of openssl:\n{}", self.0);
         self
     }
 
     pub fn lacks(&self, what: &str) -> &Self {
-        assert!(!self.has(what), "{what:?} is in what openssl said:\n{}", self.0);
+        assert!(!self.has(what), "{what:?} is in the output of openssl:\n{}", self.0);
         self
     }
 }

@@ -1,4 +1,4 @@
-//! Whoever runs a host: asks at its admin endpoint with `curl`, and by its subcommands.
+//! The operator of a host: uses the admin endpoint with `curl`, and the subcommands.
 
 use crate::{
     harness::{Setup, directory, wait_for},
@@ -17,7 +17,7 @@ pub struct Operated {
     _directory: tempfile::TempDir,
 }
 
-/// Where it is asked.
+/// The path of the endpoint.
 pub struct Operator {
     pub uri: String,
     socket: Option<PathBuf>,
@@ -41,7 +41,7 @@ impl Operator {
         Self { uri: format!("tcp://{address}"), socket: None }
     }
 
-    /// `curl` with these words, at a path of the endpoint.
+    /// `curl` with these options, at a path of the endpoint.
     pub fn curl(&self, words: &[&str], path: &str) -> Output {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--max-time", "60"]).args(words);
@@ -52,7 +52,7 @@ impl Operator {
         curl.stdin(Stdio::null()).output().expect("curl")
     }
 
-    /// The status code and the body of what it answers.
+    /// The status code and the body of the response.
     pub fn ask(&self, words: &[&str], path: &str) -> (u16, String) {
         let output = self.curl(&[words, &["-w", "\n%{http_code}"]].concat(), path);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -71,7 +71,7 @@ impl Operator {
         serde_json::from_str(&self.get("/status")).unwrap()
     }
 
-    /// A verb, and what came of it: the code, the outcome, the detail.
+    /// Sends a command, and returns the status code, the outcome and the detail.
     pub fn post(&self, path: &str) -> (u16, String, String) {
         let (code, body) = self.ask(&["-X", "POST"], path);
         let answer: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{path}: {code}: {body}"));
@@ -84,7 +84,7 @@ impl Operator {
         wait_for(&format!("state {state}"), || Some(self.status()).filter(|status| status["state"] == state))
     }
 
-    /// A value of the metrics, by the whole of its name and labels.
+    /// A value of the metrics, by its whole name with labels.
     pub fn metric(&self, name: &str) -> f64 {
         let metrics = self.get("/metrics");
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -97,7 +97,7 @@ impl Operator {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Its exit code, and what it said on standard output and standard error.
+    /// Its exit code, standard output and standard error.
     pub fn run(&self, words: &[&str]) -> (i32, String, String) {
         told(self.subcommand(words))
     }

@@ -1,4 +1,4 @@
-//! The pidfile: there before the host says that it listens, one host's at a time, gone with the host.
+//! The pidfile: written before the ready line, held by one host at a time, removed with the host.
 
 use crate::{
     harness::{Setup, directory, wait_for},
@@ -13,7 +13,7 @@ use std::{
 };
 
 #[test]
-fn it_is_there_from_the_ready_line_to_the_end() {
+fn the_pidfile_exists_from_the_ready_line_to_the_end() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let mut host = Setup::serving("hello").option("--pidfile", &path).start();
@@ -24,7 +24,7 @@ fn it_is_there_from_the_ready_line_to_the_end() {
 }
 
 #[test]
-fn the_environment_names_it_as_the_gem_has_it() {
+fn the_gems_variable_sets_the_pidfile() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let host = Setup::serving("hello").environment("PID_FILE", path.to_str().unwrap()).start();
@@ -32,7 +32,7 @@ fn the_environment_names_it_as_the_gem_has_it() {
 }
 
 #[test]
-fn a_live_hosts_is_refused_and_a_dead_ones_replaced() {
+fn a_live_hosts_pidfile_is_rejected_and_a_stale_one_replaced() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let setup = Setup::serving("hello").option("--pidfile", &path);
@@ -44,17 +44,17 @@ fn a_live_hosts_is_refused_and_a_dead_ones_replaced() {
     let dead = first.pid();
     first.signal(Signal::SIGKILL);
     first.await_end();
-    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{dead}\n"), "nobody was left to remove it");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{dead}\n"), "a killed host leaves it behind");
     let second = setup.start();
     second.logged(&["stale pidfile replaced", &format!("stale=process {dead}")]);
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", second.pid()));
 }
 
 #[test]
-fn of_hosts_that_start_at_once_one_serves() {
+fn one_of_concurrent_hosts_serves() {
     let dir = directory();
     let path = dir.path().join("host.pid");
-    // Each of them finds it stale.
+    // Each host finds it stale.
     fs::write(&path, "1\n").unwrap();
     let setup = Setup::serving("hello").option("--pidfile", &path);
     let mut hosts: Vec<_> = (0..4).map(|_| setup.spawn()).collect();
@@ -69,7 +69,7 @@ fn of_hosts_that_start_at_once_one_serves() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused_before_anything_is_bound() {
+fn an_unwritable_pidfile_is_rejected_before_binding() {
     let dir = directory();
     let text = dir.path().join("notes.txt");
     fs::write(&text, "important\n").unwrap();
@@ -81,7 +81,8 @@ fn what_cannot_be_written_is_refused_before_anything_is_bound() {
         ("/", 2, "is not the name of a file"),
         ("/proc/host.pid", 3, "--pidfile /proc/host.pid"),
     ] {
-        // A plugin that is not one either: the pidfile is looked at first, and no listener would come before the plugin.
+        // The plugin is not valid either: the host checks the pidfile first, and binds no listener
+        // before it has loaded the plugin.
         let (exit, out, err) = Setup::bare().option("--plugin", &text).option("--pidfile", path).run();
         assert_eq!((exit, out.as_str()), (code, ""), "{err}");
         assert!(err.contains("--pidfile") && err.contains(needle), "{err}");
@@ -90,7 +91,7 @@ fn what_cannot_be_written_is_refused_before_anything_is_bound() {
 }
 
 #[test]
-fn a_reader_finds_it_whole_at_any_instant_of_two_hundred_restarts() {
+fn a_reader_always_finds_a_complete_pidfile_over_two_hundred_restarts() {
     let dir = directory();
     let path = dir.path().join("host.pid");
     let service = Service::start(Setup::serving("hello").option("--pidfile", &path).option("--rollback-window", "1ms"));
@@ -117,7 +118,7 @@ fn a_reader_finds_it_whole_at_any_instant_of_two_hundred_restarts() {
         }
         over.store(true, Ordering::Relaxed);
         let named = reading.join().unwrap();
-        // It may have missed some, but has seen them in their order, and nobody else.
+        // It may have missed some, but saw them in order, and no other process.
         let mut rest = expected.iter();
         assert!(named.iter().all(|pid| rest.any(|expected| expected == pid)), "{named:?} in {expected:?}");
         named

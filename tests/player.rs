@@ -1,4 +1,4 @@
-//! Either side of a handoff, played message by message against a real host.
+//! Plays either side of a handoff, message by message, against a real host.
 
 use crate::harness::{PATIENCE, wait_for};
 use nix::sys::socket::{
@@ -16,7 +16,8 @@ use std::{
     thread,
 };
 
-/// A successor in a process of its own, since a host kills a successor that breaks its word. It takes no descriptors.
+/// A successor in a process of its own, since a host kills a successor that breaks the protocol. It
+/// takes no descriptors.
 pub struct Player {
     process: Child,
     heard: mpsc::Receiver<Value>,
@@ -28,11 +29,11 @@ impl Player {
         Self::connect_by_way_of(&[], path)
     }
 
-    /// The same, started by way of another program.
+    /// The same, started through another program.
     pub fn connect_by_way_of(wrapper: &[&str], path: &Path) -> Self {
         const SEQPACKET: &str = "type=5";
         let target = format!("UNIX-CONNECT:{},{SEQPACKET}", path.display());
-        // As much at once as the longest message has.
+        // The length of the longest message.
         let mut words = wrapper.iter().copied().chain(["socat", "-b", "65536", "-", &target]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -43,7 +44,7 @@ impl Player {
         Self { process, heard }
     }
 
-    /// Sends a packet. What was sent before must have been taken, or both may become one.
+    /// Sends a packet. The other side must have read the packet before, or both may become one.
     pub fn say(&mut self, packet: &str) {
         self.process.stdin.as_mut().unwrap().write_all(packet.as_bytes()).unwrap();
     }
@@ -65,14 +66,15 @@ impl Drop for Player {
     }
 }
 
-/// A predecessor's end of a channel. A host never harms it, so that it lives in this process.
+/// A predecessor's end of a channel. A host never harms it, so it lives in this process.
 pub struct Predecessor(OwnedFd);
 
 impl Predecessor {
-    /// It, and the end that the successor inherits.
+    /// The player, and the end that the successor inherits.
     pub fn pair() -> (Self, OwnedFd) {
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-        // Where one end asks for it, every message says who sent it, at whichever time the other end asks.
+        // Once one end has asked for credentials, every message carries its sender's, whenever the
+        // other end asks.
         setsockopt(&near, sockopt::PassCred, &true).unwrap();
         setsockopt(&near, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(60, 0)).unwrap();
         (Self(near), far)
@@ -94,7 +96,7 @@ impl Predecessor {
                 let length = received.bytes;
                 (length > 0).then(|| serde_json::from_slice(&packet[..length]).unwrap())
             }
-            // The other end was closed with something unread.
+            // The other end closed with a message unread.
             Err(nix::errno::Errno::ECONNRESET) => None,
             Err(error) => panic!("no message: {error}"),
         }
@@ -115,7 +117,7 @@ pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// Waits until a process has no more descriptors than it had.
+/// Waits until a process has no more descriptors than before.
 pub fn wait_for_descriptors(pid: i32, before: usize) {
     wait_for(&format!("{before} descriptors again"), || (descriptors(pid) <= before).then_some(()));
 }

@@ -1,5 +1,5 @@
-//! Every point of a handoff at which either side can be killed, can stop, or can say what it should not: what becomes of the
-//! service, and of its clients.
+//! Every point of a handoff at which either side can die, stop, or break the protocol: the
+//! consequences for the service and for its clients.
 
 use crate::{
     anchor::children,
@@ -21,7 +21,7 @@ enum Side {
     Successor,
 }
 
-/// Messages in their order, and who sends them.
+/// Messages in their order, with their senders.
 const MESSAGES: [(&str, Side); 6] = [
     ("hello", Successor),
     ("offer", Predecessor),
@@ -31,24 +31,24 @@ const MESSAGES: [(&str, Side); 6] = [
     ("settled", Predecessor),
 ];
 
-/// What happens at a point.
+/// The fault at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// The process dies.
     Kill,
-    /// It is stopped, and goes on when the other side has done what it does then.
+    /// The process is stopped, and continues after the other side's reaction.
     Freeze,
-    /// It is stopped, so that it can be known which connections it has, and dies.
+    /// The process is stopped, so that the test can list its connections, and dies.
     Murder,
-    /// What it says is no message.
+    /// It sends garbage instead of a message.
     Garbage,
-    /// It is half of one.
+    /// It sends half of a message.
     Cut,
-    /// It comes with a descriptor too many.
+    /// Its message comes with a descriptor too many.
     Descriptor,
-    /// It is of another version.
+    /// Its message is of another version.
     Version,
-    /// It is a message that is not due.
+    /// It sends a message that is not due.
     Other,
 }
 
@@ -56,12 +56,12 @@ enum Fault {
 struct Point {
     victim: Side,
     moment: &'static str,
-    /// Which message, by its place.
+    /// The message, by its place in the order.
     message: usize,
     fault: Fault,
 }
 
-/// Who serves in the end.
+/// The process that serves in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Predecessor,
@@ -89,21 +89,21 @@ impl Point {
         }
         points.retain(Self::makes_sense);
 
-        // What takes longest comes first.
+        // The slowest come first.
         points.sort_by_key(|point| point.fault != Freeze);
         points
     }
 
     fn makes_sense(&self) -> bool {
         match self.fault {
-            // To see whose connections are lost, there must be some, and somebody who can tell.
+            // Lost connections need a process that has some, and a survivor that reports the loss.
             Murder => self.victim_serves() && self.outcome() != Outcome::Nobody,
             Version => self.message <= OFFER,
             _ => true,
         }
     }
 
-    /// How far the exchange has come: whether this message was sent, as whoever is not the victim sees it.
+    /// Whether the exchange has come so far that this message was sent, as the other side sees it.
     fn is_sent(&self, message: usize) -> bool {
         self.message > message || self.message == message && self.moment != "before-sending"
     }
@@ -112,7 +112,7 @@ impl Point {
         self.victim == Predecessor || self.is_sent(SERVING)
     }
 
-    /// Whether the predecessor can wait for the successor no longer than a message may take, and the other way round.
+    /// Whether the other side stops waiting for the victim after a message's timeout.
     fn other_side_gives_up(&self) -> bool {
         !self.is_sent(if self.victim == Predecessor { COMMIT } else { SERVING })
     }
@@ -125,13 +125,13 @@ impl Point {
             (Kill | Murder, Successor) => Outcome::Predecessor,
             (Freeze, _) if self.other_side_gives_up() => Outcome::Predecessor,
             (Freeze, _) => Outcome::Successor,
-            // The successor has served for a while, and learns nothing of use.
+            // The successor already serves, and the message carries nothing that it needs.
             (_, _) if self.message == SETTLED => Outcome::Successor,
             (_, _) => Outcome::Predecessor,
         }
     }
 
-    fn order(&self) -> String {
+    fn directive(&self) -> String {
         let (name, _) = MESSAGES[self.message];
         let action = match self.fault {
             Kill => "kill",
@@ -152,11 +152,11 @@ impl Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.fault, self.order())
+        write!(f, "{:?}: {}", self.fault, self.directive())
     }
 }
 
-/// Says at which point a test has failed.
+/// Prints the point at which a test has failed.
 struct Witness(Point);
 
 impl Drop for Witness {
@@ -168,8 +168,8 @@ impl Drop for Witness {
 }
 
 #[test]
-fn a_service_survives_whatever_happens_at_any_point_of_a_handoff() {
-    /// Most of the time is spent waiting for what does not come.
+fn a_service_survives_a_fault_at_any_point_of_a_handoff() {
+    /// Most of the time passes in timeouts.
     const AT_ONCE: usize = 14;
     let points = Mutex::new(Point::all().into_iter());
     thread::scope(|scope| {
@@ -189,22 +189,22 @@ fn a_service_survives_whatever_happens_at_any_point_of_a_handoff() {
 fn start() -> Service {
     let setup = Setup::serving("hello")
         .without_records_of_connections()
-        // Room for more would be most of what a start costs.
+        // A larger limit would make up most of the time of a start.
         .option("--max-connections", "64")
-        .option("--ready-timeout", "8s")
-        // Long enough that a process which is to die within the window does.
+        .option("--ready-timeout", "20s")
+        // Long enough that a process dies within the window where it should.
         .option("--rollback-window", "2s");
     Service::start(setup)
 }
 
-/// Has it happen. The service, where there still is one.
+/// Causes the fault, and returns the service if a process still serves.
 fn survive(point: Point, mut service: Service) -> Option<Service> {
     let _witness = Witness(point);
     let clients = Clients::start(service.host.addresses[0], 2);
     clients.goes_on(5);
     let predecessor = service.current();
     let failures = failures(&service);
-    service.order(&point.order());
+    service.inject(&point.directive());
     service.signal(Signal::SIGUSR1);
     let successor = wait_for("a successor", || successor_of(&service, predecessor, failures));
     let victim = if point.victim == Predecessor { predecessor.pid } else { successor };
@@ -213,14 +213,14 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
         Kill => wait_for("a death", || has_ended(victim).then_some(())),
         Freeze | Murder => {
             wait_for("a stop", || is_stopped(victim).then_some(()));
-            service.order("");
+            service.inject("");
             if point.fault == Murder {
                 doomed = ports_of_connections(victim);
                 kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
             } else if point.victim == Predecessor && point.other_side_gives_up() {
-                wait_for("the end of a successor that is told nothing", || has_ended(successor).then_some(()));
+                wait_for("the end of a successor that gets no message", || has_ended(successor).then_some(()));
             }
-            // One that the predecessor has killed need not be woken.
+            // The predecessor has killed this one, so it need not continue.
             if !(point.victim == Successor && point.other_side_gives_up()) {
                 kill(Pid::from_raw(victim), Signal::SIGCONT).ok();
             }
@@ -247,7 +247,7 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
         }
     }
     let over = Instant::now();
-    service.order("");
+    service.inject("");
     clients.goes_on(5);
     let before = service.current();
     service.restart();
@@ -257,14 +257,14 @@ fn survive(point: Point, mut service: Service) -> Option<Service> {
     Some(service)
 }
 
-/// Nobody has lost more than the judging rule allows.
+/// No client has lost more than the fault excuses.
 fn judge(point: Point, losses: &[Loss], doomed: &HashSet<u16>, over: Instant) {
     let allowed = |loss: &Loss| match (point.fault, loss.port) {
         (_, None) => false,
         (Murder, Some(port)) => doomed.contains(&port),
-        // Which connections it had, nobody can tell any more.
+        // Its connections are not known any more.
         (Kill, Some(_)) => point.victim_serves() && loss.at < over,
-        // A process that thinks it serves, and has not been able to say so, is ended.
+        // The predecessor kills a process that serves but could not report it.
         (Garbage | Cut | Descriptor | Other, Some(_)) => point.message == SERVING && loss.at < over,
         (Freeze | Version, Some(_)) => false,
     };
@@ -272,9 +272,9 @@ fn judge(point: Point, losses: &[Loss], doomed: &HashSet<u16>, over: Instant) {
     assert!(innocent.is_empty(), "lost without need: {innocent:?}");
 }
 
-/// The successor that a process has started last, once it has.
+/// The last successor that a process has started.
 fn successor_of(service: &Service, predecessor: Generation, failures: usize) -> Option<i32> {
-    // One that is stopped may not have been able to say so before.
+    // A stopped process may not have logged it yet.
     named_successor(service, predecessor, failures)
         .or_else(|| is_stopped(predecessor.pid).then(|| only_child(only_child(predecessor.pid)?)).flatten())
 }
@@ -288,7 +288,7 @@ fn named_successor(service: &Service, predecessor: Generation, failures: usize) 
     let mut starts = log
         .lines()
         .filter(|line| line.contains("restarting: successor started") && generation(line).pid == predecessor.pid);
-    // Each one before has failed, as far as this process has started any.
+    // Each earlier start has failed, among those of this process.
     let failed = log.lines().filter(|line| is_failure(line) && generation(line).pid == predecessor.pid).count();
     let before = failed.min(failures);
     let record = starts.nth(before)?;
@@ -303,7 +303,8 @@ fn is_failure(record: &str) -> bool {
     record.contains("restart failed, still serving") || record.contains("successor died, serving again")
 }
 
-/// Waits for the end of a process of a service, and reaps it: after a kill, or else after it has finished well.
+/// Waits for the end of a process of a service, and reaps it. Its exit code is 0 unless the test
+/// has killed it.
 fn bury(service: &mut Service, pid: i32, killed: bool) {
     let code = if pid == service.host.pid() { service.host.await_end().code() } else { exit_code(pid) };
     assert_eq!(code, (!killed).then_some(0));

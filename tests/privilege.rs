@@ -1,4 +1,5 @@
-//! `--user` and `--group`: what is left of root, what the next generation can do without it, and what the operator is told of the rest.
+//! `--user` and `--group`: no root privilege is left, the next generation works without it, and the
+//! operator hears of every exception.
 
 use crate::{
     harness::{Host, Setup, directory, plugin, unix_uri, wait_for},
@@ -15,24 +16,24 @@ use std::{
     process::Command,
 };
 
-/// Somebody without any right, on every system.
+/// A user without any privilege, on every system.
 const NOBODY: &str = "nobody";
 
-/// A directory in which a host that becomes `nobody` finds what it needs.
+/// A directory with the files that a host needs after it has become `nobody`.
 struct Home {
     directory: tempfile::TempDir,
     user: User,
 }
 
 impl Home {
-    /// `None` where the test cannot be done, with the reason.
+    /// `None`, with a listed reason, where the test cannot run.
     fn new() -> Option<Self> {
         if !Uid::effective().is_root() {
             crate::harness::cannot("only root can change its user or group");
             return None;
         }
         let Some(user) = User::from_name(NOBODY).unwrap() else {
-            crate::harness::cannot("this system has no user called nobody");
+            crate::harness::cannot("the user nobody does not exist here");
             return None;
         };
         let mut host = Command::new(env!("CARGO_BIN_EXE_uninterruptible-host"));
@@ -63,7 +64,7 @@ impl Home {
             .option("--cache-dir", "none")
             .option("--log-level", "debug")
             .option("--rollback-window", "50ms")
-            // Where a successor starts.
+            // The working directory of a successor.
             .environment("APP_ROOT", self.directory.path().to_str().unwrap())
     }
 }
@@ -93,15 +94,15 @@ fn owner(path: &Path) -> (u32, u32) {
 }
 
 #[test]
-fn nothing_of_root_is_left_in_any_thread_nor_of_what_was_made_when_it_ends() {
+fn no_thread_keeps_root_privileges_and_no_file_of_root_is_left() {
     let Some(home) = Home::new() else { return };
     let (user, group) = (home.user.uid.as_raw(), home.user.gid.as_raw());
     let names = ["host.sock", "handoff.sock", "pid", "host.log"];
-    let [socket, door, pidfile, log] = names.map(|name| home.path(name));
+    let [socket, handoff, pidfile, log] = names.map(|name| home.path(name));
     let mut host = home
         .setup()
         .option("--bind", unix_uri(&socket) + "?mode=0660")
-        .option("--handoff-socket", &door)
+        .option("--handoff-socket", &handoff)
         .option("--pidfile", &pidfile)
         .option("--log-file", &log)
         .option("--user", NOBODY)
@@ -111,14 +112,14 @@ fn nothing_of_root_is_left_in_any_thread_nor_of_what_was_made_when_it_ends() {
         assert!(status(host.pid(), field).iter().all(|capabilities| capabilities.bytes().all(|digit| digit == b'0')));
     }
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
-    for path in [&socket, &door, &pidfile, &log] {
+    for path in [&socket, &handoff, &pidfile, &log] {
         assert_eq!(owner(path), (user, group), "{}", path.display());
     }
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
     assert_eq!(host.terminate(), 0);
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("privileges dropped identity=--user nobody") && !log.contains("will fail"), "{log}");
-    assert!([&socket, &door, &pidfile].iter().all(|path| !path.exists()));
+    assert!([&socket, &handoff, &pidfile].iter().all(|path| !path.exists()));
 }
 
 #[test]
@@ -152,7 +153,7 @@ fn every_generation_after_the_first_starts_without_root() {
 }
 
 #[test]
-fn what_a_later_generation_cannot_open_is_told_and_true() {
+fn files_that_a_later_generation_cannot_open_are_named_correctly() {
     let Some(home) = Home::new() else { return };
     let closed = home.path("closed");
     fs::create_dir(&closed).unwrap();
@@ -192,7 +193,7 @@ fn a_group_can_be_changed_alone_or_with_the_user() {
     assert_is(both.start().pid(), user, 7);
 }
 
-/// Started as `nobody`, with groups of its own.
+/// Started as `nobody`, with supplementary groups.
 fn as_nobody(home: &Home, setup: Setup) -> Option<Setup> {
     if Command::new("setpriv").arg("--version").output().is_err() {
         crate::harness::skip("setpriv is not installed");
@@ -203,7 +204,7 @@ fn as_nobody(home: &Home, setup: Setup) -> Option<Setup> {
 }
 
 #[test]
-fn whoever_is_that_user_already_stays_as_it_is() {
+fn a_host_that_runs_as_the_user_already_changes_nothing() {
     let Some(home) = Home::new() else { return };
     let bound = || home.setup().option("--bind", "tcp://127.0.0.1:0").option("--user", NOBODY);
     let Some(setup) = as_nobody(&home, bound()) else { return };
@@ -224,14 +225,14 @@ fn whoever_is_that_user_already_stays_as_it_is() {
 }
 
 #[test]
-fn a_port_below_1024_that_is_new_to_a_restart_is_refused() {
+fn a_restart_cannot_add_a_port_below_1024() {
     let Some(home) = Home::new() else { return };
     let lowest = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if lowest.trim().parse::<u16>().unwrap() < 1024 {
         crate::harness::cannot("this system lets every user bind any port");
         return;
     }
-    // An address of its own, so that tests do not meet.
+    // An address of its own, so that tests do not collide.
     let [.., high, low] = std::process::id().to_be_bytes();
     let (first, second) = (format!("tcp://127.77.{high}.{low}:80"), format!("tcp://127.77.{high}.{low}:81"));
     let options = format!("--plugin {} --cache-dir none --user {NOBODY}", home.path("plugin.wasm").display());
@@ -245,7 +246,7 @@ fn a_port_below_1024_that_is_new_to_a_restart_is_refused() {
 }
 
 #[test]
-fn an_anchor_keeps_leading_generations_that_are_somebody_else() {
+fn an_anchor_leads_generations_of_another_user() {
     let Some(home) = Home::new() else { return };
     let setup = home.setup().option("--bind", "tcp://127.0.0.1:0").option("--user", NOBODY).argument("--anchor");
     let mut host = setup.start();
@@ -257,19 +258,19 @@ fn an_anchor_keeps_leading_generations_that_are_somebody_else() {
     assert_eq!(host.terminate(), 0);
 }
 
-/// As a supervisor would do that starts every generation itself, as root.
+/// Like a supervisor that starts every generation itself, as root.
 #[test]
-fn root_takes_over_from_one_that_is_somebody_else_and_becomes_it_too() {
+fn root_takes_over_from_another_user_and_becomes_that_user() {
     let Some(home) = Home::new() else { return };
-    let door = home.path("handoff.sock");
+    let handoff = home.path("handoff.sock");
     let setup = || {
         let setup = home.setup().option("--bind", unix_uri(&home.path("host.sock"))).option("--user", NOBODY);
-        setup.option("--handoff-socket", &door)
+        setup.option("--handoff-socket", &handoff)
     };
     let mut first = setup().start();
-    let second = setup().option("--take-over", &door).start();
+    let second = setup().option("--take-over", &handoff).start();
     second.logged(&["restart settled"]);
-    // Though it cannot be signalled, and so not be watched, it has a name.
+    // The predecessor cannot signal it, and so cannot watch it, but knows its pid.
     first.logged(&["successor connected", &format!("successor={}", second.pid())]);
     assert_eq!(first.exit_code(), 0);
     assert_is(second.pid(), home.user.uid.as_raw(), home.user.gid.as_raw());
@@ -277,7 +278,7 @@ fn root_takes_over_from_one_that_is_somebody_else_and_becomes_it_too() {
 }
 
 #[test]
-fn nobody_that_is_unknown_is_named_with_a_remedy() {
+fn an_unknown_user_is_named_with_a_remedy() {
     let unlisted = (3_000_000_000_u32..).find(|id| User::from_uid(Uid::from_raw(*id)).unwrap().is_none()).unwrap();
     let unlisted = unlisted.to_string();
     for (option, value, remedy) in [
@@ -292,7 +293,7 @@ fn nobody_that_is_unknown_is_named_with_a_remedy() {
         assert!(err.contains(&format!("{option} {value:?}: ")) && err.contains(remedy), "{err}");
         assert_eq!(err.lines().count(), 1, "{err}");
     }
-    // Naming oneself changes nothing, whoever one is.
+    // Naming the current user changes nothing, for root and others alike.
     let setup = Setup::serving("hello").option("--user", Uid::current().to_string());
     assert_eq!(setup.option("--group", Gid::current().to_string()).start().ask("bob\n"), b"Hello bob!\n");
 }

@@ -1,5 +1,5 @@
-//! `new`: what it writes is built, tested and served as it is, outside this repository; the plugins that come of it are used to see what
-//! the log makes of a handler that fails.
+//! `new`: its project builds, passes its tests and is served outside this repository. Its plugins
+//! also show the log records of a handler that fails.
 
 use crate::harness::{Setup, directory, wait_for};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// How a build ends that lacks what is no fault of the project.
+/// The exit code of a build that lacks a tool or a registry, which is not the project's fault.
 pub const UNAVAILABLE: i32 = 69;
 
 /// A project in a directory of its own.
@@ -35,7 +35,7 @@ impl Project {
         succeeded(command, &self.run(command));
     }
 
-    /// Builds it, where its tools are here or can be had.
+    /// Builds it, where its tools are installed or the registry answers.
     fn builds(&self) -> bool {
         let output = self.run(&["./build"]);
         if output.status.code() == Some(UNAVAILABLE) {
@@ -57,7 +57,7 @@ impl Project {
         fs::write(path, text.replacen(old, new, 1)).unwrap();
     }
 
-    /// Serves what was built, and asks it.
+    /// Serves the plugin that it has built, and asks it.
     fn is_served(&self) {
         let host = Setup::serving_file(&self.plugin()).start();
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
@@ -89,7 +89,8 @@ fn refused(directory: &Path, arguments: &[&str], says: &str) {
 /// Why a test that downloads a language's tools is skipped.
 pub const NEEDS_FETCH: &str = "it downloads the language's tools: set PROJECTS_MAY_FETCH to allow that";
 
-/// Whether tools are there; and, for those that fetch a lot, whether that was asked for.
+/// Whether the test is skipped: a tool is missing, or it downloads a lot and the run does not allow
+/// that.
 fn skipped(tools: &[&str], fetches: bool) -> bool {
     let has = |tool: &&&str| {
         Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
@@ -106,7 +107,7 @@ fn skipped(tools: &[&str], fetches: bool) -> bool {
 }
 
 #[test]
-fn what_cannot_be_a_project_is_refused_in_one_line() {
+fn an_invalid_project_is_rejected_in_one_line() {
     let directory = directory();
     let place = directory.path();
     refused(place, &["--lang", "cobol", "hello"], "--lang \"cobol\": is not one of rust, c, js, python");
@@ -150,7 +151,7 @@ fn a_project_in_rust_is_tested_built_and_served() {
     let host = Setup::serving_file(&project.plugin()).start();
     assert_eq!(host.ask("boom\n"), b"");
     let record = host.logged(&["connection failed", "reason=trap"]);
-    // The message, and the function as it was written, ahead of those that only bring a panic about.
+    // The message, and the handler's own function before those of the panic machinery.
     assert!(record.contains("panicked at src/lib.rs:") && record.contains("as was asked;"), "{record}");
     assert!(record.contains(", in my_plugin::"), "{record}");
 }
@@ -188,7 +189,7 @@ fn the_handler_in_javascript_passes_its_test() {
 }
 
 #[test]
-fn a_trap_is_logged_with_the_names_of_functions_and_with_lines_where_there_are() {
+fn a_trap_is_logged_with_functions_and_lines() {
     if skipped(&["clang-22", "rustc"], false) {
         return;
     }
@@ -208,7 +209,7 @@ fn a_trap_is_logged_with_the_names_of_functions_and_with_lines_where_there_are()
     assert!(record.contains("its last output: about to fail; ") && record.contains(", in boom < "), "{record}");
     assert!(!record.contains("handler.c"), "{record}");
 
-    // Built for looking into it, saved, and asked again.
+    // Built with debug information, saved in place, and asked again.
     project.succeeds(&["env", "CFLAGS=-g", "./build"]);
     let place = format!(", in boom (handler.c:{line}) < ");
     wait_for(&format!("a record with {place:?}"), || {

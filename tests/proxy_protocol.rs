@@ -1,4 +1,5 @@
-//! Behind a proxy: whom a connection is from is what the proxy's header says, in the log, to the guest, and to the rules.
+//! Behind a proxy, the proxy's header gives a connection's peer: to the log, the guest, and the
+//! rules.
 
 use crate::{
     boot::refused,
@@ -18,7 +19,7 @@ use std::{
 
 const CLIENT: &str = "203.0.113.7";
 
-/// A host whose peers at 127.0.0.1 are proxies, and no others.
+/// A host that accepts headers from 127.0.0.1 only.
 fn behind_a_proxy(plugin: &str) -> Setup {
     Setup::serving(plugin).option("--proxy-protocol", "127.0.0.1")
 }
@@ -41,10 +42,10 @@ fn binary(command: u8, family: u8, after: &[u8]) -> Vec<u8> {
 /// From 203.0.113.7:54321 to 192.0.2.1:443.
 const ADDRESSES: [u8; 12] = [203, 0, 113, 7, 192, 0, 2, 1, 0xd4, 0x31, 0x01, 0xbb];
 
-/// What the host answers to a header and a request in one piece.
+/// The host's answer to a header and a request in one piece.
 fn introduced(host: &Host, header: &[u8], request: &[u8]) -> Vec<u8> {
     let mut stream = host.connect();
-    // A header that is refused may be answered by an end before all is written.
+    // The host may reject a header, and close, before all is written.
     stream.write_all(&[header, request].concat()).ok();
     stream.shutdown(Shutdown::Write).ok();
     read_to_end(&mut stream)
@@ -57,7 +58,7 @@ fn fact<'a>(facts: &'a [u8], name: &str) -> &'a str {
 }
 
 #[test]
-fn the_guest_sees_whom_the_header_names() {
+fn the_guest_sees_the_peer_of_the_header() {
     let mut ipv6 = [0; 36];
     ipv6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
     ipv6[15] = 7;
@@ -87,7 +88,7 @@ fn the_guest_sees_whom_the_header_names() {
 }
 
 #[test]
-fn a_proxy_may_speak_for_itself_and_for_those_without_an_address() {
+fn headers_for_the_proxy_itself_and_without_an_address_are_accepted() {
     let host = behind_a_proxy("facts").start();
     let own = format!("tcp://{}", host.addresses[0].tcp());
     for header in [
@@ -106,7 +107,7 @@ fn a_proxy_may_speak_for_itself_and_for_those_without_an_address() {
 }
 
 #[test]
-fn not_a_byte_of_what_follows_a_header_is_lost_however_it_arrives() {
+fn no_byte_after_a_header_is_lost_in_any_pieces() {
     let host = behind_a_proxy("echo").start();
     let binary = binary(0x21, 0x11, &ADDRESSES);
     for header in [line(CLIENT), binary] {
@@ -133,7 +134,7 @@ fn not_a_byte_of_what_follows_a_header_is_lost_however_it_arrives() {
 }
 
 #[test]
-fn a_guest_that_waits_for_input_waits_for_what_follows_the_header() {
+fn a_guest_that_waits_for_input_does_not_see_the_header() {
     let host = behind_a_proxy("hello").start();
     let mut stream = host.connect();
     stream.write_all(&line(CLIENT)).unwrap();
@@ -146,7 +147,7 @@ fn a_guest_that_waits_for_input_waits_for_what_follows_the_header() {
 }
 
 #[test]
-fn the_header_of_a_stranger_is_input_like_any_other() {
+fn the_header_of_a_stranger_is_plain_input() {
     let host = behind_a_proxy("echo").start();
     for header in [line(CLIENT), binary(0x21, 0x11, &ADDRESSES)] {
         let mut stream = connect_from("127.0.0.2", host.addresses[0].tcp());
@@ -178,11 +179,11 @@ fn a_proxy_that_sends_no_header_is_closed_without_an_answer() {
         host.logged(&["connection refused", "peer=tcp://127.0.0.1:", "because=no PROXY header: ", because]);
     }
     host.logged(&[" WARN ", "is the proxy configured to send a header?"]);
-    assert_eq!(host.whole_log().matches(" WARN ").count(), 1, "one in a minute is told to whoever reads the log");
+    assert_eq!(host.whole_log().matches(" WARN ").count(), 1, "the log has one warning a minute");
 }
 
 #[test]
-fn a_health_check_that_only_connects_is_nothing_to_be_warned_of() {
+fn a_health_check_that_only_connects_causes_no_warning() {
     let host = behind_a_proxy("hello").start();
     drop(host.connect());
     host.logged(&["DEBUG", "connection refused", "because=no PROXY header: it sent nothing"]);
@@ -193,7 +194,7 @@ fn a_health_check_that_only_connects_is_nothing_to_be_warned_of() {
 }
 
 #[test]
-fn a_header_that_does_not_come_is_not_waited_for() {
+fn a_missing_header_times_out() {
     let host = behind_a_proxy("hello").start();
     let began = Instant::now();
     let mut late: Vec<Stream> = [&b""[..], b"PROXY ", &binary(0x21, 0x11, &ADDRESSES)[..20]]
@@ -213,7 +214,7 @@ fn a_header_that_does_not_come_is_not_waited_for() {
     host.logged(&["connection refused", "because=no PROXY header within 200ms"]);
 }
 
-/// It is a connection like any other from the moment that it is accepted.
+/// It counts as a connection from the moment that it is accepted.
 #[test]
 fn a_shutdown_waits_for_a_header_that_is_under_way() {
     let mut host = behind_a_proxy("hello").start();
@@ -229,7 +230,7 @@ fn a_shutdown_waits_for_a_header_that_is_under_way() {
 }
 
 #[test]
-fn the_rules_concern_whom_the_header_names() {
+fn the_rules_apply_to_the_peer_of_the_header() {
     let host = behind_a_proxy("hello")
         .option("--allow-network", "203.0.113.0/24,2001:db8::/32")
         .option("--deny-network", "203.0.113.66,::ffff:203.0.113.67/128")
@@ -251,15 +252,15 @@ fn the_rules_concern_whom_the_header_names() {
         "peer=tcp://203.0.113.66:54321 proxy=tcp://127.0.0.1:",
         "because=in --deny-network",
     ]);
-    // The proxy itself is not on the list, and gets in only to speak for others.
+    // The proxy's own address is not allowed, so it can connect only for others.
     assert_eq!(introduced(&host, b"PROXY UNKNOWN\r\n", b"bob\n"), b"");
     host.logged(&["connection refused", "peer=tcp://127.0.0.1:", "because=not in --allow-network"]);
-    // Whoever is no proxy is judged by its own address.
+    // A peer that is not a proxy is judged by its own address.
     assert_eq!(read_to_end(&mut connect_from("127.0.0.2", host.addresses[0].tcp())), b"");
 }
 
 #[test]
-fn a_proxy_that_is_denied_is_not_listened_to() {
+fn a_denied_proxy_is_rejected() {
     let host =
         Setup::serving("hello").option("--proxy-protocol", "127.0.0.0/8").option("--deny-network", "127.0.0.1").start();
     assert_eq!(introduced(&host, &line(CLIENT), b"bob\n"), b"");
@@ -267,7 +268,7 @@ fn a_proxy_that_is_denied_is_not_listened_to() {
     assert!(!host.whole_log().contains(CLIENT));
 }
 
-/// A connection of `client` to `speaks-first`, where it is served.
+/// A connection of `client` to `speaks-first`, if the host serves it.
 fn served(host: &Host, header: &[u8]) -> Option<Stream> {
     let mut stream = host.connect();
     stream.write_all(header).unwrap();
@@ -275,7 +276,7 @@ fn served(host: &Host, header: &[u8]) -> Option<Stream> {
 }
 
 #[test]
-fn connections_are_counted_for_whom_the_header_names() {
+fn connections_are_counted_for_the_peer_of_the_header() {
     let host = behind_a_proxy("speaks-first").option("--max-connections-per-ip", "1").start();
     let open: Vec<_> = ["203.0.113.1", "203.0.113.2", "2001:db8:0:1::1", "2001:db8:0:2::1"]
         .iter()
@@ -284,7 +285,7 @@ fn connections_are_counted_for_whom_the_header_names() {
     for client in ["203.0.113.1", "::ffff:203.0.113.2", "2001:db8:0:1:ffff::2"] {
         assert!(served(&host, &line(client)).is_none(), "{client} has one already");
     }
-    // The proxy itself may have as many as it likes, and so may those of whom nothing is known.
+    // The proxy itself has no limit, and neither do clients without a known address.
     let own: Vec<_> = (0..3).map(|_| served(&host, b"PROXY UNKNOWN\r\n").unwrap()).collect();
     let unix: Vec<_> = (0..3).map(|_| served(&host, &binary(0x21, 0x31, &[0; 216])).unwrap()).collect();
     let mut stranger = connect_from("127.0.0.2", host.addresses[0].tcp());
@@ -302,13 +303,13 @@ fn a_proxy_may_be_at_a_unix_listener() {
     assert_eq!(fact(&facts, "peer-address"), "tcp://203.0.113.7:54321");
     assert_eq!(introduced(&host, &line("203.0.113.66"), b""), b"");
     assert_eq!(fact(&introduced(&host, b"PROXY UNKNOWN\r\n", b""), "peer-address"), "unix://");
-    // Without the word, nobody there is one.
+    // Without the option's value, no peer there is a proxy.
     let host = Setup::serving_over(Transport::Unix, "echo").option("--proxy-protocol", "0.0.0.0/0,::/0").start();
     assert_eq!(introduced(&host, &line(CLIENT), b"x"), [&line(CLIENT)[..], b"x"].concat());
 }
 
 #[test]
-fn proxies_that_cannot_be_are_refused_at_boot() {
+fn invalid_proxies_are_rejected_at_boot() {
     for (value, needle) in [
         ("", "is not a network"),
         (",", "\"\" is not a network"),
@@ -342,7 +343,7 @@ fn curl_speaks_it() {
     assert_eq!(fact(&output.stdout, "local-address"), format!("tcp://{}", host.addresses[0].tcp()), "{record}");
 }
 
-/// A process that does not outlive its test.
+/// A process that ends with its test.
 struct UntilDropped(Child);
 
 impl Drop for UntilDropped {
@@ -352,7 +353,8 @@ impl Drop for UntilDropped {
     }
 }
 
-/// HAProxy between a client and the host, with either version, a checksum, and health checks of its own.
+/// HAProxy between a client and the host, with either version, a checksum, and health checks of its
+/// own.
 #[test]
 fn haproxy_speaks_it() {
     let host = behind_a_proxy("facts").start();

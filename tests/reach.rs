@@ -1,4 +1,5 @@
-//! What the guests `reach` and `reach-async` are told, and what there is for them to reach.
+//! The commands of the guests `reach` and `reach-async`, and the files and servers within their
+//! reach.
 
 use crate::harness::{Host, Stream, directory, read_line, wait_for};
 use nix::{sys::stat::Mode, unistd::mkfifo};
@@ -10,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// One guest, which does what it is told and says how that went.
+/// One guest, which runs commands and reports each result.
 pub struct Guest(pub Stream);
 
 impl Guest {
@@ -18,21 +19,21 @@ impl Guest {
         Self(host.connect())
     }
 
-    pub fn tell(&mut self, order: &str) -> String {
-        // In one piece, for which no acknowledgement is waited.
-        self.0.write_all(format!("{order}\n").as_bytes()).unwrap();
+    pub fn run(&mut self, command: &str) -> String {
+        // In one packet, without a wait for acknowledgements.
+        self.0.write_all(format!("{command}\n").as_bytes()).unwrap();
         read_line(&mut self.0).trim_end().to_owned()
     }
 
-    /// Each order with its answer.
+    /// Each command with its result.
     pub fn answers(&mut self, expected: &[(&str, &str)]) {
-        for (order, answer) in expected {
-            assert_eq!(self.tell(order), *answer, "{order}");
+        for (command, answer) in expected {
+            assert_eq!(self.run(command), *answer, "{command}");
         }
     }
 }
 
-/// A server that is not for guests, unless a test has granted it.
+/// A server that guests cannot reach unless a test has granted it.
 pub struct Server {
     listener: TcpListener,
     pub address: String,
@@ -57,7 +58,7 @@ impl Server {
     }
 }
 
-/// A directory that is granted and what lies beside it, all that there is to reach.
+/// A granted directory, and files beside it that a guest must not reach.
 pub struct Tree(TempDir);
 
 impl Tree {
@@ -84,7 +85,7 @@ impl Tree {
         format!("{}::{guest}", self.path(below).display())
     }
 
-    /// Nothing outside of the granted directory was read, written, made or removed.
+    /// No guest has read, written, made or removed anything outside of the granted directory.
     pub fn outside_is_as_it_was(&self) {
         assert_eq!(fs::read_to_string(self.path("other/secret")).unwrap(), "secret");
         assert_eq!(fs::read_dir(self.path("other")).unwrap().count(), 1);
@@ -96,7 +97,7 @@ pub fn descriptors(host: &Host) -> usize {
     fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().count()
 }
 
-/// What is the same whatever the access: none of these may be opened, by any way.
+/// The same for any access: no path of these may be opened.
 pub const OUTSIDE: [&str; 11] = [
     "../other/secret",
     "deep/../../other/secret",

@@ -1,4 +1,5 @@
-//! Records as machines read them: unique keys, and the fields that docs/monitoring.md promises. And what they say of failures.
+//! Log records as machines read them: unique keys, and the fields that docs/monitoring.md promises.
+//! Also the records of failures.
 
 use crate::{
     harness::{Host, Setup, root},
@@ -11,7 +12,7 @@ use serde::{
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt, fs, io::Write};
 
-/// A record with all of its keys, however often each comes.
+/// A record with all of its keys, including duplicates.
 struct Keys(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Keys {
@@ -34,7 +35,7 @@ impl<'de> Deserialize<'de> for Keys {
     }
 }
 
-/// The records of a log, checked for keys that come twice.
+/// The records of a log, checked for duplicate keys.
 fn records(log: &str) -> Vec<BTreeMap<String, Value>> {
     let parsed = log.lines().map(|line| {
         let Keys(pairs) = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -45,7 +46,8 @@ fn records(log: &str) -> Vec<BTreeMap<String, Value>> {
     parsed.collect()
 }
 
-/// The rows of the documents' tables whose first cell has a name in backticks: each name with its other cells.
+/// The rows of the documents' tables whose first cell has a name in backticks: each name with its
+/// other cells.
 fn documented(heading: &str) -> BTreeMap<String, Vec<String>> {
     let text = fs::read_to_string(root().join("docs/monitoring.md")).unwrap();
     let table = text.split(&format!("\n| {heading} |")).nth(1).unwrap_or_else(|| panic!("no table {heading}"));
@@ -76,7 +78,7 @@ fn every_event() -> Vec<(Host, &'static str)> {
     let says = json("chatty").start();
     says.ask("x");
     let denied = json("reach").option("--guest-connect", "127.0.0.1:1").start();
-    assert_eq!(Guest::of(&denied).tell("connect 127.0.0.1:2"), "access-denied");
+    assert_eq!(Guest::of(&denied).run("connect 127.0.0.1:2"), "access-denied");
     let request = json("http-wasi").start();
     request.ask("GET /trap HTTP/1.1\r\nHost: a\r\n\r\n");
     vec![
@@ -167,9 +169,9 @@ fn a_denial_is_recorded_with_the_grant_that_would_allow_it() {
         for (host, grant) in [(&without, "grant=\"--guest-connect HOST:PORT\""), (&with, &exact)] {
             let mut guest = Guest::of(host);
             let denied = ["access-denied", "ErrorCode::AccessDenied"];
-            let answer = guest.tell(&format!("connect {}", other.address));
+            let answer = guest.run(&format!("connect {}", other.address));
             assert!(denied.contains(&answer.as_str()), "{answer}");
-            let answer = guest.tell("lookup db.internal");
+            let answer = guest.run("lookup db.internal");
             assert!(denied.contains(&answer.as_str()), "{answer}");
             host.logged(&["DEBUG", "guest denied", "act=\"connect\"", grant]);
             host.logged(&["guest denied", "act=\"lookup\"", "grant=\"--guest-connect db.internal:PORT\""]);
@@ -183,12 +185,12 @@ fn a_guest_that_may_only_read_a_directory_is_recorded_with_the_grant_for_writing
     fs::write(directory.path().join("file"), "x").unwrap();
     let grant = format!("{}::/data", directory.path().display());
     let host = Setup::serving("reach").option("--guest-dir", &grant).start();
-    assert_eq!(Guest::of(&host).tell("write 0:new text"), "not-permitted");
+    assert_eq!(Guest::of(&host).run("write 0:new text"), "not-permitted");
     host.logged(&["guest denied", "act=\"write\"", "target=\"new\"", "grant=\"--guest-dir HOST::GUEST:rw\""]);
 }
 
 #[test]
-fn a_guests_words_are_quoted_in_text() {
+fn the_text_of_a_guest_is_quoted_in_text_records() {
     let host = Setup::serving("fail").start();
     let mut stream = host.connect();
     stream.write_all(b"x\n").unwrap();

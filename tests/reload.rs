@@ -1,4 +1,5 @@
-//! HUP: the plugin is read anew in the same process, for new connections, and wholly or not at all.
+//! HUP: the same process loads the plugin again for new connections, and the reload succeeds or
+//! fails as a whole.
 
 use crate::{
     harness::{Host, Load, Setup, directory, plugin, read_line, read_to_end, wait_for},
@@ -12,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A host whose plugin is a file of its own.
+/// A host whose plugin is a file of the test's own.
 struct Changing {
     host: Host,
     path: PathBuf,
@@ -40,7 +41,7 @@ impl Changing {
         self.host.log().matches(what).count()
     }
 
-    /// HUP, and waits until it has come to an end that is `outcome`. Returns its record.
+    /// Sends HUP, waits for this outcome, and returns its record.
     fn reload(&self, outcome: &str) -> String {
         let before = self.count(outcome);
         self.host.signal(Signal::SIGHUP);
@@ -52,7 +53,7 @@ impl Changing {
 const DONE: &str = "reloaded";
 const FAILED: &str = "reload failed, nothing changed";
 
-/// As a deployment does it: whole at any instant.
+/// As a deployment does it: the file is complete at any instant.
 fn replace(path: &Path, name: &str) {
     let draft = path.with_extension("draft");
     fs::copy(plugin(name), &draft).unwrap();
@@ -72,9 +73,9 @@ fn new_connections_get_the_new_plugin_and_old_ones_go_on_with_the_old() {
     assert!(changing.host.log().lines().all(|line| line.starts_with(&format!("[{}/1]", changing.host.pid()))));
 }
 
-/// The guest by which the new plugin is tried has a place of its own.
+/// The guest that tries the new plugin has a place of its own.
 #[test]
-fn a_plugin_is_replaced_where_every_place_is_taken() {
+fn a_plugin_is_reloaded_while_every_place_is_taken() {
     for (before, after) in [("speaks-first", "hello"), ("cat-async", "hello-async")] {
         let changing = Changing::with(before, |setup| setup.option("--max-connections", "1"));
         let mut old = changing.host.connect();
@@ -89,7 +90,7 @@ fn a_plugin_is_replaced_where_every_place_is_taken() {
 }
 
 #[test]
-fn what_is_no_plugin_changes_nothing() {
+fn an_invalid_plugin_changes_nothing() {
     let changing = Changing::serving("hello");
     let load = changing.load();
     let path = &changing.path;
@@ -121,7 +122,7 @@ fn what_is_no_plugin_changes_nothing() {
 }
 
 #[test]
-fn of_reloads_in_a_row_the_last_content_wins() {
+fn the_last_of_several_reloads_wins() {
     let changing = Changing::serving("hello");
     for name in ["hello", "speaks-first", "echo", "hello", "speaks-first", "hello", "echo"] {
         replace(&changing.path, name);
@@ -129,13 +130,13 @@ fn of_reloads_in_a_row_the_last_content_wins() {
     }
     wait_for("the last plugin", || (changing.host.ask("as it came") == b"as it came").then_some(()));
     assert_eq!(changing.count(FAILED), 0);
-    // One more shows that nothing older was left to come.
+    // One more reload shows that no earlier one was pending.
     changing.reload(DONE);
     assert_eq!(changing.host.ask("as it came"), b"as it came");
 }
 
 #[test]
-fn a_plugin_that_is_being_written_is_refused_until_it_is_whole() {
+fn a_partly_written_plugin_is_rejected_until_it_is_complete() {
     let changing = Changing::serving("hello");
     let load = changing.load();
     let whole = fs::read(plugin("hello-async")).unwrap();
@@ -151,7 +152,7 @@ fn a_plugin_that_is_being_written_is_refused_until_it_is_whole() {
     load.stop();
 }
 
-/// What a process holds that could grow.
+/// The resources of a process that could leak.
 #[derive(Debug)]
 struct Holdings {
     mappings: usize,
@@ -173,7 +174,7 @@ impl Holdings {
     }
 
     fn is_no_more_than(&self, before: &Self) -> bool {
-        // The allocator keeps some of what was freed, and threads that wait for blocking work come and go.
+        // The allocator keeps some freed memory, and threads for blocking work come and go.
         self.mappings <= before.mappings + 40
             && self.descriptors <= before.descriptors
             && self.threads <= before.threads + 4
@@ -193,7 +194,7 @@ fn fifty_reloads_under_load_fail_no_client_and_leave_nothing_behind() {
         }
         load.stop();
     };
-    // The first have both plugins compiled and the allocator's arenas filled.
+    // The first reloads compile both plugins and fill the allocator's arenas.
     reloads(10);
     let before = Holdings::of(&changing.host);
     reloads(50);
@@ -202,13 +203,13 @@ fn fifty_reloads_under_load_fail_no_client_and_leave_nothing_behind() {
     });
 }
 
-/// The lines that tell a supervisor the state, without what is said to people.
+/// The lines that give a supervisor the state, without those for people.
 fn states(supervisor: &Supervisor) -> Vec<String> {
     let state = |said: &Notification| said.lines.first().filter(|line| !line.starts_with("BARRIER")).cloned();
     supervisor.said().iter().filter_map(state).collect()
 }
 
-/// Waits until the supervisor has heard these states and no others, and that all came from the main process.
+/// Waits until the supervisor has received exactly these states, all of them from the main process.
 fn heard(supervisor: &Supervisor, first: i32, expected: &[&str]) {
     wait_for(&format!("{expected:?}"), || (states(supervisor).len() >= expected.len()).then_some(()));
     assert_eq!(states(supervisor), expected);
@@ -223,9 +224,9 @@ fn supervised(supervisor: &Supervisor, setup: Setup) -> Setup {
     setup.environment("NOTIFY_SOCKET", supervisor.socket().to_str().unwrap())
 }
 
-/// A unit of Type=notify-reload waits for both words, whatever comes of its signal.
+/// A unit of Type=notify-reload waits for both messages, whether the reload succeeds or fails.
 #[test]
-fn a_supervisor_hears_of_each_reload_and_of_its_end() {
+fn each_reload_and_its_end_are_reported_to_the_supervisor() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let changing = Changing::with("hello", |setup| supervised(&supervisor, setup));
     changing.reload(DONE);
@@ -238,7 +239,7 @@ fn a_supervisor_hears_of_each_reload_and_of_its_end() {
 }
 
 #[test]
-fn a_supervisor_hears_of_each_restart_that_fails_and_of_its_end() {
+fn each_failed_restart_and_its_end_are_reported_to_the_supervisor() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let changing = Changing::with("hello", |setup| {
         supervised(&supervisor, setup).option("--start-command", "/absent/uninterruptible-host")
@@ -250,7 +251,7 @@ fn a_supervisor_hears_of_each_restart_that_fails_and_of_its_end() {
 }
 
 #[test]
-fn a_supervisor_hears_of_a_successor_that_fails_and_of_one_that_settles() {
+fn a_failing_and_a_settling_successor_are_reported_to_the_supervisor() {
     let supervisor = Supervisor::new(Barriers::Answered);
     let directory = directory();
     let path = directory.path().join("plugin.wasm");
@@ -265,7 +266,7 @@ fn a_supervisor_hears_of_a_successor_that_fails_and_of_one_that_settles() {
     let second = service.restart();
     heard(&supervisor, first, &["READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1"]);
     assert_eq!(supervisor.main_process(first), second.pid);
-    // The new main process answers for itself.
+    // The new main process reports its own state.
     service.signal(Signal::SIGHUP);
     service.host.logged(&["/2]", DONE]);
     let both = ["READY=1", "RELOADING=1"].into_iter().cycle().take(7).collect::<Vec<_>>();

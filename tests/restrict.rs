@@ -1,4 +1,4 @@
-//! Who may connect: networks, and how many connections an address may have.
+//! Restrictions on clients: networks, and the number of connections of an address.
 
 use crate::{
     boot::refused,
@@ -12,16 +12,17 @@ use std::{
     thread,
 };
 
-/// What a client gets that connects from `source` and asks `hello`; nothing where it is refused. A reset fails the test.
+/// The answer to a client that connects from `source` and asks `hello`; empty if it is rejected. A
+/// reset fails the test.
 fn ask_from(source: &str, host: &Host) -> Vec<u8> {
     let mut stream = connect_from(source, host.addresses[0].tcp());
-    // One that is refused may be gone before it has asked.
+    // The host may have closed a rejected connection before it asks.
     stream.write_all(b"bob\n").ok();
     read_to_end(&mut stream)
 }
 
 #[test]
-fn only_those_who_are_allowed_and_not_denied_are_served() {
+fn only_allowed_networks_that_are_not_denied_are_served() {
     let host = Setup::serving("hello")
         .option("--allow-network", "127.0.0.0/30")
         .option("--allow-network", "127.0.1.0/24,127.0.2.1")
@@ -46,33 +47,33 @@ fn only_those_who_are_allowed_and_not_denied_are_served() {
     wait_for("a record of each", || (host.log().matches(" connection=").count() == 8).then_some(()));
     let log = host.whole_log();
     assert_eq!(log.matches("connection refused").count(), 4, "and no other record of a peer that is refused");
-    assert!(!log.contains("WARN"), "what peers do is nothing to be warned of");
+    assert!(!log.contains("WARN"), "a peer must not cause a warning");
 }
 
 #[test]
-fn a_peer_is_refused_before_any_guest_exists() {
+fn a_peer_is_rejected_before_any_guest_exists() {
     let host = Setup::serving("speaks-first").option("--deny-network", "127.0.0.2").start();
     assert_eq!(read_line(&mut connect_from("127.0.0.1", host.addresses[0].tcp())), "ready\n");
     assert_eq!(read_to_end(&mut connect_from("127.0.0.2", host.addresses[0].tcp())), b"");
 }
 
 #[test]
-fn a_peer_that_is_refused_sees_an_end_and_no_reset() {
+fn a_rejected_peer_sees_a_clean_close_and_no_reset() {
     let host = Setup::serving("hello").option("--deny-network", "127.0.0.2").start();
-    // What they send is there before the host sees them.
+    // Their requests are queued before the host accepts them.
     host.signal(Signal::SIGSTOP);
     wait_for("a host that is stopped", || host.is_stopped().then_some(()));
     let early: Vec<_> = (1..=8)
         .map(|count| {
             let mut stream = connect_from("127.0.0.2", host.addresses[0].tcp());
-            // More than is discarded, at last: then there is a reset, but after the end.
+            // More than the host discards, at last: then a reset follows, but after the end.
             stream.write_all(&vec![b'x'; count * 10_000]).unwrap();
             stream
         })
         .collect();
     host.signal(Signal::SIGCONT);
     early.into_iter().for_each(|mut stream| assert_eq!(read_to_end(&mut stream), b""));
-    // And while it does.
+    // And while it drains.
     (0..50).for_each(|_| assert_eq!(ask_from("127.0.0.2", &host), b""));
 }
 
@@ -92,7 +93,7 @@ fn an_ipv4_peer_of_an_ipv6_listener_is_an_ipv4_peer() {
 }
 
 #[test]
-fn unix_peers_have_no_address_that_a_rule_could_concern() {
+fn rules_do_not_apply_to_unix_peers() {
     let host = Setup::serving_over(Transport::Unix, "speaks-first")
         .option("--allow-network", "192.0.2.1")
         .option("--deny-network", "0.0.0.0/0,::/0")
@@ -103,7 +104,7 @@ fn unix_peers_have_no_address_that_a_rule_could_concern() {
 }
 
 #[test]
-fn networks_come_from_the_environment_as_the_gem_has_them() {
+fn the_gems_variables_set_the_networks() {
     let setup = || Setup::serving("hello").environment("ALLOWED_NETWORKS", "10.0.0.0/8, 127.0.0.2/32");
     let host = setup().start();
     assert_eq!((ask_from("127.0.0.2", &host), ask_from("127.0.0.1", &host)), (b"Hello bob!\n".to_vec(), vec![]));
@@ -112,7 +113,7 @@ fn networks_come_from_the_environment_as_the_gem_has_them() {
 }
 
 #[test]
-fn what_is_no_network_and_no_count_is_refused_at_boot() {
+fn invalid_networks_and_counts_are_rejected_at_boot() {
     for (option, value, remedy) in [
         ("--allow-network", "", "is not a network; write one as in 10.0.0.0/8"),
         ("--allow-network", ",", "\"\" is not a network"),
@@ -128,23 +129,23 @@ fn what_is_no_network_and_no_count_is_refused_at_boot() {
         let needles = [option, &format!("{value:?}"), remedy];
         refused(&Setup::serving("hello").argument(format!("{option}={value}")), &needles);
     }
-    // An environment variable that is set to nothing allows nobody, rather than all.
+    // A variable that is set to nothing allows no client, rather than all.
     for value in ["", ",", "10.0.0.1/8"] {
         let setup = Setup::serving("hello").environment("ALLOWED_NETWORKS", value);
         refused(&setup, &["--allow-network", &format!("{value:?}")]);
     }
 }
 
-/// A connection to `speaks-first`, where it is served.
+/// A connection to `speaks-first`, if the host serves it.
 fn served_from(source: &str, host: &Host) -> Option<Stream> {
     let mut stream = connect_from(source, host.addresses[0].tcp());
     (read_line(&mut stream) == "ready\n").then_some(stream)
 }
 
 #[test]
-fn an_address_has_only_so_many_connections() {
+fn the_connections_of_an_address_are_limited() {
     let host = Setup::serving("speaks-first").option("--max-connections-per-ip", "2").start();
-    // All at once, so that they meet on different workers.
+    // All at once, so that different workers accept them.
     let all: Vec<_> = (0..40).map(|_| connect_from("127.0.0.1", host.addresses[0].tcp())).collect();
     let mut open: Vec<_> =
         all.into_iter().filter_map(|mut stream| (read_line(&mut stream) == "ready\n").then_some(stream)).collect();
@@ -152,7 +153,7 @@ fn an_address_has_only_so_many_connections() {
     assert!(served_from("127.0.0.1", &host).is_none());
     assert!(served_from("127.0.0.2", &host).is_some(), "others have their own");
 
-    // A reload forgets nobody.
+    // A reload keeps the counts.
     host.signal(Signal::SIGHUP);
     host.logged(&["reloaded"]);
     assert!(served_from("127.0.0.1", &host).is_none());
@@ -163,7 +164,7 @@ fn an_address_has_only_so_many_connections() {
     drop(first);
     open.push(wait_for("a place that was given back", || served_from("127.0.0.1", &host)));
 
-    // One is told to whoever reads the log, all are in the records of connections.
+    // The log warns once, and every rejected connection has a record.
     let because = "because=it has 2 connections already, which is --max-connections-per-ip";
     host.logged(&[" INFO ", "connection refused", "peer=tcp://127.0.0.1:", because]);
     wait_for("a record of each", || (host.log().matches(because).count() >= 40).then_some(()));
@@ -171,11 +172,10 @@ fn an_address_has_only_so_many_connections() {
     assert!((1..=2).contains(&told), "one in this minute, and one since the reload: {told}");
 }
 
-/// Connections that are broken in every way give their places back as well.
+/// Connections that break in any way free their places as well.
 #[test]
-fn no_connection_keeps_its_place() {
-    let host =
-        Setup::serving("hello").option("--max-connections-per-ip", "1").option("--idle-timeout", "200ms").start();
+fn every_connection_frees_its_place() {
+    let host = Setup::serving("hello").option("--max-connections-per-ip", "1").option("--idle-timeout", "2s").start();
     let address = host.addresses[0].tcp();
     for round in 0..4 {
         let mut stream = connect_from("127.0.0.1", address);
@@ -185,7 +185,7 @@ fn no_connection_keeps_its_place() {
                 socket2::SockRef::from(stream.tcp()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
                 drop(stream);
             }
-            // It says nothing, and is ended.
+            // It sends nothing, and times out.
             2 => assert_eq!(read_to_end(&mut stream), b""),
             _ => {
                 stream.write_all(b"bo").unwrap();
@@ -197,7 +197,7 @@ fn no_connection_keeps_its_place() {
 }
 
 #[test]
-fn a_flood_of_peers_that_are_refused_holds_back_nobody() {
+fn a_flood_of_rejected_peers_does_not_delay_others() {
     let host = Setup::serving("hello").option("--deny-network", "127.0.0.2").without_records_of_connections().start();
     let address = host.addresses[0];
     let before = host.status_kib("VmRSS");

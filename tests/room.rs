@@ -1,4 +1,5 @@
-//! What the system has room for: descriptors and memory mappings. Where it is too little, the host says what to set, with the numbers.
+//! The system's limits: descriptors and memory mappings. If a limit is too low, the host says which
+//! setting to raise, with the numbers.
 
 use crate::harness::{Setup, directory, plugin, shared_cache, wait_for};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -19,7 +20,7 @@ fn mappings() -> u64 {
     fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap()
 }
 
-/// So many connections, where so many more than the test opens can be had.
+/// That many connections, where the limit leaves room for the test's own as well.
 fn possible(connections: u64) -> Option<u64> {
     let hard = raise_descriptors();
     if hard < connections + FOR_OTHERS {
@@ -35,7 +36,7 @@ fn check(name: &str) -> Setup {
 }
 
 #[test]
-fn more_connections_than_descriptors_are_refused() {
+fn a_limit_above_the_descriptors_is_rejected() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if hard < 1_000_000 {
         let (code, _, said) = Setup::serving("hello").option("--max-connections", "1000000").run();
@@ -45,7 +46,7 @@ fn more_connections_than_descriptors_are_refused() {
 }
 
 #[test]
-fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
+fn a_default_lowered_by_descriptors_is_logged_with_the_remedy() {
     let few = ["prlimit", "--nofile=500:500"];
     if !Command::new(few[0]).args(&few[1..]).arg("true").status().is_ok_and(|status| status.success()) {
         crate::harness::skip("prlimit is not installed");
@@ -59,7 +60,7 @@ fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
     let (code, _, said) = check("hello").by_way_of(few).run();
     assert_eq!(code, 0, "{said}");
     assert!(told.iter().all(|told| said.contains(told)), "{said}");
-    // With what it says nothing is lowered, and nobody who has asked for less is told anything.
+    // With the suggested settings nothing is lowered, and a smaller demand causes no warning.
     for (limit, asked) in [("--nofile=4163:4163", None), ("--nofile=500:500", Some("100"))] {
         let setup = asked.into_iter().fold(check("hello"), |setup, asked| setup.option("--max-connections", asked));
         let (code, _, said) = setup.by_way_of(["prlimit", limit]).run();
@@ -69,9 +70,10 @@ fn a_default_that_descriptors_have_lowered_is_told_with_what_to_set() {
 }
 
 #[test]
-fn more_guests_than_mappings_are_told_with_what_to_set() {
+fn more_guests_than_mappings_are_logged_with_the_remedy() {
     let allowed = mappings();
-    // A guest takes two when the plugin is loaded and four once it lives; of WASI 0.3 four and four.
+    // A guest takes two mappings when the plugin is loaded and four once it lives; a WASI 0.3 guest
+    // takes four and four.
     for (plugin, each, at_once) in [("hello", 6, 8), ("hello-async", 8, 12)] {
         let Some(connections) = possible(allowed / each + 1) else { return };
         let setting = format!("sysctl -w vm.max_map_count={}", connections * at_once + 1824);
@@ -84,7 +86,7 @@ fn more_guests_than_mappings_are_told_with_what_to_set() {
     }
 }
 
-/// There are no more guests for there being more plugins.
+/// More plugins do not mean more guests.
 #[test]
 fn more_plugins_take_no_more_room() {
     let Some(connections) = possible(2_000) else { return };
@@ -103,9 +105,9 @@ fn more_plugins_take_no_more_room() {
     assert!(five < one + 1_000, "{one} mappings with one plugin, {five} with five");
 }
 
-/// Once, such guests were told of as if their plugin had trapped, or the process ended with all that it served.
+/// A regression: such guests were reported as traps of the plugin, or the whole process ended.
 #[test]
-fn guests_without_mappings_fail_as_the_hosts_and_the_others_go_on() {
+fn guests_without_mappings_fail_alone_with_the_hosts_reason() {
     const MORE: u64 = 2_000;
     let Some(connections) = possible((mappings() - 4 * MORE) / 4) else { return };
     let host = Setup::serving("hello-async")

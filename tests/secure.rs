@@ -1,4 +1,5 @@
-//! A client's end of a TLS connection, which one thread can write to while another reads, as with a socket.
+//! A client's end of a TLS connection. One thread can write to it while another reads, as with a
+//! socket.
 
 use crate::certificates;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
@@ -12,11 +13,11 @@ use std::{
 pub struct Secure {
     pub socket: Arc<TcpStream>,
     connection: Arc<Mutex<ClientConnection>>,
-    /// Encrypted, not yet taken by the kernel.
+    /// Encrypted bytes that the kernel has not taken yet.
     unsent: Arc<Mutex<Vec<u8>>>,
 }
 
-/// One that trusts the authority of the tests, and resumes nothing.
+/// A configuration that trusts the authority of the tests, and resumes no session.
 pub fn configuration() -> Arc<ClientConfig> {
     static CONFIGURATION: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let make = || {
@@ -34,7 +35,7 @@ pub fn configuration() -> Arc<ClientConfig> {
 }
 
 impl Secure {
-    /// Goes through the handshake.
+    /// Performs the handshake.
     pub fn over(socket: TcpStream) -> io::Result<Self> {
         let mut connection =
             ClientConnection::new(configuration(), "localhost".try_into().unwrap()).map_err(io::Error::other)?;
@@ -44,7 +45,7 @@ impl Secure {
         Ok(Self { socket: Arc::new(socket), connection: Arc::new(Mutex::new(connection)), unsent: Arc::default() })
     }
 
-    /// Announces the end of what is sent, and closes that side.
+    /// Sends close_notify, and closes the sending side.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         if how != Shutdown::Read {
             self.connection.lock().unwrap().send_close_notify();
@@ -53,7 +54,8 @@ impl Secure {
         self.socket.shutdown(how)
     }
 
-    /// The reader must not wait for this, nor the other way round: so the connection is locked only while bytes are encrypted.
+    /// Reader and writer must not wait for each other, so the connection is locked only while bytes
+    /// are encrypted.
     fn send(&self, unsent: &mut Vec<u8>) -> io::Result<()> {
         loop {
             {
@@ -78,7 +80,7 @@ impl Read for Secure {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
             }
-            // No more than the library takes at once.
+            // At most the amount that the library takes at once.
             let mut encrypted = [0; 4096];
             let count = (&*self.socket).read(&mut encrypted)?;
             let mut connection = self.connection.lock().unwrap();
@@ -100,7 +102,7 @@ impl Write for Secure {
         self.send(&mut unsent)?;
         let count = self.connection.lock().unwrap().writer().write(bytes)?;
         match self.send(&mut unsent) {
-            // It goes with what is written next.
+            // It goes out with the next write.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(count),
             sent => sent.map(|()| count),
         }

@@ -1,4 +1,5 @@
-//! A service that outlives its processes: hosts that take over from each other, until the last is told to stop.
+//! A service that outlives its processes: hosts that take over from each other, until the last one
+//! stops.
 
 use crate::harness::{Host, Setup, wait_for};
 use nix::{
@@ -12,11 +13,11 @@ use nix::{
 };
 use std::{fs, path::PathBuf};
 
-/// A host and all its successors. When dropped, whoever serves must end well on TERM.
+/// A host and all its successors. When dropped, the serving process must exit with 0 on TERM.
 pub struct Service {
     pub host: Host,
     faults: PathBuf,
-    /// Its end was awaited.
+    /// A test has waited for its end.
     over: bool,
     _directory: tempfile::TempDir,
 }
@@ -29,7 +30,8 @@ pub struct Generation {
 }
 
 impl Service {
-    /// Starts the first generation. Its successors become this process's to wait for when their parents have ended.
+    /// Starts the first generation. This process becomes the parent of successors whose own parents
+    /// have ended.
     pub fn start(setup: Setup) -> Self {
         prctl::set_child_subreaper(true).unwrap();
         let directory = crate::harness::directory();
@@ -38,15 +40,15 @@ impl Service {
         Self { host, faults, over: false, _directory: directory }
     }
 
-    /// Orders faults for what happens from here on; see host/src/handoff/fault.rs.
-    pub fn order(&self, faults: &str) {
-        // Whole or not at all: processes read it at any time.
+    /// Sets the faults that processes read from here on; see host/src/handoff/fault.rs.
+    pub fn inject(&self, faults: &str) {
+        // In one step, since processes read the file at any time.
         let draft = self.faults.with_extension("draft");
         fs::write(&draft, faults).unwrap();
         fs::rename(draft, &self.faults).unwrap();
     }
 
-    /// Whoever has said last that it serves, or serves again.
+    /// The last process that has logged that it serves, or serves again.
     pub fn current(&self) -> Generation {
         let log = self.host.log();
         let says_so =
@@ -57,7 +59,7 @@ impl Service {
         }
     }
 
-    /// Nobody serves any more, as the test has seen: there is nothing left to stop.
+    /// No process serves any more, as the test has seen: nothing is left to stop.
     pub fn abandon(mut self) {
         self.over = true;
     }
@@ -66,7 +68,7 @@ impl Service {
         kill(Pid::from_raw(self.current().pid), signal).unwrap();
     }
 
-    /// USR1, and waits until the successor is the service.
+    /// Sends USR1, and waits until the successor is the service.
     pub fn restart(&self) -> Generation {
         let before = self.current();
         self.signal(Signal::SIGUSR1);
@@ -76,7 +78,7 @@ impl Service {
         })
     }
 
-    /// USR1, and waits until that has failed. Returns the record that says why.
+    /// Sends USR1, and waits until the restart has failed. Returns the record with the reason.
     pub fn restart_that_fails(&self) -> String {
         let failures = |log: &str| {
             log.lines().filter(|line| line.contains("restart failed")).map(str::to_owned).collect::<Vec<_>>()
@@ -86,14 +88,15 @@ impl Service {
         wait_for("a restart that fails", || failures(&self.host.log()).get(before).cloned())
     }
 
-    /// Waits for the end of the first generation and of a successor that were told to stop: both end well.
+    /// Waits for the end of the first generation and of a successor, after a stop: both exit with
+    /// 0.
     pub fn ends(mut self, successor: i32) {
         self.over = true;
         assert_eq!(self.host.exit_code(), 0, "the first generation's end; it said:\n{}", self.host.log());
         assert_eq!(exit_code(successor), Some(0), "the successor's end; it said:\n{}", self.host.log());
     }
 
-    /// Ends whoever serves, well, where the first generation has ended before.
+    /// Stops the serving process, after the first generation has ended. It must exit with 0.
     pub fn stops(mut self) {
         self.over = true;
         let current = self.current().pid;
@@ -101,12 +104,13 @@ impl Service {
         assert_eq!(exit_code(current), Some(0), "the service's end; it said:\n{}", self.host.log());
     }
 
-    /// Ends a service whose last successor is still watched: whoever watches forwards the stop to it.
+    /// Ends a service whose last successor is still watched: the predecessor forwards the stop to
+    /// it.
     pub fn forgo_window(mut self) {
         const SERVES: &str = "serving, predecessor watching";
         self.over = true;
         let served = |line: &&str| line.contains(SERVES);
-        // Whoever has asked for the restart is told of it without waiting for the log.
+        // The client of the command gets its answer without waiting for the log.
         self.host.logged(&[SERVES]);
         let log = self.host.log();
         let last = generation(log.lines().rev().find(served).unwrap());
@@ -129,15 +133,16 @@ pub fn generation(record: &str) -> Generation {
     Generation { pid: pid.parse().unwrap(), number: number.parse().unwrap() }
 }
 
-/// Waits for the end of a process that is this one's child, or was left to it: its exit code.
+/// Waits for the end of a child of this process, or of an orphan that it inherits, and returns the
+/// exit code.
 pub fn exit_code(pid: i32) -> Option<i32> {
     wait_for(&format!("the end of process {pid}"), || {
         match waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => Some(Some(code)),
             Ok(WaitStatus::Signaled(..)) => Some(None),
-            // Not left to this process yet, while its parent lives.
+            // Its parent still lives.
             Ok(_) | Err(Errno::ECHILD) if fs::exists(format!("/proc/{pid}")).unwrap() => None,
-            // Reaped by its parent.
+            // Its parent has reaped it.
             _ => Some(Some(0)),
         }
     })

@@ -1,4 +1,5 @@
-//! Signals: what is open finishes, what is queued is served, what hangs is cut at the deadline, and nothing starves them.
+//! Signals: open connections finish, queued ones are served, hung ones are closed at the deadline,
+//! and no load starves a signal.
 
 use crate::{
     harness::{Address, Host, PATIENCE, Setup, Transport, connect, plugin, read_line, read_to_end, wait_for},
@@ -45,7 +46,7 @@ fn an_idle_host_ends_at_once() {
 }
 
 #[test]
-fn a_second_signal_cuts() {
+fn a_second_signal_closes_open_connections() {
     let mut host = Host::serving("speaks-first");
     let mut stream = host.connect();
     assert_eq!(read_line(&mut stream), "ready\n");
@@ -56,7 +57,7 @@ fn a_second_signal_cuts() {
 }
 
 #[test]
-fn the_drain_deadline_cuts_and_says_so() {
+fn the_drain_timeout_closes_connections_and_is_logged() {
     let mut host = Setup::serving("speaks-first").option("--drain-timeout", "300ms").start();
     let mut stream = host.connect();
     assert_eq!(read_line(&mut stream), "ready\n");
@@ -66,7 +67,7 @@ fn the_drain_deadline_cuts_and_says_so() {
 }
 
 #[test]
-fn what_is_queued_at_the_cap_is_served_before_the_end() {
+fn queued_connections_at_the_cap_are_served_before_the_end() {
     Transport::PLAIN.into_iter().for_each(serves_what_is_queued_at_the_cap);
 }
 
@@ -90,7 +91,7 @@ fn serves_what_is_queued_at_the_cap(transport: Transport) {
 }
 
 #[test]
-fn what_is_still_queued_at_the_deadline_is_counted() {
+fn connections_still_queued_at_the_deadline_are_counted() {
     for transport in Transport::PLAIN {
         let setup = Setup::serving_over(transport, "speaks-first").option("--max-connections", "1");
         let mut host = setup.option("--drain-timeout", "500ms").start();
@@ -106,7 +107,7 @@ fn what_is_still_queued_at_the_deadline_is_counted() {
 fn a_signal_acts_at_once_under_load_and_no_client_fails() {
     let mut host = Host::serving("hello");
     let address = host.addresses[0].tcp();
-    // Each client goes on until it cannot connect; one that has connected must be answered.
+    // Each client goes on until it cannot connect; a connected client must be answered.
     let clients: Vec<_> = (0..64)
         .map(|_| {
             thread::spawn(move || {
@@ -145,8 +146,8 @@ fn a_signal_acts_at_once_beside_guests_that_loop() {
 }
 
 #[test]
-fn signals_while_starting() {
-    // An empty cache and a plugin that takes a while to compile.
+fn signals_during_the_start_are_obeyed() {
+    // An empty cache, and a plugin that takes a while to compile.
     let dir = crate::harness::directory();
     for (signal, code) in [(Signal::SIGTERM, 0), (Signal::SIGINT, 0)] {
         let mut host = Setup::bare()
@@ -154,7 +155,8 @@ fn signals_while_starting() {
             .option("--bind", "tcp://127.0.0.1:0")
             .option("--cache-dir", dir.path())
             .spawn();
-        // As soon as the process has its handlers; it may be done with starting by then, which is right as well.
+        // As soon as the process has its handlers. It may have started by then, which is correct
+        // too.
         wait_for("signal handlers", || handles(host.pid(), signal).then_some(()));
         host.signal(Signal::SIGUSR1);
         host.signal(Signal::SIGHUP);
@@ -163,7 +165,7 @@ fn signals_while_starting() {
     }
 }
 
-/// Whether a process catches a signal, as its status says.
+/// Whether a process has a handler for a signal, by its status file.
 pub fn handles(pid: i32, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status
@@ -174,14 +176,14 @@ pub fn handles(pid: i32, signal: Signal) -> bool {
 }
 
 #[test]
-fn a_peer_that_floods_after_its_reply_cannot_hold_the_host() {
+fn a_peer_that_floods_after_its_reply_does_not_delay_the_stop() {
     let mut host = Setup::serving("hello").option("--drain-timeout", "1s").start();
     let mut stream = connect(host.addresses[0]);
     stream.write_all(b"bob\n").unwrap();
     let mut writer = stream.try_clone().unwrap();
     let flooding = thread::spawn(move || while writer.write_all(&[b'x'; 65536]).is_ok() {});
     assert_eq!(read_to_end(&mut stream), b"Hello bob!\n");
-    // It is answered, but has not closed: only the deadline ends it.
+    // It has its answer, but has not closed: only the deadline ends it.
     assert_eq!(host.terminate(), 1);
     flooding.join().unwrap();
 }

@@ -1,16 +1,38 @@
-//! What the sources of the tests must not contain.
+//! Patterns that the sources of the tests must not contain.
 
 use crate::harness::root;
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// How often each file of `tests/` contains a phrase, for those that do.
-fn uses(phrase: &str) -> Vec<(String, usize)> {
-    let files = fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap().path());
-    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    let counted = files.map(|path| {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        (name, fs::read_to_string(path).unwrap().matches(phrase).count())
-    });
+/// The path below `tests/` and the text of each file of these tests, without test guests and
+/// fuzzing.
+pub fn tests() -> Vec<(PathBuf, String)> {
+    let tests = root().join("tests");
+    let is_module = |path: &Path| path.is_file() || path.join("mod.rs").exists();
+    let modules = fs::read_dir(&tests).unwrap().map(|entry| entry.unwrap().path()).filter(|path| is_module(path));
+    let mut paths: Vec<PathBuf> = modules.flat_map(files).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(&tests).unwrap().to_owned(), text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// A file itself, or the files of a directory.
+fn files(path: PathBuf) -> Vec<PathBuf> {
+    match fs::read_dir(&path) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(_) => vec![path],
+    }
+}
+
+/// How often each file of `tests/` contains a phrase, without the files that lack it.
+fn uses(phrase: &str) -> Vec<(PathBuf, usize)> {
+    let counted = tests().into_iter().map(|(path, text)| (path, text.matches(phrase).count()));
     counted.filter(|(_, count)| *count > 0).collect()
 }
 
@@ -19,7 +41,7 @@ fn uses(phrase: &str) -> Vec<(String, usize)> {
 fn only_the_harness_pauses() {
     assert_eq!(
         uses(concat!("park_", "timeout")),
-        [("harness.rs".to_owned(), 2)],
+        [(PathBuf::from("harness/waiting.rs"), 2)],
         "use harness::wait_for or harness::pace"
     );
     for other in [concat!("thread::", "sleep"), concat!("sleep(", "Duration"), concat!("sleep_", "ms(")] {
@@ -33,8 +55,8 @@ fn no_test_asks_for_a_port_and_releases_it() {
     assert_eq!(uses(concat!(":0\").unwrap()", ".local_addr()")), [], "use harness::own_addresses");
 }
 
-/// `harness::skip` and `harness::cannot` list what did not run.
+/// `harness::skip` and `harness::cannot` list the skipped tests.
 #[test]
-fn only_the_harness_says_that_a_test_is_skipped() {
+fn only_the_harness_reports_skipped_tests() {
     assert_eq!(uses(concat!("print", "ln!(\"skipped")), [], "use harness::skip or harness::cannot");
 }

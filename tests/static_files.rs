@@ -1,4 +1,4 @@
-//! The plugin `static-files`, as its clients see it: curl, and clients that mean no good.
+//! The plugin `static-files` under curl, and under hostile clients.
 
 use crate::harness::{Host, Setup, connect, directory, read_to_end, wait_for};
 use nix::sys::stat::Mode;
@@ -11,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A directory that is served, with things in and beside it that are not for anybody.
+/// A served directory, with private files in it and beside it.
 struct Site {
     tree: TempDir,
     host: Host,
@@ -44,7 +44,7 @@ impl Site {
         format!("http://{}{target}", self.host.addresses[0].tcp())
     }
 
-    /// What curl prints: the head and the content, and then its own words about the transfer.
+    /// The output of curl: the head and the content, and then its own report of the transfer.
     fn curl(&self, arguments: &[&str], target: &str) -> String {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--max-time", "60", "--include", "--path-as-is", "--noproxy", "*"])
@@ -67,7 +67,7 @@ fn header(answer: &str, name: &str) -> String {
 }
 
 #[test]
-fn curl_gets_files_and_what_it_asks_of_them() {
+fn curl_gets_files_ranges_and_conditions() {
     let site = Site::start();
     let home = site.curl(&[], "/");
     assert!(home.starts_with("HTTP/1.1 200 OK\r\n") && home.ends_with("\r\n\r\n<p>home</p>\n"), "{home}");
@@ -77,14 +77,14 @@ fn curl_gets_files_and_what_it_asks_of_them() {
     assert!(site.curl(&[], "/link.txt").ends_with("\r\n\r\n0123456789"));
     assert!(site.curl(&["--head"], "/digits.txt").ends_with("\r\n\r\n"));
 
-    // Parts.
+    // Ranges.
     let part = site.curl(&["--range", "2-4"], "/digits.txt");
     assert!(part.starts_with("HTTP/1.1 206 ") && part.ends_with("\r\n\r\n234"), "{part}");
     assert!(site.curl(&["--range", "-3"], "/digits.txt").ends_with("\r\n\r\n789"));
     let parts = site.curl(&["--range", "0-1,8-"], "/digits.txt");
     assert!(parts.contains("Content-Range: bytes 0-1/10\r\n\r\n01\r\n--"), "{parts}");
     assert_eq!(site.status(&["--range", "10-"], "/digits.txt"), "416");
-    // What was half got is gone on with.
+    // A partial download is resumed.
     let half = site.tree.path().join("half");
     fs::write(&half, "01234").unwrap();
     let output = ["--continue-at", "-", "--no-include", "--output", half.to_str().unwrap()];
@@ -102,7 +102,7 @@ fn curl_gets_files_and_what_it_asks_of_them() {
     fs::rename(site.root().join("new"), &digits).unwrap();
     assert_eq!(site.status(&["--etag-compare", tags.to_str().unwrap()], "/digits.txt"), "200");
 
-    // Refusals.
+    // Rejections by the plugin.
     assert_eq!(site.status(&["--data", "x=1"], "/"), "405");
     assert_eq!(site.status(&["--http1.0"], "/"), "200");
     assert_eq!(site.status(&["--header", "Host:"], "/"), "400");
@@ -127,7 +127,7 @@ fn nothing_outside_of_the_directory_is_served() {
         ("/docs", "301"),
         ("/absent", "404"),
         ("/digits.txt/", "404"),
-        // The host's own refusals.
+        // Rejections by the host.
         ("/out", "403"),
         ("/etc/passwd", "403"),
         ("/pipe", "403"),
@@ -142,7 +142,7 @@ fn nothing_outside_of_the_directory_is_served() {
 }
 
 #[test]
-fn a_connection_is_used_again_until_somebody_closes_it() {
+fn a_connection_is_reused_until_a_side_closes_it() {
     let mut site = Site::start();
     let (home, docs) = (site.url("/"), site.url("/docs/"));
     let arguments = ["--silent", "--noproxy", "*", "--write-out", "%{num_connects} ", &home, &docs, &home];
@@ -150,7 +150,7 @@ fn a_connection_is_used_again_until_somebody_closes_it() {
     let output = String::from_utf8_lossy(&output.stdout).replace("<p>home</p>\n", "").replace("docs\n", "");
     assert_eq!(output, "1 0 0 ");
 
-    // The one that waits for nothing is let go by a host that ends, the one that has asked is answered.
+    // A draining host closes the idle connection, and answers the one with a request.
     let mut idle = site.host.connect();
     idle.write_all(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     let mut head = [0; 16];
@@ -166,7 +166,7 @@ fn a_connection_is_used_again_until_somebody_closes_it() {
 }
 
 #[test]
-fn a_large_file_is_as_large_as_it_is_and_not_in_memory() {
+fn a_large_file_arrives_complete_and_is_not_held_in_memory() {
     let site = Site::start();
     let content: Vec<u8> = (0..64 * 1024 * 1024_u32).map(|index| (index % 251) as u8).collect();
     fs::write(site.root().join("large.bin"), &content).unwrap();
@@ -174,7 +174,7 @@ fn a_large_file_is_as_large_as_it_is_and_not_in_memory() {
     let output = ["--no-include", "--output", got.to_str().unwrap()];
     let before = site.host.status_kib("VmHWM");
     site.curl(&output, "/large.bin");
-    assert!(fs::read(&got).unwrap() == content, "what arrived is not what was sent");
+    assert!(fs::read(&got).unwrap() == content, "the received file differs from the sent one");
     site.curl(&[&output[..], &["--range", "1000000-33000000"]].concat(), "/large.bin");
     assert!(fs::read(&got).unwrap() == content[1_000_000..=33_000_000]);
 
@@ -189,7 +189,7 @@ fn a_large_file_is_as_large_as_it_is_and_not_in_memory() {
 }
 
 #[test]
-fn a_file_that_becomes_shorter_while_it_is_sent_is_no_whole_file() {
+fn a_file_that_shrinks_while_it_is_sent_ends_as_incomplete() {
     let site = Site::start();
     let path = site.root().join("shrinking.bin");
     fs::write(&path, vec![b'x'; 32 * 1024 * 1024]).unwrap();
@@ -233,7 +233,7 @@ fn many_requests_at_once_are_all_answered() {
 }
 
 #[test]
-fn a_directory_that_was_not_granted_is_an_error_in_the_log_and_none_that_a_client_sees() {
+fn a_missing_directory_grant_is_logged_and_hidden_from_clients() {
     let host = Setup::serving("static-files").start();
     let answer = String::from_utf8(host.ask("GET / HTTP/1.0\r\n\r\n")).unwrap();
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");

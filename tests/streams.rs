@@ -1,4 +1,4 @@
-//! Bytes: all of them, in order, held back where the other side does not keep up, and never a reset instead of a reply.
+//! Bytes: all of them, in order, held back for a slow peer, and never a reset instead of a reply.
 
 use crate::{
     connections::drop_ends_without_bytes,
@@ -27,12 +27,12 @@ fn echo(transport: Transport, name: &str) {
         writer.write_all(&sent).unwrap();
         writer.shutdown(Shutdown::Write).unwrap();
     });
-    assert!(read_to_end(&mut stream) == expected, "{name}: what came back is what was sent");
+    assert!(read_to_end(&mut stream) == expected, "{name}: the echo equals the sent bytes");
     writing.join().unwrap();
 }
 
 #[test]
-fn twenty_mebibytes_come_back_as_they_were() {
+fn twenty_mebibytes_are_echoed_unchanged() {
     for transport in Transport::ALL {
         echo(transport, "echo");
         echo(transport, "echo-async");
@@ -41,24 +41,24 @@ fn twenty_mebibytes_come_back_as_they_were() {
     }
 }
 
-/// They are one packet, but where the guest was interrupted between the two.
+/// They are one packet, except where the guest was interrupted between the two.
 #[test]
 fn the_last_bytes_of_a_guest_and_the_end_come_together() {
     for name in ["hello", "hello-async"] {
         let host = Host::serving_over(Transport::Tcp, name);
         let Address::Tcp(address) = host.addresses[0] else { panic!("{:?}", host.addresses) };
-        let together = (0..20).filter(|_| {
+        let together = |_: &u32| {
             let mut stream = TcpStream::connect(address).unwrap();
             drop_ends_without_bytes(&stream);
-            stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
             stream.write_all(b"bob\n").unwrap();
             let mut answer = Vec::new();
             let ended = stream.read_to_end(&mut answer).is_ok();
             assert_eq!(answer, b"Hello bob!\n");
             ended
-        });
-        let together = together.count();
-        assert!(together >= 10, "{name}: {together} of 20");
+        };
+        // Each connection where they do not come together takes until the read times out.
+        assert_eq!((0..20).filter(together).take(5).count(), 5, "{name}: fewer than 5 of 20");
     }
 }
 
@@ -130,7 +130,7 @@ fn a_reset_is_not_an_end() {
     assert_eq!(host.ask("all"), b"ok\n");
 }
 
-/// On unix a reset is what a peer leaves behind that closes with something unread.
+/// On Unix sockets, a peer that closes with unread bytes causes a reset.
 #[test]
 fn a_reset_of_a_unix_connection_is_not_an_end() {
     // It greets, waits for a line, and takes an end for an empty one.
@@ -140,7 +140,7 @@ fn a_reset_of_a_unix_connection_is_not_an_end() {
         if late == "first-byte" {
             stream.write_all(b"no line yet").unwrap();
         }
-        wait_for("a greeting that nobody reads", || {
+        wait_for("a greeting in the client's buffer", || {
             (SockRef::from(&stream).peek(&mut [std::mem::MaybeUninit::uninit()]).unwrap() > 0).then_some(())
         });
         reset(stream);
@@ -150,7 +150,7 @@ fn a_reset_of_a_unix_connection_is_not_an_end() {
     assert_eq!(host.ask("all"), b"ok\n");
 }
 
-/// Closes so that the peer gets a reset: on unix, where something is left unread.
+/// Closes so that the peer gets a reset: on Unix sockets, with unread bytes.
 fn reset(stream: Stream) {
     if !matches!(stream, Stream::Unix(_)) {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -158,9 +158,18 @@ fn reset(stream: Stream) {
     drop(stream);
 }
 
-/// Writes until the connection takes no more, and returns how much it took.
-fn fill(stream: &mut Stream) -> usize {
-    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+/// Writes to all connections until they take no more.
+fn fill(streams: &mut [Stream]) {
+    thread::scope(|scope| {
+        for stream in streams {
+            scope.spawn(|| fill_one(stream));
+        }
+    });
+}
+
+fn fill_one(stream: &mut Stream) {
+    // On a slow machine a host that still reads may pause for longer than it needs for a block.
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let block = pattern(1 << 20);
     let mut written = 0;
     loop {
@@ -171,7 +180,7 @@ fn fill(stream: &mut Stream) -> usize {
                     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
                     "{error}"
                 );
-                return written;
+                return;
             }
         }
         assert!(written < 256 << 20, "nothing holds the peer back");
@@ -187,9 +196,7 @@ fn stops_its_peer(transport: Transport) {
     let mut host = Host::serving_over(transport, "never-read");
     let before = host.status_kib("VmRSS");
     let mut streams: Vec<_> = (0..8).map(|_| host.connect()).collect();
-    for stream in &mut streams {
-        fill(stream);
-    }
+    fill(&mut streams);
     let grown = host.status_kib("VmRSS").saturating_sub(before);
     assert!(grown < 8 * 1024, "8 connections cost {grown} KiB");
     drop(streams);
@@ -215,20 +222,19 @@ fn a_peer_that_does_not_read_stops_its_guest() {
         let host = Setup::serving_over(transport, name).option("--guest-cpu-time", "1s").start();
         let before = host.status_kib("VmRSS");
         let mut streams: Vec<_> = (0..8).map(|_| host.connect()).collect();
-        for stream in &mut streams {
-            if name == "flood" {
-                // The first bytes prove that it runs.
-                let mut first = [0; 1024];
-                stream.read_exact(&mut first).unwrap();
-            } else {
-                fill(stream);
-            }
+        if name == "flood" {
+            // The first bytes prove that it runs.
+            streams.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 1024]).unwrap());
+        } else {
+            fill(&mut streams);
         }
+        // Until then guests fill the buffers of the kernel.
+        wait_for("connections that are held back and use less than a fifth of a CPU", || {
+            let used = host.cpu_ticks();
+            crate::harness::pace(Duration::from_secs(1), "CPU time is measured over a second");
+            (host.cpu_ticks() - used < 20).then_some(())
+        });
         let grown = host.status_kib("VmRSS").saturating_sub(before);
-        let used = host.cpu_ticks();
-        crate::harness::pace(Duration::from_secs(1), "CPU time is measured over a second");
-        let used = host.cpu_ticks() - used;
-        assert!(used < 20, "{name}: connections that are held back use {used} % of a processor");
         assert!(grown < 16 * 1024, "{name}: 8 connections cost {grown} KiB");
         streams.into_iter().for_each(reset);
         wait_for("the end of every guest", || (host.log().matches("reason=peer-reset").count() >= 8).then_some(()));
@@ -253,9 +259,10 @@ fn a_slow_peer_gets_everything() {
     assert_eq!(total, 100_000);
 }
 
-/// Once, what the kernel had not taken at once was sent only when the guest came back to its output.
+/// A regression: bytes that the kernel had not taken at once were sent only when the guest came
+/// back to its output.
 #[test]
-fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
+fn output_arrives_while_a_guest_waits_for_something_else() {
     let host = Host::serving("patient");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -268,9 +275,9 @@ fn what_a_guest_wrote_arrives_while_it_waits_for_something_else() {
     assert_eq!(read_to_end(&mut stream), b"you said: thanks\n");
 }
 
-/// A peer that goes on sending after its reply is given up after half a minute, whatever it does.
+/// The host closes a connection half a minute after its reply, even if the peer keeps sending.
 #[test]
-fn a_peer_that_floods_after_its_reply_is_given_up() {
+fn a_peer_that_floods_after_its_reply_is_closed() {
     let host = Host::serving("hello");
     let mut stream = host.connect();
     stream.write_all(b"bob\n").unwrap();
@@ -292,10 +299,11 @@ fn a_conversation_goes_back_and_forth() {
     }
 }
 
-/// A guest of WASI 0.3 may wait for input without taking it, think better of it, and hand the stream on. The peer is silent
-/// until it has: a wait that could not be given up would hold the guest until a byte comes.
+/// A guest of WASI 0.3 may wait for input without reading it, cancel the wait, and pass the stream
+/// on. The peer is silent until then: a wait that could not be cancelled would hold the guest until
+/// a byte comes.
 #[test]
-fn a_wait_for_input_that_is_given_up_holds_nobody_and_loses_nothing() {
+fn a_cancelled_wait_for_input_blocks_and_loses_nothing() {
     let host = Host::serving("peek-async");
     for given_up in 1..=3 {
         let mut stream = host.connect();

@@ -1,4 +1,5 @@
-//! A supervisor as the host sees one: a socket that keeps what it is told, by whom and in which order, and answers barriers.
+//! A supervisor from the host's side: a socket that keeps all messages in order with their senders,
+//! and answers barriers.
 
 use crate::harness::wait_for;
 use rustix::net::{
@@ -21,7 +22,7 @@ use std::{
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// Who sent it, as the kernel knows.
+    /// The sender's pid, from the kernel.
     pub sender: i32,
     pub uid: u32,
     pub lines: Vec<String>,
@@ -39,7 +40,7 @@ impl Notification {
     }
 }
 
-/// What the supervisor does with a barrier.
+/// The supervisor's reaction to a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Barriers {
     /// Closes its descriptor when it comes to it.
@@ -48,7 +49,7 @@ pub enum Barriers {
     Held,
 }
 
-/// Listens from when it is made; hosts are told of it by `NOTIFY_SOCKET`.
+/// Listens from its creation on; hosts find it by `NOTIFY_SOCKET`.
 pub struct Supervisor {
     path: PathBuf,
     state: Arc<Mutex<State>>,
@@ -69,7 +70,7 @@ impl Supervisor {
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         set_socket_passcred(&socket, true).unwrap();
-        // So that its thread sees when it is over.
+        // Lets its thread notice the end.
         set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(Duration::from_millis(20))).unwrap();
         let state = Arc::new(Mutex::new(State { said: Vec::new(), barriers, held: Vec::new() }));
         let over = Arc::new(AtomicBool::new(false));
@@ -90,30 +91,31 @@ impl Supervisor {
         Self { path, state, over, receiving: Some(receiving), _directory: directory }
     }
 
-    /// What `NOTIFY_SOCKET` is to be.
+    /// The value of `NOTIFY_SOCKET`.
     pub fn socket(&self) -> &Path {
         &self.path
     }
 
-    /// All that was said so far, in its order.
+    /// All messages so far, in order.
     pub fn said(&self) -> Vec<Notification> {
         self.state.lock().unwrap().said.clone()
     }
 
-    /// Waits until one with this line was said, and returns it.
+    /// Waits for a message with this line, and returns it.
     pub fn told(&self, line: &str) -> Notification {
         wait_for(&format!("{line:?} among {:?}", self.said()), || self.said().into_iter().find(|said| said.has(line)))
     }
 
-    /// Answers the barriers that are held, and from now on all.
+    /// Answers the held barriers, and all later ones.
     pub fn answer_barriers(&self) {
         let mut state = self.state.lock().unwrap();
         state.barriers = Barriers::Answered;
         state.held.clear();
     }
 
-    /// Who is the main process, where `first` was started: whoever the main process named last. Fails where anybody else
-    /// named one, or said that it is ready, which a supervisor that hears the main process alone would miss.
+    /// The main process, if `first` was started: the one that the main process named last. Fails if
+    /// another process named one, or said that it is ready, since a supervisor with
+    /// NotifyAccess=main would miss that.
     pub fn main_process(&self, first: i32) -> i32 {
         self.said().iter().fold(first, |main, said| {
             let named = said.value("MAINPID").map(|pid| pid.parse().unwrap());
@@ -130,7 +132,7 @@ impl Drop for Supervisor {
         self.over.store(true, Ordering::Relaxed);
         if let Some(receiving) = self.receiving.take() {
             let ended = receiving.join();
-            assert!(thread::panicking() || ended.is_ok(), "the supervisor understood all that it was told");
+            assert!(thread::panicking() || ended.is_ok(), "the supervisor understood every message");
         }
     }
 }
@@ -154,7 +156,7 @@ fn receive(socket: &UnixDatagram) -> Option<(Notification, Vec<OwnedFd>)> {
             _ => {}
         }
     }
-    let sender = sender.expect("the kernel says who it is");
+    let sender = sender.expect("the kernel adds the sender's credentials");
     let text = str::from_utf8(&bytes[..received.bytes]).expect("text");
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.iter().any(|line| line == "BARRIER=1") {

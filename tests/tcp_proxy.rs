@@ -1,4 +1,4 @@
-//! The plugin `tcp-proxy`: what passes through it, in both directions and at its ends, and what becomes of failures.
+//! The plugin `tcp-proxy`: bytes and ends in both directions, and failures of either side.
 
 use crate::harness::{Host, PATIENCE, Setup, Stream, read_line, read_to_end, wait_for};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -10,20 +10,21 @@ use std::{
     time::Duration,
 };
 
-/// A proxy to an address that it was granted.
+/// A proxy to a granted address.
 fn proxy(target: &str, more: &[&str]) -> Host {
     let setup = Setup::serving("tcp-proxy").option("--guest-connect", target).option("--guest-arg", target);
     more.iter().fold(setup, |setup, word| setup.option("--guest-arg", *word)).start()
 }
 
-/// A server of the test's, and a proxy to it.
+/// A server in the test, and a proxy to it.
 fn server() -> (TcpListener, Host) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = proxy(&listener.local_addr().unwrap().to_string(), &[]);
     (listener, host)
 }
 
-/// The two ends of one connection through a proxy, in the order that they are needed: what is dropped first comes last.
+/// The two ends of one connection through a proxy. Fields drop in this order, so the proxy comes
+/// last.
 fn connected() -> (Host, Stream, TcpStream) {
     let (listener, host) = server();
     let client = host.connect();
@@ -53,7 +54,7 @@ fn an_end_is_passed_on_while_the_other_direction_goes_on() {
     drop(server);
     assert_eq!(read_to_end(&mut client), b"answer");
 
-    // The server first, before anybody asked.
+    // The server speaks first.
     let (_host, mut client, mut server) = connected();
     server.write_all(b"greeting").unwrap();
     server.shutdown(Shutdown::Write).unwrap();
@@ -64,7 +65,7 @@ fn an_end_is_passed_on_while_the_other_direction_goes_on() {
 }
 
 #[test]
-fn a_conversation_is_not_held_up() {
+fn a_conversation_is_not_delayed() {
     let (_host, mut client, mut server) = connected();
     for number in 0..200 {
         client.write_all(format!("{number}?\n").as_bytes()).unwrap();
@@ -84,7 +85,7 @@ fn socat_talks_through_it_to_another_host_in_front_of_a_plugin() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Without the end of a line: it is the end of the input that `hello` waits for.
+    // Without a line ending: `hello` waits for the end of its input.
     socat.stdin.take().unwrap().write_all(b"bob").unwrap();
     assert_eq!(socat.wait_with_output().unwrap().stdout, b"Hello bob!\n");
 }
@@ -101,12 +102,12 @@ fn large_amounts_go_both_ways_at_once() {
         sending.write_all(&sent).unwrap();
         sending.shutdown(Shutdown::Write).unwrap();
     });
-    assert!(read_to_end(&mut client) == bytes, "what came back is not what was sent");
+    assert!(read_to_end(&mut client) == bytes, "the echo differs from the sent bytes");
     sender.join().unwrap();
 }
 
 #[test]
-fn who_does_not_read_holds_the_other_side_back_and_nobody_else() {
+fn a_side_that_does_not_read_holds_back_its_own_peer_only() {
     let (listener, host) = server();
     let mut client = host.connect();
     let mut server = accept(&listener);
@@ -119,7 +120,7 @@ fn who_does_not_read_holds_the_other_side_back_and_nobody_else() {
     }
     let grown = host.status_kib("VmRSS").saturating_sub(before);
     assert!(grown < 16 * 1024, "the host holds {grown} KiB for a client that does not read");
-    // The other direction is as open as it was.
+    // The other direction is still open.
     client.write_all(b"still here\n").unwrap();
     assert_eq!(read_line(&mut server), "still here\n");
     drop(server);
@@ -132,7 +133,7 @@ fn who_does_not_read_holds_the_other_side_back_and_nobody_else() {
 }
 
 #[test]
-fn an_upstream_that_cannot_be_reached_is_an_end_to_the_client_and_named_in_the_log() {
+fn an_unreachable_upstream_closes_the_client_and_is_logged() {
     // A socket that holds its port and does not listen.
     let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     held.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -149,7 +150,7 @@ fn an_upstream_that_cannot_be_reached_is_an_end_to_the_client_and_named_in_the_l
     assert_eq!(no_target.ask("question"), b"");
     no_target.logged(&["no target"]);
 
-    // A queue that is full answers nothing at all.
+    // A listener with a full queue does not answer at all.
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     full.listen(0).unwrap();
@@ -163,7 +164,7 @@ fn an_upstream_that_cannot_be_reached_is_an_end_to_the_client_and_named_in_the_l
 
 #[test]
 fn a_reset_ends_the_other_side() {
-    // By the server: what it had said arrives, then an end.
+    // By the server: the bytes that it had sent arrive, then an end.
     let (host, mut client, mut server) = connected();
     server.write_all(b"half\n").unwrap();
     assert_eq!(read_line(&mut client), "half\n");
@@ -191,7 +192,7 @@ fn an_upstream_that_has_answered_and_gone_has_answered() {
 }
 
 #[test]
-fn the_upstream_is_told_whom_it_serves_and_found_by_its_name() {
+fn the_upstream_learns_the_client_and_is_found_by_name() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let host = proxy(&format!("localhost:{port}"), &["--proxy-header"]);
@@ -203,7 +204,7 @@ fn the_upstream_is_told_whom_it_serves_and_found_by_its_name() {
     assert_eq!(read_line(&mut server), header);
     assert_eq!(read_line(&mut server), "question\n");
 
-    // Another host believes it.
+    // Another host accepts its header.
     let facts = Setup::serving("facts").option("--proxy-protocol", "127.0.0.1").start();
     let host = proxy(&address(&facts), &["--proxy-header"]);
     let mut client = host.connect();
@@ -214,7 +215,7 @@ fn the_upstream_is_told_whom_it_serves_and_found_by_its_name() {
 }
 
 #[test]
-fn what_is_connected_outlives_a_restart() {
+fn proxied_connections_outlive_a_restart() {
     let echo = Setup::serving("echo").start();
     let target = address(&echo);
     let setup = Setup::serving("tcp-proxy").option("--guest-connect", &target).option("--guest-arg", &target);

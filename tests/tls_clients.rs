@@ -1,4 +1,4 @@
-//! Clients that have to show a certificate.
+//! Listeners that require client certificates.
 
 use crate::{
     certificates::{self, Authority, Identity, Validity},
@@ -52,7 +52,7 @@ fn a_client_with_a_certificate_is_served_and_the_guest_sees_it() {
 }
 
 #[test]
-fn the_guest_sees_the_chain_that_was_verified_and_nothing_beside_it() {
+fn the_guest_sees_the_verified_chain_only() {
     let guarded = Guarded::serving("facts-async");
     let (intermediate, certificate) = guarded.authority.intermediate("between");
     let identity = intermediate.client("alice");
@@ -62,9 +62,10 @@ fn the_guest_sees_the_chain_that_was_verified_and_nothing_beside_it() {
     said.shows(&format!("tls-peer-certificates={},{}\n", hex(&identity.der), hex(&intermediate.der())));
 }
 
-/// In TLS 1.3 the client believes the handshake done before the server has judged it: what counts is that nobody answers.
+/// In TLS 1.3 the client completes the handshake before the server has checked it, so the test
+/// looks for an answer.
 #[test]
-fn a_client_without_a_good_certificate_is_told_why_and_meets_no_guest() {
+fn a_client_without_a_valid_certificate_gets_an_alert_and_no_guest() {
     let guarded = Guarded::serving("hello");
     let stranger = Authority::new("strangers").client("mallory");
     let expired = guarded.authority.client_with("late", Validity::Past);
@@ -77,7 +78,7 @@ fn a_client_without_a_good_certificate_is_told_why_and_meets_no_guest() {
     refused(Client::to(&guarded.host), "alert certificate required");
     refused(guarded.client(&stranger), "alert unknown ca");
     refused(guarded.client(&expired), "alert certificate expired");
-    // One that was issued for servers.
+    // A certificate that was issued for servers.
     refused(guarded.client(&server), "alert");
     for needle in ["showed no certificate", "CN = strangers", "expired on 2001-01-01", "need clientAuth"] {
         guarded.host.logged(&["WARN", "reason=client-certificate", needle]);
@@ -88,9 +89,10 @@ fn a_client_without_a_good_certificate_is_told_why_and_meets_no_guest() {
     }
 }
 
-/// A ticket brings the certificate of its session along: it must not let in whom a new authority does not know.
+/// A ticket carries the certificate of its session. It must not admit a client that a new authority
+/// did not issue.
 #[test]
-fn a_ticket_does_not_outlive_the_authority_that_vouched_for_its_client() {
+fn a_ticket_does_not_outlive_its_clients_authority() {
     for version in ["-tls1_2", "-tls1_3"] {
         let guarded = Guarded::serving("facts");
         let identity = guarded.authority.client("alice");
@@ -98,7 +100,7 @@ fn a_ticket_does_not_outlive_the_authority_that_vouched_for_its_client() {
         let first = guarded.client(&identity).flag(version).option("-sess_out", &session).ask("");
         first.shows("New, ").shows(&hex(&identity.der));
         let resume = || Client::to(&guarded.host).flag(version).option("-sess_in", &session);
-        // Without the certificate at hand: the ticket has it.
+        // Without its certificate file: the ticket has it.
         resume().ask("").shows("Reused, ").shows(&format!("tls-peer-certificates={}\n", hex(&identity.der)));
 
         let other = Authority::new("others");
@@ -111,7 +113,7 @@ fn a_ticket_does_not_outlive_the_authority_that_vouched_for_its_client() {
     }
 }
 
-/// The library trusts the ticket with the certificate in it; the host looks at its dates again.
+/// The TLS library trusts the certificate in a ticket; the host checks its dates again.
 #[test]
 fn a_ticket_does_not_outlive_the_certificate_in_it() {
     let guarded = Guarded::serving("hello");
@@ -121,15 +123,16 @@ fn a_ticket_does_not_outlive_the_certificate_in_it() {
     let identity = guarded.authority.client_with("alice", Validity::For(lifetime));
     guarded.client(&identity).option("-sess_out", &session).ask("bob\n").shows("Hello bob!");
     let resume = || Client::to(&guarded.host).option("-sess_in", &session).ask("bob\n");
-    // Its last second counts.
+    // Its last second still counts.
     wait_for("the end of the certificate", || (began.elapsed() > lifetime + Duration::from_secs(1)).then_some(()));
     resume().lacks("Hello");
     guarded.host.logged(&["WARN", "reason=client-certificate", "session ticket", "CN = alice", "expired on"]);
 }
 
-/// A session that began without a certificate is no way in where one is asked for, even with the same keys.
+/// A session that began without a certificate must not resume on a listener that requires one, even
+/// with the same keys.
 #[test]
-fn a_ticket_from_before_there_was_an_authority_lets_nobody_in() {
+fn a_ticket_issued_without_a_client_certificate_admits_no_client() {
     let directory = directory();
     let session = directory.path().join("session");
     let open = Setup::serving_over(Transport::Tls, "hello").option("--rollback-window", "0s");

@@ -1,4 +1,4 @@
-//! The files of TLS: what is wrong with one is told at boot, and at a reload changes nothing.
+//! TLS files: a bad one is an error at boot, and at a reload it changes nothing.
 
 use crate::{
     certificates::{self, Authority, Validity, trusted},
@@ -12,7 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Runs a host that must refuse to start: code 2, nothing on standard output, one line that has all `needles`.
+/// Runs a host that must not start: code 2, nothing on standard output, one line that has all
+/// `needles`.
 fn refused(setup: &Setup, needles: &[&str]) {
     let (code, out, err) = setup.run();
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
@@ -32,7 +33,7 @@ fn with(certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Setup {
 }
 
 #[test]
-fn options_that_do_not_go_together_are_refused() {
+fn conflicting_options_are_rejected() {
     let lone = |option: &str, value: &str| bare().argument(format!("{option}={value}"));
     refused(&lone("--tls-certificate", "a.pem"), &["--tls-certificate \"a.pem\"", "--tls-key is missing"]);
     refused(&lone("--tls-key", "a.key"), &["--tls-key \"a.key\"", "--tls-certificate is missing"]);
@@ -81,7 +82,7 @@ fn malformed_values_are_named_with_a_remedy() {
     refused(&bare().environment("TLS_CERTIFICATE", ""), &["--tls-certificate"]);
 }
 
-/// Good files, and a place for others.
+/// Valid files, and a directory for others.
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
@@ -105,7 +106,7 @@ impl Files {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_served_is_told_at_boot() {
+fn a_certificate_that_cannot_be_served_is_an_error_at_boot() {
     let files = Files::new();
     let absent = files.directory.path().join("absent.pem");
     refused(&with(&absent, &files.key), &["--tls-certificate", "absent.pem", "cannot be read", "No such file"]);
@@ -124,7 +125,7 @@ fn a_certificate_that_cannot_be_served_is_told_at_boot() {
 
 /// The error of a file that is not PEM names its kind and the command that converts it.
 #[test]
-fn the_error_of_a_file_of_another_kind_has_the_kind_and_the_remedy() {
+fn a_file_of_another_kind_is_named_with_the_remedy() {
     let files = Files::new();
     let identity = certificates::localhost();
     let bytes = |name: &str, bytes: &[u8]| {
@@ -166,7 +167,7 @@ fn the_error_of_a_file_of_another_kind_has_the_kind_and_the_remedy() {
 }
 
 #[test]
-fn a_key_that_does_not_fit_is_told_at_boot() {
+fn a_key_that_does_not_match_is_an_error_at_boot() {
     let files = Files::new();
     let (_, other) = trusted().server(&["localhost"]).write(files.directory.path(), "other");
     refused(
@@ -190,7 +191,7 @@ fn a_key_that_does_not_fit_is_told_at_boot() {
 }
 
 #[test]
-fn an_authority_that_cannot_be_read_is_told_at_boot() {
+fn an_authority_that_cannot_be_read_is_an_error_at_boot() {
     let files = Files::new();
     let with_authority = |file: &Path| with(&files.certificate, &files.key).option("--client-ca", file);
     refused(&with_authority(Path::new("/absent/ca.pem")), &["--client-ca \"/absent/ca.pem\"", "No such file"]);
@@ -242,7 +243,7 @@ fn a_reload_and_a_restart_with_bad_files_change_nothing() {
     answered();
 }
 
-/// What was written to the log at any level, and what `--help` shows, has no part of any key.
+/// The log at any level, and the output of `--help`, contain no part of any key.
 #[test]
 fn no_key_reaches_the_log() {
     let files = Files::new();

@@ -1,4 +1,5 @@
-//! Sessions that are resumed: across connections, reloads, restarts and rollbacks, with no key on disk or in any message.
+//! Session resumption: across connections, reloads, restarts and rollbacks, with no key on disk or
+//! in any message.
 
 use crate::{
     certificates,
@@ -24,7 +25,7 @@ fn resumes(service: &Service, version: &str, session: &Path) {
 }
 
 #[test]
-fn twenty_restarts_forget_no_session() {
+fn sessions_resume_across_twenty_restarts() {
     let directory = directory();
     let session = |name: &str| directory.path().join(name);
     let service = service("0s");
@@ -33,7 +34,7 @@ fn twenty_restarts_forget_no_session() {
     }
     for restart in 1..=20 {
         service.restart();
-        // From the first generation to each later one; and from each to the next.
+        // From the first generation to each later one, and from each to the next.
         resumes(&service, "-tls1_3", &session("-tls1_3"));
         let latest = session("latest");
         if restart > 1 {
@@ -46,9 +47,10 @@ fn twenty_restarts_forget_no_session() {
     assert!(!service.host.log().contains("TLS ticket keys not"), "{}", service.host.log());
 }
 
-/// Within the window both processes may be the service, before and after a rollback: each knows what the other has made.
+/// Within the window both processes may serve, before and after a rollback: each accepts the
+/// other's tickets.
 #[test]
-fn a_rollback_forgets_no_session_of_either() {
+fn sessions_of_both_generations_resume_after_a_rollback() {
     let directory = directory();
     let (before, within) = (directory.path().join("before"), directory.path().join("within"));
     let service = service("1h");
@@ -57,7 +59,7 @@ fn a_rollback_forgets_no_session_of_either() {
     let successor = generation(&service.host.logged(&["serving, predecessor watching"]));
     resumes(&service, "-tls1_3", &before);
     begins(&service, "-tls1_3", &within);
-    service.order("successor rollback");
+    service.inject("successor rollback");
     service.host.logged(&["rolled back, serving again"]);
     service.host.logged(&[&format!("[{}/2]", successor.pid), "handed back"]);
     resumes(&service, "-tls1_3", &before);
@@ -65,7 +67,7 @@ fn a_rollback_forgets_no_session_of_either() {
 }
 
 #[test]
-fn a_reload_forgets_no_session() {
+fn sessions_resume_after_a_reload() {
     let directory = directory();
     let session = directory.path().join("session");
     let (certificate, key) = certificates::localhost().write(directory.path(), "site");
@@ -78,7 +80,7 @@ fn a_reload_forgets_no_session() {
     resumes(&service, "-tls1_3", &session);
 }
 
-/// A session belongs to a name: it is not resumed under another.
+/// A session belongs to a server name, and does not resume under another.
 #[test]
 fn a_session_is_not_resumed_under_another_name() {
     let directory = directory();
@@ -91,7 +93,7 @@ fn a_session_is_not_resumed_under_another_name() {
 }
 
 #[test]
-fn a_cold_start_resumes_nothing_and_refuses_nobody() {
+fn a_cold_start_resumes_no_session_and_serves_every_client() {
     let directory = directory();
     let session = directory.path().join("session");
     begins(&service("0s"), "-tls1_3", &session);
@@ -99,7 +101,7 @@ fn a_cold_start_resumes_nothing_and_refuses_nobody() {
     Client::to(&other.host).option("-sess_in", &session).ask("bob\n").shows("New, ").shows("Hello bob!");
 }
 
-/// The keys are in memory that no path leads to, and that is let go of as soon as it was read.
+/// The keys are in memory without a path, and are released as soon as they were read.
 #[test]
 fn no_descriptor_with_keys_is_left_after_a_restart() {
     let service = service("0s");

@@ -1,5 +1,5 @@
-//! Totals are conserved: every accepted connection is open, finished, failed or refused, summed over all generations, whatever
-//! happens to the processes meanwhile.
+//! Totals are conserved: every accepted connection is open, finished, failed or refused, summed
+//! over all generations, through any restart or crash.
 
 use crate::{
     connections::read_line,
@@ -10,7 +10,7 @@ use crate::{
 use serde_json::Value;
 use std::io::Write;
 
-/// What the status says of connections, over all generations.
+/// The connection counts of the status, over all generations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sums {
     accepted: u64,
@@ -126,7 +126,7 @@ fn connections_of_a_draining_generation_that_is_killed_count_as_failed() {
 }
 
 #[test]
-fn connections_of_a_generation_that_was_rolled_back_are_counted_when_they_end() {
+fn connections_of_a_rolled_back_generation_are_counted_when_they_end() {
     let operated = Operated::start(setup().option("--rollback-window", "60s"));
     let before = greeted(&operated);
     let (code, _, err) = operated.operator.run(&["restart"]);
@@ -142,11 +142,11 @@ fn connections_of_a_generation_that_was_rolled_back_are_counted_when_they_end() 
     becomes(&operated, Sums { accepted: 2, finished: 2, ..Sums::default() });
 }
 
-/// What is done to a service in one step of a random sequence.
+/// One step of a random sequence.
 const STEPS: [&str; 7] = ["connect", "connect", "finish", "leave", "restart", "roll back", "reload"];
 
-/// Random sequences of connections, restarts, rollbacks and reloads; the equation is checked after each step, and at the end
-/// every connection has ended in one total. `SEED` repeats one.
+/// Random sequences of connections, restarts, rollbacks and reloads. The test checks the equation
+/// after each step; at the end every connection counts in one total. `SEED` repeats one.
 #[test]
 fn totals_are_conserved_through_any_sequence() {
     let mut random = Random::new(seed());
@@ -164,12 +164,12 @@ fn totals_are_conserved_through_any_sequence() {
                 drop(open.swap_remove(random.below(open.len())));
             }
             "restart" => {
-                // An earlier restart is settled by this one.
+                // This restart settles an earlier one.
                 let (code, _, err) = operated.operator.run(&["restart"]);
                 assert_eq!(code, 0, "{err}");
             }
             "roll back" => {
-                // Refused where there is nothing to roll back.
+                // Rejected if there is nothing to roll back.
                 operated.operator.run(&["rollback"]);
             }
             "reload" => {
@@ -181,12 +181,13 @@ fn totals_are_conserved_through_any_sequence() {
                 accepted += 1;
             }
         }
-        // What earlier generations have finished is reported when the window is over; the equation holds before that too.
+        // Earlier generations report their finished connections after the window; the equation
+        // holds before that too.
         let counted = || (now(&operated).accepted == accepted).then_some(());
         wait_for(&format!("{accepted} accepted connections (step {step}: {what})"), counted);
     }
     open.into_iter().for_each(finish);
-    // Clients that left may be counted as finished or as gone; both are ends.
+    // Clients that left may count as finished or as failed; both are ends.
     let all_ended = || {
         let now = now(&operated);
         (now.open == 0 && now.accepted == accepted && now.finished + now.failed == accepted).then_some(())

@@ -1,4 +1,4 @@
-//! Unix listeners: their paths, who may connect, what stands in the way of one, and clients that people really use.
+//! Unix listeners: their paths, their modes, conflicts at a path, and real clients.
 
 use crate::harness::{Address, Host, Setup, Transport, connect, directory, plugin, read_to_end, unix_uri, wait_for};
 use nix::sys::signal::Signal;
@@ -14,13 +14,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Serves hello at `path`, with more of a URI after it.
+/// Serves `hello` at `path`, with a query appended to the URI.
 fn at(path: &Path, rest: &str) -> Setup {
     let setup = Setup::bare().option("--plugin", plugin("hello")).option("--log-level", "debug");
     setup.option("--bind", unix_uri(path) + rest)
 }
 
-/// Runs a host that the system must refuse, with one line that names the URI and has `needle`.
+/// Runs a host that the system must reject, with one line that names the URI and has `needle`.
 fn refused(path: &Path, needle: &str) {
     let (code, out, err) = at(path, "").run();
     assert_eq!((code, out.as_str()), (3, ""), "{err}");
@@ -49,7 +49,7 @@ fn the_ready_line_has_the_path_and_the_path_goes_with_the_host() {
 }
 
 #[test]
-fn who_may_connect_is_as_asked_for_or_as_the_umask_says() {
+fn the_mode_of_a_socket_follows_the_option_or_the_umask() {
     let directory = directory();
     for (query, expected) in [("?mode=0660", 0o660), ("?mode=600", 0o600), ("?mode=0777", 0o777)] {
         let path = directory.path().join("host.sock");
@@ -77,7 +77,7 @@ fn the_socket_of_a_host_that_was_killed_is_replaced() {
 }
 
 #[test]
-fn a_socket_that_is_served_is_left_to_its_host() {
+fn a_live_socket_is_left_to_its_host() {
     let directory = directory();
     let path = directory.path().join("host.sock");
     let host = at(&path, "").start();
@@ -97,7 +97,7 @@ fn a_socket_that_is_served_is_left_to_its_host() {
 }
 
 #[test]
-fn what_is_no_socket_is_refused_and_untouched() {
+fn a_path_that_is_not_a_socket_is_rejected_and_untouched() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("file"), "precious").unwrap();
@@ -116,7 +116,7 @@ fn what_is_no_socket_is_refused_and_untouched() {
 }
 
 #[test]
-fn a_directory_that_cannot_have_it_is_named_with_a_remedy() {
+fn an_unusable_directory_is_named_with_a_remedy() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name);
     refused(&path("absent/host.sock"), "its directory does not exist: create it");
@@ -149,12 +149,12 @@ fn a_host_that_fails_to_start_leaves_no_socket_behind() {
 }
 
 #[test]
-fn of_hosts_that_start_at_once_one_gets_the_path() {
+fn one_of_concurrent_hosts_gets_the_path() {
     let directory = directory();
     let path = directory.path().join("host.sock");
     drop(UnixListener::bind(&path).unwrap());
     let mut hosts: Vec<_> = (0..4).map(|_| at(&path, "").spawn()).collect();
-    // The others find a socket that is served.
+    // The others find a live socket.
     wait_for("one that serves", || {
         (hosts.iter().filter(|host| host.log().contains("another process listens there")).count() == 3).then_some(())
     });
@@ -186,14 +186,14 @@ fn a_path_that_leads_elsewhere_is_not_removed() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
-/// Sends nothing, and returns what the guest knows of it.
+/// Sends nothing, and returns the guest's facts about it.
 fn facts_of(mut stream: UnixStream) -> String {
     stream.shutdown(Shutdown::Write).unwrap();
     String::from_utf8(read_to_end(&mut stream)).unwrap()
 }
 
 #[test]
-fn a_guest_learns_who_it_talks_to() {
+fn a_guest_learns_its_peer() {
     for name in ["facts", "facts-async"] {
         let host = Host::serving_over(Transport::Unix, name);
         let Address::Unix(path) = host.addresses[0] else { panic!("a unix listener") };
@@ -209,7 +209,7 @@ fn a_guest_learns_who_it_talks_to() {
         let client = path.with_file_name("client");
         for (address, shown) in [
             (socket2::SockAddr::unix(&client).unwrap(), unix_uri(&client)),
-            // Escaped, so that it is one line.
+            // Escaped, to keep it on one line.
             (
                 socket2::SockAddr::unix(format!("\0{name}\n{}", host.pid())).unwrap(),
                 format!("unix://@{name}\\n{}", host.pid()),
@@ -225,7 +225,7 @@ fn a_guest_learns_who_it_talks_to() {
     }
 }
 
-/// Runs a client that is there to be run, with `input`, and returns its output.
+/// Runs an installed client with `input`, and returns its output.
 fn client(program: &str, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(program)
         .args(arguments)
@@ -252,7 +252,7 @@ fn socat_and_nc_are_served() {
 }
 
 #[test]
-fn a_unix_listener_serves_many_at_once_and_all_of_its_queue_at_the_end() {
+fn a_unix_listener_serves_concurrent_clients_and_its_queue_at_the_end() {
     let mut host = Setup::serving_over(Transport::Unix, "hello").option("--max-connections", "64").start();
     let address = host.addresses[0];
     let clients: Vec<_> = (0..64)

@@ -1,4 +1,4 @@
-//! `--watch`: a plugin that is saved is served, however it is saved, and never in part.
+//! `--watch`: the host serves a saved plugin, however it is saved, and never a part of it.
 
 use crate::{
     certificates,
@@ -26,7 +26,7 @@ struct Watching {
 }
 
 impl Watching {
-    /// Where `hello` lies in the directory is said by `place`.
+    /// `place` gives the path of `hello` in the directory.
     fn placed(place: impl FnOnce(&Path) -> PathBuf) -> Self {
         let directory = directory();
         let path = place(directory.path());
@@ -46,7 +46,7 @@ impl Watching {
         self.host.log().matches(what).count()
     }
 
-    /// Waits until what answers is `echo`.
+    /// Waits until `echo` answers.
     fn serves_echo(&self) {
         serves(&self.host, 0, "as it came");
     }
@@ -84,7 +84,7 @@ fn a_plugin_that_is_renamed_into_place_is_served() {
     let record = watching.host.logged(&[DONE, "ms_since_saved="]);
     assert!(record.starts_with(&format!("[{}/1]", watching.host.pid())), "{record}");
     watching.host.logged(&["reloading", watching.path.to_str().unwrap()]);
-    // Again and again, since each change has what is watched set up anew.
+    // Several times, since each change sets up the watches again.
     rename_into_place(&watching.path, "hello");
     watching.serves_hello();
     rename_into_place(&watching.path, "echo");
@@ -93,7 +93,7 @@ fn a_plugin_that_is_renamed_into_place_is_served() {
 }
 
 #[test]
-fn a_plugin_that_is_written_in_place_is_served_when_it_is_whole() {
+fn a_plugin_written_in_place_is_served_when_it_is_complete() {
     let watching = Watching::hello();
     let load = Load::start(watching.host.addresses[0], 2, "bob\n", "Hello bob!\n");
     let whole = fs::read(plugin("hello-async")).unwrap();
@@ -102,7 +102,7 @@ fn a_plugin_that_is_written_in_place_is_served_when_it_is_whole() {
         file.write_all(piece).unwrap();
         load.goes_on(50);
     }
-    // Whole, but its writer could still change it.
+    // Complete, but its writer could still change it.
     assert_eq!(watching.count("reloading"), 0);
     drop(file);
     watching.host.logged(&[DONE]);
@@ -111,9 +111,9 @@ fn a_plugin_that_is_written_in_place_is_served_when_it_is_whole() {
     watching.serves_hello();
 }
 
-/// As cargo does it: the name is removed, and made a link to what was built elsewhere.
+/// As cargo does it: removes the name, and links it to a file that was built elsewhere.
 #[test]
-fn a_hard_link_is_served_and_what_is_written_by_its_other_name() {
+fn a_hard_link_is_served_and_watched_through_its_other_name() {
     let watching = Watching::hello();
     let built = watching.directory.path().join("deps").join("plugin.wasm");
     fs::create_dir(built.parent().unwrap()).unwrap();
@@ -144,7 +144,7 @@ fn a_link_that_is_flipped_is_followed() {
     fs::remove_file(&watching.path).unwrap();
     symlink("hello.wasm", &watching.path).unwrap();
     watching.serves_hello();
-    // What the link leads to is watched too.
+    // The target of the link is watched too.
     rename_into_place(&watching.directory.path().join("hello.wasm"), "echo");
     watching.serves_echo();
 }
@@ -172,7 +172,7 @@ fn a_release_that_is_flipped_above_the_plugin_is_followed() {
 }
 
 #[test]
-fn what_stays_broken_is_told_once_and_changes_nothing() {
+fn a_broken_plugin_is_logged_once_and_changes_nothing() {
     let watching = Watching::hello();
     let whole = fs::read(plugin("echo")).unwrap();
     fs::write(&watching.path, &whole[..whole.len() / 2]).unwrap();
@@ -185,24 +185,25 @@ fn what_stays_broken_is_told_once_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_wrong_for_a_moment_is_not_told() {
+fn a_briefly_broken_plugin_is_not_logged() {
     let watching = Watching::hello();
-    // A program that writes a file, and closes it, in several steps. That the first were tried can be seen.
+    // A program that writes a file in several steps, closing it after each. The log shows that the
+    // host tried the first ones.
     fs::write(&watching.path, b"").unwrap();
     watching.host.logged(&["reloading"]);
     fs::remove_file(&watching.path).unwrap();
     fs::copy(plugin("echo"), &watching.path).unwrap();
     watching.serves_echo();
-    // Had it been noticed in vain, it would be told before this.
+    // A failed attempt would have a record before this one.
     fs::write(&watching.path, b"garbage").unwrap();
     let record = watching.host.logged(&[FAILED]);
     assert!(record.contains("is not WebAssembly"), "{record}");
     assert_eq!(watching.count(FAILED), 1);
 }
 
-/// A rename leaves nothing to be waited for, whoever still writes to what it has replaced.
+/// A rename is complete at once, even while a program still writes to the replaced file.
 #[test]
-fn a_writer_of_an_old_file_keeps_no_new_one_waiting() {
+fn a_writer_of_the_old_file_does_not_delay_the_new_one() {
     let watching = Watching::hello();
     let mut old = File::options().write(true).open(&watching.path).unwrap();
     old.rewind().unwrap();
@@ -213,17 +214,17 @@ fn a_writer_of_an_old_file_keeps_no_new_one_waiting() {
 }
 
 #[test]
-fn other_files_beside_it_are_of_no_concern() {
+fn other_files_in_the_directory_are_ignored() {
     let watching = Watching::hello();
     fs::copy(plugin("echo"), watching.directory.path().join("other.wasm")).unwrap();
-    // By then it would have been seen: what happens in a directory is told in order.
+    // Events in a directory come in order, so an earlier one would have been seen by then.
     rename_into_place(&watching.path, "echo");
     watching.serves_echo();
     assert_eq!(watching.count("reloading"), 1);
 }
 
 #[test]
-fn all_plugins_are_watched_and_those_that_are_named_later() {
+fn every_plugin_is_watched_including_later_ones() {
     let directory = directory();
     let place = |name: &str| directory.path().join(name);
     for name in ["one.wasm", "two.wasm", "route.wasm", "late.wasm"] {
@@ -279,7 +280,7 @@ fn a_successor_watches_too() {
     assert_eq!(service.host.settled_log().matches(DONE).count(), 1);
 }
 
-/// As of HUP: what is asked meanwhile waits for the outcome.
+/// Like HUP: a request in the meantime waits for the outcome.
 #[test]
 fn a_change_during_a_restart_that_fails_is_served_after_it() {
     let directory = directory();
@@ -297,8 +298,8 @@ fn a_change_during_a_restart_that_fails_is_served_after_it() {
 }
 
 #[test]
-fn where_nothing_can_be_watched_it_is_looked_at_again_and_again() {
-    // A user namespace has limits of its own, which say for this host alone that there are no watches left.
+fn without_inotify_the_plugin_is_polled() {
+    // A user namespace has limits of its own, so that only this host has no watches left.
     let without = ["unshare", "--user", "--map-root-user", "sh", "-c"];
     let without = without.into_iter().chain(["echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"", "sh"]);
     let mut probe = without.clone().chain(["true"]);

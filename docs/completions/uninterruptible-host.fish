@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_uninterruptible_host_global_optspecs
-    string join \n config= plugin= plugin-kind= guest-start= plugin-sha256= guest-env= guest-arg= guest-dir= guest-connect= guest-memory= guest-memory-kept= guest-cpu-time= guest-resources= max-connections-per-ip= connection-timeout= idle-timeout= allow-network= deny-network= proxy-protocol= tls-certificate= tls-key= tls-min-version= tls-alpn= client-ca= verify-client-certificate= handshake-timeout= watch cache-dir= disable-wasi-0-3 bind= backlog= max-connections= workers= start-command= ready-timeout= rollback-window= handoff-drain-timeout= max-draining= handoff-socket= take-over= drain-timeout= anchor= user= group= pidfile= admin= log-file= log-level= log-format= h/help V/version
+    string join \n config= plugin= plugin-kind= guest-start= plugin-sha256= guest-env= guest-arg= guest-dir= guest-connect= guest-memory= guest-memory-kept= guest-cpu-time= guest-resources= max-connections-per-ip= connection-timeout= idle-timeout= allow-network= deny-network= proxy-protocol= tls-certificate= tls-key= tls-min-version= tls-alpn= client-ca= verify-client-certificate= handshake-timeout= watch cache-dir= disable-wasi-0-3 component-layer= bind= backlog= max-connections= workers= start-command= ready-timeout= rollback-window= handoff-drain-timeout= max-draining= handoff-socket= take-over= drain-timeout= anchor= user= group= pidfile= admin= log-file= log-level= log-format= h/help V/version
 end
 
 function __fish_uninterruptible_host_needs_command
@@ -51,6 +51,7 @@ complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" 
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l verify-client-certificate -d 'Do not start without --client-ca, which alone requires client certificates' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l handshake-timeout -d 'Time for a TLS handshake' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l cache-dir -d 'Directory for compiled plugins, which only this user may write, or `none` [default: uninterruptible-host in $XDG_CACHE_HOME or ~/.cache]' -r -F
+complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l component-layer -d 'Engine\'s component layer for handlers of WASI 0.2: auto (only for components that need it; others start faster without) or keep (for all)' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l bind -d 'Address to listen on: tcp://HOST:PORT, unix:///PATH?mode=0660, or systemd:NAME for sockets from a socket unit. Repeatable [default: tcp://0.0.0.0:$PORT if PORT is set, else tcp://127.0.0.1:7000]' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l backlog -d 'Length of the kernel\'s queue for each listener. The kernel caps it at net.core.somaxconn' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_needs_command" -l max-connections -d 'Maximum number of open connections; further ones wait in the kernel\'s queue [default: 4096, or less if the descriptor limit is low]' -r
@@ -112,6 +113,7 @@ complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcomman
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l verify-client-certificate -d 'Do not start without --client-ca, which alone requires client certificates' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l handshake-timeout -d 'Time for a TLS handshake' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l cache-dir -d 'Directory for compiled plugins, which only this user may write, or `none` [default: uninterruptible-host in $XDG_CACHE_HOME or ~/.cache]' -r -F
+complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l component-layer -d 'Engine\'s component layer for handlers of WASI 0.2: auto (only for components that need it; others start faster without) or keep (for all)' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l bind -d 'Address to listen on: tcp://HOST:PORT, unix:///PATH?mode=0660, or systemd:NAME for sockets from a socket unit. Repeatable [default: tcp://0.0.0.0:$PORT if PORT is set, else tcp://127.0.0.1:7000]' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l backlog -d 'Length of the kernel\'s queue for each listener. The kernel caps it at net.core.somaxconn' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand check" -l max-connections -d 'Maximum number of open connections; further ones wait in the kernel\'s queue [default: 4096, or less if the descriptor limit is low]' -r
@@ -159,11 +161,13 @@ complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcomman
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand stop" -s h -l help -d 'Print help'
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand inspect" -l plugin-kind -d 'Kind of the plugin, if its file has several, as for serving' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand inspect" -l cache-dir -d 'Directory for compiled plugins, or `none` [default: as for serving]' -r -F
+complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand inspect" -l component-layer -d 'Engine\'s component layer, as when serving' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand inspect" -l guest-memory -d 'Memory of one guest' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand inspect" -l disable-wasi-0-3 -d 'Reject plugins that use WASI 0.3'
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand inspect" -s h -l help -d 'Print help'
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand compile" -l plugin-kind -d 'Kind of the plugin, if its file has several, as for serving' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand compile" -l cache-dir -d 'Directory for compiled plugins, or `none` [default: as for serving]' -r -F
+complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand compile" -l component-layer -d 'Engine\'s component layer, as when serving' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand compile" -l guest-memory -d 'Memory of one guest' -r
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand compile" -l disable-wasi-0-3 -d 'Reject plugins that use WASI 0.3'
 complete -c uninterruptible-host -n "__fish_uninterruptible_host_using_subcommand compile" -s h -l help -d 'Print help'

@@ -23,7 +23,7 @@ class IncomingHandler(exports.IncomingHandler):
     def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
         response = OutgoingResponse(Fields.from_list([("content-type", b"text/plain")]))
         body = response.body()
-        # From here on the client gets what is written.
+        # From here on the client receives the written bytes.
         ResponseOutparam.set(response_out, Ok(response))
         with body.write() as output:
             for piece in answer(request):

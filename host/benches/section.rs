@@ -1,4 +1,5 @@
-//! A part of a report: a table with a paragraph above and below it, as Markdown that reads well in a terminal too.
+//! A part of a report: a table with a paragraph above and below it, as Markdown that reads well in
+//! a terminal too.
 
 use std::fmt;
 
@@ -52,7 +53,8 @@ impl fmt::Display for Section {
     }
 }
 
-/// Prose in lines of at most [`WIDTH`] characters; further lines of an item are indented. Code stays as it is.
+/// Prose in lines of at most [`WIDTH`] characters; further lines of an item are indented. Code
+/// stays as it is.
 pub(crate) fn wrapped(text: &str) -> String {
     let mut is_code = false;
     let lines = text.lines().map(|line| {

@@ -13,13 +13,14 @@ const SOURCES: u8 = 16;
 
 /// A socket that blocks, bound to one of several source addresses.
 ///
-/// The side that closes a connection first remembers its pair of addresses and ports for a minute (TIME-WAIT). Here
-/// that is the server, since a client closes only after it has read to the end, so the load never runs out of ports.
-/// But a source address has 28,000 ports by default, which a load uses up in less than two seconds: with one address
-/// nearly every new connection would meet a pair that the server remembers. The kernel mostly lets it pass. Where it
-/// does not, the connection takes a second instead of 50 µs. Sixteen addresses of 127.0.0.0/8 have more pairs than the
-/// kernel remembers by default. The kernel chooses the port on `connect`. On `bind` it would need a port that is free
-/// towards every server.
+/// The side that closes a connection first remembers its pair of addresses and ports for a minute
+/// (TIME-WAIT). Here that is the server, since a client closes only after it has read to the end,
+/// so the load never runs out of ports. But a source address has 28,000 ports by default, which a
+/// load uses up in less than two seconds: with one address nearly every new connection would meet a
+/// pair that the server remembers. The kernel mostly lets it pass. Where it does not, the
+/// connection takes a second instead of 50 µs. Sixteen addresses of 127.0.0.0/8 have more pairs
+/// than the kernel remembers by default. The kernel chooses the port on `connect`. On `bind` it
+/// would need a port that is free towards every server.
 pub(crate) fn bound(client: usize) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     setsockopt(&socket, IpBindAddressNoPort, &true)?;

@@ -1,12 +1,15 @@
-// Greets whoever connects: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one.
+// Greets each peer: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty
+// one.
 
 #include "plugin.h"
 #include <ctype.h>
 #include <string.h>
 
-// The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
+// The peer must not decide how much memory a guest uses: only the beginning of a longer line
+// counts.
 #define LONGEST_LINE 4096
-// `blocking-write-and-flush` takes no more than this a call, and the server ends a guest that exceeds it.
+// `blocking-write-and-flush` takes no more than this a call, and the server ends a guest that
+// exceeds it.
 #define MOST_IN_ONE_WRITE 4096
 
 // Explains a stream's failure to the server's log. It consumes the error.

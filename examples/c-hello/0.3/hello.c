@@ -1,14 +1,17 @@
-// Greets whoever connects: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one.
+// Greets each peer: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty
+// one.
 //
-// C has no `await`, so the handler is a state machine. An operation on a stream either completes at once or is "blocked":
-// then the handler returns to the server with the set of things that it waits for, and the server calls it back with the
-// event. State may be static, since an instance serves one connection.
+// C has no `await`, so the handler is a state machine. An operation on a stream either completes at
+// once or is "blocked": then the handler returns to the server with the set of things that it waits
+// for, and the server calls it back with the event. State may be static, since an instance serves
+// one connection.
 
 #include "plugin_async.h"
 #include <ctype.h>
 #include <string.h>
 
-// The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
+// The peer must not decide how much memory a guest uses: only the beginning of a longer line
+// counts.
 #define LONGEST_LINE 4096
 
 static enum { READING, ASKING_WHY_IT_ENDED, WRITING } state;
@@ -68,7 +71,7 @@ static plugin_async_callback_code_t finish(void) {
     return PLUGIN_ASYNC_CALLBACK_CODE_EXIT;
 }
 
-// Goes on from an operation with this outcome until one blocks.
+// Continues after an operation with this outcome, until one blocks.
 static plugin_async_callback_code_t go_on(plugin_async_waitable_status_t status) {
     while (status != PLUGIN_ASYNC_WAITABLE_STATUS_BLOCKED) {
         bool other_end_dropped = PLUGIN_ASYNC_WAITABLE_STATE(status) == PLUGIN_ASYNC_WAITABLE_DROPPED;

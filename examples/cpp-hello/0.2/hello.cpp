@@ -1,4 +1,5 @@
-// Greets whoever connects: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one.
+// Greets each peer: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty
+// one.
 
 #include "plugin_cpp.h"
 #include <algorithm>
@@ -11,12 +12,14 @@ using wasi::io::streams::InputStream;
 using wasi::io::streams::OutputStream;
 using wasi::io::streams::StreamError;
 
-// The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
+// The peer must not decide how much memory a guest uses: only the beginning of a longer line
+// counts.
 constexpr std::size_t LONGEST_LINE = 4096;
-// `BlockingWriteAndFlush` takes no more than this a call, and the server ends a guest that exceeds it.
+// `BlockingWriteAndFlush` takes no more than this a call, and the server ends a guest that exceeds
+// it.
 constexpr std::size_t MOST_IN_ONE_WRITE = 4096;
 
-// What a failed stream operation has to say to the server's log.
+// Explains a failed stream operation to the server's log.
 std::unexpected<wit::string> explain(const StreamError &error) {
     if (auto failed = std::get_if<StreamError::LastOperationFailed>(&error.variants))
         return std::unexpected(failed->value.ToDebugString());

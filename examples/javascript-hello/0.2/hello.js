@@ -1,8 +1,11 @@
-// Greets whoever connects: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one.
+// Greets each peer: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty
+// one.
 
-// The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
+// The peer must not decide how much memory a guest uses: only the beginning of a longer line
+// counts.
 const LONGEST_LINE = 4096;
-// `blockingWriteAndFlush` takes no more than this a call, and the server ends a guest that exceeds it.
+// `blockingWriteAndFlush` takes no more than this a call, and the server ends a guest that exceeds
+// it.
 const MOST_IN_ONE_WRITE = 4096;
 
 export const handler = {
@@ -10,7 +13,7 @@ export const handler = {
     try {
       writeAll(output, toBytes(`Hello ${readName(input) || "world"}!\n`));
     } catch (error) {
-      // A string that is thrown is the contract's err(message). Anything else that is thrown is a trap.
+      // Throwing a string returns the contract's err(message). Throwing anything else is a trap.
       throw streamError(error) ?? String(error);
     }
   },
@@ -35,7 +38,8 @@ function writeAll(output, bytes) {
   }
 }
 
-// What a failed stream operation has to say. It is thrown as an Error with the stream-error of `wasi:io` as its payload.
+// The text of a failed stream operation, which throws an Error with the stream-error of `wasi:io`
+// as its payload.
 function streamError({ payload }) {
   if (payload?.tag === "closed") return "the peer has gone away";
   if (payload?.tag === "last-operation-failed") return payload.val.toDebugString();

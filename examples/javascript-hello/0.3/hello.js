@@ -1,6 +1,8 @@
-// Greets whoever connects: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one.
+// Greets each peer: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty
+// one.
 
-// The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
+// The peer must not decide how much memory a guest uses: only the beginning of a longer line
+// counts.
 const LONGEST_LINE = 4096;
 
 export const handler = {
@@ -9,12 +11,12 @@ export const handler = {
   },
 };
 
-// What a generator yields is what the peer gets, and its end closes the connection.
+// The peer receives the values that a generator yields; its end closes the connection.
 async function* answer(connection, input) {
   try {
     yield toBytes(`Hello ${(await readName(connection, input)) || "world"}!\n`);
   } catch (error) {
-    // Without this an exception in here would look like an ordinary end.
+    // Without this, an exception here would look like an ordinary end.
     connection.fail(String(error));
   }
 }

@@ -1,13 +1,14 @@
-"""Greets whoever connects: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one."""
+"""Greets each peer: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one."""
 
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.imports.streams import InputStream, OutputStream, StreamError, StreamError_Closed
 from wit_world.imports.types import Connection
 
-# The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
+# The peer must not decide how much memory a guest uses: only the beginning of a longer line counts.
 LONGEST_LINE = 4096
-# `blocking_write_and_flush` takes no more than this a call, and the server ends a guest that exceeds it.
+# `blocking_write_and_flush` takes no more than this a call, and the server ends a guest that
+# exceeds it.
 MOST_IN_ONE_WRITE = 4096
 
 
@@ -17,7 +18,8 @@ class Handler(exports.Handler):
             name = read_line(input).strip()
             write_all(output, b"Hello " + (name or b"world") + b"!\n")
         except Err as error:
-            # Of all exceptions only `Err` with a string is the contract's err(message); any other is a trap.
+            # An `Err` with a string becomes the contract's err(message); any other exception
+            # becomes a trap.
             raise Err(describe(error.value)) from None
 
 

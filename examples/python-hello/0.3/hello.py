@@ -1,4 +1,4 @@
-"""Greets whoever connects: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one."""
+"""Greets each peer: `Hello NAME!` for the line that the peer sends, `Hello world!` for an empty one."""
 
 import componentize_py_async_support
 import wit_world
@@ -7,7 +7,7 @@ from componentize_py_types import Err
 from wit_world import exports
 from wit_world.imports.types import Connection
 
-# The peer must not decide how much memory a guest uses: of a longer line only the beginning counts.
+# The peer must not decide how much memory a guest uses: only the beginning of a longer line counts.
 LONGEST_LINE = 4096
 
 

@@ -1,4 +1,4 @@
-//! What the kernel knows of a tcp connection whose client was not answered: where to look for the culprit.
+//! Reports what the kernel knows of an unanswered TCP connection, as evidence of its cause.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use crate::family::Family;
 
-/// Both ends of the connection that has this client, a line each: state, bytes that wait to be sent and to be read, and
-/// the process that holds it, which is none for one that still waits to be accepted.
+/// Both ends of this client's connection, a line each: the state, the bytes that wait to be sent
+/// and to be read, and the process that holds it. A connection that waits to be accepted has no
+/// process.
 pub(crate) fn of(client: SocketAddr) -> String {
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     let Some(client) = hexadecimal(client) else { return String::new() };
@@ -26,7 +27,8 @@ pub(crate) fn of(client: SocketAddr) -> String {
     ends
 }
 
-/// As the kernel's table has it: the address as the number that it is in memory, in hexadecimal, and the port.
+/// The form of the kernel's table: the address as a number in memory order, in hexadecimal, and the
+/// port.
 fn hexadecimal(address: SocketAddr) -> Option<String> {
     match address {
         SocketAddr::V4(address) => {

@@ -1,4 +1,5 @@
-//! The processes of a service: this process's child and all that come from it. Only these are ever signalled or reaped.
+//! The processes of a service: this process's child and all descendants. The benchmark signals and
+//! reaps only these.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,9 +10,9 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
-/// Has the kernel leave descendants of this process to it when their parents have ended.
+/// Makes this process the parent of descendants whose own parents have ended.
 pub(crate) fn adopt_orphans() -> anyhow::Result<()> {
-    set_child_subreaper(true).context("become the one to whom orphans are left")
+    set_child_subreaper(true).context("become the parent of orphaned processes")
 }
 
 /// Descendants of this process.
@@ -23,12 +24,12 @@ pub(crate) struct Family {
 }
 
 impl Family {
-    /// All that there are now.
+    /// All that exist now.
     pub(crate) fn now() -> anyhow::Result<Self> {
         let mut children: HashMap<Pid, Vec<(Pid, bool)>> = HashMap::new();
         for entry in fs::read_dir("/proc").context("read /proc")? {
             let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw);
-            // One that has ended meanwhile is no longer part of it.
+            // A process that has ended meanwhile is no longer part of it.
             if let Some(pid) = pid
                 && let Some((parent, is_zombie)) = parent(pid)
             {
@@ -60,7 +61,7 @@ fn parent(pid: Pid) -> Option<(Pid, bool)> {
     Some((Pid::from_raw(fields.next()?.parse().ok()?), is_zombie))
 }
 
-/// Reaps whoever has ended and is this process's to reap, and tells how it ended.
+/// Reaps ended children of this process, and returns how they ended.
 pub(crate) fn reap() -> anyhow::Result<Vec<WaitStatus>> {
     let mut ended = Vec::new();
     loop {

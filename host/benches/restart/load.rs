@@ -1,4 +1,5 @@
-//! Clients that ask all the time: each connects, sends a line, reads the answer to its end, and begins again.
+//! Clients that ask all the time: each connects, sends a line, reads the answer to its end, and
+//! begins again.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,25 +23,26 @@ use crate::sources::connect;
 const QUESTION: &[u8] = b"bob\n";
 const ANSWER: &[u8] = b"Hello bob!\n";
 
-/// A request that takes longer has failed. On a busy machine the longest of thousands takes seconds, with or without
-/// restarts: that is measured, and must not be taken for a connection that was lost.
+/// A request that takes longer has failed. On a busy machine the longest of thousands takes
+/// seconds, with or without restarts: the benchmark measures that, and must not take it for a lost
+/// connection.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// After a failure, so that one that repeats itself does not only keep the machine busy.
+/// A pause after a failure, so that a repeated one does not only keep the machine busy.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// How often the kernel is asked what it knows of a connection that was not answered: to look for the culprit takes time
+/// How often the benchmark asks the kernel about an unanswered connection: the search takes time
 /// from all others.
 const MOST_EVIDENCE: usize = 4;
 
-/// Where a service listens.
+/// The address of a service.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// When one connection was answered, and from where it was made.
+/// The time of an answer, and the client's address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) client: SocketAddr,
@@ -54,7 +56,7 @@ pub(crate) enum Answers {
     Remembered,
 }
 
-/// That a request has connected, and from which address, where the transport has any. Not set before that.
+/// Set once a request has connected, with its address if the transport has one.
 type Connected = OnceLock<Option<SocketAddr>>;
 
 /// Running clients. Dropping it ends them.
@@ -64,7 +66,7 @@ pub(crate) struct Load {
     seen: Arc<Seen>,
 }
 
-/// What the clients share.
+/// The state that the clients share.
 struct Seen {
     address: Address,
     answers: Answers,
@@ -72,7 +74,7 @@ struct Seen {
     refusals_expected: AtomicBool,
     asked_for_evidence: AtomicUsize,
     answered: AtomicU64,
-    /// The part of the time to which requests belong that begin now, and the longest request of each.
+    /// The window of requests that begin now, and the longest request of each window.
     window: AtomicUsize,
     longest: Vec<AtomicU64>,
     remembered: Mutex<Vec<Answer>>,
@@ -80,7 +82,7 @@ struct Seen {
 }
 
 impl Load {
-    /// Starts clients that remember the longest request of each of so many windows.
+    /// Starts clients that remember the longest request of each of that many windows.
     pub(crate) fn start(address: &Address, clients: usize, windows: usize, answers: Answers) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("client").enable_all().build()?;
         let seen = Arc::new(Seen {
@@ -104,7 +106,7 @@ impl Load {
         self.seen.answered.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more were answered.
+    /// Waits until that many more requests are answered.
     pub(crate) fn goes_on(&self, count: u64) -> anyhow::Result<()> {
         let goal = self.answered() + count;
         wait_for("answers to clients", PATIENCE, || Ok((self.answered() >= goal).then_some(())))
@@ -115,17 +117,18 @@ impl Load {
         self.seen.window.store(window, Ordering::Relaxed);
     }
 
-    /// From now on a client that cannot connect has ended. One that was let in must still be answered.
+    /// From now on a client that cannot connect has ended. A connected client must still be
+    /// answered.
     pub(crate) fn expect_refusals(&self) {
         self.seen.refusals_expected.store(true, Ordering::SeqCst);
     }
 
-    /// The answers since they were last taken, where they are remembered.
+    /// The answers since the last call, where they are remembered.
     pub(crate) fn take_answers(&self) -> Vec<Answer> {
         std::mem::take(&mut *lock(&self.seen.remembered))
     }
 
-    /// Lets every client finish the request that it is at.
+    /// Lets every client finish its current request.
     pub(crate) fn stop(mut self) -> anyhow::Result<Outcome> {
         self.seen.stop.store(true, Ordering::Relaxed);
         let clients = std::mem::take(&mut self.clients);
@@ -148,7 +151,7 @@ impl Drop for Load {
     }
 }
 
-/// What the clients saw.
+/// The clients' results.
 pub(crate) struct Outcome {
     pub(crate) answered: u64,
     /// The longest request that began in each window.
@@ -161,7 +164,8 @@ async fn client(index: usize, begin: Instant, seen: Arc<Seen>) {
         let start = Instant::now();
         let window = seen.window.load(Ordering::Relaxed);
         let connected = Connected::new();
-        // Kept beyond its time, so that what the kernel knows of a connection can be asked before it is closed.
+        // Kept open for longer, so that the kernel still knows the connection when the benchmark
+        // asks.
         let mut asking = pin!(ask(&seen, index, &connected));
         let outcome = match timeout(LIMIT, &mut asking).await {
             Ok(outcome) => outcome,
@@ -196,7 +200,8 @@ async fn late(seen: &Seen, connected: &Connected) -> anyhow::Error {
     if let Some(client) = connected.get().copied().flatten()
         && seen.asked_for_evidence.fetch_add(1, Ordering::Relaxed) < MOST_EVIDENCE
     {
-        // Apart from the clients: the kernel's tables are long, and a client that is kept from reading fails as well.
+        // In a thread apart from the clients: the kernel's tables are long, and a delayed client
+        // fails as well.
         evidence = spawn_blocking(move || evidence::of(client)).await.unwrap_or_default();
     }
     anyhow!("no complete answer within {LIMIT:?}{evidence}")
@@ -232,7 +237,7 @@ async fn ask(seen: &Seen, index: usize, connected: &Connected) -> anyhow::Result
 
 async fn talk(mut connection: impl AsyncRead + AsyncWrite + Unpin) -> anyhow::Result<()> {
     connection.write_all(QUESTION).await.context("send the question")?;
-    // One byte more than is due, so that what is too much is seen and the end is met.
+    // One byte more than expected, to notice a surplus and to reach the end.
     let mut answer = [0; ANSWER.len() + 1];
     let mut length = 0;
     loop {
@@ -250,7 +255,7 @@ async fn talk(mut connection: impl AsyncRead + AsyncWrite + Unpin) -> anyhow::Re
 }
 
 fn lock<T>(mutex: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
-    // Each is only pushed to or taken as a whole.
+    // Other threads only push to these or take them whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,4 @@
-//! What all generations of a service say, with the moment at which each line arrived here.
+//! The log of all generations of a service, with the time at which each line arrived.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,24 +10,24 @@ use nix::unistd::Pid;
 
 use crate::patience::wait_for;
 
-/// How much of it is shown with a failure.
+/// The length of the excerpt that is shown with a failure.
 const SHOWN: usize = 30;
 
 /// A line of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) arrived: Instant,
-    /// Who said it; `None` where that is not told.
+    /// The process that wrote it; `None` for a line without a pid.
     pub(crate) pid: Option<Pid>,
     pub(crate) text: String,
 }
 
-/// The lines since they were last forgotten.
+/// The lines since the last [`Log::forget`].
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<Line>>>);
 
 impl Log {
-    /// Collects lines from a pipe until nobody has its other end any more.
+    /// Collects lines from a pipe until every process has closed the other end.
     pub(crate) fn collect(&self, pipe: impl Read + Send + 'static) {
         let log = self.clone();
         thread::spawn(move || {
@@ -45,11 +45,12 @@ impl Log {
 
     /// The lines, in the order in which they arrived.
     pub(crate) fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
-        // A thread that ended while it held them has pushed a line or has not: they are whole.
+        // A thread that ended while it held them has pushed a line or has not: the lines are
+        // complete.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a line with `words`, by `pid` where that is given.
+    /// Waits for a line with `words`, from `pid` where that is given.
     pub(crate) fn await_line(&self, pid: Option<Pid>, words: &str, within: Duration) -> anyhow::Result<Line> {
         let is_it = |line: &&Line| line.text.contains(words) && (pid.is_none() || line.pid == pid);
         let found = || Ok(self.lines().iter().find(is_it).cloned());

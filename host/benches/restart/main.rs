@@ -1,4 +1,4 @@
-//! What the outside sees of hot restarts, on loopback, in one command:
+//! Measures hot restarts from the outside, on loopback, in one command:
 //!
 //! ```text
 //! plugins/build hello && cargo bench --bench restart
@@ -11,10 +11,10 @@
 //!          └── connections ──────┴───────────────────┴── one listener ──┘
 //! ```
 //!
-//! All is seen from outside: answers, the pidfile, `/proc`, and the moments at which lines of the log arrive here. This
-//! process is the one to which successors are left when their predecessors have ended, so that it sees how each of them
-//! ends, and that nothing is left. How long things take is told and never judged; a client that is not answered, a
-//! pidfile that is not whole or a process that ends badly fails the run.
+//! The benchmark sees answers, the pidfile, `/proc`, and the times at which lines of the log
+//! arrive. It inherits successors whose predecessors have ended, so it sees how each one ends, and
+//! that none is left. It reports durations without judging them. An unanswered client, an
+//! incomplete pidfile or a process that ends badly fails the run.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
 
 mod evidence;
@@ -59,10 +59,11 @@ fn main() -> ExitCode {
     })
 }
 
-/// Measures, prints the report, and writes it where it belongs if nothing failed.
+/// Measures, prints the report, and writes it to its file if nothing failed.
 fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     patience::end_on_signals()?;
-    // Before anything is started here: the facts come from programs that are waited for in another way.
+    // Before any process of a service starts: the facts come from programs that are waited for in
+    // another way.
     let facts = machine::facts("hosts and clients share all of them");
     family::adopt_orphans()?;
     let bench = Bench::prepare(options)?;

@@ -1,4 +1,4 @@
-//! What all measurements need: plugins that are compiled already, services, and one list of what failed.
+//! The parts that all measurements share: compiled plugins, services, and one list of failures.
 
 pub(crate) mod longest;
 pub(crate) mod restarts;
@@ -25,7 +25,7 @@ pub(crate) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Has each plugin compiled, so that no start that is measured has to.
+    /// Compiles each plugin, so that no measured start has to.
     pub(crate) fn prepare(options: &'a Options) -> anyhow::Result<Self> {
         ensure!(options.host.is_file(), "--host {}: no such file", options.host.display());
         ensure!(options.plugin.is_file(), "--plugin {}: build it with `plugins/build hello`", options.plugin.display());
@@ -40,7 +40,7 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// The plugins with which the succession is measured.
+    /// The plugins for the measurement of the succession.
     fn plugins(&self) -> impl Iterator<Item = &Path> {
         [Some(&self.options.plugin), self.options.large_plugin.as_ref()].into_iter().flatten().map(AsRef::as_ref)
     }
@@ -55,7 +55,7 @@ impl<'a> Bench<'a> {
         Service::start(Setup { host: &self.options.host, plugin, cache: self.cache.path(), transport, logged })
     }
 
-    /// A failure does not end the run, so that the rest can be seen too; it makes the run fail at its end.
+    /// A failure does not end the run, so that the report is complete; the run fails at its end.
     fn note(&self, failures: Vec<String>) {
         self.failures.borrow_mut().extend(failures);
     }
@@ -64,7 +64,7 @@ impl<'a> Bench<'a> {
         self.note(outcome.failures.clone());
     }
 
-    /// What has failed so far.
+    /// The failures so far.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.failures.borrow().clone()
     }

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -64,8 +64,8 @@ impl fmt::Display for Transport {
     }
 }
 
-/// The root of the repository. Cargo runs a benchmark in the folder of its package, which nobody thinks of while
-/// typing.
+/// The root of the repository. Cargo runs a benchmark in the folder of its package, but users type
+/// paths from here.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)
@@ -75,8 +75,8 @@ fn from_root() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|path| root().join(path))
 }
 
-/// Fewer than a host serves at once by default: a client that waits for a place would be taken for one that waits for a
-/// restart.
+/// Fewer than a host serves at once by default: a client that waits for a place would be taken for
+/// one that waits for a restart.
 fn clients() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=2048)
 }

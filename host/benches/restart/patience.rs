@@ -1,4 +1,4 @@
-//! Waiting: never without an end, and never beyond a signal that asks this process to stop.
+//! Waits with an end, which also stop at a signal that ends this process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -9,16 +9,17 @@ use anyhow::{bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// The longest that anything may take which is not a start.
+/// The longest that any wait but a start may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Short beside what is measured by asking again and again, and long enough to leave the machine to others.
+/// The pause between polls: short beside the measured times, and long enough to leave the machine
+/// to others.
 const PAUSE: Duration = Duration::from_micros(500);
 
 static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Makes signals end every wait with an error, so that what was started is ended too. Successors are in process groups
-/// of their own, where an interrupt from the terminal does not reach them.
+/// Makes signals end every wait with an error, so that started processes are ended too. Successors
+/// are in process groups of their own, where an interrupt from the terminal does not reach them.
 pub(crate) fn end_on_signals() -> anyhow::Result<()> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         flag::register(signal, Arc::clone(&STOPPED))?;
@@ -26,7 +27,7 @@ pub(crate) fn end_on_signals() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks again and again until `condition` has an answer.
+/// Polls until `condition` has a value.
 pub(crate) fn wait_for<T>(
     what: &str,
     within: Duration,
@@ -45,7 +46,7 @@ pub(crate) fn wait_for<T>(
     }
 }
 
-/// Lets so much time pass.
+/// Pauses for this time.
 pub(crate) fn pass(time: Duration) -> anyhow::Result<()> {
     let end = Instant::now() + time;
     wait_for("time to pass", time + PATIENCE, || Ok((Instant::now() >= end).then_some(())))

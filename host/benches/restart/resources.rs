@@ -1,4 +1,4 @@
-//! What a service has, as the kernel counts it.
+//! The resources of a service, as the kernel counts them.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use crate::family::Family;
 
-/// What there is of a service at rest.
+/// The resources of a service at rest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resources {
     pub(crate) descriptors: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
-    /// Of the process that serves, its family and its folder, now.
+    /// Of the serving process, its family and its folder, now.
     pub(crate) fn of(process: Pid, folder: &Path) -> anyhow::Result<Self> {
         let read = |name: &str| {
             let path = format!("/proc/{process}/{name}");

@@ -17,19 +17,19 @@ use crate::options::Transport;
 use crate::patience::{PATIENCE, wait_for};
 use crate::pidfile::PidFile;
 
-/// A large plugin is compiled in this time, by a compiler that is not optimised itself too.
+/// An unoptimised compiler compiles a large plugin in this time.
 const START_DEADLINE: Duration = Duration::from_secs(600);
 
-/// What a log level shows of the answers.
+/// The log level, by the records that a measurement needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Logged {
-    /// What the service does.
+    /// The events of the service.
     Service,
-    /// Each connection too, with the process that had it.
+    /// Each connection too, with its process.
     Connections,
 }
 
-/// What to start.
+/// The service to start.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
     pub(crate) host: &'a Path,
@@ -39,30 +39,30 @@ pub(crate) struct Setup<'a> {
     pub(crate) logged: Logged,
 }
 
-/// A host and all its successors. Dropping it kills what is left of them.
+/// A host and all its successors. Dropping it kills the remaining ones.
 pub(crate) struct Service {
     folder: tempfile::TempDir,
     address: Address,
     log: Log,
     pidfile: PidFile,
-    /// Who serves.
+    /// The serving process.
     current: Pid,
-    /// How processes ended that did not end well.
+    /// The exits of processes that ended badly.
     ended_badly: RefCell<Vec<String>>,
-    /// Reaped like all others, by its number.
+    /// Reaped like all others, by its pid.
     _first: Child,
 }
 
-/// When things happened in the course of a restart.
+/// The times of the steps of a restart.
 pub(crate) struct Restart {
     pub(crate) asked: Instant,
-    /// When the pidfile was first seen to name the successor.
+    /// When the pidfile first named the successor.
     pub(crate) named: Instant,
     pub(crate) successor: Pid,
 }
 
 impl Service {
-    /// Starts the first generation, and returns when it listens and its pidfile is there.
+    /// Starts the first generation, and returns when it listens and has written its pidfile.
     pub(crate) fn start(setup: Setup<'_>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for the service")?;
         let path = |name: &str| folder.path().join(name);
@@ -77,8 +77,8 @@ impl Service {
         let mut command = Command::new(setup.host);
         command.arg("--plugin").arg(setup.plugin).arg("--cache-dir").arg(setup.cache).args(["--bind", &bind]);
         command.arg("--pidfile").arg(path("pid")).args(["--rollback-window", "0s", "--log-level", level]);
-        // What stands in the environment of whoever measures (options of the host, RUST_BACKTRACE) would change what is
-        // measured. Signals from the terminal are for this process, which ends the others.
+        // Variables of the user's environment (options of the host, RUST_BACKTRACE) would change
+        // the measurement. Signals from the terminal are for this process, which ends the others.
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut first = command.spawn().with_context(|| format!("start {}", setup.host.display()))?;
@@ -87,7 +87,7 @@ impl Service {
         // The kernel's ids are positive `i32`; std has them as `u32`.
         let current = Pid::from_raw(first.id().cast_signed());
         let pidfile = PidFile::new(path("pid"));
-        // From here on, dropping it ends what was started.
+        // From here on, dropping it ends the started processes.
         let mut service = Self {
             folder,
             address: Address::Unix(PathBuf::new()),
@@ -131,14 +131,14 @@ impl Service {
         self.pidfile.reads()
     }
 
-    /// Signals who serves, and tells when.
+    /// Signals the serving process, and returns the time.
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<Instant> {
         let now = Instant::now();
         kill(self.current, signal).with_context(|| format!("send {signal} to {}", self.current))?;
         Ok(now)
     }
 
-    /// USR1, and waits until the pidfile names the successor, reading it all the time.
+    /// Sends USR1, and polls the pidfile until it names the successor.
     pub(crate) fn restart(&mut self) -> anyhow::Result<Restart> {
         self.log.forget();
         let asked = self.signal(Signal::SIGUSR1)?;
@@ -162,7 +162,7 @@ impl Service {
         wait_for("earlier generations to end", PATIENCE, alone).map_err(|error| self.log.explain(&error))
     }
 
-    /// Waits until everything that was signalled to end has ended. Returns what went badly, in all generations.
+    /// Waits until every signalled process has ended. Returns the bad exits of all generations.
     pub(crate) fn end(self) -> anyhow::Result<Vec<String>> {
         let gone = || {
             self.reap()?;
@@ -192,8 +192,8 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // Nothing is left of one that has ended by itself. Of another, who is killed cannot start a successor any more,
-        // and one that was being started meanwhile is found by the next look.
+        // A service that has ended by itself leaves nothing. Otherwise a killed process cannot
+        // start a successor any more, and the next pass finds one that it was starting.
         let killed = wait_for("killed processes to end", PATIENCE, || {
             let family = Family::now()?;
             for pid in &family.alive {

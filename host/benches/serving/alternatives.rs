@@ -46,7 +46,8 @@ impl Forking {
         }
     }
 
-    /// The command that starts it at an address with a handler for each connection; `None` where it is not installed.
+    /// The command that starts it at an address with a handler for each connection; `None` where it
+    /// is not installed.
     pub(crate) fn command(self, address: SocketAddr, handler: &Path, most: usize) -> Option<Command> {
         let mut command = Command::new(installed(self.program())?);
         let (ip, port) = (address.ip(), address.port());
@@ -73,8 +74,8 @@ pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     env::split_paths(&places).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// The handler that the forking servers start: does what `hello` does, for one connection on its standard streams.
-/// Compiled by itself, so that it starts as fast as a program can.
+/// The handler that the forking servers start: does what `hello` does, for one connection on its
+/// standard streams. Compiled by itself, so that it starts as fast as a program can.
 pub(crate) fn handler(folder: &Path) -> anyhow::Result<PathBuf> {
     let (source, path) = (root().join("host/benches/serving/handler.rs"), folder.join("handler"));
     let mut command = Command::new("rustc");

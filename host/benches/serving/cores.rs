@@ -21,7 +21,8 @@ impl Cores {
         Ok(Self { all, server: all, load: all })
     }
 
-    /// The server has the first core for itself and the load has all others, so that the server is what saturates.
+    /// The server has the first core for itself and the load has all others, so that the server is
+    /// what saturates.
     pub(crate) fn pinned() -> anyhow::Result<Self> {
         let all = sched_getaffinity(THIS_THREAD)?;
         let usable: Vec<usize> = (0..CpuSet::count()).filter(|&core| all.is_set(core).unwrap_or(false)).collect();
@@ -49,8 +50,9 @@ impl Cores {
         self.within(&self.load, start)
     }
 
-    /// A child inherits the cores of the thread that starts it. Set from outside after its start, they would come too
-    /// late for threads that it has by then, and for the number of workers that its runtime derives from them.
+    /// A child inherits the cores of the thread that starts it. Set from outside after its start,
+    /// they would come too late for threads that it has by then, and for the number of workers that
+    /// its runtime derives from them.
     fn within<T>(&self, cores: &CpuSet, start: impl FnOnce() -> T) -> anyhow::Result<T> {
         sched_setaffinity(THIS_THREAD, cores)?;
         let outcome = start();

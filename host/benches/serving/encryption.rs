@@ -1,4 +1,5 @@
-//! TLS for both servers and their clients: one certificate, made for the run, and the same settings on either side.
+//! TLS for both servers and their clients: one certificate, made for the run, and the same settings
+//! on either side.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,7 +1,9 @@
-//! A host that is restarted and reloaded. Its answers show from the outside which generation serves.
+//! A host that is restarted and reloaded. Its answers show from the outside which generation
+//! serves.
 //!
-//! The plugin's file is exchanged before each signal. So the first answer that only the new plugin gives is the first one
-//! of the successor, or of the reloaded host, whatever else is written or logged.
+//! The plugin's file is exchanged before each signal. So the first answer that only the new plugin
+//! gives is the first one of the successor, or of the reloaded host, whatever else is written or
+//! logged.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,7 +25,7 @@ use crate::servers::Server;
 
 /// The longest that a restart may take, and the end of a generation.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two questions: short beside the measured times.
+/// The pause between two questions: short beside the measured times.
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// Two plugins that answer the same question with another first byte.
@@ -62,8 +64,8 @@ pub(crate) struct Generations {
 }
 
 impl Generations {
-    /// Makes the folder's link to the plugin with which the first generation is to start. Returns its path, and that of
-    /// the pidfile to be.
+    /// Makes the folder's link to the plugin with which the first generation is to start. Returns
+    /// its path, and that of the pidfile to be.
     pub(crate) fn files(folder: &Path, pair: &Pair) -> anyhow::Result<(PathBuf, PathBuf)> {
         let plugin = folder.join("plugin.wasm");
         exchange(&plugin, &pair.hello)?;
@@ -104,7 +106,8 @@ impl Generations {
         Ok(elapsed)
     }
 
-    /// Waits until only the last one serves. Call it when all connections of earlier generations are over.
+    /// Waits until only the last one serves. Call it when all connections of earlier generations
+    /// are over.
     pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
         let Some((last, earlier)) = self.successors.split_last() else { return Ok(()) };
         if let Some(first) = self.first.take() {
@@ -174,7 +177,8 @@ fn exchange(plugin: &Path, by: &Path) -> anyhow::Result<()> {
     fs::rename(&draft, plugin).with_context(|| format!("put {} in its place", plugin.display()))
 }
 
-/// Waits until a successor has ended, well. It is left to this process when its predecessor has ended.
+/// Waits until a successor has ended, well. It is left to this process when its predecessor has
+/// ended.
 fn ended(pid: Pid) -> anyhow::Result<()> {
     let status =
         wait_for(&format!("generation {pid} to end"), PATIENCE, || match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {

@@ -1,4 +1,5 @@
-//! What `hello` does, for one connection on the standard streams: a program that others start for each.
+//! Does the work of `hello` for one connection on the standard streams: a program that other
+//! servers start for each connection.
 
 use std::io::{self, BufRead, Read, Write};
 

@@ -1,5 +1,5 @@
-//! The lean native server: the first draft of a server. It reads a line, answers, shuts down and drops the connection. It
-//! neither limits open connections nor drains them.
+//! The lean native server: the first draft of a server. It reads a line, answers, shuts down and
+//! drops the connection. It neither limits open connections nor drains them.
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;

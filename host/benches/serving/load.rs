@@ -1,4 +1,5 @@
-//! The load: clients that connect to a server, verify every byte of its answers, and print the outcome in one line.
+//! The load: clients that connect to a server, verify every byte of its answers, and print the
+//! outcome in one line.
 
 pub(crate) mod echo;
 pub(crate) mod handshakes;
@@ -84,7 +85,8 @@ where
         match bounded(LIMIT, ask(index)).await {
             Ok(()) => tally.completed(start.elapsed()),
             Err(error) => {
-                // Enough to fail the run; a refused connection is fast and would only keep the machine busy.
+                // Enough to fail the run; a refused connection is fast and would only keep the
+                // machine busy.
                 tally.failed(&error);
                 return Ok(tally);
             }

@@ -1,5 +1,5 @@
-//! Compares the host with native servers that do the same work and with other tools, and shows how cost grows; on
-//! loopback, in one command:
+//! Compares the host with native servers that do the same work and with other tools, and shows how
+//! cost grows; on loopback, in one command:
 //!
 //! ```text
 //! plugins/build && cargo bench --bench serving
@@ -13,8 +13,9 @@
 //!                         one of them at a time  ◀──── connections ────┘
 //! ```
 //!
-//! Server, load and measurement are separate processes. So the kernel counts a server's cost alone, and the load is the
-//! same program for every server. A slow machine does not fail this benchmark; a wrong or missing answer does.
+//! Server, load and measurement are separate processes. So the kernel counts a server's cost alone,
+//! and the load is the same program for every server. A slow machine does not fail this benchmark;
+//! a wrong or missing answer does.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its result")]
 
 mod aims;
@@ -69,7 +70,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Runs the parts that were asked for, prints the report, and writes it where it belongs if nothing failed.
+/// Runs the parts that were asked for, prints the report, and writes it where it belongs if nothing
+/// failed.
 fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     process::raise_descriptor_limit()?;
     let bench = Bench::prepare(options)?;

@@ -31,7 +31,8 @@ pub(crate) use crate::report::Section;
 use crate::resources::CpuTime;
 use crate::servers::{Launch, Server, plugin, private_folder};
 
-/// Room beyond the clients' open connections: the server counts a finished one a little longer than its client.
+/// Room beyond the clients' open connections: the server counts a finished one a little longer than
+/// its client.
 const SPARE_CONNECTIONS: usize = 128;
 /// Mappings that the host keeps for each possible guest of WASI 0.3, even without a guest.
 const MAPPINGS_OF_A_ROOM: usize = 4;
@@ -160,7 +161,8 @@ impl<'a> Bench<'a> {
         self.cores.get().as_load(|| Process::start("load", &mut command, self.log()))?
     }
 
-    /// Runs clients against a server until they are done, and takes the time that the server spends on them.
+    /// Runs clients against a server until they are done, and takes the time that the server spends
+    /// on them.
     fn run_load(&self, contestant: &Contestant, arguments: &str, within: Duration) -> anyhow::Result<Round> {
         let Contestant { name, server } = contestant;
         let before = CpuTime::of(server.pid())?;
@@ -171,14 +173,16 @@ impl<'a> Bench<'a> {
         Ok(Round { outcome, cpu: CpuTime::of(server.pid())?.since(before) })
     }
 
-    /// As many of the wanted connections as the limits of descriptors and of mappings leave a server, or a load.
+    /// As many of the wanted connections as the limits of descriptors and of mappings leave a
+    /// server, or a load.
     fn most_connections(&self, wanted: usize) -> anyhow::Result<usize> {
         let descriptors = usize::try_from(descriptor_limit()?).unwrap_or(usize::MAX).saturating_sub(SPARE_DESCRIPTORS);
         let rooms = mapping_limit()?.saturating_sub(SPARE_MAPPINGS) / MAPPINGS_OF_A_ROOM;
         Ok(wanted.min(descriptors.min(rooms).saturating_sub(SPARE_CONNECTIONS)))
     }
 
-    /// A failed connection does not end the run, so that the rest can be seen too; it makes the run fail at its end.
+    /// A failed connection does not end the run, so that the rest can be seen too; it makes the run
+    /// fail at its end.
     fn note_failures(&self, server: &str, arguments: &str, outcome: &Outcome) {
         let Outcome { failures, first_failure, .. } = outcome;
         if *failures > 0 {

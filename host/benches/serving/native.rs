@@ -1,5 +1,6 @@
-//! The native server: does by hand all that the host does for a plugin. It limits open connections, and it drains each
-//! connection before it closes it, so that a client never loses the end of an answer to a reset.
+//! The native server: does by hand all that the host does for a plugin. It limits open connections,
+//! and it drains each connection before it closes it, so that a client never loses the end of an
+//! answer to a reset.
 
 use std::future::Future;
 use std::io;
@@ -27,7 +28,8 @@ pub(crate) const BACKLOG: u32 = 4096;
 const LINE_LIMIT: usize = 4096;
 /// What `echo` moves at once.
 const ECHO_BUFFER: usize = 64 * 1024;
-/// The most that is read and thrown away after the answer, so that closing does not reset the connection.
+/// The most that is read and thrown away after the answer, so that closing does not reset the
+/// connection.
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
@@ -38,8 +40,8 @@ pub(crate) fn run(options: &NativeOptions) -> anyhow::Result<()> {
 
 /// Serves on the runtime that the host uses, with its number of workers and its socket options.
 ///
-/// A worker accepts, as in the host. In `main` itself, a third thread would accept and wake a worker for each connection,
-/// which makes a native server slower.
+/// A worker accepts, as in the host. In `main` itself, a third thread would accept and wake a
+/// worker for each connection, which makes a native server slower.
 pub(crate) fn listen<F>(workers: usize, accept: impl FnOnce(TcpListener) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -123,7 +125,7 @@ pub(crate) async fn hello(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)
     connection.flush().await
 }
 
-/// Sends back what comes.
+/// Sends back the received bytes.
 async fn echo(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     let mut buffer = vec![0; ECHO_BUFFER];
     loop {

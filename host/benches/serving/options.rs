@@ -13,7 +13,8 @@ use crate::encryption::{Files, Handshake};
 /// Built by Cargo before the benchmark, in the same profile.
 const BUILT_HOST: &str = env!("CARGO_BIN_EXE_uninterruptible-host");
 
-/// The host against a native server that does the same work. Paths are relative to the root of the repository.
+/// The host against a native server that does the same work. Paths are relative to the root of the
+/// repository.
 #[derive(Debug, Parser)]
 #[command(name = "serving", args_conflicts_with_subcommands = true)]
 pub(crate) struct CommandLine {
@@ -42,7 +43,8 @@ pub(crate) enum Role {
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Takes a few minutes instead of half an hour: fewer and shorter rounds, and less exact figures.
+    /// Takes a few minutes instead of half an hour: fewer and shorter rounds, and less exact
+    /// figures.
     #[arg(long)]
     quick: bool,
     /// Numbers of clients for `hello`: one row of the table each.
@@ -66,7 +68,8 @@ pub(crate) struct Options {
     /// How long a round of `hello` lasts, in seconds.
     #[arg(long, default_value = "2", value_parser = seconds)]
     pub(crate) seconds: Duration,
-    /// Measures these parts only. The report is then printed, and written only where `--output` is given.
+    /// Measures these parts only. The report is then printed, and written only where `--output` is
+    /// given.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
     /// Another plugin that answers as `hello` does, to measure starting with a large one.
@@ -78,7 +81,8 @@ pub(crate) struct Options {
     /// The host to measure, instead of the one that was built from this source.
     #[arg(long, value_name = "PATH", default_value = BUILT_HOST, hide_default_value = true, value_parser = from_root())]
     pub(crate) host: PathBuf,
-    /// Where the report is written, and its pictures beside it [default: docs/internals/performance.md].
+    /// Where the report is written, and its pictures beside it [default:
+    /// docs/internals/performance.md].
     #[arg(long, value_name = "PATH", value_parser = from_root())]
     output: Option<PathBuf>,
 }
@@ -90,7 +94,8 @@ impl Options {
         Part::value_variants().iter().copied().filter(wanted).collect()
     }
 
-    /// Where to write the report. A partial or quick report replaces the complete one only with `--output`.
+    /// Where to write the report. A partial or quick report replaces the complete one only with
+    /// `--output`.
     pub(crate) fn output_path(&self) -> Option<PathBuf> {
         let default = || (self.only.is_empty() && !self.quick).then(|| root().join("docs/internals/performance.md"));
         self.output.clone().or_else(default)
@@ -170,7 +175,8 @@ pub(crate) struct NativeOptions {
     pub(crate) work: Work,
     #[arg(long)]
     pub(crate) workers: usize,
-    /// Most connections that are open at once; above that the kernel's queue holds them, as with the host.
+    /// Most connections that are open at once; above that the kernel's queue holds them, as with
+    /// the host.
     #[arg(long)]
     pub(crate) max_connections: usize,
     #[command(flatten)]
@@ -236,7 +242,8 @@ pub(crate) enum Shape {
     Idle { server: SocketAddr },
 }
 
-/// The root of the repository. Cargo runs a benchmark in the folder of its package, but users type paths from here.
+/// The root of the repository. Cargo runs a benchmark in the folder of its package, but users type
+/// paths from here.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)

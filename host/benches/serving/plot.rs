@@ -32,7 +32,8 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// A picture. The vertical axis begins at zero, so that a line which looks straight through the origin is one.
+/// A picture. The vertical axis begins at zero, so that a line which looks straight through the
+/// origin is one.
 #[derive(Debug)]
 pub(crate) struct Plot {
     /// The name of the file, without its ending.
@@ -128,7 +129,7 @@ fn text(f: &mut fmt::Formatter<'_>, x: f64, y: f64, anchor: &str, colour: &str, 
     writeln!(f, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{text}</text>")
 }
 
-/// A round number, of which four to ten reach the highest point.
+/// A round step: four to ten of them reach the highest point.
 fn step(highest: f64) -> f64 {
     if highest <= 0.0 {
         return 1.0;

@@ -1,4 +1,4 @@
-//! A child process that talks in lines on its standard output, and that leaves nothing behind.
+//! A child process that writes lines to its standard output, and that leaves nothing behind.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -53,7 +53,7 @@ impl Process {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// The next line that it says.
+    /// The next line of its output.
     pub(crate) fn line(&self, within: Duration) -> anyhow::Result<String> {
         self.lines.recv_timeout(within).map_err(|error| match error {
             RecvTimeoutError::Timeout => self.failure(&format!("said nothing for {within:?}")),
@@ -116,7 +116,8 @@ impl Drop for Process {
     }
 }
 
-/// Makes this process end with the one that started it, so that an interrupted benchmark leaves nothing behind.
+/// Makes this process end with the one that started it, so that an interrupted benchmark leaves
+/// nothing behind.
 pub(crate) fn end_with_parent() -> anyhow::Result<()> {
     Ok(set_pdeathsig(Signal::SIGKILL)?)
 }
@@ -139,7 +140,7 @@ pub(crate) fn mapping_limit() -> anyhow::Result<usize> {
     text.trim().parse().with_context(|| format!("{PATH} is {text:?}"))
 }
 
-/// Asks again and again until `condition` has an answer.
+/// Polls until `condition` has a value.
 pub(crate) fn wait_for<T>(
     what: &str,
     within: Duration,

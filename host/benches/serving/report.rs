@@ -15,7 +15,7 @@ use crate::section::{Table, scaled, wrapped};
 /// What the other benchmark measures.
 const RESTARTS: &str = include_str!("restarts.md");
 
-/// All that was measured in one run.
+/// All measurements of one run.
 pub(crate) struct Report {
     pub(crate) rounds: u32,
     pub(crate) facts: Vec<(&'static str, String)>,

@@ -14,13 +14,13 @@ pub(crate) struct CpuTime {
 }
 
 impl CpuTime {
-    /// Of a process so far: of all its threads, and of all children that have ended and that it has waited for. The
-    /// kernel counts in ticks of mostly 10 ms.
+    /// Of a process so far: of all its threads, and of all children that have ended and that it has
+    /// waited for. The kernel counts in ticks of mostly 10 ms.
     pub(crate) fn of(process: Pid) -> anyhow::Result<Self> {
         let path = format!("/proc/{process}/stat");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        // The second field is the program's name in parentheses and may hold spaces: `utime`, `stime`, `cutime` and
-        // `cstime`, fields 14 to 17, are counted from its end.
+        // The second field is the program's name in parentheses and may hold spaces: `utime`,
+        // `stime`, `cutime` and `cstime`, fields 14 to 17, are counted from its end.
         let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
         let ticks: Vec<f64> =
             after_name.split_ascii_whitespace().skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
@@ -43,7 +43,8 @@ impl CpuTime {
 pub(crate) struct Memory {
     /// RSS: pages of its address space that are in memory. A page that it maps twice counts twice.
     pub(crate) resident: u64,
-    /// PSS: the same with each page divided by the number of its mappings, so that a page counts once.
+    /// PSS: the same with each page divided by the number of its mappings, so that a page counts
+    /// once.
     pub(crate) proportional: u64,
 }
 
@@ -57,7 +58,8 @@ impl Memory {
     }
 }
 
-/// Memory of a process now. `smaps_rollup` walks the page tables; `status` lacks counts that CPUs have not added up yet.
+/// Memory of a process now. `smaps_rollup` walks the page tables; `status` lacks counts that CPUs
+/// have not added up yet.
 pub(crate) fn memory(process: Pid) -> anyhow::Result<Memory> {
     let path = format!("/proc/{process}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
@@ -71,7 +73,8 @@ pub(crate) fn memory(process: Pid) -> anyhow::Result<Memory> {
     Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
 }
 
-/// How many descriptors a process has open: the way to see from outside how many connections it has accepted.
+/// How many descriptors a process has open: the way to see from outside how many connections it has
+/// accepted.
 pub(crate) fn descriptors(process: Pid) -> anyhow::Result<usize> {
     let path = format!("/proc/{process}/fd");
     Ok(fs::read_dir(&path).with_context(|| format!("read {path}"))?.count())

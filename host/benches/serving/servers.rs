@@ -107,7 +107,8 @@ impl Server {
     /// Starts a server and returns when it listens.
     pub(crate) fn start(launch: Launch, cores: &Cores, log: PathBuf) -> anyhow::Result<Self> {
         let Launch { name, mut command, ready } = launch;
-        // RUST_LOG, RUST_BACKTRACE or options of the host in the environment would change the server's work.
+        // RUST_LOG, RUST_BACKTRACE or options of the host in the environment would change the
+        // server's work.
         command.env_clear();
         let process = cores.as_server(|| Process::start(name, &mut command, log))??;
         let address = match ready {

@@ -14,8 +14,9 @@ pub(crate) struct Ratio {
 impl Ratio {
     /// From the rounds of both, in the order in which they ran.
     ///
-    /// Each round of a server is compared with the native server's round of the same turn: what else the machine does
-    /// changes from minute to minute, and hardly within a turn. A ratio of two medians would mix turns.
+    /// Each round of a server is compared with the native server's round of the same turn: what
+    /// else the machine does changes from minute to minute, and hardly within a turn. A ratio of
+    /// two medians would mix turns.
     pub(crate) fn of_pairs(native: &[f64], server: &[f64]) -> Self {
         let ratios: Vec<f64> = native.iter().zip(server).map(|(native, server)| server / native).collect();
         Self {

@@ -1,4 +1,4 @@
-;; Descriptors: so many and no more, closed and free again, renumbered, granted.
+;; Descriptors: their limit, closing, renumbering, and granted directories.
 (module
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
@@ -22,7 +22,7 @@
   (func $open (result i32)
     (call $path_open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 4) (i32.const 1) (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 0)))
   (func (export "_start") (local $count i32) (local $fd i32)
-    ;; Where it was granted, by its name.
+    ;; The granted directory, by its name.
     (call $is (i32.const 1) (call $fd_prestat_get (i32.const 3) (i32.const 0)) (i32.const 0))
     (call $is (i32.const 2) (i32.load (i32.const 4)) (i32.const 1))
     (call $is (i32.const 3) (call $fd_prestat_dir_name (i32.const 3) (i32.const 8) (i32.const 0)) (i32.const 37))
@@ -30,7 +30,7 @@
     (call $is (i32.const 5) (i32.load8_u (i32.const 8)) (i32.const 47))
     (call $is (i32.const 6) (call $fd_prestat_get (i32.const 4) (i32.const 0)) (i32.const 8))
     (call $is (i32.const 7) (call $fd_prestat_get (i32.const 0) (i32.const 0)) (i32.const 8))
-    ;; 16 files, then EMFILE; numbers are the lowest that are free.
+    ;; 16 files, then EMFILE; a new descriptor gets the lowest free number.
     (loop $more
       (call $is (i32.const 8) (call $open) (i32.const 0))
       (call $is (i32.const 9) (i32.load (i32.const 0)) (i32.add (local.get $count) (i32.const 4)))
@@ -40,7 +40,7 @@
     (call $is (i32.const 12) (call $fd_close (i32.const 7)) (i32.const 8))
     (call $is (i32.const 13) (call $open) (i32.const 0))
     (call $is (i32.const 14) (i32.load (i32.const 0)) (i32.const 7))
-    ;; In the place of another, which is closed; never to a number that stands for nothing.
+    ;; Renumbering closes the target; the target must be open.
     (call $is (i32.const 15) (call $fd_renumber (i32.const 7) (i32.const 8)) (i32.const 0))
     (call $is (i32.const 16) (call $fd_close (i32.const 7)) (i32.const 8))
     (call $is (i32.const 17) (call $fd_renumber (i32.const 8) (i32.const 7)) (i32.const 8))
@@ -49,12 +49,12 @@
     (call $is (i32.const 20) (call $fd_renumber (i32.const 8) (i32.const 8)) (i32.const 0))
     (call $is (i32.const 21) (call $open) (i32.const 0))
     (call $is (i32.const 22) (call $open) (i32.const 33))
-    ;; The connection has no position and is not a socket that can be asked as one.
+    ;; The connection has no position, and the calls for sockets do not apply to it.
     (call $is (i32.const 23) (call $fd_seek (i32.const 0) (i64.const 0) (i32.const 1) (i32.const 0)) (i32.const 70))
     (call $is (i32.const 24) (call $fd_tell (i32.const 1) (i32.const 0)) (i32.const 70))
     (call $is (i32.const 25) (call $sock_shutdown (i32.const 1) (i32.const 1)) (i32.const 57))
     (call $is (i32.const 26) (call $sock_recv (i32.const 99) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (i32.const 8))
-    ;; Without waiting, where it is asked for that.
+    ;; Without waiting, where the program requests that.
     (call $is (i32.const 27) (call $fd_fdstat_set_flags (i32.const 0) (i32.const 4)) (i32.const 0))
     (call $is (i32.const 28) (call $fd_fdstat_get (i32.const 0) (i32.const 64)) (i32.const 0))
     (call $is (i32.const 29) (i32.load (i32.const 64)) (i32.const 0x40000))

@@ -1,4 +1,4 @@
-;; A status is told as it is, from the middle of a program.
+;; The exit status arrives unchanged, from the middle of a program.
 (module
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 4)

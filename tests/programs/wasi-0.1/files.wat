@@ -1,4 +1,4 @@
-;; Files: how they are opened, read, written, and changed.
+;; Files: opening, reading, writing, and changing them.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
@@ -49,7 +49,7 @@
     (call $is (i32.const 5) (call $fd_write (i32.const 4) (i32.const 128) (i32.const 1) (i32.const 0)) (i32.const 0))
     (call $is (i32.const 6) (i32.load (i32.const 0)) (i32.const 11))
     (call $size (i32.const 7) (i32.const 11))
-    ;; At an offset, which leaves the position where it was.
+    ;; At an offset, which leaves the position unchanged.
     (call $buffer (i32.const 512) (i32.const 100))
     (call $is (i32.const 8) (call $fd_pread (i32.const 4) (i32.const 128) (i32.const 1) (i64.const 6) (i32.const 0)) (i32.const 0))
     (call $is (i32.const 9) (i32.load (i32.const 0)) (i32.const 5))
@@ -67,7 +67,7 @@
     (call $is (i32.const 20) (call $fd_filestat_set_size (i32.const 4) (i64.const 5)) (i32.const 0))
     (call $size (i32.const 21) (i32.const 5))
     (call $is (i32.const 22) (call $fd_filestat_set_size (i32.const 4) (i64.const -1)) (i32.const 28))
-    ;; Times: one of its own, and never two at once.
+    ;; Times: one that the program sets, and never two sources at once.
     (call $is (i32.const 23) (call $fd_filestat_set_times (i32.const 4) (i64.const 1000000001) (i64.const 2000000002) (i32.const 5)) (i32.const 0))
     (call $size (i32.const 24) (i32.const 5))
     (call $is (i32.const 25) (i32.wrap_i64 (i64.load (i32.const 296))) (i32.const 1000000001))
@@ -79,12 +79,12 @@
     (call $is (i32.const 31) (call $fd_advise (i32.const 4) (i64.const 0) (i64.const 5) (i32.const 3)) (i32.const 0))
     (call $is (i32.const 32) (call $fd_allocate (i32.const 4) (i64.const 0) (i64.const 0)) (i32.const 28))
     (call $is (i32.const 33) (call $fd_close (i32.const 4)) (i32.const 0))
-    ;; Behind what is there, wherever the position is.
+    ;; Appends, wherever the position is.
     (call $is (i32.const 34) (call $open (i32.const 0) (i64.const 66) (i32.const 1)) (i32.const 0))
     (call $is (i32.const 35) (call $fd_write (i32.const 4) (i32.const 128) (i32.const 1) (i32.const 0)) (i32.const 0))
     (call $size (i32.const 36) (i32.const 7))
     (call $is (i32.const 37) (call $fd_close (i32.const 4)) (i32.const 0))
-    ;; Emptied; then one that is for reading only.
+    ;; Truncated; then a file that is opened for reading only.
     (call $is (i32.const 38) (call $open (i32.const 8) (i64.const 66) (i32.const 0)) (i32.const 0))
     (call $size (i32.const 39) (i32.const 0))
     (call $is (i32.const 40) (call $fd_close (i32.const 4)) (i32.const 0))

@@ -1,4 +1,5 @@
-;; 300 files are listed through a buffer of 30 bytes, which holds one entry and a part of the next: each comes once.
+;; Lists 300 files through a buffer of 30 bytes, which holds one entry and a part of the next: each
+;; comes once.
 (module
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_readdir" (func $fd_readdir (param i32 i32 i32 i64 i32) (result i32)))
@@ -39,7 +40,7 @@
         (local.set $at (i32.add (local.get $name) (i32.load offset=16 (local.get $at))))
         (br $entry)))
       (br_if $more (i32.eq (local.get $filled) (local.get $length))))
-    ;; The directory itself and the one above it.
+    ;; The entries `.` and `..`.
     (call $is (i32.const 6) (local.get $others) (i32.const 2))
     (local.set $at (i32.const 0))
     (loop $each
@@ -56,7 +57,7 @@
     (call $list (i32.const 28))
     (call $list (i32.const 55))
     (call $list (i32.const 2000))
-    ;; Beyond the end there is nothing.
+    ;; After the end the listing is empty.
     (call $is (i32.const 8) (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const 100) (i64.const 302) (i32.const 0)) (i32.const 0))
     (call $is (i32.const 9) (i32.load (i32.const 0)) (i32.const 0))
     (call $is (i32.const 10) (call $fd_readdir (i32.const 3) (i32.const 1024) (i32.const -1) (i64.const 0) (i32.const 0)) (i32.const 21))

@@ -1,4 +1,4 @@
-;; A name that is not UTF-8 is EILSEQ (25) wherever one is given, and a name beyond the memory EFAULT (21).
+;; A name that is not UTF-8 is EILSEQ (25) in every call, and a name beyond the memory EFAULT (21).
 (module
   (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_create_directory" (func $path_create_directory (param i32 i32 i32) (result i32)))
@@ -35,7 +35,7 @@
     (call $is (i32.const 13) (call $path_filestat_set_times (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 3) (i64.const 0) (i64.const 0) (i32.const 10)) (i32.const 25))
     (call $is (i32.const 14) (call $path_create_directory (i32.const 3) (i32.const -1) (i32.const 3)) (i32.const 21))
     (call $is (i32.const 15) (call $path_create_directory (i32.const 3) (i32.const 16) (i32.const -1)) (i32.const 21))
-    ;; Longer than any path is: ENAMETOOLONG. Zero bytes, which no path has: EINVAL. Nothing: ENOENT.
+    ;; Longer than any path: ENAMETOOLONG. With a zero byte: EINVAL. Empty: ENOENT.
     (call $is (i32.const 16) (call $path_create_directory (i32.const 3) (i32.const 1024) (i32.const 4097)) (i32.const 37))
     (call $is (i32.const 17) (call $path_create_directory (i32.const 3) (i32.const 1024) (i32.const 2)) (i32.const 28))
     (call $is (i32.const 18) (call $path_create_directory (i32.const 3) (i32.const 1024) (i32.const 0)) (i32.const 44))))

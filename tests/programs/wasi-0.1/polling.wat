@@ -1,4 +1,4 @@
-;; poll_oneoff: times that are past, that come, and that cannot be told; input, output, and what is not there.
+;; poll_oneoff: past and future times, invalid clocks; input, output, and invalid descriptors.
 (module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
@@ -11,7 +11,7 @@
   (func $is (param $step i32) (param $found i32) (param $expected i32)
     (if (i32.ne (local.get $found) (local.get $expected)) (then (call $exit (local.get $step)))))
 
-  ;; A subscription at 1024 and 48 bytes for each that follows: what the program calls it, its kind, and what that needs.
+  ;; Subscriptions begin at 1024, 48 bytes each: user data, kind, and the parameters of the kind.
   (func $clock (param $index i32) (param $clock i32) (param $time i64) (param $absolute i32) (local $at i32)
     (local.set $at (i32.add (i32.const 1024) (i32.mul (local.get $index) (i32.const 48))))
     (memory.fill (local.get $at) (i32.const 0) (i32.const 48))
@@ -22,7 +22,7 @@
   (func $descriptor (param $index i32) (param $kind i32) (param $fd i32)
     (call $clock (local.get $index) (local.get $fd) (i64.const 0) (i32.const 0))
     (i32.store8 offset=1032 (i32.mul (local.get $index) (i32.const 48)) (local.get $kind)))
-  ;; Waits for so many, and expects so many events, the first of which is that one.
+  ;; Waits for this many subscriptions, and expects this many events, the first with this user data.
   (func $waits (param $step i32) (param $count i32) (param $events i32) (param $first i32) (param $error i32) (param $kind i32)
     (call $is (local.get $step) (call $poll_oneoff (i32.const 1024) (i32.const 4096) (local.get $count) (i32.const 0)) (i32.const 0))
     (call $is (local.get $step) (i32.load (i32.const 0)) (local.get $events))
@@ -33,7 +33,8 @@
     (call $is (i32.const 1) (call $poll_oneoff (i32.const 1024) (i32.const 4096) (i32.const 0) (i32.const 0)) (i32.const 28))
     (call $is (i32.const 2) (call $poll_oneoff (i32.const -1) (i32.const 4096) (i32.const 1) (i32.const 0)) (i32.const 21))
     (call $is (i32.const 3) (call $poll_oneoff (i32.const 1024) (i32.const -1) (i32.const 1) (i32.const 0)) (i32.const 21))
-    ;; Times in the past, on both clocks; none at all; and a short one before one that no one lives to see.
+    ;; Times in the past, on both clocks; a zero timeout; and a short time before one in the far
+    ;; future.
     (call $clock (i32.const 0) (i32.const 0) (i64.const 1000000000) (i32.const 1))
     (call $waits (i32.const 4) (i32.const 1) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0))
     (call $clock (i32.const 0) (i32.const 1) (i64.const 1) (i32.const 1))
@@ -45,21 +46,22 @@
     (call $waits (i32.const 7) (i32.const 2) (i32.const 1) (i32.const 1) (i32.const 0) (i32.const 0))
     (call $clock (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 1))
     (call $waits (i32.const 8) (i32.const 2) (i32.const 1) (i32.const 1) (i32.const 0) (i32.const 0))
-    ;; A clock that there is not, a descriptor that there is not, one for writing: told at once, beside a time that is far.
+    ;; An unknown clock, an unknown descriptor, and a descriptor for writing: events at once, beside
+    ;; a time in the far future.
     (call $clock (i32.const 1) (i32.const 9) (i64.const 1) (i32.const 0))
     (call $waits (i32.const 9) (i32.const 2) (i32.const 1) (i32.const 1) (i32.const 28) (i32.const 0))
     (call $descriptor (i32.const 1) (i32.const 1) (i32.const 99))
     (call $waits (i32.const 10) (i32.const 2) (i32.const 1) (i32.const 1) (i32.const 8) (i32.const 1))
     (call $descriptor (i32.const 1) (i32.const 1) (i32.const 1))
     (call $waits (i32.const 11) (i32.const 2) (i32.const 1) (i32.const 1) (i32.const 8) (i32.const 1))
-    ;; Input and room for output, in their order.
+    ;; Input and room for output, in order.
     (call $descriptor (i32.const 1) (i32.const 1) (i32.const 0))
     (call $waits (i32.const 12) (i32.const 2) (i32.const 1) (i32.const 1) (i32.const 0) (i32.const 1))
     (call $descriptor (i32.const 2) (i32.const 2) (i32.const 1))
     (call $descriptor (i32.const 3) (i32.const 2) (i32.const 2))
     (call $waits (i32.const 13) (i32.const 4) (i32.const 3) (i32.const 1) (i32.const 0) (i32.const 1))
     (call $is (i32.const 14) (i32.load8_u (i32.const 4138)) (i32.const 2))
-    ;; A kind that there is not.
+    ;; An unknown kind.
     (call $descriptor (i32.const 0) (i32.const 3) (i32.const 0))
     (call $is (i32.const 15) (call $poll_oneoff (i32.const 1024) (i32.const 4096) (i32.const 1) (i32.const 0)) (i32.const 28))
     (call $is (i32.const 16) (call $clock_time_get (i32.const 9) (i64.const 0) (i32.const 0)) (i32.const 28))

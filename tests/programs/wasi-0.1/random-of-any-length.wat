@@ -1,4 +1,4 @@
-;; Random numbers come in any length, and only the memory is a bound.
+;; Random numbers of any length, limited only by the memory.
 (module
   (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -9,13 +9,13 @@
 
   (func (export "_start") (local $at i32) (local $zeros i32)
     (call $is (i32.const 1) (call $random_get (i32.const 65536) (i32.const 4194304)) (i32.const 0))
-    ;; Of 65,536 words 1 MiB may have none that is zero, but for a rare one.
+    ;; 1 MiB of random words: hardly any may be zero.
     (local.set $at (i32.const 65536))
     (loop $next
       (local.set $zeros (i32.add (local.get $zeros) (i32.eqz (i32.load (local.get $at)))))
       (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 64))) (i32.const 4259840))))
     (call $is (i32.const 2) (i32.lt_u (local.get $zeros) (i32.const 3)) (i32.const 1))
-    ;; What lies around it is as it was.
+    ;; The bytes around it are unchanged.
     (call $is (i32.const 3) (i32.load (i32.const 65532)) (i32.const 0))
     (call $is (i32.const 4) (i32.load (i32.const 4259840)) (i32.const 0))
     (call $is (i32.const 5) (call $random_get (i32.const 0) (i32.const 0)) (i32.const 0))

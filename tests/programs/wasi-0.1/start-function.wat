@@ -1,4 +1,4 @@
-;; A module may call before it is started, as far as it needs nothing to be there but its memory.
+;; A module may call the host before its start, where the call needs nothing but its memory.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))

@@ -1,4 +1,4 @@
-//! The longest that anybody waits around a restart, beside the longest when there is none.
+//! The longest request around a restart, beside the longest without one.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use crate::load::{Answers, Load};
 use crate::patience::pass;
 use crate::service::Logged;
 
-/// How long a round lasts, at least.
+/// The shortest duration of a round.
 const ROUND: Duration = Duration::from_secs(2);
-/// How much of a round goes by before its restart, and after it at least.
+/// The part of a round before its restart, and the shortest part after it.
 const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(500);
 
@@ -33,7 +33,7 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     for (transport, clients) in bench.combinations() {
         eprintln!("measuring the longest waits over {transport} with {clients} clients");
         let mut service = bench.start(&bench.options.plugin, transport, Logged::Service)?;
-        // Window 0 is for what is in nobody's round: the clients' own start.
+        // Window 0 is for requests outside of every round: the clients' own start.
         let load = Load::start(service.address(), clients, 2 * rounds + 1, Answers::Counted)?;
         pass(ROUND)?;
         for round in 0..rounds {

@@ -1,4 +1,5 @@
-//! Restarts back to back under load: whether everybody is answered, and whether anything is left over.
+//! Restarts back to back under load: whether every client is answered, and whether anything is left
+//! over.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use crate::resources::Resources;
 use crate::section::grouped;
 use crate::service::{Logged, Service};
 
-/// How long clients ask before what a process has is counted: its pool and its buffers are as they stay.
+/// How long clients ask before the benchmark counts a process's resources: by then its pool and its
+/// buffers have their final size.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// The table of what clients saw, and that of what the service has before and after.
+/// The table of the clients' results, and that of the service's resources before and after.
 pub(crate) fn sections(bench: &Bench<'_>) -> anyhow::Result<(Section, Section)> {
     let mut outcome = Section::new("Restarts under load")
         .text(
@@ -119,7 +121,7 @@ fn measure(
     Ok(())
 }
 
-/// What the service has when clients have been there and are gone.
+/// The resources of the service after clients have come and gone.
 fn warm_at_rest(bench: &Bench<'_>, service: &Service, clients: usize) -> anyhow::Result<Resources> {
     let load = Load::start(service.address(), clients, 0, Answers::Counted)?;
     pass(WARM_UP)?;

@@ -10,9 +10,9 @@ use crate::log::Line;
 use crate::patience::PATIENCE;
 use crate::service::Logged;
 
-/// What keeps it busy.
+/// The load.
 const CLIENTS: usize = 256;
-/// How much each of them was answered before the first signal.
+/// How many answers each client has before the first signal.
 const ANSWERS: u64 = 10;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {

@@ -1,4 +1,4 @@
-//! From USR1 to the successor's first answer, and to the moment at which it is the service.
+//! From USR1 to the successor's first answer, and to the time at which it is the service.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,11 +14,12 @@ use crate::options::Transport;
 use crate::patience::{PATIENCE, wait_for};
 use crate::service::{Logged, Service};
 
-/// Fewer would make a median that says little.
+/// Fewer would make the median unreliable.
 const FEWEST: u32 = 20;
 
-/// A connection's line is written when it is over, which may be before its client knows, after that, and even after the
-/// next one's line. Of so many answers the first is not still to come.
+/// The host writes a connection's line after its end. That may be before its client notices, after
+/// it, and even after the next connection's line. After that many answers, the first one's line has
+/// arrived.
 const ENOUGH: usize = 8;
 
 pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
@@ -82,7 +83,7 @@ fn first_answer(service: &Service, load: &Load, successor: Pid) -> anyhow::Resul
     .map_err(|error| service.log().explain(&error))
 }
 
-/// Whose connection a line is about, if it says that it went well.
+/// The client of a line about a connection that went well.
 fn peer(line: &str) -> Option<SocketAddr> {
     let (_, facts) = line.split_once("connection finished")?;
     facts.split(' ').find_map(|fact| fact.strip_prefix("peer=tcp://"))?.parse().ok()

@@ -36,7 +36,8 @@ pub(super) async fn load(server: SocketAddr, clients: usize, bytes_per_client: u
 }
 
 async fn client(server: SocketAddr, index: usize, bytes: u64, pattern: Arc<Pattern>) -> anyhow::Result<Duration> {
-    // Each client starts elsewhere in the pattern, so that bytes of another connection would be noticed.
+    // Each client starts elsewhere in the pattern, so that bytes of another connection would be
+    // noticed.
     let first = index as u64 * 4099;
     let start = Instant::now();
     bounded(LIMIT, async {
@@ -72,18 +73,19 @@ async fn receive(reader: &mut ReadHalf<'_>, pattern: &Pattern, first: u64, bytes
     Ok(())
 }
 
-/// Endless bytes of which any piece can be compared without being made.
+/// Endless bytes. Any piece can be compared without a copy of it.
 struct Pattern {
     bytes: Vec<u8>,
 }
 
 impl Pattern {
-    /// After how many bytes it repeats: a prime, so that a piece that is lost, doubled or swapped in any size that a
-    /// server's buffers have shows.
+    /// After how many bytes it repeats: a prime, so that a piece that is lost, doubled or swapped
+    /// in any size that a server's buffers have shows.
     const PERIOD: usize = 65_521;
 
     fn new() -> Self {
-        // Any well-mixed bytes do: the high byte of a linear congruential generator (Knuth's constants for MMIX).
+        // Any well-mixed bytes do: the high byte of a linear congruential generator (Knuth's
+        // constants for MMIX).
         let mut state = 1_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -1,4 +1,5 @@
-//! Clients of `hello` over TLS: a handshake, a line, the answer to its announced end, again and again.
+//! Clients of `hello` over TLS: a handshake, a line, the answer to its announced end, again and
+//! again.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -57,7 +58,8 @@ impl Client {
     async fn ask(&self, expected: HandshakeKind) -> anyhow::Result<()> {
         let (connector, name) = &self.tls;
         let socket = connect(self.server, self.index).await?;
-        // As the servers do: the last flight and the question must not wait for each other's acknowledgement.
+        // As the servers do: the last flight and the question must not wait for each other's
+        // acknowledgement.
         socket.set_nodelay(true)?;
         let mut connection = connector.connect(name.clone(), socket).await?;
         connection.write_all(QUESTION).await?;

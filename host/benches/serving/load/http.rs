@@ -1,4 +1,5 @@
-//! Clients of HTTP: connect, send a request, read the response to its end, again and again; or the same on one connection.
+//! Clients of HTTP: connect, send a request, read the response to its end, again and again; or the
+//! same on one connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: c
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const STATUS: &[u8] = b"HTTP/1.1 200 ";
 const BODY: &[u8] = b"hello\n";
-/// The body as a chunk and the end of all chunks, and its length, one of which a response has.
+/// A response has either the body as a chunk with the last chunk, or its length.
 const CHUNKS: &[u8] = b"\r\n\r\n6\r\nhello\n\r\n0\r\n\r\n";
 const WHOLE: &[u8] = b"\r\n\r\nhello\n";
 /// More than any response to it.

@@ -1,5 +1,5 @@
-//! Clients of `hello` without a runtime: a thread each, blocking calls only. A server meets clients that the kernel
-//! wakes one by one, as it does with clients that are processes of their own.
+//! Clients of `hello` without a runtime: a thread each, blocking calls only. A server meets clients
+//! that the kernel wakes one by one, as it does with clients that are processes of their own.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -46,7 +46,8 @@ fn client(server: SocketAddr, index: usize, deadline: Instant) -> anyhow::Result
         match ask(server, index) {
             Ok(()) => tally.completed(start.elapsed()),
             Err(error) => {
-                // One failure fails the run. A refused connection is fast, so retrying would only keep the machine busy.
+                // One failure fails the run. A refused connection is fast, so retrying would only
+                // keep the machine busy.
                 tally.failed(&error);
                 return Ok(tally);
             }

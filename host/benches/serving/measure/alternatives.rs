@@ -38,8 +38,9 @@ const HTTP_COLUMNS: [&str; 10] = [
 const WASMTIME: &str = "CARGO_PROFILE_RELEASE_LTO=fat cargo install wasmtime-cli --version 48.0.8 --locked --no-default-features \
     --features run,serve,component-model,component-model-async,pooling-allocator,cranelift,parallel-compilation,logging --root target/wasmtime";
 
-/// These make it fast: memory, tables and stacks stay mapped from one guest to the next. The host also runs such a
-/// component without the engine's concurrency, for which `wasmtime serve` has no option.
+/// These make it fast: memory, tables and stacks stay mapped from one guest to the next. The host
+/// also runs such a component without the engine's concurrency, for which `wasmtime serve` has no
+/// option.
 const TUNED: [&str; 7] = [
     "-Opooling-allocator=y",
     "-Opooling-memory-keep-resident=2097152",

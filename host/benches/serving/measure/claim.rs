@@ -1,5 +1,5 @@
-//! The claim about speed: two loads against two native servers, and the worst pair counts. A single load with a single
-//! native server can flatter the host.
+//! The claim about speed: two loads against two native servers, and the worst pair counts. A single
+//! load with a single native server can flatter the host.
 
 use super::series::Series;
 use super::{Bench, Section, Side};

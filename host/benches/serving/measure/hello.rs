@@ -1,5 +1,5 @@
-//! Short connections: how many a second, how long each takes, its cost for the server, and how all that grows with the
-//! number of clients.
+//! Short connections: how many a second, how long each takes, its cost for the server, and how all
+//! that grows with the number of clients.
 
 use super::series::{COLUMNS, Series};
 use super::{Bench, Contestant, Section, Side};
@@ -48,7 +48,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
     Ok(fill(section, &rows))
 }
 
-/// The server has one core and the load has the others. This shows the limit of the server, not of the machine.
+/// The server has one core and the load has the others. This shows the limit of the server, not of
+/// the machine.
 pub(crate) fn saturated(bench: &Bench<'_>) -> anyhow::Result<Section> {
     let section = Section::new("The same with the server's core saturated");
     let cores = match Cores::pinned() {
@@ -86,8 +87,8 @@ pub(crate) fn saturated(bench: &Bench<'_>) -> anyhow::Result<Section> {
     Ok(fill(section, &rows))
 }
 
-/// The cost of a guest's whole life: the host's user time for a connection less the native server's. Kernel time is
-/// left out, since the two do not send the same number of packets.
+/// The cost of a guest's whole life: the host's user time for a connection less the native
+/// server's. Kernel time is left out, since the two do not send the same number of packets.
 fn life(native: &Series, host: &Series) -> f64 {
     median(host.user_time().iter().zip(native.user_time()).map(|(host, native)| host - native))
 }

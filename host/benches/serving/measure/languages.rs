@@ -1,4 +1,5 @@
-//! The same answer from plugins in other languages, whose guests are larger by up to three orders of magnitude.
+//! The same answer from plugins in other languages, whose guests are larger by up to three orders
+//! of magnitude.
 
 use std::ffi::OsStr;
 use std::fs;

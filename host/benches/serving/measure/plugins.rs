@@ -59,7 +59,8 @@ fn copies(folder: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
     let copy = |number: usize| {
         let (name, path) = (b"copy", folder.join(format!("hello-{number}.wasm")));
         let number = u32::try_from(number)?.to_le_bytes();
-        // A custom section: its id, how long what follows is, its name with its length, its content.
+        // A custom section: its id, how long what follows is, its name with its length, its
+        // content.
         let length = u8::try_from(1 + name.len() + number.len())?;
         let bytes = [&original[..], &[0, length, u8::try_from(name.len())?], name, &number].concat();
         fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))?;
@@ -72,7 +73,8 @@ fn copies(folder: &Path, count: usize) -> anyhow::Result<Vec<PathBuf>> {
 fn start(bench: &Bench<'_>, folder: &Path, plugins: &[PathBuf]) -> anyhow::Result<(f64, f64)> {
     let mut configuration = String::new();
     for path in plugins {
-        // Paths of temporary folders hold nothing that would have to be escaped, but backslashes are TOML's.
+        // Paths of temporary folders hold nothing that would have to be escaped, but backslashes
+        // are TOML's.
         writeln!(configuration, "[[listener]]\nbind = \"tcp://127.0.0.1:0\"\nplugin = '{}'\n", path.display())?;
     }
     let file = folder.join("host.toml");

@@ -6,7 +6,8 @@ use super::{Bench, Contestant, Round};
 use crate::report::{grouped, microseconds};
 use crate::statistics::{Ratio, median};
 
-/// Before the first round that counts, so that connection pools, page tables and branch predictors know the work.
+/// Before the first round that counts, so that connection pools, page tables and branch predictors
+/// know the work.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// For connections that were begun in time; the load gives up on each of them earlier.
 const GRACE: Duration = Duration::from_secs(60);
@@ -31,8 +32,9 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// Lets the contestants take turns: from the first to the last, then from the last to the first, and so on. So what
-    /// one of them leaves behind in the kernel does not always meet the same other one.
+    /// Lets the contestants take turns: from the first to the last, then from the last to the
+    /// first, and so on. So what one of them leaves behind in the kernel does not always meet the
+    /// same other one.
     pub(super) fn alternate(
         contestants: &[Contestant],
         rounds: u32,
@@ -52,7 +54,8 @@ impl Series {
         Ok(series)
     }
 
-    /// The same with clients that ask for a time, after a warm-up. `arguments` are those of the load, but for the time.
+    /// The same with clients that ask for a time, after a warm-up. `arguments` are those of the
+    /// load, but for the time.
     pub(super) fn for_a_time(
         bench: &Bench<'_>,
         contestants: &[Contestant],

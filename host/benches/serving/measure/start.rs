@@ -40,8 +40,8 @@ pub(crate) fn section(bench: &Bench<'_>) -> anyhow::Result<Section> {
         let mut add = |start| row.next().map(|row| row.starts.push(start)).context("there is a row for each start");
         add(start(bench, bench.launch(Side::Native, Work::Hello, 1)?)?)?;
         for (index, path) in plugins.iter().enumerate() {
-            // A folder of its own for each round: empty at first, and full of what the first start has compiled after
-            // it.
+            // A folder of its own for each round: empty at first, and full of what the first start
+            // has compiled after it.
             let cache = bench.cache(&format!("cache-{index}-{round}"))?;
             for state in ["cold", "cached"] {
                 let started = start(bench, Launch::host(&bench.options.host, &cache).plugin(path, 1));

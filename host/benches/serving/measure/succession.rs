@@ -1,4 +1,5 @@
-//! Restarts and reloads: how long until the new one answers, and how that grows with open connections and listeners.
+//! Restarts and reloads: how long until the new one answers, and how that grows with open
+//! connections and listeners.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -105,7 +106,8 @@ fn rows(
     Ok(points)
 }
 
-/// One host, again and again from one plugin to the other and back. Returns the times of the turns to `hello`, in seconds.
+/// One host, again and again from one plugin to the other and back. Returns the times of the turns
+/// to `hello`, in seconds.
 fn repeated(bench: &Bench<'_>, hello: &Path, signal: Signal) -> anyhow::Result<Vec<f64>> {
     let mut generations = start(bench, hello, None, 1)?;
     let mut times = Vec::new();

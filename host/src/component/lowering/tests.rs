@@ -181,7 +181,9 @@ fn an_unusual_component_keeps_its_component_layer() {
 fn an_import_of_another_type_keeps_the_component_layer() {
     let engine = engine::compiler(Concurrency::Plain).unwrap();
     let mut layer = Layer::of(&component(USUAL));
-    layer.confirm(&component(USUAL), engine, |_, interface| interface.component_type().imports(engine).count() == 2);
+    layer.confirm(&component(USUAL), engine, |engine, interface| {
+        interface.component_type().imports(engine).count() == 2
+    });
     assert!(matches!(layer, Layer::Lowered(_)));
     layer.confirm(&component(USUAL), engine, |_, _| false);
     assert!(matches!(layer, Layer::Needed(_)));

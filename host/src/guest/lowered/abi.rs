@@ -99,7 +99,7 @@ fn put(memory: &mut [u8], at: u32, bytes: &[u8]) -> wasmtime::Result<()> {
 
 /// Fails unless a result may be stored there. Call it after the function's work.
 fn check(memory: &[u8], at: u32, alignment: u32, size: usize) -> wasmtime::Result<()> {
-    if at % alignment != 0 {
+    if !at.is_multiple_of(alignment) {
         return trap("pointer not aligned");
     }
     match slice(memory, at, size) {
@@ -135,7 +135,7 @@ pub(super) fn lent_list<T: 'static>(
     at: u32,
     length: u32,
 ) -> wasmtime::Result<Vec<Resource<T>>> {
-    if at % 4 != 0 {
+    if !at.is_multiple_of(4) {
         return trap("list pointer is not aligned");
     }
     let (memory, state) = memory(caller)?;
@@ -294,7 +294,7 @@ pub(super) fn stored(caller: &mut Caller<'_, State>, block: u32) -> wasmtime::Re
     let Some(pending) = lowered(caller.data_mut())?.pending.take() else { return trap("no result is pending") };
     let (memory, state) = memory(caller)?;
     let fits = |memory: &[u8], alignment: u32, size: usize| {
-        if block % alignment != 0 {
+        if !block.is_multiple_of(alignment) {
             return trap("realloc return: result not aligned");
         }
         match slice(memory, block, size) {

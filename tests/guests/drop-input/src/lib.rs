@@ -1,4 +1,5 @@
-//! Discards its input at once, then writes 100,000 bytes: a peer that is still sending must get all of them, and no reset.
+//! Discards its input at once, then writes 100,000 bytes: a peer that is still sending must get all
+//! of them, and no reset.
 
 use std::io::{self, Write};
 

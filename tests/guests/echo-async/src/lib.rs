@@ -1,4 +1,5 @@
-//! The plugin `echo` on the 0.3 contract: for bulk transfer and half-close on the component model's own streams.
+//! The plugin `echo` on the 0.3 contract: for bulk transfer and half-close on the component model's
+//! own streams.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Waits for input or 200 ms, whichever comes first, and answers `input` or `timeout`. It proves
+//! Waits for input or 1 s, whichever comes first, and answers `input` or `timeout`. It proves
 //! that a guest with a timer starts when the connection is accepted. A start at the first byte
 //! would defer the timer.
 #![allow(missing_docs, reason = "generated bindings")]
@@ -19,7 +19,7 @@ use exports::uninterruptible::server::handler::{Connection, Guest, InputStream, 
 use wasi::clocks::monotonic_clock::subscribe_duration;
 use wasi::io::poll::poll;
 
-const PATIENCE: u64 = 200_000_000;
+const PATIENCE: u64 = 1_000_000_000;
 
 struct Plugin;
 

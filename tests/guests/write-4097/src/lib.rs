@@ -1,5 +1,5 @@
-//! Passes 4097 bytes to `blocking-write-and-flush`, which takes 4096: the host must trap it. The SDK never does this, so the
-//! guest uses the bindings directly.
+//! Passes 4097 bytes to `blocking-write-and-flush`, which takes 4096: the host must trap it. The
+//! SDK never does this, so the guest uses the bindings directly.
 #![allow(missing_docs, reason = "generated bindings")]
 
 wit_bindgen::generate!({ path: "../../../wit/0.2", world: "plugin", generate_all });

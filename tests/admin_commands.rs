@@ -1,4 +1,5 @@
-//! The verbs, at the endpoint and as subcommands, in each state where they differ; with clients that must all be answered.
+//! The commands, at the endpoint and as subcommands, in each state where they differ. Clients ask
+//! all the time, and each must be answered.
 
 use crate::{
     harness::{Load, Setup, directory, plugin, read_line, read_to_end, wait_for},
@@ -24,7 +25,7 @@ fn successor(operated: &Operated) -> i32 {
 }
 
 #[test]
-fn a_restart_tells_when_the_successor_serves() {
+fn a_restart_answers_when_the_successor_serves() {
     let operated = Operated::start(watched());
     let load = load(&operated);
     let (code, out, err) = operated.operator.run(&["restart"]);
@@ -42,7 +43,7 @@ fn a_restart_tells_when_the_successor_serves() {
 }
 
 #[test]
-fn a_restart_can_wait_until_there_is_no_way_back() {
+fn a_restart_can_wait_until_it_is_settled() {
     let operated = Operated::start(Setup::serving("hello").option("--rollback-window", "300ms"));
     let load = load(&operated);
     for number in 2..5 {
@@ -82,9 +83,9 @@ fn a_restart_that_fails_says_why_and_nothing_has_changed() {
 }
 
 #[test]
-fn restarts_that_are_asked_for_at_once_are_one() {
+fn concurrent_restart_commands_run_one_restart() {
     let operated = Operated::start(watched());
-    operated.service.order("successor before-sending hello stop");
+    operated.service.inject("successor before-sending hello stop");
     let first = operated.operator.subcommand(&["restart"]);
     let pid: i32 = {
         let record = operated.service.host.logged(&["successor started"]);
@@ -93,7 +94,7 @@ fn restarts_that_are_asked_for_at_once_are_one() {
     let second = operated.operator.subcommand(&["restart"]);
     operated.service.host.logged(&["command joins the restart"]);
     assert_eq!(operated.operator.status()["state"], "offering");
-    operated.service.order("");
+    operated.service.inject("");
     kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
     for asked in [first, second] {
         assert_eq!(told(asked), (0, format!("generation 2 serves (process {pid})\n"), String::new()));
@@ -102,7 +103,7 @@ fn restarts_that_are_asked_for_at_once_are_one() {
 }
 
 #[test]
-fn a_rollback_has_the_predecessor_serve_again() {
+fn a_rollback_makes_the_predecessor_serve_again() {
     let operated = Operated::start(watched());
     let load = load(&operated);
     assert_eq!(operated.operator.run(&["restart"]).0, 0);
@@ -141,9 +142,9 @@ fn a_restart_that_waits_for_the_window_learns_of_a_rollback_and_of_a_death() {
 }
 
 #[test]
-fn a_rollback_calls_off_a_restart_that_is_under_way() {
+fn a_rollback_aborts_a_restart_under_way() {
     let operated = Operated::start(watched());
-    operated.service.order("successor before-sending hello stop");
+    operated.service.inject("successor before-sending hello stop");
     let restart = operated.operator.subcommand(&["restart"]);
     operated.operator.reaches("offering");
     let (code, out, err) = operated.operator.run(&["rollback"]);
@@ -154,7 +155,7 @@ fn a_rollback_calls_off_a_restart_that_is_under_way() {
 }
 
 #[test]
-fn a_predecessor_that_does_not_answer_a_rollback_is_not_waited_for() {
+fn a_rollback_times_out_without_an_answer_of_the_predecessor() {
     let operated = Operated::start(watched());
     assert_eq!(operated.operator.run(&["restart"]).0, 0);
     operated.service.host.signal(Signal::SIGSTOP);
@@ -162,13 +163,13 @@ fn a_predecessor_that_does_not_answer_a_rollback_is_not_waited_for() {
     assert_eq!((code, &*outcome), (500, "failed"), "{detail}");
     assert!(detail.contains("did not answer; this process continues"), "{detail}");
     assert_eq!(operated.service.host.ask("bob\n"), b"Hello bob!\n");
-    // It does as it was asked when it wakes.
+    // It runs the command when it continues.
     operated.service.host.signal(Signal::SIGCONT);
     assert_eq!(operated.operator.reaches("serving")["generation"], 1);
 }
 
 #[test]
-fn a_reload_tells_whether_it_took_effect() {
+fn a_reload_answers_with_its_outcome() {
     let directory = directory();
     let file = directory.path().join("plugin.wasm");
     fs::copy(plugin("hello"), &file).unwrap();
@@ -188,15 +189,15 @@ fn a_reload_tells_whether_it_took_effect() {
 }
 
 #[test]
-fn a_reload_during_a_restart_is_the_successors_and_in_the_window_too() {
+fn the_successor_runs_reloads_of_the_restart_and_of_the_window() {
     let operated = Operated::start(watched());
-    operated.service.order("successor before-sending hello stop");
+    operated.service.inject("successor before-sending hello stop");
     let restart = operated.operator.subcommand(&["restart"]);
     let status = operated.operator.reaches("offering");
     let pid: i32 = status["successor"].as_i64().unwrap().try_into().unwrap();
     let reload = operated.operator.subcommand(&["reload"]);
     operated.service.host.logged(&["command deferred until the restart ends"]);
-    operated.service.order("");
+    operated.service.inject("");
     kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
     assert_eq!(told(restart).0, 0);
     assert_eq!(told(reload), (0, "new connections get the new version\n".into(), String::new()));
@@ -206,7 +207,7 @@ fn a_reload_during_a_restart_is_the_successors_and_in_the_window_too() {
 }
 
 #[test]
-fn a_restart_in_the_window_ends_it_and_is_the_successors() {
+fn a_restart_in_the_window_ends_it_and_runs_in_the_successor() {
     let mut operated = Operated::start(watched());
     assert_eq!(operated.operator.run(&["restart"]).0, 0);
     let (code, out, err) = operated.operator.run(&["restart"]);
@@ -217,7 +218,7 @@ fn a_restart_in_the_window_ends_it_and_is_the_successors() {
 }
 
 #[test]
-fn a_stop_finishes_what_is_open_and_a_second_one_cuts() {
+fn a_stop_drains_connections_and_a_second_one_closes_them() {
     let mut operated = Operated::start(Setup::serving("speaks-first"));
     let mut open = operated.service.host.connect();
     assert_eq!(read_line(&mut open), "ready\n");
@@ -238,9 +239,9 @@ fn a_stop_finishes_what_is_open_and_a_second_one_cuts() {
 }
 
 #[test]
-fn a_stop_during_a_restart_calls_it_off() {
+fn a_stop_aborts_a_restart() {
     let mut operated = Operated::start(watched());
-    operated.service.order("successor before-sending hello stop");
+    operated.service.inject("successor before-sending hello stop");
     let restart = operated.operator.subcommand(&["restart"]);
     operated.operator.reaches("offering");
     assert_eq!(operated.operator.run(&["stop"]).0, 0);
@@ -251,7 +252,7 @@ fn a_stop_during_a_restart_calls_it_off() {
 }
 
 #[test]
-fn a_stop_in_the_window_is_the_successors_and_its_predecessor_goes_first() {
+fn a_stop_in_the_window_runs_in_the_successor_after_its_predecessor_ends() {
     let operated = Operated::start(watched());
     assert_eq!(operated.operator.run(&["restart"]).0, 0);
     let pid = successor(&operated);
@@ -260,9 +261,10 @@ fn a_stop_in_the_window_is_the_successors_and_its_predecessor_goes_first() {
     operated.service.ends(pid);
 }
 
-/// A predecessor that is killed takes the answer with it, and the subcommand finds out by itself.
+/// The answer is lost with a predecessor that is killed, and the subcommand finds out the outcome
+/// by itself.
 #[test]
-fn a_restart_survives_the_process_that_was_asked() {
+fn a_restart_survives_the_process_that_received_the_command() {
     let mut operated = Operated::start(watched());
     let waiting = operated.operator.subcommand(&["restart", "--wait-settled"]);
     let pid = successor(&operated);
@@ -276,7 +278,7 @@ fn a_restart_survives_the_process_that_was_asked() {
 }
 
 #[test]
-fn nobody_who_answers_is_told_in_one_line() {
+fn an_unreachable_endpoint_is_reported_in_one_line() {
     let directory = directory();
     let operator = Operator::at_path(directory.path().join("admin.sock"));
     for verb in ["status", "restart", "rollback", "reload", "stop"] {
@@ -309,7 +311,7 @@ fn the_endpoint_is_found_in_the_configuration_file_too() {
 }
 
 #[test]
-fn counters_go_on_across_restarts_with_what_is_still_open_here_and_there() {
+fn counters_continue_across_restarts_with_open_connections_of_each_generation() {
     let setup = Setup::serving("speaks-first").option("--rollback-window", "100ms");
     let operated = Operated::start(setup);
     let mut old = operated.service.host.connect();
