@@ -102,7 +102,9 @@ pub fn outcomes(plugin: &Path, options: &[&str], over: Over, scripts: &[Script])
         let mut listening = Vec::new();
         for (script, (connection, peer)) in batch.iter().zip(connections) {
             (&connection).write_all(&script.encode()).unwrap();
-            connection.shutdown(Shutdown::Write).unwrap();
+            // Closing alone may come late: a process that another test starts has the descriptor for a moment.
+            let how = if script.is_abandoned { Shutdown::Both } else { Shutdown::Write };
+            connection.shutdown(how).unwrap();
             listening.push(Some(connection).filter(|_| !script.is_abandoned));
             peers.push(peer);
         }
