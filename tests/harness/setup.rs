@@ -145,6 +145,10 @@ impl Setup {
             command.env_remove(name);
         }
         command.env_remove("PORT");
+        // To run any test with the engine's component layer.
+        if let Some(when) = std::env::var_os("COMPONENT_LAYER") {
+            command.env("UNINTERRUPTIBLE_COMPONENT_LAYER", when);
+        }
         if let Some(inherited) = &self.inherited {
             command.stdin(inherited.try_clone().unwrap());
         }

@@ -50,7 +50,7 @@ impl<'a> Iterator for Sections<'a> {
         self.at += consumed;
         match &payload {
             Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
-                self.at = unchecked_range.end as usize;
+                self.at = unchecked_range.end;
             }
             Payload::End(_) => self.parser = None,
             _ => {}

@@ -122,7 +122,7 @@ impl<'a> Items<'a> {
             }
             Payload::ModuleSection { unchecked_range, .. } => {
                 self.interface.get_or_insert(at);
-                self.modules.push(unchecked_range.start as usize..unchecked_range.end as usize);
+                self.modules.push(unchecked_range.start..unchecked_range.end);
             }
             Payload::InstanceSection(section) => {
                 for instance in section {
@@ -135,7 +135,7 @@ impl<'a> Items<'a> {
                 }
             }
             Payload::ComponentSection { unchecked_range, .. } => {
-                let nested = file.get(unchecked_range.start as usize..unchecked_range.end as usize);
+                let nested = file.get(unchecked_range.start..unchecked_range.end);
                 self.exporters.push(exporter(nested.unwrap_or_default())?);
             }
             Payload::ComponentInstanceSection(section) => {
