@@ -49,15 +49,20 @@ impl Outcome {
     /// Whether the two are alike. Texts about traps may differ, and so may the place in the guest.
     pub fn is_like(&self, other: &Self) -> bool {
         (&self.bytes, &self.end, &self.reason) == (&other.bytes, &other.end, &other.reason)
-            && (self.limit() == other.limit() || (self.has_trapped() && other.has_trapped()))
+            && (self.error == other.error || self.is_limit_of(other) || (self.has_trapped() && other.has_trapped()))
     }
 
-    /// What the record says, without the place where a guest reached a limit.
-    fn limit(&self) -> &str {
-        match self.error.rsplit_once(", in ") {
-            Some((limit, _)) if self.reason == "memory" => limit,
-            _ => &self.error,
-        }
+    /// Whether both reached the same limit, at whichever place, after the same output. A record has room for a part of it.
+    fn is_limit_of(&self, other: &Self) -> bool {
+        let parts = |error: &str| {
+            let (before, last) = error.split_once("; ").unwrap_or((error, ""));
+            (before.split(", in ").next().map(str::to_owned), last.to_owned())
+        };
+        let ((limit, last), (other_limit, other_last)) = (parts(&self.error), parts(&other.error));
+        self.reason == "memory"
+            && limit == other_limit
+            && last.bytes().zip(other_last.bytes()).all(|(byte, other)| byte == other)
+            && last.is_empty() == other_last.is_empty()
     }
 
     /// Whether the guest trapped. Once its peer is gone, the reason is another.

@@ -333,6 +333,26 @@ impl<'a> Items<'a> {
         self.memories.get(memory as usize) == Some(&(instance, MEMORY))
     }
 
+    /// The export of an instance that is put together.
+    fn export(&self, instance: u32, name: &str) -> Option<(ExternalKind, u32)> {
+        match self.core_instances.get(instance as usize) {
+            Some(CoreInstance::Functions(functions)) => functions.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    fn is_table_of(&self, shim: u32, table: u32) -> bool {
+        self.tables.get(table as usize) == Some(&(shim, shim::TABLE))
+    }
+
+    /// Whether an instance has the table of a shim. Older toolchains pass it among the functions, newer
+    /// ones pass the shim.
+    fn has_table_of(&self, shim: u32, instance: u32) -> bool {
+        let table = self.export(instance, shim::TABLE);
+        instance == shim
+            || table.is_some_and(|(kind, index)| kind == ExternalKind::Table && self.is_table_of(shim, index))
+    }
+
     /// The core functions behind the exports of a shim, by name: those with which the fixup module
     /// fills its table.
     fn behind(
@@ -347,21 +367,27 @@ impl<'a> Items<'a> {
             return unusual("an unusual shim");
         }
         let places = shim::exports(bytes(*module).1)?;
-        for instance in &self.core_instances {
+        for (index, instance) in (0..).zip(&self.core_instances) {
             let CoreInstance::Module { module, arguments } = instance else { continue };
-            let Some(CoreInstance::Functions(functions)) =
-                arguments.get("").and_then(|index| self.core_instances.get(*index as usize))
-            else {
-                continue;
-            };
-            let table = functions.get(shim::TABLE).filter(|(kind, _)| *kind == ExternalKind::Table);
-            if table.and_then(|(_, index)| self.tables.get(*index as usize)) != Some(&(shim, shim::TABLE)) {
+            if index == shim || !arguments.values().any(|argument| self.has_table_of(shim, *argument)) {
                 continue;
             }
-            let order = shim::fixed(bytes(*module).1, places.len())?;
+            let argument = |(argument, name): shim::Imported<'_>| {
+                let index = arguments.get(argument)?;
+                Some((*index, self.export(*index, name)))
+            };
+            let (table, order) = shim::fixed(bytes(*module).1, places.len())?;
+            let is_filled = match argument(table) {
+                Some((instance, None)) => instance == shim && table.1 == shim::TABLE,
+                Some((_, Some((ExternalKind::Table, index)))) => self.is_table_of(shim, index),
+                _ => false,
+            };
+            if !is_filled {
+                return unusual("an unusual fixup");
+            }
             let behind = places.into_iter().map(|(name, place)| {
-                match order.get(place).and_then(|argument| functions.get(argument)) {
-                    Some((ExternalKind::Func, index)) => Ok((name, *index)),
+                match order.get(place).and_then(|function| argument(*function)) {
+                    Some((_, Some((ExternalKind::Func, index)))) => Ok((name, index)),
                     _ => unusual("an unusual fixup"),
                 }
             });

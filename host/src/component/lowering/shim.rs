@@ -92,10 +92,13 @@ fn forwards(body: &FunctionBody<'_>, parameters: usize, ty: u32, place: usize) -
     Ok(found.map_err(damaged)? == expected)
 }
 
-/// The names of the functions with which a fixup module fills a table, in their order.
-pub(super) fn fixed(module: &[u8], places: usize) -> Result<Vec<&str>, Why> {
+/// An import: the name of an argument, and of its export.
+pub(super) type Imported<'a> = (&'a str, &'a str);
+
+/// The table that a fixup module fills, and the functions that it puts there, in their order.
+pub(super) fn fixed(module: &[u8], places: usize) -> Result<(Imported<'_>, Vec<Imported<'_>>), Why> {
     let mut imported = Vec::new();
-    let mut tables = 0;
+    let mut table = None;
     let mut order = Vec::new();
     for payload in Parser::new(0).parse_all(module) {
         match payload.map_err(damaged)? {
@@ -103,9 +106,9 @@ pub(super) fn fixed(module: &[u8], places: usize) -> Result<Vec<&str>, Why> {
             Payload::ImportSection(section) => {
                 for import in section {
                     let Imports::Single(_, import) = import.map_err(damaged)? else { return unusual(FIXUP) };
-                    match (import.module, import.name, import.ty) {
-                        ("", name, TypeRef::Func(_)) => imported.push(name),
-                        ("", TABLE, TypeRef::Table(_)) => tables += 1,
+                    match import.ty {
+                        TypeRef::Func(_) => imported.push((import.module, import.name)),
+                        TypeRef::Table(_) if table.is_none() => table = Some((import.module, import.name)),
                         _ => return unusual(FIXUP),
                     }
                 }
@@ -121,15 +124,18 @@ pub(super) fn fixed(module: &[u8], places: usize) -> Result<Vec<&str>, Why> {
                         return unusual(FIXUP);
                     }
                     for function in functions {
-                        let name = imported.get(function.map_err(damaged)? as usize).copied();
-                        order.push(name.ok_or_else(|| FIXUP.to_owned())?);
+                        let function = imported.get(function.map_err(damaged)? as usize).copied();
+                        order.push(function.ok_or_else(|| FIXUP.to_owned())?);
                     }
                 }
             }
             _ => return unusual(FIXUP),
         }
     }
-    if tables == 1 && order.len() == places { Ok(order) } else { unusual(FIXUP) }
+    match table {
+        Some(table) if order.len() == places => Ok((table, order)),
+        _ => unusual(FIXUP),
+    }
 }
 
 fn is_zero(expression: &ConstExpr<'_>) -> Result<bool, Why> {

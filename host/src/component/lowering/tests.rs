@@ -114,6 +114,24 @@ fn imports_are_named_by_interface_and_function() {
     assert_eq!(exports, ["memory", "entry"]);
 }
 
+/// From wit-component 0.262 on, the fixup gets the shim's instance and one of the functions.
+#[test]
+fn the_fixup_of_newer_toolchains_is_recognised() {
+    let newer = USUAL
+        .replace(r#"(import "" "0" (func (type 0)))"#, r#"(import "actual" "0" (func (type 0)))"#)
+        .replace(r#"(import "" "$imports""#, r#"(import "shim" "$imports""#)
+        .replace(r#"(export "0" (func $id)) (export "$imports" (table $table))"#, r#"(export "0" (func $id))"#)
+        .replace(
+            r#"(with "" (instance $fixed))"#,
+            r#"(with "actual" (instance $fixed)) (with "shim" (instance $shim-instance))"#,
+        );
+    let names = |text: &str| {
+        let module = compiled(text);
+        module.imports().map(|import| import.name().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&newer), names(USUAL));
+}
+
 #[test]
 fn a_handler_without_cleaning_up_is_lowered_too() {
     compiled(&USUAL.replace("(post-return $post)", ""));

@@ -135,11 +135,11 @@ pub(super) fn lent_list<T: 'static>(
     at: u32,
     length: u32,
 ) -> wasmtime::Result<Vec<Resource<T>>> {
+    let (memory, state) = memory(caller)?;
+    let bytes = bytes_of(memory, at, length.saturating_mul(4))?;
     if !at.is_multiple_of(4) {
         return trap("list pointer is not aligned");
     }
-    let (memory, state) = memory(caller)?;
-    let bytes = bytes_of(memory, at, length.saturating_mul(4))?;
     let handles = &lowered(state)?.handles;
     let resource = |(others, handle): (usize, &[u8; 4])| handles.lent(u32::from_le_bytes(*handle), others);
     bytes.as_chunks().0.iter().enumerate().map(resource).collect()
