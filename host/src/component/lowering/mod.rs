@@ -15,6 +15,7 @@
 //! A component that is not recognised with certainty keeps its component layer, which remains the
 //! reference.
 
+mod behind;
 mod items;
 mod known;
 mod sections;
@@ -28,7 +29,7 @@ use wasmtime::{Engine, component::Component};
 
 #[cfg(test)]
 pub(crate) use items::ITEMS;
-pub(crate) use weave::{ENTRY, HOST, RETURNED, SIZE_BITS, STORED};
+pub(crate) use weave::{ENTRY, HOST, INITIALIZE, RETURNED, SIZE_BITS, STORED};
 
 /// The name of a module's memory.
 pub(crate) const MEMORY: &str = super::interfaces::MEMORY;

@@ -26,14 +26,16 @@ pub(super) struct Shape {
     pub(super) interface: usize,
     /// The interface and the function of each import of the main module.
     pub(super) imports: Vec<(String, String)>,
-    /// The main module's exports for allocating, for serving, and for cleaning up after that.
+    /// The main module's exports for its own start, for allocating, for serving, and for cleaning up
+    /// after that.
+    pub(super) initialize: Option<String>,
     pub(super) realloc: Option<String>,
     pub(super) handle: String,
     pub(super) post_return: Option<String>,
 }
 
 /// An instance of a core module.
-enum CoreInstance<'a> {
+pub(super) enum CoreInstance<'a> {
     /// Made from a module, with instances as arguments.
     Module { module: u32, arguments: HashMap<&'a str, u32> },
     /// Functions put together.
@@ -41,7 +43,7 @@ enum CoreInstance<'a> {
 }
 
 /// A core function.
-enum CoreFunction<'a> {
+pub(super) enum CoreFunction<'a> {
     /// A function of an imported interface.
     Lowered { function: u32, memory: Option<u32>, realloc: Option<u32> },
     /// Drops a resource of this type.
@@ -51,7 +53,7 @@ enum CoreFunction<'a> {
 }
 
 /// An instance in the component.
-enum Whole<'a> {
+pub(super) enum Whole<'a> {
     Imported(&'a str),
     /// Made by the nested component, from the only function among its arguments.
     Exporting {
@@ -60,20 +62,20 @@ enum Whole<'a> {
 }
 
 /// A function in the component.
-enum Function<'a> {
+pub(super) enum Function<'a> {
     Imported { instance: u32, name: &'a str },
     Lifted { core: u32, memory: Option<u32>, post_return: Option<u32> },
 }
 
 /// The items so far.
 #[derive(Default)]
-struct Items<'a> {
+pub(super) struct Items<'a> {
     interface: Option<usize>,
     modules: Vec<Range<usize>>,
-    core_instances: Vec<CoreInstance<'a>>,
+    pub(super) core_instances: Vec<CoreInstance<'a>>,
     core_functions: Vec<CoreFunction<'a>>,
     memories: Vec<(u32, &'a str)>,
-    tables: Vec<(u32, &'a str)>,
+    pub(super) tables: Vec<(u32, &'a str)>,
     /// The nested components, each by the name of the function that it exports again.
     exporters: Vec<&'a str>,
     instances: Vec<Whole<'a>>,
@@ -259,10 +261,10 @@ impl<'a> Items<'a> {
             let mut function = self.core_functions.get(index as usize);
             if let Some(CoreFunction::Export { instance, name }) = function {
                 if shim.is_none() {
-                    shim = Some((*instance, self.behind(*instance, &bytes)?));
+                    shim = Some((*instance, self.behind(*instance, main, &bytes)?));
                 }
                 let behind = shim.as_ref().filter(|(shim, _)| shim == instance);
-                let index = behind.and_then(|(_, functions)| functions.get(*name));
+                let index = behind.and_then(|(_, behind)| behind.functions.get(*name));
                 function = index.and_then(|index| self.core_functions.get(*index as usize));
             }
             let (interface, item) = match function {
@@ -289,17 +291,29 @@ impl<'a> Items<'a> {
             };
             imports.push(self.import(interface, item)?);
         }
-        if self.core_instances.iter().filter(|each| matches!(each, CoreInstance::Module { .. })).count()
-            != 1 + if shim.is_some() { 2 } else { 0 }
-        {
-            return unusual("more modules than one");
+        let (mut known, mut initialize) = (vec![main], None);
+        if let Some((index, behind)) = shim {
+            known.extend([index, behind.fixup]);
+            initialize = behind.start;
+        }
+        for (index, instance) in (0..).zip(&self.core_instances) {
+            let CoreInstance::Module { module, arguments } = instance else { continue };
+            if known.contains(&index) {
+                continue;
+            }
+            let (argument, name) = shim::starter(bytes(*module).1)?;
+            let function = arguments.get(argument).and_then(|instance| self.export(*instance, name));
+            let Some((ExternalKind::Func, function)) = function else { return unusual("more modules than one") };
+            if initialize.replace(self.export_of(main, function)?).is_some() {
+                return unusual("several start functions");
+            }
         }
         let allocates = imports.iter().any(|(interface, item)| items::allocates(interface, item) == Some(true));
         if allocates && realloc.is_none() {
             return unusual("no allocator");
         }
         let interface = self.interface.unwrap_or_default();
-        Ok(Shape { main: range, interface, imports, realloc, handle: handle.to_owned(), post_return })
+        Ok(Shape { main: range, interface, imports, initialize, realloc, handle: handle.to_owned(), post_return })
     }
 
     /// The interface and the function of an import, if a lowered module may have it.
@@ -314,7 +328,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    fn core_export(&self, function: u32) -> Option<(u32, &'a str)> {
+    pub(super) fn core_export(&self, function: u32) -> Option<(u32, &'a str)> {
         match self.core_functions.get(function as usize) {
             Some(CoreFunction::Export { instance, name }) => Some((*instance, name)),
             _ => None,
@@ -322,7 +336,7 @@ impl<'a> Items<'a> {
     }
 
     /// The name of a function that must be an export of this instance.
-    fn export_of(&self, instance: u32, function: u32) -> Result<String, Why> {
+    pub(super) fn export_of(&self, instance: u32, function: u32) -> Result<String, Why> {
         match self.core_export(function) {
             Some((of, name)) if of == instance => Ok(name.to_owned()),
             _ => unusual("modules that are connected in an unusual way"),
@@ -331,68 +345,5 @@ impl<'a> Items<'a> {
 
     fn is_memory(&self, instance: u32, memory: u32) -> bool {
         self.memories.get(memory as usize) == Some(&(instance, MEMORY))
-    }
-
-    /// The export of an instance that is put together.
-    fn export(&self, instance: u32, name: &str) -> Option<(ExternalKind, u32)> {
-        match self.core_instances.get(instance as usize) {
-            Some(CoreInstance::Functions(functions)) => functions.get(name).copied(),
-            _ => None,
-        }
-    }
-
-    fn is_table_of(&self, shim: u32, table: u32) -> bool {
-        self.tables.get(table as usize) == Some(&(shim, shim::TABLE))
-    }
-
-    /// Whether an instance has the table of a shim. Older toolchains pass it among the functions, newer
-    /// ones pass the shim.
-    fn has_table_of(&self, shim: u32, instance: u32) -> bool {
-        let table = self.export(instance, shim::TABLE);
-        instance == shim
-            || table.is_some_and(|(kind, index)| kind == ExternalKind::Table && self.is_table_of(shim, index))
-    }
-
-    /// The core functions behind the exports of a shim, by name: those with which the fixup module
-    /// fills its table.
-    fn behind(
-        &self,
-        shim: u32,
-        bytes: &impl Fn(u32) -> (Range<usize>, &'a [u8]),
-    ) -> Result<HashMap<&'a str, u32>, Why> {
-        let Some(CoreInstance::Module { module, arguments }) = self.core_instances.get(shim as usize) else {
-            return unusual("modules that are connected in an unusual way");
-        };
-        if !arguments.is_empty() {
-            return unusual("an unusual shim");
-        }
-        let places = shim::exports(bytes(*module).1)?;
-        for (index, instance) in (0..).zip(&self.core_instances) {
-            let CoreInstance::Module { module, arguments } = instance else { continue };
-            if index == shim || !arguments.values().any(|argument| self.has_table_of(shim, *argument)) {
-                continue;
-            }
-            let argument = |(argument, name): shim::Imported<'_>| {
-                let index = arguments.get(argument)?;
-                Some((*index, self.export(*index, name)))
-            };
-            let (table, order) = shim::fixed(bytes(*module).1, places.len())?;
-            let is_filled = match argument(table) {
-                Some((instance, None)) => instance == shim && table.1 == shim::TABLE,
-                Some((_, Some((ExternalKind::Table, index)))) => self.is_table_of(shim, index),
-                _ => false,
-            };
-            if !is_filled {
-                return unusual("an unusual fixup");
-            }
-            let behind = places.into_iter().map(|(name, place)| {
-                match order.get(place).and_then(|function| argument(*function)) {
-                    Some((_, Some((ExternalKind::Func, index)))) => Ok((name, index)),
-                    _ => unusual("an unusual fixup"),
-                }
-            });
-            return behind.collect();
-        }
-        unusual("no fixup")
     }
 }

@@ -13,6 +13,7 @@ pub(super) const TABLE: &str = "$imports";
 
 const SHIM: &str = "an unusual shim";
 const FIXUP: &str = "an unusual fixup";
+const OTHER: &str = "more modules than one";
 
 /// The exported functions of a shim. Each calls one place of its table, and nothing else.
 pub(super) fn exports(module: &[u8]) -> Result<HashMap<&str, usize>, Why> {
@@ -95,11 +96,22 @@ fn forwards(body: &FunctionBody<'_>, parameters: usize, ty: u32, place: usize) -
 /// An import: the name of an argument, and of its export.
 pub(super) type Imported<'a> = (&'a str, &'a str);
 
-/// The table that a fixup module fills, and the functions that it puts there, in their order.
-pub(super) fn fixed(module: &[u8], places: usize) -> Result<(Imported<'_>, Vec<Imported<'_>>), Why> {
+/// What a fixup module does.
+pub(super) struct Fixup<'a> {
+    /// The table that it fills.
+    pub(super) table: Imported<'a>,
+    /// The functions that it puts there, in their order.
+    pub(super) order: Vec<Imported<'a>>,
+    /// The function that it calls then.
+    pub(super) start: Option<Imported<'a>>,
+}
+
+/// The work of a fixup module.
+pub(super) fn fixup(module: &[u8], places: usize) -> Result<Fixup<'_>, Why> {
     let mut imported = Vec::new();
     let mut table = None;
     let mut order = Vec::new();
+    let mut start = None;
     for payload in Parser::new(0).parse_all(module) {
         match payload.map_err(damaged)? {
             Payload::Version { .. } | Payload::CustomSection(_) | Payload::End(_) | Payload::TypeSection(_) => {}
@@ -113,6 +125,10 @@ pub(super) fn fixed(module: &[u8], places: usize) -> Result<(Imported<'_>, Vec<I
                     }
                 }
             }
+            Payload::StartSection { func, .. } => match imported.get(func as usize) {
+                Some(function) => start = Some(*function),
+                None => return unusual(FIXUP),
+            },
             Payload::ElementSection(section) => {
                 for element in section {
                     let element = element.map_err(damaged)?;
@@ -133,8 +149,31 @@ pub(super) fn fixed(module: &[u8], places: usize) -> Result<(Imported<'_>, Vec<I
         }
     }
     match table {
-        Some(table) if order.len() == places => Ok((table, order)),
+        Some(table) if order.len() == places => Ok(Fixup { table, order, start }),
         _ => unusual(FIXUP),
+    }
+}
+
+/// The function that a module calls when it is instantiated, if that is all it does. Older toolchains
+/// have such a module beside the fixup.
+pub(super) fn starter(module: &[u8]) -> Result<Imported<'_>, Why> {
+    let (mut imported, mut start) = (Vec::new(), None);
+    for payload in Parser::new(0).parse_all(module) {
+        match payload.map_err(damaged)? {
+            Payload::Version { .. } | Payload::CustomSection(_) | Payload::End(_) | Payload::TypeSection(_) => {}
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.map_err(damaged)?;
+                    imported.push((import.module, import.name));
+                }
+            }
+            Payload::StartSection { func, .. } => start = Some(func),
+            _ => return unusual(OTHER),
+        }
+    }
+    match (imported.as_slice(), start) {
+        ([function], Some(0)) => Ok(*function),
+        _ => unusual(OTHER),
     }
 }
 

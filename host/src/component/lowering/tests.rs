@@ -132,6 +132,33 @@ fn the_fixup_of_newer_toolchains_is_recognised() {
     assert_eq!(names(&newer), names(USUAL));
 }
 
+/// A library of C runs its constructors first: called by the fixup module, or by a module of its own.
+#[test]
+fn a_start_function_of_the_main_module_is_an_export() {
+    let main =
+        USUAL.replace(r#"(func (export "cabi_post")"#, r#"(func (export "_initialize")) (func (export "cabi_post")"#);
+    let by_fixup = main
+        .replace("(elem (i32.const 0) func 0))", "(start 1) (elem (i32.const 0) func 0))")
+        .replace(r#"(import "" "$imports""#, r#"(import "main" "_initialize" (func)) (import "" "$imports""#)
+        .replace(
+            r#"(with "" (instance $fixed))"#,
+            r#"(with "" (instance $fixed)) (with "main" (instance $main-instance))"#,
+        );
+    let by_starter = main.replace(
+        "(type $result (result",
+        r#"(core module $starter (import "" "" (func)) (start 0))
+        (alias core export $main-instance "_initialize" (core func $initialize))
+        (core instance $start (export "" (func $initialize)))
+        (core instance (instantiate $starter (with "" (instance $start))))
+        (type $result (result"#,
+    );
+    for text in [by_fixup, by_starter] {
+        let module = compiled(&text);
+        let exports: Vec<_> = module.exports().map(|export| export.name()).collect();
+        assert_eq!(exports, ["memory", "entry", "initialize"]);
+    }
+}
+
 #[test]
 fn a_handler_without_cleaning_up_is_lowered_too() {
     compiled(&USUAL.replace("(post-return $post)", ""));
@@ -158,6 +185,8 @@ fn an_unusual_component_keeps_its_component_layer() {
         // A fixup that leaves something out, or runs something.
         ("(elem (i32.const 0) func 0))", ")", "an unusual fixup"),
         ("(elem (i32.const 0) func 0))", "(elem (i32.const 0) func 0) (func) (start 1))", "an unusual fixup"),
+        // A start that is not the main module's.
+        ("(elem (i32.const 0) func 0))", "(start 1) (elem (i32.const 0) func 0))", ""),
         (r#"(core instance (instantiate $fixup (with "" (instance $fixed))))"#, "", "no fixup"),
         // A main module with something of its own.
         ("(func $realloc (export", "(func $start) (start $start) (func $realloc (export", "start function"),

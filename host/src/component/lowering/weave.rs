@@ -28,8 +28,10 @@ pub(crate) const HOST: &str = "host";
 pub(crate) const STORED: &str = "stored";
 pub(crate) const RETURNED: &str = "returned";
 
-/// The export that serves a connection.
+/// The export that serves a connection, and the one that comes before it, if the guest has a start of
+/// its own.
 pub(crate) const ENTRY: &str = "entry";
+pub(crate) const INITIALIZE: &str = "initialize";
 
 /// A block is its size, and above that its alignment.
 pub(crate) const SIZE_BITS: u32 = 28;
@@ -66,6 +68,7 @@ struct Weaver<'a> {
     shape: &'a Shape,
     allocating: Vec<Allocating>,
     realloc: u32,
+    initialize: Option<u32>,
     handle: u32,
     post_return: Option<u32>,
     imported: usize,
@@ -107,6 +110,10 @@ impl<'a> Weaver<'a> {
                 None => return Err("it has no allocator".to_owned()),
             },
             allocating,
+            initialize: match &shape.initialize {
+                Some(name) => Some(known.function(name, 0, 0)?),
+                None => None,
+            },
             handle: known.function(&shape.handle, 3, 1)?,
             post_return: match &shape.post_return {
                 Some(name) => Some(known.function(name, 1, 0)?),
@@ -297,6 +304,9 @@ impl Reencode for Weaver<'_> {
     ) -> Result<(), Error> {
         exports.export(MEMORY, ExportKind::Memory, 0);
         exports.export(ENTRY, ExportKind::Func, self.entry());
+        if let Some(initialize) = self.initialize {
+            exports.export(INITIALIZE, ExportKind::Func, self.function_index(initialize)?);
+        }
         Ok(())
     }
 

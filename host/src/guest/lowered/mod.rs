@@ -19,7 +19,7 @@ mod streams;
 
 use self::{abi::Pending, handles::Handles};
 use super::state::State;
-use crate::component::lowering::{ENTRY, MEMORY};
+use crate::component::lowering::{ENTRY, INITIALIZE, MEMORY};
 use wasmtime::{Engine, Extern, Instance, InstancePre, Linker, Memory, Module, ModuleExport, Store};
 
 /// The state of one such handler.
@@ -45,6 +45,7 @@ impl Lowered {
 pub(super) struct LoweredPre {
     pre: InstancePre<State>,
     memory: ModuleExport,
+    initialize: Option<ModuleExport>,
     entry: ModuleExport,
 }
 
@@ -57,16 +58,21 @@ impl LoweredPre {
         let mut linker = Linker::new(engine);
         imports::link(&mut linker)?;
         let export = |name| module.get_export_index(name).ok_or_else(missing);
-        Ok(Self { memory: export(MEMORY)?, entry: export(ENTRY)?, pre: linker.instantiate_pre(module)? })
+        let initialize = module.get_export_index(INITIALIZE);
+        Ok(Self { memory: export(MEMORY)?, initialize, entry: export(ENTRY)?, pre: linker.instantiate_pre(module)? })
     }
 
-    /// Makes a guest. Nothing of it runs.
+    /// Makes a guest, which runs its start function, if it has one.
     pub(super) async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Instance> {
         let limit = store.data().resources;
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let memory = instance.get_module_export(&mut *store, &self.memory).and_then(Extern::into_memory);
         let lowered = Lowered { memory: Some(memory.ok_or_else(missing)?), ..Lowered::new(limit) };
         store.data_mut().lowered = Some(Box::new(lowered));
+        if let Some(initialize) = &self.initialize {
+            let initialize = instance.get_module_export(&mut *store, initialize).and_then(Extern::into_func);
+            initialize.ok_or_else(missing)?.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
+        }
         Ok(instance)
     }
 
