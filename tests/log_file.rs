@@ -152,6 +152,8 @@ fn a_full_disk_does_no_harm_and_lost_records_are_counted() {
         assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     }
     assert!(full(), "the test needs more than fits");
+    // What is still queued would fill the file again, before the report.
+    wait_for("an empty queue", || waits(host.pid(), "log").then_some(()));
     fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
     assert_eq!(host.ask("bob\n"), b"Hello bob!\n");
     let record = logged(&path, &["log records dropped"]);
@@ -159,6 +161,14 @@ fn a_full_disk_does_no_harm_and_lost_records_are_counted() {
     assert!(dropped.parse::<u32>().unwrap() > 10, "{record}");
     let log = fs::read_to_string(&path).unwrap();
     assert!(log.lines().skip(1).all(|line| line.starts_with('[')), "each line is complete:\n{log}");
+}
+
+/// Whether a thread of this name waits for work.
+fn waits(process: i32, name: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|thread| thread.unwrap().path());
+    let thread = threads.into_iter().find(|thread| fs::read_to_string(thread.join("comm")).unwrap().trim() == name);
+    let state = fs::read_to_string(thread.expect("such a thread").join("stat")).unwrap();
+    state.rsplit_once(") ").unwrap().1.starts_with('S')
 }
 
 /// A reader that does not read fills its pipe, and then the queue.

@@ -15,17 +15,14 @@ use crate::{
 use bytes::Bytes;
 use std::collections::VecDeque;
 use wasmtime::{Caller, Linker};
-use wasmtime_wasi::{
-    WasiView,
-    p2::bindings::{
-        cli::{
-            environment::Host as _, exit::Host as _, stderr::Host as _, stdin::Host as _, stdout::Host as _,
-            terminal_input::HostTerminalInput, terminal_output::HostTerminalOutput, terminal_stderr::Host as _,
-            terminal_stdin::Host as _, terminal_stdout::Host as _,
-        },
-        clocks::{monotonic_clock, wall_clock},
-        random::{insecure::Host as _, insecure_seed::Host as _, random::Host as _},
+use wasmtime_wasi::p2::bindings::{
+    cli::{
+        environment::Host as _, exit::Host as _, stderr::Host as _, stdin::Host as _, stdout::Host as _,
+        terminal_input::HostTerminalInput, terminal_output::HostTerminalOutput, terminal_stderr::Host as _,
+        terminal_stdin::Host as _, terminal_stdout::Host as _,
     },
+    clocks::{monotonic_clock, wall_clock},
+    random::{insecure::Host as _, insecure_seed::Host as _, random::Host as _},
 };
 
 type Guest<'a> = Caller<'a, State>;
@@ -270,7 +267,7 @@ fn link_cli(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             1 => Err(()),
             _ => return abi::trap("invalid expected discriminant"),
         };
-        state.ctx();
+        state.learner.observable();
         quiet_cli(state).exit(status)
     });
     Ok(())
