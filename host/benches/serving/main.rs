@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     process::raise_descriptor_limit()?;
     let bench = Bench::prepare(options)?;
-    let facts = machine::facts("server and load share all of them, but where it says otherwise");
+    let facts = machine::facts("server and load share them, unless stated otherwise");
     let mut sections = Vec::new();
     for part in options.parts() {
         eprintln!("measuring {part}");

@@ -52,7 +52,7 @@ impl fmt::Display for Report {
              Where each round starts a new server, there are at most 3.\n\
              * Figures are medians of the rounds.\n\
              * *÷ native* is the median of the ratios within each turn, with the lowest and the highest in parentheses. \
-             The wider they lie apart, the less this machine's numbers can be trusted.\n\
+             The wider the range, the less this machine's numbers can be trusted.\n\
              * The load verifies every answer. The host runs with all its default limits.\n",
             rounds = self.rounds,
         );
